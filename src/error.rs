@@ -1,0 +1,93 @@
+//! The one error of the program, and the exit code of each kind.
+//!
+//! A message says what is wrong, where, and what to do next. Outcomes of a run that are not
+//! mistakes (it diverged, it was asked to stop) are values, never errors: see [`crate::train::Ending`].
+
+use std::path::{Path, PathBuf};
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, one variant per exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request itself is wrong: a flag, a study's name, a value out of range. Exit 2.
+    #[error("{0}")]
+    Usage(String),
+    /// A mistake inside a TOML text, shown with its file, line and caret. Exit 2.
+    #[error(transparent)]
+    Config(Box<ConfigError>),
+    /// Images, weights or cases that cannot be read as what they claim to be. Exit 4.
+    #[error("{}: {what}", path.display())]
+    Data {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What is wrong with it and, where there is one, the way out.
+        what: String,
+    },
+    /// The disk refuses: no space, no permission, a read-only folder. Exit 5.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Disk {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done, as a verb phrase ("write the checkpoint").
+        action: &'static str,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// Another process is writing into this run directory. Exit 6.
+    #[error("{}: in use by another sim process; wait for it, stop it, or choose another --out", path.display())]
+    InUse {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// Anything else. Exit 1.
+    #[error("{0}")]
+    Failure(String),
+    /// A tensor operation failed: a shape is wrong, which is a defect of this program. Exit 1.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// A mistake at a place in a TOML text.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{message}")]
+pub struct ConfigError {
+    /// What is wrong.
+    pub message: String,
+    /// The whole text, named by its file.
+    #[source_code]
+    pub text: miette::NamedSource<String>,
+    /// The bytes at fault.
+    #[label("{label}")]
+    pub span: miette::SourceSpan,
+    /// What the caret says.
+    pub label: String,
+    /// What to do next, where that is known.
+    #[help]
+    pub help: Option<String>,
+}
+
+impl Error {
+    /// The documented exit code of this error.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::Usage(_) | Error::Config(_) => 2,
+            Error::Data { .. } => 4,
+            Error::Disk { .. } => 5,
+            Error::InUse { .. } => 6,
+            Error::Failure(_) | Error::Tensor(_) => 1,
+        }
+    }
+
+    /// A [`Error::Data`] about `path`.
+    pub fn data(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Error::Data { path: path.into(), what: what.into() }
+    }
+
+    /// Turns an I/O error on `path` into [`Error::Disk`]; for use with `map_err`.
+    pub fn disk(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Error::Disk { path, action, source }
+    }
+}

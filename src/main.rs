@@ -1,0 +1,2 @@
+//! The `sim` program.
+fn main() {}

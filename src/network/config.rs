@@ -1,0 +1,90 @@
+//! What F_θ and h are made of, as data.
+
+use serde::{Deserialize, Serialize};
+
+/// The backbone of F_θ.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Backbone {
+    /// Linear + BN + ReLU, once per entry, on the flattened image.
+    Mlp {
+        /// Width of each layer; the last is the feature dimension.
+        widths: Vec<usize>,
+    },
+    /// Three stages of one basic block, CIFAR stem: the smallest residual network of the project.
+    Resnet8 {
+        /// Channels of the first stage; the next have twice and four times as many.
+        width: usize,
+    },
+    /// ResNet-18 (basic blocks 2-2-2-2).
+    Resnet18 {
+        /// The first layers.
+        stem: Stem,
+    },
+    /// ResNet-34 (basic blocks 3-4-6-3).
+    Resnet34 {
+        /// The first layers.
+        stem: Stem,
+    },
+    /// ResNet-50 (bottleneck blocks 3-4-6-3).
+    Resnet50 {
+        /// The first layers.
+        stem: Stem,
+    },
+}
+
+/// The first layers of a residual network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stem {
+    /// 3×3 convolution, stride 1, no pooling.
+    Cifar,
+    /// 7×7 convolution, stride 2, then 3×3 max pooling, stride 2.
+    Imagenet,
+}
+
+/// Which linear layers of a head a batch normalisation follows (the paper's Table 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadNorm {
+    /// None.
+    None,
+    /// The hidden layers only.
+    Hidden,
+    /// The hidden layers and the output.
+    All,
+}
+
+/// F_θ: backbone and projection MLP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderConfig {
+    /// The backbone.
+    pub backbone: Backbone,
+    /// Initialises the last BN scale of each residual block with zero (official code; Sec. 3).
+    pub zero_init_residual: bool,
+    /// The projection MLP.
+    pub projector: ProjectorConfig,
+}
+
+/// The projection MLP: linear, BN, ReLU, …; the last BN has neither affine parameters nor ReLU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectorConfig {
+    /// Linear layers: 3 in the paper, 2 on CIFAR.
+    pub layers: usize,
+    /// Width of every layer, d.
+    pub dim: usize,
+    /// Where batch normalisation stands; the paper's default is `all`.
+    pub norm: HeadNorm,
+}
+
+/// The predictor h: linear, BN, ReLU, linear with bias.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PredictorConfig {
+    /// Width of the hidden layer; d/4 in the paper.
+    pub hidden: usize,
+    /// Where batch normalisation stands; the paper's default is `hidden`.
+    pub norm: HeadNorm,
+}
