@@ -1,0 +1,37 @@
+//! What is read off a state: weighted kNN, linear probe, collapse metrics.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// What is measured, and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasureConfig {
+    /// Epochs between kNN and collapse measurements; the last epoch is always measured.
+    pub every: u64,
+    /// Neighbours of the weighted kNN classifier (200 on full CIFAR-10).
+    pub knn_k: usize,
+    /// Temperature of its weights exp(cos/T).
+    pub knn_temperature: f64,
+    /// Epochs of the linear probe at the end of the run; 0 leaves it out.
+    pub probe_epochs: u64,
+    /// The probe's learning rate is this × batch/256.
+    pub probe_base_lr: f64,
+    /// The probe's batch.
+    pub probe_batch: usize,
+}
+
+impl MeasureConfig {
+    /// Refuses zeros where a count or a temperature is needed.
+    pub fn check(&self) -> Result<()> {
+        let fail = |key: &str| Err(Error::Usage(format!("measure.{key}: must be above 0")));
+        match self {
+            _ if self.every == 0 => fail("every"),
+            _ if self.knn_k == 0 => fail("knn_k"),
+            _ if self.knn_temperature.is_nan() || self.knn_temperature <= 0.0 => fail("knn_temperature"),
+            _ if self.probe_batch == 0 => fail("probe_batch"),
+            _ if self.probe_base_lr.is_nan() || self.probe_base_lr <= 0.0 => fail("probe_base_lr"),
+            _ => Ok(()),
+        }
+    }
+}

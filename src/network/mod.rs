@@ -1,0 +1,3 @@
+//! F_θ and h.
+
+pub mod config;

@@ -1,0 +1,146 @@
+//! Everything one run needs, typed and complete.
+//!
+//! Layers of TOML (base method, scale, study, arm, flags, `--set`) resolve into one `Recipe`, which
+//! alone reaches training and is written into the run directory as `config.toml`. Two runs with the
+//! same recipe are the same run.
+
+use crate::augment::AugmentConfig;
+use crate::data::DataConfig;
+use crate::error::{Error, Result};
+use crate::eta::Rule;
+use crate::measure::MeasureConfig;
+use crate::network::config::{EncoderConfig, PredictorConfig};
+use crate::objective::ObjectiveConfig;
+use crate::optim::OptimConfig;
+use serde::{Deserialize, Serialize};
+
+/// One run, completely described.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Seed of initial weights, order and augmentation.
+    pub seed: u64,
+    /// How long.
+    pub schedule: ScheduleConfig,
+    /// The E-step: how η is made from θ.
+    pub eta: Rule,
+    /// Images and labels.
+    pub data: DataConfig,
+    /// T, the random views.
+    pub augment: AugmentConfig,
+    /// F_θ.
+    pub encoder: EncoderConfig,
+    /// h; `none = true` leaves it out.
+    pub predictor: Predictor,
+    /// What the M-step minimises.
+    pub objective: ObjectiveConfig,
+    /// How the M-step minimises it.
+    pub optim: OptimConfig,
+    /// What is read off the state, and when.
+    pub measure: MeasureConfig,
+}
+
+/// h, or its absence (Table 1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Predictor {
+    /// No predictor: p = z.
+    None {},
+    /// The predictor MLP, trained with θ.
+    Mlp(PredictorConfig),
+    /// The predictor MLP, left at its random initialisation.
+    Fixed(PredictorConfig),
+}
+
+impl Predictor {
+    /// The MLP's configuration, if there is one.
+    pub fn config(&self) -> Option<&PredictorConfig> {
+        match self {
+            Predictor::None {} => None,
+            Predictor::Mlp(config) | Predictor::Fixed(config) => Some(config),
+        }
+    }
+}
+
+/// How long a run is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// Images per batch (per view).
+    pub batch: usize,
+    /// Passes over the training images.
+    pub epochs: u64,
+    /// Epochs between checkpoints; the last epoch always makes one.
+    pub checkpoint_every: u64,
+}
+
+impl Recipe {
+    /// Refuses values outside their range, naming the key as it stands in TOML.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], one sentence with the key, the value and the range.
+    pub fn check(&self) -> Result<()> {
+        let fail = |key: &str, what: String| Err(Error::Usage(format!("{key}: {what}")));
+        if self.schedule.batch == 0 {
+            return fail("schedule.batch", "must be at least 1".into());
+        }
+        if self.schedule.epochs == 0 {
+            return fail("schedule.epochs", "must be at least 1".into());
+        }
+        if self.schedule.checkpoint_every == 0 {
+            return fail("schedule.checkpoint_every", "must be at least 1".into());
+        }
+        self.eta.check()?;
+        self.objective.check()?;
+        self.optim.check()?;
+        self.measure.check()?;
+        let probability = |key: &str, p: f32| {
+            if (0.0..=1.0).contains(&p) {
+                Ok(())
+            } else {
+                Err(Error::Usage(format!("augment.{key}: {p} is not a probability between 0 and 1")))
+            }
+        };
+        let a = &self.augment;
+        probability("flip", a.flip)?;
+        probability("jitter", a.jitter)?;
+        probability("grayscale", a.grayscale)?;
+        probability("blur", a.blur)?;
+        let [low, high] = a.crop_scale;
+        if !(low > 0.0 && low <= high && high <= 1.0) {
+            return fail("augment.crop_scale", format!("[{low}, {high}] must satisfy 0 < low <= high <= 1"));
+        }
+        if !(4..=1024).contains(&a.size) {
+            return fail("augment.size", format!("{} pixels; views are between 4 and 1024", a.size));
+        }
+        if !a.std.iter().all(|s| *s > 0.0) {
+            return fail("augment.std", "every channel's must be above 0".into());
+        }
+        let [low, high] = a.blur_sigma;
+        if !(low > 0.0 && low <= high && high.is_finite()) {
+            return fail("augment.blur_sigma", format!("[{low}, {high}] must satisfy 0 < low <= high"));
+        }
+        let [brightness, contrast, saturation, hue] = a.jitter_strength;
+        if ![brightness, contrast, saturation].iter().all(|s| (0.0..=1.0).contains(s))
+            || !(0.0..=0.5).contains(&hue)
+        {
+            return fail(
+                "augment.jitter_strength",
+                "brightness, contrast and saturation lie in [0, 1], hue in [0, 0.5]".into(),
+            );
+        }
+        if !(1..=3).contains(&self.encoder.projector.layers) {
+            return fail(
+                "encoder.projector.layers",
+                format!("{}; a projector has 1 to 3", self.encoder.projector.layers),
+            );
+        }
+        if self.encoder.projector.dim == 0 {
+            return fail("encoder.projector.dim", "must be at least 1".into());
+        }
+        if self.predictor.config().is_some_and(|h| h.hidden == 0) {
+            return fail("predictor.hidden", "must be at least 1".into());
+        }
+        Ok(())
+    }
+}
