@@ -4,6 +4,7 @@
 //! already detached (or not, for the baseline without stop-gradient).
 
 use crate::error::Result;
+use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// The dissimilarity D and how often it is taken per image.
@@ -14,6 +15,13 @@ pub struct ObjectiveConfig {
     pub similarity: Similarity,
     /// ½D(p₁, η₂) + ½D(p₂, η₁) when true, D(p₁, η₂) when false (Sec. 4.6).
     pub symmetric: bool,
+}
+
+impl ObjectiveConfig {
+    /// How many of the two views pass through the network with gradient.
+    pub fn trained_views(&self) -> usize {
+        if self.symmetric { 2 } else { 1 }
+    }
 }
 
 /// D(p, η).
@@ -28,9 +36,68 @@ pub enum Similarity {
     Mse,
 }
 
-impl ObjectiveConfig {
-    /// Every value is valid; kept so that each part of a recipe is checked in the same way.
-    pub fn check(&self) -> Result<()> {
-        Ok(())
+impl Similarity {
+    /// Every similarity, in reading order.
+    pub const ALL: [Similarity; 3] = [Similarity::Cosine, Similarity::CrossEntropy, Similarity::Mse];
+
+    /// The mean of D(p, η) over all rows: p and η are (V, B, d), the result a scalar.
+    ///
+    /// The mean over views is the paper's ½ + ½.
+    pub fn loss(self, p: &Tensor, eta: &Tensor) -> Result<Tensor> {
+        let (views, batch, _) = p.dims3()?;
+        let rows = (views * batch) as f64;
+        let loss = match self {
+            Similarity::Cosine => (cosine(p, eta)?.sum_all()? * (-1.0 / rows))?,
+            Similarity::Mse => ((cosine(p, eta)?.sum_all()? * (-2.0 / rows))? + 2.0)?,
+            Similarity::CrossEntropy => {
+                let target = candle_nn::ops::softmax(eta, D::Minus1)?;
+                let log_p = candle_nn::ops::log_softmax(p, D::Minus1)?;
+                ((target * log_p)?.sum_all()? * (-1.0 / rows))?
+            }
+        };
+        Ok(loss)
+    }
+}
+
+/// The cosine of each row of `a` with the same row of `b`: (V, B, d) → (V, B, 1).
+fn cosine(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Ok((unit_rows(a)? * unit_rows(b)?)?.sum_keepdim(D::Minus1)?)
+}
+
+/// Rows divided by their length, which is taken as at least 1e-12 (PyTorch's `F.normalize`).
+fn unit_rows(x: &Tensor) -> Result<Tensor> {
+    let length = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-24)?.sqrt()?;
+    Ok(x.broadcast_div(&length)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn rows(values: &[f32]) -> Tensor {
+        Tensor::from_slice(values, (1, values.len() / 2, 2), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn cosine_of_parallel_rows_is_minus_one_and_mse_is_zero() {
+        let (a, b) = (rows(&[3.0, 4.0, 0.0, 2.0]), rows(&[6.0, 8.0, 0.0, 0.5]));
+        let value = |s: Similarity| s.loss(&a, &b).unwrap().to_scalar::<f32>().unwrap();
+        assert!((value(Similarity::Cosine) + 1.0).abs() < 1e-6);
+        assert!(value(Similarity::Mse).abs() < 1e-6);
+    }
+
+    #[test]
+    fn mse_is_two_plus_twice_the_cosine_loss() {
+        let (a, b) = (rows(&[1.0, 2.0, -1.0, 0.3]), rows(&[0.2, -1.0, 4.0, 1.0]));
+        let value = |s: Similarity| s.loss(&a, &b).unwrap().to_scalar::<f32>().unwrap();
+        assert!((value(Similarity::Mse) - 2.0 - 2.0 * value(Similarity::Cosine)).abs() < 1e-5);
+    }
+
+    #[test]
+    fn cross_entropy_of_uniform_rows_is_the_entropy() {
+        let zero = rows(&[0.0, 0.0]);
+        let value = Similarity::CrossEntropy.loss(&zero, &zero).unwrap().to_scalar::<f32>().unwrap();
+        assert!((value - 2f32.ln()).abs() < 1e-6);
     }
 }

@@ -1,7 +1,13 @@
 //! SGD with momentum and weight decay over flat θ, and the learning-rate curve (Sec. 3).
+//!
+//! v ← μ·v + (g + λ·θ), θ ← θ − lr·v, as PyTorch's `SGD` (candle-nn's has neither μ nor λ), in one
+//! pass over θ.
 
 use crate::error::{Error, Result};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::sync::Mutex;
 
 /// How the M-step moves θ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -9,9 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct OptimConfig {
     /// The learning rate is base_lr × batch / 256.
     pub base_lr: f64,
-    /// SGD's momentum.
+    /// SGD's momentum μ.
     pub momentum: f64,
-    /// L2 penalty on every trained parameter.
+    /// L2 penalty λ on every trained parameter.
     pub weight_decay: f64,
     /// How the learning rate falls.
     pub decay: Decay,
@@ -48,5 +54,159 @@ impl OptimConfig {
             }
         }
         Ok(())
+    }
+
+    /// The learning rate at `step` of `steps`, where an epoch is `per_epoch` steps.
+    ///
+    /// Warm-up rises step by step and decay runs over what follows it.
+    pub fn lr(&self, batch: usize, step: u64, steps: u64, per_epoch: u64) -> f64 {
+        let start = self.base_lr * batch as f64 / 256.0;
+        let warmup = (self.warmup_epochs * per_epoch).min(steps);
+        if step < warmup {
+            return start * (step + 1) as f64 / warmup as f64;
+        }
+        let (done, whole) = (step - warmup, steps - warmup);
+        let fraction = match self.decay {
+            Decay::Constant => 0.0,
+            Decay::CosineStep => done as f64 / whole as f64,
+            Decay::CosineEpoch => (done / per_epoch) as f64 / whole.div_ceil(per_epoch) as f64,
+        };
+        start * 0.5 * (1.0 + (std::f64::consts::PI * fraction).cos())
+    }
+}
+
+/// The momentum of one flat parameter vector.
+#[derive(Debug)]
+pub struct Sgd {
+    velocity: Mutex<Vec<f32>>,
+}
+
+impl Sgd {
+    /// Starts from a momentum of `velocity` (all zeros for a new run).
+    pub fn new(velocity: Vec<f32>) -> Self {
+        Self { velocity: Mutex::new(velocity) }
+    }
+
+    /// One step on `theta` (P) along `gradient` (P), in place.
+    pub fn step(&self, theta: &Tensor, gradient: &Tensor, lr: f64, config: &OptimConfig) -> Result<()> {
+        let gradient = gradient.contiguous()?;
+        let op = SgdStep {
+            velocity: &self.velocity,
+            lr: lr as f32,
+            momentum: config.momentum as f32,
+            weight_decay: config.weight_decay as f32,
+        };
+        Ok(theta.inplace_op2(&gradient, &op)?)
+    }
+
+    /// A copy of the momentum, for a checkpoint.
+    pub fn velocity(&self) -> Vec<f32> {
+        self.velocity.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+}
+
+struct SgdStep<'a> {
+    velocity: &'a Mutex<Vec<f32>>,
+    lr: f32,
+    momentum: f32,
+    weight_decay: f32,
+}
+
+impl InplaceOp2 for SgdStep<'_> {
+    fn name(&self) -> &'static str {
+        "sgd-step"
+    }
+
+    fn cpu_fwd(
+        &self,
+        theta: &mut CpuStorage,
+        theta_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let (Some((t0, t1)), Some((g0, g1))) =
+            (theta_layout.contiguous_offsets(), gradient_layout.contiguous_offsets())
+        else {
+            candle_core::bail!("theta and its gradient must be contiguous");
+        };
+        let (CpuStorage::F32(theta), CpuStorage::F32(gradient)) = (theta, gradient) else {
+            candle_core::bail!("theta and its gradient must be f32");
+        };
+        let mut velocity = self.velocity.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (theta, gradient) = (&mut theta[t0..t1], &gradient[g0..g1]);
+        if theta.len() != gradient.len() || theta.len() != velocity.len() {
+            candle_core::bail!("theta, its gradient and its momentum differ in length");
+        }
+        self.apply(theta, &mut velocity, gradient);
+        Ok(())
+    }
+}
+
+/// Numbers per task: large enough that a small network is one task.
+const CHUNK: usize = 1 << 16;
+
+impl SgdStep<'_> {
+    fn apply(&self, theta: &mut [f32], velocity: &mut [f32], gradient: &[f32]) {
+        let chunk = |((theta, velocity), gradient): ((&mut [f32], &mut [f32]), &[f32])| {
+            for ((t, v), g) in theta.iter_mut().zip(velocity.iter_mut()).zip(gradient) {
+                *v = self.momentum * *v + (g + self.weight_decay * *t);
+                *t -= self.lr * *v;
+            }
+        };
+        if theta.len() <= CHUNK {
+            chunk(((theta, velocity), gradient));
+        } else {
+            theta
+                .par_chunks_mut(CHUNK)
+                .zip(velocity.par_chunks_mut(CHUNK))
+                .zip(gradient.par_chunks(CHUNK))
+                .for_each(chunk);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    fn config(decay: Decay, warmup_epochs: u64) -> OptimConfig {
+        OptimConfig {
+            base_lr: 0.5,
+            momentum: 0.9,
+            weight_decay: 0.1,
+            decay,
+            warmup_epochs,
+            constant_predictor_lr: false,
+        }
+    }
+
+    #[test]
+    fn two_steps_equal_pytorchs_recursion() {
+        let theta = Var::from_slice(&[1.0f32, -2.0], 2, &Device::Cpu).unwrap();
+        let sgd = Sgd::new(vec![0.0; 2]);
+        let gradient = Tensor::from_slice(&[0.5f32, 0.25], 2, &Device::Cpu).unwrap();
+        for _ in 0..2 {
+            sgd.step(&theta, &gradient, 0.1, &config(Decay::Constant, 0)).unwrap();
+        }
+        // v1 = 0.6, 0.05; θ1 = 0.94, -2.005; v2 = 0.54 + 0.594, 0.045 + 0.0495; θ2 = θ1 - 0.1 v2
+        let got = theta.to_vec1::<f32>().unwrap();
+        assert!((got[0] - 0.8266).abs() < 1e-6 && (got[1] + 2.01445).abs() < 1e-6, "{got:?}");
+    }
+
+    #[test]
+    fn the_epoch_cosine_is_constant_within_an_epoch() {
+        let c = config(Decay::CosineEpoch, 0);
+        assert_eq!(c.lr(128, 0, 40, 10), 0.25);
+        assert_eq!(c.lr(128, 9, 40, 10), 0.25);
+        assert!((c.lr(128, 20, 40, 10) - 0.125).abs() < 1e-12);
+    }
+
+    #[test]
+    fn warm_up_rises_to_the_full_rate_and_decay_follows() {
+        let c = config(Decay::CosineStep, 1);
+        assert!((c.lr(256, 0, 30, 10) - 0.05).abs() < 1e-12);
+        assert!((c.lr(256, 9, 30, 10) - 0.5).abs() < 1e-12);
+        assert!((c.lr(256, 20, 30, 10) - 0.25).abs() < 1e-12);
     }
 }

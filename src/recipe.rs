@@ -91,7 +91,7 @@ impl Recipe {
             return fail("schedule.checkpoint_every", "must be at least 1".into());
         }
         self.eta.check()?;
-        self.objective.check()?;
+
         self.optim.check()?;
         self.measure.check()?;
         let probability = |key: &str, p: f32| {

@@ -6,8 +6,20 @@
 //! | k-step | the same for the next k batches, computed with θ frozen and kept | Sec. 5.2 "Multi-step alternation" |
 //! | memory-bank | m·η_x + (1−m)·F_θ(T′(x)), kept for all N images | Sec. 5.2 "Expectation over augmentations" |
 //! | none | F_θ(T′(x)) *with* gradient: no stop-gradient, the collapse baseline | Fig. 2 |
+//!
+//! A rule is an [`EStep`]. The loop asks it once per alternation to `refresh` what it keeps, with θ
+//! frozen, and once per batch for its `targets`. Adding one: a file here, a variant of [`Rule`].
+
+mod k_step;
+mod memory_bank;
+mod one_step;
+
+pub use k_step::KStep;
+pub use memory_bank::{BankPlace, MemoryBank};
+pub use one_step::OneStep;
 
 use crate::error::{Error, Result};
+use candle_core::Tensor;
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -90,5 +102,87 @@ impl Rule {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Two views of a batch, as the loop hands them over.
+#[derive(Clone, Debug)]
+pub struct Views {
+    /// The SGD step that trains on them.
+    pub step: u64,
+    /// Which images they show, (B).
+    pub indices: Vec<u32>,
+    /// The views, (2, B, H, W, C).
+    pub x: Tensor,
+}
+
+/// θ held still: x (V, B, H, W, C) → z (V, B, d), batch norm in training mode, no gradient.
+pub type Frozen<'a> = &'a dyn Fn(&Tensor) -> Result<Tensor>;
+
+/// A tensor that a rule keeps between steps: name, shape, values.
+pub type Held<'a> = (String, Vec<usize>, std::borrow::Cow<'a, [f32]>);
+
+/// One rule for η.
+pub trait EStep {
+    /// SGD steps per alternation.
+    fn chunk(&self) -> u64 {
+        1
+    }
+
+    /// Which batches of a chunk of `steps`, counted from 0, [`EStep::refresh`] has to see.
+    fn reads(&self, steps: u64) -> std::ops::Range<u64>;
+
+    /// The E-step proper: reads those batches, in order, with θ frozen, and updates η.
+    fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()>;
+
+    /// η for each row of z, (V', B, d) like z, where z (V', B, d) is what θ makes of the first V'
+    /// views with gradient. For the first view η comes from the second and the other way round.
+    fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor>;
+
+    /// What the rule keeps, for a checkpoint.
+    fn state(&self) -> Result<Vec<Held<'_>>>;
+
+    /// Takes back what [`EStep::state`] gave.
+    fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()>;
+}
+
+impl Rule {
+    /// Views of a batch that pass through the network with gradient: 2 when the loss is symmetrised.
+    /// Without stop-gradient both do, whatever the loss.
+    pub fn views_with_gradient(&self, trained_views: usize) -> usize {
+        match self {
+            Rule::None {} => 2,
+            _ => trained_views,
+        }
+    }
+
+    /// Makes the rule for `images` training images, targets of dimension `dim` and epochs of
+    /// `per_epoch` steps.
+    pub fn build(
+        &self,
+        images: usize,
+        dim: usize,
+        per_epoch: u64,
+        place: &BankPlace,
+    ) -> Result<Box<dyn EStep>> {
+        self.check()?;
+        Ok(match self {
+            Rule::OneStep {} => Box::new(OneStep { stop_gradient: true }),
+            Rule::None {} => Box::new(OneStep { stop_gradient: false }),
+            Rule::KStep { k } => Box::new(KStep::new(match k {
+                Steps::Count(k) => *k,
+                Steps::Epoch => per_epoch,
+            })),
+            Rule::MemoryBank { m } => Box::new(MemoryBank::new(*m as f32, images, dim, place)?),
+        })
+    }
+}
+
+/// η for z of one or two views: each view's target is the other view's output. `other` computes the
+/// second view's output where z has only the first.
+fn other_view(z: &Tensor, other: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    match z.dim(0)? {
+        2 => Ok(Tensor::cat(&[z.narrow(0, 1, 1)?, z.narrow(0, 0, 1)?], 0)?),
+        _ => other(),
     }
 }

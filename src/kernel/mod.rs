@@ -8,6 +8,7 @@
 //! Results never depend on the number of threads: work is cut into chunks fixed by the shape, and
 //! sums over chunks are taken in a fixed order.
 
+pub mod mapped;
 pub mod reference;
 
 /// The shape of a convolution with a square kernel, zero padding and no bias.

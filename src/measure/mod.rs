@@ -1,4 +1,11 @@
 //! What is read off a state: weighted kNN, linear probe, collapse metrics.
+//!
+//! Plain arrays in, numbers out: rows are images, columns dimensions. Sums run in a fixed order, so
+//! that the numbers do not depend on the number of threads.
+
+pub mod collapse;
+pub mod knn;
+pub mod linear_probe;
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,74 @@
+//! The multi-step alternation: η for the next k batches is computed with θ frozen and kept, then θ
+//! makes k SGD steps against it (Sec. 5.2).
+//!
+//! The first batch of a chunk needs no pass of its own: θ has not moved when the M-step sees it, so
+//! its forward pass gives the same η. Hence k = 1 *is* SimSiam, byte for byte.
+
+use super::{EStep, Frozen, Held, Views, other_view};
+use crate::error::{Error, Result};
+use candle_core::{Device, Tensor};
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+/// Targets of the chunk's remaining batches, by step.
+#[derive(Debug)]
+pub struct KStep {
+    k: u64,
+    /// (step, z of both views (2, B, d)), in the order of use.
+    kept: VecDeque<(u64, Tensor)>,
+}
+
+impl KStep {
+    /// k ≥ 1 SGD steps per alternation.
+    pub fn new(k: u64) -> Self {
+        Self { k, kept: VecDeque::new() }
+    }
+}
+
+impl EStep for KStep {
+    fn chunk(&self) -> u64 {
+        self.k
+    }
+
+    fn reads(&self, steps: u64) -> std::ops::Range<u64> {
+        1..steps.max(1)
+    }
+
+    fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
+        self.kept.clear();
+        for views in batches {
+            let views = views?;
+            self.kept.push_back((views.step, frozen(&views.x)?.detach()));
+        }
+        Ok(())
+    }
+
+    fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
+        if self.kept.front().is_some_and(|(step, _)| *step == views.step)
+            && let Some((_, kept)) = self.kept.pop_front()
+        {
+            let eta = other_view(&kept, || Ok(kept.clone()))?;
+            return Ok(eta.narrow(0, 0, z.dim(0)?)?);
+        }
+        Ok(other_view(z, || frozen(&views.x.narrow(0, 1, 1)?))?.detach())
+    }
+
+    fn state(&self) -> Result<Vec<Held<'_>>> {
+        let held = |(step, eta): &(u64, Tensor)| -> Result<Held<'_>> {
+            Ok((step.to_string(), eta.dims().to_vec(), Cow::Owned(eta.flatten_all()?.to_vec1()?)))
+        };
+        self.kept.iter().map(held).collect()
+    }
+
+    fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()> {
+        self.kept.clear();
+        for (name, shape, values) in held {
+            let step = name.parse().map_err(|_| {
+                Error::Failure(format!("the checkpoint's targets are named '{name}', not by a step"))
+            })?;
+            self.kept.push_back((step, Tensor::from_vec(values.into_owned(), shape, &Device::Cpu)?));
+        }
+        self.kept.make_contiguous().sort_by_key(|(step, _)| *step);
+        Ok(())
+    }
+}

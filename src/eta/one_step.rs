@@ -1,0 +1,36 @@
+//! SimSiam's E-step: one sample of the other view, from the forward pass that the M-step makes anyway
+//! (Sec. 5.1, "Approximation"). Keeps nothing.
+
+use super::{EStep, Frozen, Held, Views, other_view};
+use crate::error::Result;
+use candle_core::Tensor;
+
+/// η₁ = z₂ and η₂ = z₁.
+#[derive(Debug)]
+pub struct OneStep {
+    /// False for the collapse baseline, where η is differentiated through (Fig. 2).
+    pub stop_gradient: bool,
+}
+
+impl EStep for OneStep {
+    fn reads(&self, _: u64) -> std::ops::Range<u64> {
+        0..0
+    }
+
+    fn refresh(&mut self, _: Frozen, _: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
+        Ok(())
+    }
+
+    fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
+        let eta = other_view(z, || frozen(&views.x.narrow(0, 1, 1)?))?;
+        Ok(if self.stop_gradient { eta.detach() } else { eta })
+    }
+
+    fn state(&self) -> Result<Vec<Held<'_>>> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _: Vec<Held<'static>>) -> Result<()> {
+        Ok(())
+    }
+}

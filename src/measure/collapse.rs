@@ -1,0 +1,102 @@
+//! How far from collapse an output is: std of z/‖z‖ (Fig. 2), effective rank (RankMe, Garrido et al.
+//! 2023) and the singular spectrum (Li et al. 2022). Sums in f64.
+
+use ndarray::{Array2, ArrayView2, Axis};
+
+/// The mean over dimensions of the unbiased standard deviation of z/‖z‖, for z (B, d).
+///
+/// Times √d it is 1 for an isotropic Gaussian and 0 at collapse. Undefined (NaN) for one row.
+pub fn std(z: ArrayView2<f32>) -> f64 {
+    let unit = super::knn::unit_rows(z);
+    let rows = unit.nrows() as f64;
+    let of_column = |column: ndarray::ArrayView1<f32>| {
+        let mean = column.iter().map(|v| f64::from(*v)).sum::<f64>() / rows;
+        let sum = column.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>();
+        (sum / (rows - 1.0)).sqrt()
+    };
+    unit.axis_iter(Axis(1)).map(of_column).sum::<f64>() / unit.ncols() as f64
+}
+
+/// The singular values of z (N, d), largest first.
+///
+/// From the eigenvalues of the smaller Gram matrix in f64: values below about 1e-7 of the largest
+/// are rounding noise.
+pub fn singular_values(z: ArrayView2<f32>) -> Vec<f64> {
+    let z = z.mapv(f64::from);
+    let gram: Array2<f64> = if z.nrows() < z.ncols() { z.dot(&z.t()) } else { z.t().dot(&z) };
+    let n = gram.nrows();
+    let matrix = nalgebra::DMatrix::from_fn(n, n, |i, j| gram[[i, j]]);
+    let mut values: Vec<f64> =
+        matrix.symmetric_eigenvalues().iter().map(|value| value.max(0.0).sqrt()).collect();
+    values.sort_by(|a, b| b.total_cmp(a));
+    values
+}
+
+/// RankMe: exp of the entropy of the singular values divided by their sum. Between 1 and their number;
+/// 0 when all are zero.
+pub fn rankme(singular_values: &[f64]) -> f64 {
+    let sum: f64 = singular_values.iter().sum();
+    if sum <= 0.0 {
+        return 0.0;
+    }
+    let entropy: f64 =
+        singular_values.iter().map(|s| s / sum).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
+    entropy.exp()
+}
+
+/// z with the mean of each column taken away.
+pub fn centered(z: ArrayView2<f32>) -> Array2<f32> {
+    match z.mean_axis(Axis(0)) {
+        Some(mean) => &z - &mean,
+        None => z.to_owned(),
+    }
+}
+
+/// Mean of ‖z₁/‖z₁‖ − z₂/‖z₂‖‖² over rows (alignment with α = 2, Wang & Isola 2020).
+pub fn alignment(z1: ArrayView2<f32>, z2: ArrayView2<f32>) -> f64 {
+    let (a, b) = (super::knn::unit_rows(z1), super::knn::unit_rows(z2));
+    let sum: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    sum / a.nrows() as f64
+}
+
+/// log of the mean over pairs of exp(−2‖zᵢ/‖zᵢ‖ − zⱼ/‖zⱼ‖‖²) (uniformity with t = 2, Wang & Isola 2020).
+pub fn uniformity(z: ArrayView2<f32>) -> f64 {
+    let unit = super::knn::unit_rows(z).mapv(f64::from);
+    let cosine = unit.dot(&unit.t());
+    let (mut sum, mut pairs) = (0.0, 0.0);
+    for i in 0..unit.nrows() {
+        for j in 0..i {
+            sum += (-2.0 * (2.0 - 2.0 * cosine[[i, j]])).exp();
+            pairs += 1.0;
+        }
+    }
+    f64::ln(sum / pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn equal_rows_have_no_spread_and_rank_one() {
+        let z = array![[1.0f32, 2.0], [2.0, 4.0], [0.5, 1.0]];
+        assert!(std(z.view()) < 1e-7);
+        assert!((rankme(&singular_values(z.view())) - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn an_orthogonal_matrix_has_full_rank() {
+        let z = array![[0.0f32, 3.0], [-3.0, 0.0]];
+        let values = singular_values(z.view());
+        assert!((values[0] - 3.0).abs() < 1e-9 && (values[1] - 3.0).abs() < 1e-9);
+        assert!((rankme(&values) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn tall_and_wide_matrices_have_the_same_spectrum() {
+        let z = array![[1.0f32, 2.0, -1.0], [0.5, 0.0, 3.0]];
+        let (tall, wide) = (singular_values(z.t()), singular_values(z.view()));
+        assert!(tall.iter().zip(&wide).all(|(a, b)| (a - b).abs() < 1e-9));
+    }
+}
