@@ -1,6 +1,64 @@
 //! `sim`: a laboratory for the hypothesis that SimSiam is an EM-like alternation.
+//!
+//! Chen & He (2020, Sec. 5) suspect that SimSiam minimises, by alternation,
+//!
+//! ```text
+//! L(θ, η) = E_{x,T} ‖ F_θ(T(x)) − η_x ‖²
+//! ```
+//!
+//! over two unknowns: **θ**, the weights of one encoder, one flat vector of P numbers, and **η**, one
+//! target vector for each image, N × d numbers. This crate takes that literally. Every run is the loop
+//!
+//! ```text
+//! for each chunk of k batches:
+//!     E-step   η ← rule(θ, chunk)      no gradient ever reaches η: this is stop-gradient
+//!     M-step   k times: θ ← SGD step on the objective against η
+//! ```
+//!
+//! and a method is a value on it: an E-step rule, an objective, a predictor or none.
+//!
+//! # The rooms, from the top
+//!
+//! - `cli` — one file for each command; the only room that prints.
+//! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms × seeds
+//!   into runs, runs into verdicts.
+//! - [`report`] — figures from the files of finished runs, from nothing else.
+//! - [`recipe`] — one run, completely described.
+//! - [`train`] — one run, trained: θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η).
+//! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, or averaged with momentum m.
+//! - [`measure`] — what is read off a state: kNN, linear probe, std of z/‖z‖ · √d, RankMe.
+//! - [`data`] — images and labels, the order of batches, batches prepared ahead.
+//! - [`record`] — the run directory: metrics, events, checkpoints, durable files.
+//! - [`objective`] — D(p, η) = −cos(p, η) and its relatives: tensors in, scalar out.
+//! - [`network`] — z = F_θ(x) and p = h(z), each one differentiable node over a static plan.
+//! - [`augment`] — T, the random views.
+//! - [`optim`] — SGD with momentum over flat θ, learning-rate curves.
+//! - [`kernel`] — arithmetic on slices and shapes; knows no candle and no study.
+//! - [`rng`] — streams named by (seed, purpose, counters). [`error`] — one error, its exit codes.
+//!
+//! A room imports only from rooms below it; a test holds the table.
+//!
+//! # Glossary
+//!
+//! | symbol | meaning |
+//! |---|---|
+//! | x, T, T′ | an image; random augmentations |
+//! | θ, F_θ | weights; encoder = backbone + projection MLP |
+//! | z = F_θ(T(x)) | the encoder's output, (B, d) |
+//! | h, p = h(z) | the prediction MLP; its output |
+//! | η_x | the target of image x |
+//! | D | the dissimilarity of p and η |
+//! | k, m | SGD steps per update of η; momentum of the memory bank |
+//! | (V, B, H, W, C) | views, batch, height, width, channels |
+//!
+//! # Invariants
+//!
+//! - Bytes of metrics and weights depend on recipe and data alone: not on threads, kills or restarts.
+//! - Randomness comes from [`rng::stream`] only; a batch is a function of (seed, step).
+//! - `unsafe` stands in [`kernel`] only, each block with its argument.
 
 pub mod augment;
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod eta;
@@ -11,7 +69,9 @@ pub mod objective;
 pub mod optim;
 pub mod recipe;
 pub mod record;
+pub mod report;
 pub mod rng;
+pub mod study;
 pub mod train;
 
 pub use error::{Error, Result};

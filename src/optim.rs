@@ -56,20 +56,23 @@ impl OptimConfig {
         Ok(())
     }
 
-    /// The learning rate at `step` of `steps`, where an epoch is `per_epoch` steps.
+    /// The learning rate at `step` of `steps`, which make up `epochs` epochs.
     ///
     /// Warm-up rises step by step and decay runs over what follows it.
-    pub fn lr(&self, batch: usize, step: u64, steps: u64, per_epoch: u64) -> f64 {
+    pub fn lr(&self, batch: usize, step: u64, steps: u64, epochs: u64) -> f64 {
         let start = self.base_lr * batch as f64 / 256.0;
-        let warmup = (self.warmup_epochs * per_epoch).min(steps);
+        let warmup_epochs = self.warmup_epochs.min(epochs);
+        let warmup = warmup_epochs * steps / epochs;
         if step < warmup {
             return start * (step + 1) as f64 / warmup as f64;
         }
-        let (done, whole) = (step - warmup, steps - warmup);
         let fraction = match self.decay {
             Decay::Constant => 0.0,
-            Decay::CosineStep => done as f64 / whole as f64,
-            Decay::CosineEpoch => (done / per_epoch) as f64 / whole.div_ceil(per_epoch) as f64,
+            Decay::CosineStep => (step - warmup) as f64 / (steps - warmup) as f64,
+            Decay::CosineEpoch => {
+                let epoch = step * epochs / steps;
+                (epoch - warmup_epochs) as f64 / (epochs - warmup_epochs) as f64
+            }
         };
         start * 0.5 * (1.0 + (std::f64::consts::PI * fraction).cos())
     }
@@ -197,16 +200,16 @@ mod tests {
     #[test]
     fn the_epoch_cosine_is_constant_within_an_epoch() {
         let c = config(Decay::CosineEpoch, 0);
-        assert_eq!(c.lr(128, 0, 40, 10), 0.25);
-        assert_eq!(c.lr(128, 9, 40, 10), 0.25);
-        assert!((c.lr(128, 20, 40, 10) - 0.125).abs() < 1e-12);
+        assert_eq!(c.lr(128, 0, 40, 4), 0.25);
+        assert_eq!(c.lr(128, 9, 40, 4), 0.25);
+        assert!((c.lr(128, 20, 40, 4) - 0.125).abs() < 1e-12);
     }
 
     #[test]
     fn warm_up_rises_to_the_full_rate_and_decay_follows() {
         let c = config(Decay::CosineStep, 1);
-        assert!((c.lr(256, 0, 30, 10) - 0.05).abs() < 1e-12);
-        assert!((c.lr(256, 9, 30, 10) - 0.5).abs() < 1e-12);
-        assert!((c.lr(256, 20, 30, 10) - 0.25).abs() < 1e-12);
+        assert!((c.lr(256, 0, 30, 3) - 0.05).abs() < 1e-12);
+        assert!((c.lr(256, 9, 30, 3) - 0.5).abs() < 1e-12);
+        assert!((c.lr(256, 20, 30, 3) - 0.25).abs() < 1e-12);
     }
 }

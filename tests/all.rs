@@ -1,1 +1,6 @@
-//! One integration binary.
+//! One integration binary, so that candle links once.
+
+mod evaluation;
+mod laws;
+mod replay;
+mod support;

@@ -1,0 +1,102 @@
+//! One SGD step of the alternation, in the paper's order (Sec. 5.1); the only place where a loss is
+//! made and descended.
+
+use super::Model;
+use crate::error::Result;
+use crate::eta::{EStep, Rule, Views};
+use crate::objective::ObjectiveConfig;
+use crate::optim::{OptimConfig, Sgd};
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+
+/// Learning rates of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// F_θ's.
+    pub encoder: f64,
+    /// h's (Table 1: it may stay constant).
+    pub predictor: f64,
+}
+
+/// The two unknowns, θ and η, and what moves them.
+pub struct Alternation {
+    /// θ and running statistics.
+    pub model: Model,
+    /// η.
+    pub rule: Box<dyn EStep>,
+    /// The momentum of each part of the model.
+    pub momentum: Vec<Sgd>,
+    objective: ObjectiveConfig,
+    optim: OptimConfig,
+    views_with_gradient: usize,
+}
+
+/// What a step gave.
+pub struct Outcome {
+    /// The loss before the step.
+    pub loss: f64,
+    /// z of the first view, (B, d).
+    pub z: Tensor,
+    /// The gradients; empty when the loss was not finite, and then θ did not move.
+    pub gradients: Option<GradStore>,
+}
+
+impl Alternation {
+    /// θ as `model` has it, η as `rule` has it, no momentum.
+    pub fn new(
+        model: Model,
+        eta: &Rule,
+        rule: Box<dyn EStep>,
+        objective: ObjectiveConfig,
+        optim: OptimConfig,
+    ) -> Self {
+        let len = |engine: &crate::network::Engine| engine.network().theta_len();
+        let momentum = model.parts().map(|(_, engine, ..)| Sgd::new(vec![0.0; len(engine)])).collect();
+        let views_with_gradient = eta.views_with_gradient(objective.trained_views());
+        Self { model, rule, momentum, objective, optim, views_with_gradient }
+    }
+
+    /// Step `step` of `steps`; `batch` gives the views of a step.
+    pub fn step(
+        &mut self,
+        step: u64,
+        steps: u64,
+        rates: Rates,
+        batch: &mut dyn FnMut(u64) -> Result<Views>,
+    ) -> Result<Outcome> {
+        let (model, rule) = (&self.model, &mut self.rule);
+        let frozen = |x: &Tensor| model.frozen_z(x);
+
+        // E-step, once per alternation: η for the next k batches, with θ frozen.
+        let k = rule.chunk();
+        if step.is_multiple_of(k) {
+            let chunk = rule.reads(k.min(steps - step));
+            rule.refresh(&frozen, &mut chunk.map(|i| batch(step + i)))?;
+        }
+
+        // M-step: one SGD step on L(θ, η), η being a constant.
+        let views = batch(step)?;
+        let z = model.z(&views.x.narrow(0, 0, self.views_with_gradient)?)?;
+        let eta = rule.targets(&views, &z, &frozen)?;
+        let trained = self.objective.trained_views();
+        let p = model.p(&z.narrow(0, 0, trained)?)?;
+        let loss = self.objective.similarity.loss(&p, &eta.narrow(0, 0, trained)?)?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        let gradients = if value.is_finite() { Some(loss.backward()?) } else { None };
+        if let Some(gradients) = &gradients {
+            self.descend(gradients, rates)?;
+        }
+        Ok(Outcome { loss: value, z: z.get(0)?.detach(), gradients })
+    }
+
+    /// θ ← one SGD step along the gradients, for every trained part.
+    fn descend(&self, gradients: &GradStore, rates: Rates) -> Result<()> {
+        for (part, sgd) in self.model.parts().zip(&self.momentum) {
+            let lr = if part.name == "predictor" { rates.predictor } else { rates.encoder };
+            if let (true, Some(gradient)) = (part.trained, gradients.get(part.theta)) {
+                sgd.step(part.theta, gradient, lr, &self.optim)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! The batches of a run in the order in which the alternation asks for them.
+
+use super::{VIEWS, state::State};
+use crate::data::Dataset;
+use crate::data::loader::Loader;
+use crate::error::{Error, Result};
+use crate::eta::Views;
+use crate::recipe::Recipe;
+use candle_core::{Device, Tensor};
+use std::sync::Arc;
+
+/// Hands out batches by step; they are prepared ahead on other threads.
+///
+/// A k-step chunk asks for its batches twice, once in the E-step and once in the M-step. They are made
+/// again instead of kept: a batch is a function of (seed, step), and k may be a whole epoch.
+pub struct Batches {
+    loader: Loader,
+    last: Option<Views>,
+    shape: (usize, usize, usize, usize, usize),
+}
+
+impl Batches {
+    /// All requests from `state.step` to the end of the run.
+    pub fn new(recipe: &Recipe, dataset: &Arc<Dataset>, state: &State) -> Self {
+        let (batch, size) = (recipe.schedule.batch, recipe.augment.size);
+        let (start, steps, k) = (state.step, state.steps, state.alternation.rule.chunk());
+        let reads = |step: u64| {
+            let chunk = k.min(steps - step);
+            let reads = if step.is_multiple_of(k) { state.alternation.rule.reads(chunk) } else { 0..0 };
+            (reads.start, reads.end)
+        };
+        // The rule's requests depend on the chunk's length alone: a full one, or the last.
+        let full = reads(0);
+        let tail_start = steps - steps % k;
+        let tail = if tail_start < steps { reads(tail_start) } else { full };
+        let program = (start..steps).flat_map(move |step| {
+            let (from, to) = match step {
+                _ if !step.is_multiple_of(k) => (0, 0),
+                _ if step == tail_start => tail,
+                _ => full,
+            };
+            (from..to).map(move |i| step + i).chain(std::iter::once(step))
+        });
+        let mut previous = None;
+        let program = program.filter(move |step| previous.replace(*step) != Some(*step));
+        let workers = rayon::current_num_threads().clamp(1, 2);
+        let loader =
+            Loader::new(dataset.clone(), recipe.augment.clone(), batch, VIEWS, recipe.seed, program, workers);
+        Self { loader, last: None, shape: (VIEWS, batch, size, size, 3) }
+    }
+
+    /// The batch of `step`, which must be the next in the order, or the one given last.
+    pub fn get(&mut self, step: u64) -> Result<Views> {
+        if let Some(last) = self.last.as_ref().filter(|last| last.step == step) {
+            return Ok(last.clone());
+        }
+        let out_of_order = || Error::Failure(format!("the batch of step {step} was asked for out of order"));
+        let batch = self.loader.next()?.filter(|batch| batch.step == step).ok_or_else(out_of_order)?;
+        let x = Tensor::from_vec(batch.views, self.shape, &Device::Cpu)?;
+        let views = Views { step, indices: batch.indices, x };
+        self.last = Some(views.clone());
+        Ok(views)
+    }
+}

@@ -1,0 +1,134 @@
+//! θ in memory: the encoder's and the predictor's weights, each one flat vector, with the engines
+//! that run them.
+
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::network::config::{EncoderConfig, PredictorConfig};
+use crate::network::{Engine, Network};
+use crate::recipe::Predictor;
+use candle_core::{Device, Tensor, Var};
+use std::sync::Arc;
+
+/// F_θ and, where there is one, h.
+pub struct Model {
+    encoder: Engine,
+    theta: Var,
+    predictor: Option<Head>,
+}
+
+/// h with its weights; `trained` is false where they stay at their random initialisation (Table 1).
+struct Head {
+    engine: Engine,
+    theta: Var,
+    trained: bool,
+}
+
+/// One part of a model.
+pub struct Part<'a> {
+    /// "encoder" or "predictor".
+    pub name: &'static str,
+    /// What runs it.
+    pub engine: &'a Engine,
+    /// Its weights, flat.
+    pub theta: &'a Var,
+    /// Whether SGD moves them.
+    pub trained: bool,
+}
+
+/// The streams of initial weights.
+const ENCODER: u64 = 0;
+const PREDICTOR: u64 = 1;
+
+impl Model {
+    /// A model with the initial weights of `seed`, for square images of `size` pixels.
+    pub fn new(
+        encoder: &EncoderConfig,
+        predictor: &Predictor,
+        size: usize,
+        seed: u64,
+        kernel: &Arc<dyn Kernel>,
+    ) -> Result<Self> {
+        let network = Network::encoder(encoder, (size, size))?;
+        let theta = flat(network.init(seed, ENCODER))?;
+        let head = |config: &PredictorConfig, trained| -> Result<Head> {
+            let network = Network::predictor(config, encoder.projector.dim)?;
+            let theta = flat(network.init(seed, PREDICTOR))?;
+            Ok(Head { engine: Engine::new(network, kernel.clone()), theta, trained })
+        };
+        let predictor = match predictor {
+            Predictor::None {} => None,
+            Predictor::Mlp(config) => Some(head(config, true)?),
+            Predictor::Fixed(config) => Some(head(config, false)?),
+        };
+        Ok(Self { encoder: Engine::new(network, kernel.clone()), theta, predictor })
+    }
+
+    /// z = F_θ(x), differentiable: (V, B, H, W, C) → (V, B, d).
+    pub fn z(&self, x: &Tensor) -> Result<Tensor> {
+        self.encoder.train(x, &self.theta)
+    }
+
+    /// z = F_θ(x) with θ frozen, batch norm in training mode: (V, B, H, W, C) → (V, B, d).
+    pub fn frozen_z(&self, x: &Tensor) -> Result<Tensor> {
+        self.encoder.target(x, &self.theta)
+    }
+
+    /// p = h(z), or z itself where there is no predictor: (V, B, d) → (V, B, d).
+    pub fn p(&self, z: &Tensor) -> Result<Tensor> {
+        match &self.predictor {
+            None => Ok(z.clone()),
+            Some(h) => h.engine.train(z, &h.theta),
+        }
+    }
+
+    /// Evaluation mode: x (B, H, W, C) → (pooled backbone features (B, D), z (B, d)).
+    pub fn evaluate(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.encoder.evaluate(x, &self.theta.as_detached_tensor())
+    }
+
+    /// The parts: "encoder", then, where there is one, "predictor".
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let encoder = Part { name: "encoder", engine: &self.encoder, theta: &self.theta, trained: true };
+        let predictor = self.predictor.iter().map(|h| Part {
+            name: "predictor",
+            engine: &h.engine,
+            theta: &h.theta,
+            trained: h.trained,
+        });
+        std::iter::once(encoder).chain(predictor)
+    }
+
+    /// d, the dimension of z.
+    pub fn output_dim(&self) -> usize {
+        self.encoder.network().output_dim()
+    }
+
+    /// The dimension of the pooled backbone features.
+    pub fn features_dim(&self) -> usize {
+        self.encoder.network().features_dim()
+    }
+
+    /// Puts weights and running statistics into the part called `part`.
+    pub fn set(&self, part: &str, theta: Vec<f32>, running: &[f32]) -> Result<()> {
+        let part = self
+            .parts()
+            .find(|p| p.name == part)
+            .ok_or_else(|| Error::Failure(format!("this model has no {part}")))?;
+        let network = part.engine.network();
+        if theta.len() != network.theta_len() || running.len() != network.running_len() {
+            return Err(Error::Failure(format!(
+                "the {}'s weights are those of another architecture: {} numbers where {} are needed",
+                part.name,
+                theta.len(),
+                network.theta_len()
+            )));
+        }
+        part.theta.set(&Tensor::from_vec(theta, part.theta.dims(), &Device::Cpu)?)?;
+        part.engine.set_running(running)
+    }
+}
+
+fn flat(theta: Vec<f32>) -> Result<Var> {
+    let len = theta.len();
+    Ok(Var::from_vec(theta, len, &Device::Cpu)?)
+}

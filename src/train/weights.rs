@@ -1,0 +1,44 @@
+//! A model's weights under the names that torchvision and the official SimSiam code give them.
+
+use super::Model;
+use crate::error::{Error, Result};
+use crate::network::names;
+use safetensors::tensor::{Dtype, TensorView};
+
+/// θ and running statistics of every part as a safetensors file: `encoder.conv1.weight`, …,
+/// `predictor.0.weight`, …; convolution weights (O, I, K, K), linear weights (O, I).
+pub fn to_safetensors(model: &Model) -> Result<Vec<u8>> {
+    let mut tensors = Vec::new();
+    for part in model.parts() {
+        let network = part.engine.network();
+        let theta = names::to_torch(network, &part.theta.to_vec1()?);
+        let running = names::running_to_torch(network, &part.engine.running());
+        for (name, shape, values) in theta.into_iter().chain(running) {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            tensors.push((format!("{}.{name}", part.name), shape, bytes));
+        }
+    }
+    let views: Result<Vec<_>> = tensors
+        .iter()
+        .map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+            Ok((name.as_str(), view.map_err(|e| Error::Failure(format!("{name}: {e}")))?))
+        })
+        .collect();
+    safetensors::serialize(views?, None).map_err(|e| Error::Failure(format!("cannot serialise weights: {e}")))
+}
+
+/// Puts tensors named as above into `model`; each part's must all be there.
+pub fn load(
+    model: &Model,
+    find: &dyn Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>,
+) -> Result<()> {
+    for part in model.parts() {
+        let network = part.engine.network();
+        let find = |name: &str| find(&format!("{}.{name}", part.name));
+        let theta = names::from_torch(network, &find)?;
+        let running = names::running_from_torch(network, &find)?;
+        model.set(part.name, theta, &running)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! kNN and the collapse metrics against PyTorch's numbers.
+
+use crate::support::golden;
+use ndarray::Array2;
+use simsiam_em::measure::{collapse, knn};
+use simsiam_em::network::names::read_weights;
+
+#[test]
+fn knn_and_collapse_metrics_agree_with_pytorch() {
+    let tensors = read_weights(&golden("evaluation.safetensors")).unwrap();
+    let matrix = |name: &str| {
+        let (shape, values) = tensors[name].clone();
+        Array2::from_shape_vec((shape[0], shape[1]), values).unwrap()
+    };
+    let integers = |name: &str| -> Vec<u32> { tensors[name].1.iter().map(|v| *v as u32).collect() };
+    let number = |name: &str| f64::from(tensors[name].1[0]);
+    let (train, test) = (matrix("train"), matrix("test"));
+    for k in [1, 20, 200] {
+        let got = knn::predict(train.view(), &integers("train_labels"), test.view(), k, 0.1);
+        assert_eq!(got, integers(&format!("pred.k{k}.T0.1")), "k = {k}");
+    }
+    let (z1, z2) = (matrix("z1"), matrix("z2"));
+    let rankme = |z: &Array2<f32>| collapse::rankme(&collapse::singular_values(z.view()));
+    let centered = collapse::centered(z1.view());
+    for (what, got, expected, tolerance) in [
+        ("std", collapse::std(z1.view()), number("metric.std"), 1e-6),
+        ("rankme", rankme(&z1), number("metric.rankme"), 1e-3),
+        // One singular value of centred rows is zero, and f32 rounding decides what is left of it.
+        ("rankme, centred", rankme(&centered), number("metric.rankme_centered"), 1e-2),
+        ("alignment", collapse::alignment(z1.view(), z2.view()), number("metric.alignment_a2"), 1e-5),
+        ("uniformity", collapse::uniformity(z1.view()), number("metric.uniformity_t2"), 1e-5),
+    ] {
+        assert!((got - expected).abs() < tolerance, "{what}: {got} instead of {expected}");
+    }
+}

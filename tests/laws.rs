@@ -1,0 +1,120 @@
+//! Laws that hold for every E-step rule.
+
+use candle_core::{Device, Tensor, Var};
+use rand::Rng;
+use simsiam_em::error::Result;
+use simsiam_em::eta::{BankPlace, EStep, Rule, Steps, Views};
+use simsiam_em::rng::{Purpose, stream};
+
+const BATCH: usize = 4;
+const DIM: usize = 3;
+
+fn place() -> BankPlace {
+    BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() }
+}
+
+fn build(rule: &Rule) -> Box<dyn EStep> {
+    rule.build(8, DIM, 5, &place()).unwrap()
+}
+
+/// Views whose "encoder" is a plain linear map, so that values can be computed by hand.
+fn views(step: u64) -> Views {
+    let mut rng = stream(0, Purpose::Test, step, 0);
+    let x: Vec<f32> = (0..2 * BATCH * DIM).map(|_| rng.random()).collect();
+    let x = Tensor::from_vec(x, (2, BATCH, 1, 1, DIM), &Device::Cpu).unwrap();
+    Views { step, indices: vec![0, 3, 5, 6], x }
+}
+
+fn frozen(x: &Tensor) -> Result<Tensor> {
+    let (views, ..) = x.dims5()?;
+    Ok((x.reshape((views, BATCH, DIM))? * 2.0)?)
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Makes the E-step of step 0's chunk and returns η of each of its batches.
+fn chunk(rule: &mut dyn EStep, with_gradient: usize) -> Vec<Tensor> {
+    let k = rule.chunk();
+    let reads = rule.reads(k);
+    rule.refresh(&frozen, &mut reads.map(|i| Ok(views(i)))).unwrap();
+    let targets = |step| {
+        let views = views(step);
+        let x = Var::from_tensor(&views.x).unwrap();
+        let z = frozen(&x.narrow(0, 0, with_gradient).unwrap()).unwrap();
+        assert!(z.track_op());
+        rule.targets(&views, &z, &frozen).unwrap()
+    };
+    (0..k).map(targets).collect()
+}
+
+#[test]
+fn eta_has_the_shape_of_z_and_carries_no_gradient_unless_asked_to() {
+    for rule in Rule::ALL {
+        for with_gradient in [1, 2] {
+            let with_gradient = rule.views_with_gradient(with_gradient);
+            for eta in chunk(build(&rule).as_mut(), with_gradient) {
+                assert_eq!(eta.dims(), [with_gradient, BATCH, DIM], "{rule:?}");
+                assert_eq!(eta.track_op(), matches!(rule, Rule::None {}), "{rule:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_step_and_k_equal_to_one_take_the_other_view() {
+    for rule in [Rule::OneStep {}, Rule::None {}, Rule::KStep { k: Steps::Count(1) }] {
+        let eta = chunk(build(&rule).as_mut(), 2);
+        let z = frozen(&views(0).x).unwrap();
+        assert_eq!(values(&eta[0].get(0).unwrap()), values(&z.get(1).unwrap()), "{rule:?}");
+        assert_eq!(values(&eta[0].get(1).unwrap()), values(&z.get(0).unwrap()), "{rule:?}");
+    }
+}
+
+#[test]
+fn k_steps_take_the_other_view_of_each_batch_of_the_chunk() {
+    let rule = Rule::KStep { k: Steps::Count(4) };
+    for (step, eta) in chunk(build(&rule).as_mut(), 2).iter().enumerate() {
+        let z = frozen(&views(step as u64).x).unwrap();
+        assert_eq!(values(&eta.get(0).unwrap()), values(&z.get(1).unwrap()));
+    }
+}
+
+#[test]
+fn a_bank_without_memory_equals_one_step() {
+    let bank = chunk(build(&Rule::MemoryBank { m: 0.0 }).as_mut(), 1);
+    let one_step = chunk(build(&Rule::OneStep {}).as_mut(), 1);
+    assert_eq!(values(&bank[0]), values(&one_step[0]));
+}
+
+#[test]
+fn restore_after_state_is_the_identity() {
+    for rule in Rule::ALL {
+        let mut first = build(&rule);
+        let reads = first.reads(first.chunk());
+        first.refresh(&frozen, &mut reads.map(|i| Ok(views(i)))).unwrap();
+        let held = first.state().unwrap();
+        let owned = held.into_iter().map(|(n, s, v)| (n, s, std::borrow::Cow::Owned(v.into_owned())));
+        let mut second = build(&rule);
+        second.restore(owned.collect()).unwrap();
+        for step in 0..first.chunk() {
+            let views = views(step);
+            let z = frozen(&views.x).unwrap();
+            let [a, b] = [&mut first, &mut second].map(|rule| rule.targets(&views, &z, &frozen).unwrap());
+            assert_eq!(values(&a), values(&b), "{rule:?}");
+        }
+    }
+}
+
+#[test]
+fn numbers_outside_their_range_are_refused() {
+    for rule in [
+        Rule::KStep { k: Steps::Count(0) },
+        Rule::MemoryBank { m: -0.1 },
+        Rule::MemoryBank { m: 1.5 },
+        Rule::MemoryBank { m: f64::NAN },
+    ] {
+        assert_eq!(rule.check().unwrap_err().exit_code(), 2, "{rule:?}");
+    }
+}

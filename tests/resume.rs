@@ -1,0 +1,128 @@
+//! Same seed, same bytes: for any number of threads, and for runs that were killed and started again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// A command for the smoke scale of `study`, writing under `out`.
+fn sim(study: &str, out: &Path, extra: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    command.args(["run", study, "--scale", "smoke", "--seeds", "1", "--jobs", "1", "--quiet"]).args(extra);
+    command.arg("--out").arg(out).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+fn run(study: &str, out: &Path, extra: &[&str]) {
+    let output = sim(study, out, extra).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Every run's metrics without their wall-clock column, and weights, by path below `out`.
+fn results(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![out.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let relative = path.strip_prefix(out).unwrap().to_path_buf();
+            match name.as_str() {
+                _ if path.is_dir() => folders.push(path),
+                "weights.safetensors" | "spectrum.csv" => found.push((relative, std::fs::read(&path).unwrap())),
+                "metrics.csv" => found.push((relative, without_wall_clock(&path))),
+                _ => {}
+            }
+        }
+    }
+    found.sort();
+    assert!(found.len() >= 4, "too few results: {found:?}");
+    found
+}
+
+fn without_wall_clock(path: &Path) -> Vec<u8> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().map(|line| {
+        let cells: Vec<&str> = line.split(',').collect();
+        [&cells[..3], &cells[4..]].concat().join(",")
+    });
+    rows.collect::<Vec<_>>().join("\n").into_bytes()
+}
+
+fn assert_same(a: &Path, b: &Path, what: &str) {
+    for ((path, a), (other, b)) in results(a).iter().zip(&results(b)) {
+        assert_eq!(path, other, "{what}");
+        assert!(a == b, "{what}: {} differs", path.display());
+    }
+}
+
+#[test]
+fn bytes_do_not_depend_on_the_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = |threads: &str| folder.path().join(threads);
+    for threads in ["1", "2", "3", "8"] {
+        run("multistep", &out(threads), &["--k", "3", "--threads", threads]);
+        assert_same(&out("1"), &out(threads), &format!("{threads} threads"));
+    }
+}
+
+#[test]
+fn a_run_killed_at_any_moment_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    let begun = std::time::Instant::now();
+    run("membank", &whole, &[]);
+    let took = begun.elapsed();
+    let killed = folder.path().join("killed");
+    // Kills spread over the whole time of an uninterrupted run; each attempt goes on from the last.
+    for part in 1..8u32 {
+        let mut child = sim("membank", &killed, &[]).spawn().unwrap();
+        std::thread::sleep(took * part / 16 + Duration::from_millis(u64::from(part) * 7));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    run("membank", &killed, &[]);
+    assert_same(&whole, &killed, "killed");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_saves_and_exits_75() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("runs");
+    let whole = folder.path().join("whole");
+    let extra = ["--k", "epoch", "--set", "schedule.epochs=12"];
+    run("multistep", &whole, &extra);
+    let child = sim("multistep", &out, &extra).spawn().unwrap();
+    // The signal may come only after the handler is there: wait for the first row of metrics.
+    let metrics = out.join("multistep/k=1/seed-0/metrics.csv");
+    while std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 2 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", String::from_utf8_lossy(&output.stderr));
+    run("multistep", &out, &extra);
+    assert_same(&whole, &out, "stopped by a signal");
+}
+
+#[test]
+fn running_the_same_command_again_recomputes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    run("multistep", folder.path(), &["--k", "2"]);
+    let metrics = folder.path().join("multistep/k=2/seed-0/metrics.csv");
+    let before = (std::fs::read(&metrics).unwrap(), std::fs::metadata(&metrics).unwrap().modified().unwrap());
+    run("multistep", folder.path(), &["--k", "2"]);
+    assert_eq!(before.0, std::fs::read(&metrics).unwrap());
+    assert_eq!(before.1, std::fs::metadata(&metrics).unwrap().modified().unwrap());
+}
+
+#[test]
+fn one_step_per_alternation_gives_the_bytes_of_simsiam() {
+    let folder = tempfile::tempdir().unwrap();
+    run("multistep", &folder.path().join("k"), &["--k", "1"]);
+    run("simsiam", &folder.path().join("s"), &[]);
+    let weights = |path: &str| std::fs::read(folder.path().join(path).join("seed-0/weights.safetensors")).unwrap();
+    let metrics = |path: &str| without_wall_clock(&folder.path().join(path).join("seed-0/metrics.csv"));
+    assert!(weights("k/multistep/k=1") == weights("s/simsiam/simsiam"));
+    assert!(metrics("k/multistep/k=1") == metrics("s/simsiam/simsiam"));
+}

@@ -1,0 +1,33 @@
+//! What several tests need.
+
+use std::path::PathBuf;
+
+/// A file of tests/golden/.
+pub fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// A file of the larger reference cases beside a developer's checkout; prints that the case is
+/// skipped where they are absent.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("SIM_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let path = root.join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: {name} is not on this machine (set SIM_SHARED to the folder that holds it)");
+    None
+}
+
+/// The largest absolute difference.
+pub fn max_difference(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "lengths differ");
+    a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
+}
+
+/// The largest absolute difference over the largest absolute value of `expected`.
+pub fn relative_difference(got: &[f32], expected: &[f32]) -> f64 {
+    let scale = expected.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
+    max_difference(got, expected) / scale.max(1e-12)
+}
