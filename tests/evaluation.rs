@@ -3,7 +3,7 @@
 use crate::support::golden;
 use ndarray::Array2;
 use simsiam_em::measure::{collapse, knn};
-use simsiam_em::network::names::read_weights;
+use simsiam_em::network::read_weights;
 
 #[test]
 fn knn_and_collapse_metrics_agree_with_pytorch() {

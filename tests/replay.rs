@@ -68,7 +68,9 @@ fn check(path: &Path) {
 
 fn check_gradients(name: &str, case: &Case, replayed: &Replayed) {
     for part in replayed.alternation.model.parts() {
-        let Some((_, flat)) = replayed.first_gradients.iter().find(|(p, _)| *p == part.name) else { continue };
+        let Some((_, flat)) = replayed.first_gradients.iter().find(|(p, _)| *p == part.name) else {
+            continue;
+        };
         for (parameter, _, got) in names::to_torch(part.engine.network(), flat) {
             let key = format!("grad0.{}.{parameter}", part.name);
             if let Ok((_, expected)) = case.tensor(&key) {

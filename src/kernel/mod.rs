@@ -9,6 +9,8 @@
 //! sums over chunks are taken in a fixed order.
 
 pub mod mapped;
+pub mod norm;
+pub mod pool;
 pub mod reference;
 
 /// The shape of a convolution with a square kernel, zero padding and no bias.

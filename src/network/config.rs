@@ -31,6 +31,17 @@ pub enum Backbone {
         /// The first layers.
         stem: Stem,
     },
+    /// Any other residual network.
+    Resnet {
+        /// Blocks of each stage; every stage after the first halves the image and doubles the width.
+        blocks: Vec<usize>,
+        /// Bottleneck blocks instead of basic ones.
+        bottleneck: bool,
+        /// Channels of the first stage (of its 3×3 convolutions where blocks are bottlenecks).
+        width: usize,
+        /// The first layers.
+        stem: Stem,
+    },
 }
 
 /// The first layers of a residual network.

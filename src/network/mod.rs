@@ -1,3 +1,18 @@
-//! F_θ and h.
+//! F_θ and h: an architecture as a list of layers over one flat θ, run as one differentiable node.
+//!
+//! [`Network`] is the list with its names; `plan` lays it out for a batch; `passes` runs it forward and
+//! backward with the convolutions of [`crate::kernel`]; [`Engine`] joins it to candle. F_θ is backbone
+//! and projector together, h another network of the same kind.
 
+mod architectures;
 pub mod config;
+mod files;
+mod layers;
+pub mod names;
+mod op;
+mod passes;
+mod plan;
+
+pub use files::{Tensors, infer_encoder, infer_predictor, read_metadata, read_weights};
+pub use layers::{Network, Parameter, ParameterKind, Shape};
+pub use op::Engine;

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Rule, Steps, Views};
 use crate::kernel;
 use crate::measure::collapse;
-use crate::network::names;
+use crate::network;
 use crate::objective::{ObjectiveConfig, Similarity};
 use crate::optim::{Decay, OptimConfig};
 use crate::recipe::Predictor;
@@ -56,8 +56,8 @@ impl Case {
     /// # Errors
     /// [`Error::Data`] when the file is not safetensors, or lacks what a case needs.
     pub fn read(path: &Path) -> Result<Self> {
-        let metadata = names::read_metadata(path)?;
-        let tensors = names::read_weights(path)?;
+        let metadata = network::read_metadata(path)?;
+        let tensors = network::read_weights(path)?;
         let case = Self { path: path.to_path_buf(), metadata, tensors };
         let (one, two) = (case.tensor("views.1")?, case.tensor("views.2")?);
         if one.0.len() != 5 || one.0 != two.0 || one.0[2] != 3 || one.0[3] != one.0[4] || one.0.contains(&0) {
@@ -141,8 +141,8 @@ impl Case {
             };
             self.tensors.iter().filter_map(strip).collect()
         };
-        let encoder = names::infer_encoder(&shapes("encoder.")).map_err(|e| self.wrong(e.to_string()))?;
-        let predictor = match names::infer_predictor(&shapes("predictor.")).map_err(|e| self.wrong(e.to_string()))? {
+        let encoder = network::infer_encoder(&shapes("encoder.")).map_err(|e| self.wrong(e.to_string()))?;
+        let predictor = match network::infer_predictor(&shapes("predictor.")).map_err(|e| self.wrong(e.to_string()))? {
             Some(config) => Predictor::Mlp(config),
             None => Predictor::None {},
         };

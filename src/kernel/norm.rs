@@ -1,0 +1,303 @@
+//! Batch normalisation with ReLU and residual addition, in as few passes over memory as there can be.
+//!
+//! x is (rows, C), one view's pixels: statistics are per channel over the rows of a view, because the
+//! views pass through the encoder separately (Sec. 3). Forward: y = ReLU(γ·(x − μ)/√(σ² + ε) + β + r).
+//! Work is cut into blocks of rows fixed by the shape; a block's second moment is taken about its own
+//! mean, and blocks are merged in order in f64 (Chan et al. 1979), so nothing cancels and nothing
+//! depends on the number of threads.
+
+use rayon::prelude::*;
+
+/// PyTorch's ε.
+pub const EPSILON: f64 = 1e-5;
+
+/// Numbers per block: a block and its like stay in the second-level cache.
+const BLOCK_LEN: usize = 1 << 14;
+
+/// Channels that are summed side by side in registers.
+const LANES: usize = 16;
+
+fn block_rows(channels: usize) -> usize {
+    (BLOCK_LEN / channels).max(1)
+}
+
+/// Numbers of scratch that the passes over (rows, channels) need.
+pub fn scratch_len(rows: usize, channels: usize) -> usize {
+    rows.div_ceil(block_rows(channels)) * 2 * channels
+}
+
+/// Compiles a function for AVX-512, AVX2 and the baseline, and calls what the machine has. All three
+/// do the same operations in the same order; Rust never fuses a multiplication with an addition.
+macro_rules! for_each_instruction_set {
+    (fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+        fn $name($($arg: $type),*) {
+            #[inline(always)]
+            fn body($($arg: $type),*) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f")]
+                fn avx512($($arg: $type),*) { body($($arg),*) }
+                #[target_feature(enable = "avx2")]
+                fn avx2($($arg: $type),*) { body($($arg),*) }
+                if std::arch::is_x86_feature_detected!("avx512f") {
+                    // SAFETY: the feature was detected just now; the function is safe otherwise.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: as above.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(super) use for_each_instruction_set;
+
+/// Mean and biased variance of each channel of x (rows, C).
+pub fn statistics(x: &[f32], mean: &mut [f32], variance: &mut [f32], scratch: &mut [f32]) {
+    let channels = mean.len();
+    let rows = x.len() / channels;
+    let step = block_rows(channels) * channels;
+    let scratch = &mut scratch[..scratch_len(rows, channels)];
+    x.par_chunks(step).zip(scratch.par_chunks_mut(2 * channels)).for_each(|(x, out)| {
+        let (mean, moment) = out.split_at_mut(channels);
+        block_moments(x, mean, moment);
+    });
+    for c in 0..channels {
+        let (mut count, mut m, mut m2) = (0f64, 0f64, 0f64);
+        for (x, block) in x.chunks(step).zip(scratch.chunks(2 * channels)) {
+            let n = (x.len() / channels) as f64;
+            let delta = f64::from(block[c]) - m;
+            let total = count + n;
+            m += delta * n / total;
+            m2 += f64::from(block[channels + c]) + delta * delta * count * n / total;
+            count = total;
+        }
+        mean[c] = m as f32;
+        variance[c] = (m2 / count) as f32;
+    }
+}
+
+for_each_instruction_set! {
+    fn block_moments(x: &[f32], mean: &mut [f32], moment: &mut [f32]) {
+        #[inline(always)]
+        fn lanes<const N: usize>(x: &[f32], mean: &mut [f32], moment: &mut [f32], at: usize) {
+            let channels = mean.len();
+            let rows = (x.len() / channels) as f32;
+            let (mut even, mut odd) = ([0f32; N], [0f32; N]);
+            let mut pairs = x.chunks_exact(2 * channels);
+            for pair in &mut pairs {
+                let (a, b) = (&pair[at..at + N], &pair[channels + at..channels + at + N]);
+                for i in 0..N {
+                    even[i] += a[i];
+                    odd[i] += b[i];
+                }
+            }
+            if let Some(a) = pairs.remainder().get(at..at + N) {
+                for i in 0..N { even[i] += a[i]; }
+            }
+            let mut m = [0f32; N];
+            for i in 0..N { m[i] = (even[i] + odd[i]) / rows; }
+            (even, odd) = ([0f32; N], [0f32; N]);
+            let mut pairs = x.chunks_exact(2 * channels);
+            for pair in &mut pairs {
+                let (a, b) = (&pair[at..at + N], &pair[channels + at..channels + at + N]);
+                for i in 0..N {
+                    even[i] += (a[i] - m[i]) * (a[i] - m[i]);
+                    odd[i] += (b[i] - m[i]) * (b[i] - m[i]);
+                }
+            }
+            if let Some(a) = pairs.remainder().get(at..at + N) {
+                for i in 0..N { even[i] += (a[i] - m[i]) * (a[i] - m[i]); }
+            }
+            for i in 0..N {
+                mean[at + i] = m[i];
+                moment[at + i] = even[i] + odd[i];
+            }
+        }
+        let channels = mean.len();
+        let mut at = 0;
+        while at < channels {
+            if at + LANES <= channels {
+                lanes::<LANES>(x, mean, moment, at);
+                at += LANES;
+            } else {
+                lanes::<1>(x, mean, moment, at);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// y = scale·x + shift (+ residual), then ReLU where `relu`; all (rows, C), scale and shift (C).
+pub fn apply(x: &[f32], scale: &[f32], shift: &[f32], residual: Option<&[f32]>, relu: bool, y: &mut [f32]) {
+    let step = block_rows(scale.len()) * scale.len();
+    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+    let blocks = x.par_chunks(step).zip(y.par_chunks_mut(step));
+    match residual {
+        None => blocks.for_each(|(x, y)| apply_block(x, scale, shift, floor, y)),
+        Some(residual) => blocks
+            .zip(residual.par_chunks(step))
+            .for_each(|((x, y), residual)| apply_block_residual(x, scale, shift, residual, floor, y)),
+    }
+}
+
+for_each_instruction_set! {
+    fn apply_block(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+        let channels = scale.len();
+        for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
+            for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
+                let value = x * scale + shift;
+                // A comparison, not f32::max: NaN has to go through.
+                *y = if value < floor { floor } else { value };
+            }
+        }
+    }
+}
+
+for_each_instruction_set! {
+    fn apply_block_residual(
+        x: &[f32], scale: &[f32], shift: &[f32], residual: &[f32], floor: f32, y: &mut [f32],
+    ) {
+        let channels = scale.len();
+        let rows = x.chunks_exact(channels).zip(residual.chunks_exact(channels));
+        for ((x, r), y) in rows.zip(y.chunks_exact_mut(channels)) {
+            for ((((y, x), r), scale), shift) in y.iter_mut().zip(x).zip(r).zip(scale).zip(shift) {
+                let value = x * scale + shift + r;
+                *y = if value < floor { floor } else { value };
+            }
+        }
+    }
+}
+
+/// First pass of the gradient, over one view: g ← (g + other)·[y > 0] in place, and per channel
+/// Σg and Σg·(x − μ).
+///
+/// `y` is the output where a ReLU followed; `other` the gradient of a second reader of y.
+pub fn gradient_sums(
+    g: &mut [f32],
+    other: Option<&[f32]>,
+    y: Option<&[f32]>,
+    x: &[f32],
+    mean: &[f32],
+    sums: &mut [f64],
+    scratch: &mut [f32],
+) {
+    let channels = mean.len();
+    let rows = x.len() / channels;
+    let step = block_rows(channels) * channels;
+    let scratch = &mut scratch[..scratch_len(rows, channels)];
+    g.par_chunks_mut(step)
+        .zip(x.par_chunks(step))
+        .zip(scratch.par_chunks_mut(2 * channels))
+        .enumerate()
+        .for_each(|(block, ((g, x), out))| {
+            let range = block * step..block * step + g.len();
+            mask_block(g, other.map(|o| &o[range.clone()]), y.map(|y| &y[range]));
+            let (sum, product) = out.split_at_mut(channels);
+            block_products(g, x, mean, sum, product);
+        });
+    sums.fill(0.0);
+    for block in scratch.chunks(2 * channels) {
+        for (sum, value) in sums.iter_mut().zip(block) {
+            *sum += f64::from(*value);
+        }
+    }
+}
+
+for_each_instruction_set! {
+    fn mask_block(g: &mut [f32], other: Option<&[f32]>, y: Option<&[f32]>) {
+        match (other, y) {
+            (None, None) => {}
+            (Some(other), None) => g.iter_mut().zip(other).for_each(|(g, o)| *g += o),
+            (None, Some(y)) => g.iter_mut().zip(y).for_each(|(g, y)| *g = if *y > 0.0 { *g } else { 0.0 }),
+            (Some(other), Some(y)) => {
+                for ((g, o), y) in g.iter_mut().zip(other).zip(y) {
+                    let sum = *g + o;
+                    *g = if *y > 0.0 { sum } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+for_each_instruction_set! {
+    fn block_products(g: &[f32], x: &[f32], mean: &[f32], sum: &mut [f32], product: &mut [f32]) {
+        #[inline(always)]
+        fn lanes<const N: usize>(
+            g: &[f32], x: &[f32], mean: &[f32], sum: &mut [f32], product: &mut [f32], at: usize,
+        ) {
+            let channels = mean.len();
+            let mut m = [0f32; N];
+            m.copy_from_slice(&mean[at..at + N]);
+            let (mut s, mut p) = ([0f32; N], [0f32; N]);
+            for (g, x) in g.chunks_exact(channels).zip(x.chunks_exact(channels)) {
+                let (g, x) = (&g[at..at + N], &x[at..at + N]);
+                for i in 0..N {
+                    s[i] += g[i];
+                    p[i] += g[i] * (x[i] - m[i]);
+                }
+            }
+            sum[at..at + N].copy_from_slice(&s);
+            product[at..at + N].copy_from_slice(&p);
+        }
+        let channels = mean.len();
+        let mut at = 0;
+        while at < channels {
+            if at + LANES <= channels {
+                lanes::<LANES>(g, x, mean, sum, product, at);
+                at += LANES;
+            } else {
+                lanes::<1>(g, x, mean, sum, product, at);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Second pass of the gradient: dx = a·g + b·(x − μ) + c, with a, b, c and μ per channel.
+pub fn gradient_apply(g: &[f32], x: &[f32], coefficients: [&[f32]; 4], dx: &mut [f32]) {
+    let channels = coefficients[0].len();
+    let step = block_rows(channels) * channels;
+    g.par_chunks(step)
+        .zip(x.par_chunks(step))
+        .zip(dx.par_chunks_mut(step))
+        .for_each(|((g, x), dx)| gradient_block(g, x, coefficients, dx));
+}
+
+/// The same in place of g.
+pub fn gradient_apply_in_place(g: &mut [f32], x: &[f32], coefficients: [&[f32]; 4]) {
+    let channels = coefficients[0].len();
+    let step = block_rows(channels) * channels;
+    g.par_chunks_mut(step)
+        .zip(x.par_chunks(step))
+        .for_each(|(g, x)| gradient_block_in_place(g, x, coefficients));
+}
+
+for_each_instruction_set! {
+    fn gradient_block(g: &[f32], x: &[f32], coefficients: [&[f32]; 4], dx: &mut [f32]) {
+        let [a, b, c, mean] = coefficients;
+        let channels = a.len();
+        let rows = g.chunks_exact(channels).zip(x.chunks_exact(channels));
+        for ((g, x), dx) in rows.zip(dx.chunks_exact_mut(channels)) {
+            let (a, b, c, mean) = (&a[..channels], &b[..channels], &c[..channels], &mean[..channels]);
+            for i in 0..channels {
+                dx[i] = a[i] * g[i] + b[i] * (x[i] - mean[i]) + c[i];
+            }
+        }
+    }
+}
+
+for_each_instruction_set! {
+    fn gradient_block_in_place(g: &mut [f32], x: &[f32], coefficients: [&[f32]; 4]) {
+        let [a, b, c, mean] = coefficients;
+        let channels = a.len();
+        for (g, x) in g.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+            let (a, b, c, mean) = (&a[..channels], &b[..channels], &c[..channels], &mean[..channels]);
+            for i in 0..channels {
+                g[i] = a[i] * g[i] + b[i] * (x[i] - mean[i]) + c[i];
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Max pooling of the ImageNet stem (3×3, stride 2, padding 1) and global average pooling.
+
+use rayon::prelude::*;
+
+/// Side of the max-pooled output of an input of side `n`.
+pub fn max_pool_side(n: usize) -> usize {
+    (n - 1) / 2 + 1
+}
+
+/// The input rows or columns under output position `o` of an input of side `n`.
+fn window(o: usize, n: usize) -> std::ops::Range<usize> {
+    (2 * o).saturating_sub(1)..(2 * o + 2).min(n)
+}
+
+/// y (B, H', W', C) = the largest of each 3×3 window of x (B, H, W, C).
+pub fn max_pool(x: &[f32], (height, width, channels): (usize, usize, usize), y: &mut [f32]) {
+    let (out_height, out_width) = (max_pool_side(height), max_pool_side(width));
+    let images = x.par_chunks(height * width * channels);
+    images.zip(y.par_chunks_mut(out_height * out_width * channels)).for_each(|(x, y)| {
+        for (position, y) in y.chunks_exact_mut(channels).enumerate() {
+            y.fill(f32::NEG_INFINITY);
+            for iy in window(position / out_width, height) {
+                for ix in window(position % out_width, width) {
+                    let x = &x[(iy * width + ix) * channels..][..channels];
+                    y.iter_mut().zip(x).for_each(|(y, x)| *y = if *x > *y || x.is_nan() { *x } else { *y });
+                }
+            }
+        }
+    });
+}
+
+/// dx: each dy (plus `other`, the gradient of a second reader) goes to the first largest of its window.
+pub fn max_pool_gradient(
+    dy: &[f32],
+    other: Option<&[f32]>,
+    x: &[f32],
+    y: &[f32],
+    (height, width, channels): (usize, usize, usize),
+    dx: &mut [f32],
+) {
+    let (out_height, out_width) = (max_pool_side(height), max_pool_side(width));
+    let out_len = out_height * out_width * channels;
+    let images = x.par_chunks(height * width * channels).zip(y.par_chunks(out_len));
+    images.zip(dx.par_chunks_mut(height * width * channels)).enumerate().for_each(|(image, ((x, y), dx))| {
+        dx.fill(0.0);
+        for position in 0..out_height * out_width {
+            for c in 0..channels {
+                let at = position * channels + c;
+                let g = dy[image * out_len + at] + other.map_or(0.0, |other| other[image * out_len + at]);
+                let rows = window(position / out_width, height);
+                let mut taps = rows.flat_map(|iy| {
+                    window(position % out_width, width).map(move |ix| (iy * width + ix) * channels + c)
+                });
+                if let Some(tap) = taps.find(|tap| x[*tap] == y[at]) {
+                    dx[tap] += g;
+                }
+            }
+        }
+    });
+}
+
+/// y (B, C) = the mean over the pixels of x (B, pixels, C).
+pub fn average_pool(x: &[f32], pixels: usize, channels: usize, y: &mut [f32]) {
+    let scale = 1.0 / pixels as f32;
+    x.par_chunks(pixels * channels).zip(y.par_chunks_mut(channels)).for_each(|(x, y)| {
+        y.fill(0.0);
+        for x in x.chunks_exact(channels) {
+            y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+        }
+        y.iter_mut().for_each(|y| *y *= scale);
+    });
+}
+
+/// dx: dy spread evenly over the pixels.
+pub fn average_pool_gradient(dy: &[f32], pixels: usize, channels: usize, dx: &mut [f32]) {
+    let scale = 1.0 / pixels as f32;
+    dy.par_chunks(channels).zip(dx.par_chunks_mut(pixels * channels)).for_each(|(dy, dx)| {
+        for dx in dx.chunks_exact_mut(channels) {
+            dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = dy * scale);
+        }
+    });
+}

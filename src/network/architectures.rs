@@ -1,0 +1,171 @@
+//! The architectures: backbones (He et al. 2016, torchvision's names), projection and prediction MLP
+//! (Sec. 3, "Experimental settings"; official code).
+
+use super::config::{Backbone, EncoderConfig, HeadNorm, PredictorConfig, ProjectorConfig, Stem};
+use super::layers::{Network, Shape, ValueId};
+use crate::error::{Error, Result};
+
+/// The block of a residual network and the widening of its output.
+#[derive(Clone, Copy)]
+enum Block {
+    /// 3×3, 3×3.
+    Basic,
+    /// 1×1, 3×3, 1×1 with four times as many channels.
+    Bottleneck,
+}
+
+impl Network {
+    /// F_θ for images of (H, W) pixels: backbone, then projector.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the images are too small for the architecture, or a width is 0.
+    pub fn encoder(config: &EncoderConfig, (height, width): (usize, usize)) -> Result<Network> {
+        if height == 0 || width == 0 {
+            return Err(Error::Usage("images must have at least one pixel".into()));
+        }
+        let mut net = Network::start(Shape { height, width, channels: 3 }, false);
+        let zero_init = config.zero_init_residual;
+        net.features = match &config.backbone {
+            Backbone::Mlp { widths } => mlp(&mut net, widths)?,
+            Backbone::Resnet8 { width } => {
+                resnet(&mut net, Block::Basic, &[1, 1, 1], *width, Stem::Cifar, zero_init)?
+            }
+            Backbone::Resnet18 { stem } => {
+                resnet(&mut net, Block::Basic, &[2, 2, 2, 2], 64, *stem, zero_init)?
+            }
+            Backbone::Resnet34 { stem } => {
+                resnet(&mut net, Block::Basic, &[3, 4, 6, 3], 64, *stem, zero_init)?
+            }
+            Backbone::Resnet50 { stem } => {
+                resnet(&mut net, Block::Bottleneck, &[3, 4, 6, 3], 64, *stem, zero_init)?
+            }
+            Backbone::Resnet { blocks, bottleneck, width, stem } => {
+                let block = if *bottleneck { Block::Bottleneck } else { Block::Basic };
+                resnet(&mut net, block, blocks, *width, *stem, zero_init)?
+            }
+        };
+        projector(&mut net, &config.projector)?;
+        Ok(net)
+    }
+
+    /// h for vectors of `dim` numbers, as images of one pixel.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a width is 0.
+    pub fn predictor(config: &PredictorConfig, dim: usize) -> Result<Network> {
+        positive("predictor.hidden", config.hidden)?;
+        positive("encoder.projector.dim", dim)?;
+        let mut net = Network::start(Shape { height: 1, width: 1, channels: dim }, true);
+        let hidden = net.linear("0", 0, config.hidden);
+        let hidden = match config.norm {
+            HeadNorm::None => net.bias("0", hidden, dim, true),
+            HeadNorm::Hidden | HeadNorm::All => net.norm("1", hidden, Some(1.0), None, true),
+        };
+        let output = net.linear("3", hidden, dim);
+        match config.norm {
+            HeadNorm::All => net.norm("4", output, Some(1.0), None, false),
+            HeadNorm::None | HeadNorm::Hidden => net.bias("3", output, config.hidden, false),
+        };
+        net.features = net.values.len() - 1;
+        Ok(net)
+    }
+}
+
+fn positive(key: &str, width: usize) -> Result<()> {
+    if width == 0 { Err(Error::Usage(format!("{key}: must be at least 1"))) } else { Ok(()) }
+}
+
+fn mlp(net: &mut Network, widths: &[usize]) -> Result<ValueId> {
+    if widths.is_empty() {
+        return Err(Error::Usage("encoder.backbone.mlp.widths: must name at least one layer".into()));
+    }
+    let mut value = 0;
+    for (i, &width) in widths.iter().enumerate() {
+        positive("encoder.backbone.mlp.widths", width)?;
+        value = net.linear(&format!("layers.{}", 3 * i), value, width);
+        value = net.norm(&format!("layers.{}", 3 * i + 1), value, Some(1.0), None, true);
+    }
+    Ok(value)
+}
+
+fn resnet(
+    net: &mut Network,
+    block: Block,
+    blocks: &[usize],
+    width: usize,
+    stem: Stem,
+    zero_init: bool,
+) -> Result<ValueId> {
+    positive("encoder.backbone.width", width)?;
+    if blocks.is_empty() || blocks.len() > 8 || blocks.contains(&0) {
+        return Err(Error::Usage("encoder.backbone.resnet.blocks: 1 to 8 stages of at least 1 block".into()));
+    }
+    let geometry = match stem {
+        Stem::Cifar => (3, 1, 1),
+        Stem::Imagenet => (7, 2, 3),
+    };
+    let mut value = net.conv("conv1", 0, width, geometry)?;
+    value = net.norm("bn1", value, Some(1.0), None, true);
+    if stem == Stem::Imagenet {
+        value = net.max_pool(value);
+    }
+    for (stage, &count) in blocks.iter().enumerate() {
+        for index in 0..count {
+            let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+            let name = format!("layer{}.{index}", stage + 1);
+            value = residual_block(net, &name, value, block, width << stage, stride, zero_init)?;
+        }
+    }
+    Ok(net.average_pool(value))
+}
+
+fn residual_block(
+    net: &mut Network,
+    name: &str,
+    input: ValueId,
+    block: Block,
+    width: usize,
+    stride: usize,
+    zero_init: bool,
+) -> Result<ValueId> {
+    let (convs, out_width): (&[_], usize) = match block {
+        Block::Basic => (&[(3, stride, 1), (3, 1, 1)], width),
+        Block::Bottleneck => (&[(1, 1, 0), (3, stride, 1), (1, 1, 0)], 4 * width),
+    };
+    let mut value = input;
+    for (i, &geometry) in convs[..convs.len() - 1].iter().enumerate() {
+        value = net.conv(&format!("{name}.conv{}", i + 1), value, width, geometry)?;
+        value = net.norm(&format!("{name}.bn{}", i + 1), value, Some(1.0), None, true);
+    }
+    let last = convs.len();
+    value = net.conv(&format!("{name}.conv{last}"), value, out_width, convs[last - 1])?;
+    let scale = if zero_init { 0.0 } else { 1.0 };
+    let changes = stride != 1 || net.values[input].channels != out_width;
+    // The downsampling branch is computed before the sum that needs it; its parameters come after the
+    // block's own in torchvision's state dict, which is a matter of names only.
+    let residual = if changes {
+        let down = net.conv(&format!("{name}.downsample.0"), input, out_width, (1, stride, 0))?;
+        net.norm(&format!("{name}.downsample.1"), down, Some(1.0), None, false)
+    } else {
+        input
+    };
+    Ok(net.norm(&format!("{name}.bn{last}"), value, Some(scale), Some(residual), true))
+}
+
+fn projector(net: &mut Network, config: &ProjectorConfig) -> Result<ValueId> {
+    positive("encoder.projector.dim", config.dim)?;
+    positive("encoder.projector.layers", config.layers)?;
+    let mut value = net.features;
+    for layer in 0..config.layers {
+        let last = layer + 1 == config.layers;
+        let inputs = net.values[value].len();
+        let (linear, norm) = (format!("fc.{}", 3 * layer), format!("fc.{}", 3 * layer + 1));
+        value = net.linear(&linear, value, config.dim);
+        value = match (config.norm, last) {
+            (HeadNorm::None, _) | (HeadNorm::Hidden, true) => net.bias(&linear, value, inputs, !last),
+            (HeadNorm::Hidden | HeadNorm::All, false) => net.norm(&norm, value, Some(1.0), None, true),
+            (HeadNorm::All, true) => net.norm(&norm, value, None, None, false),
+        };
+    }
+    Ok(value)
+}

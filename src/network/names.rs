@@ -1,0 +1,117 @@
+//! Weights under torchvision's names and in PyTorch's layouts, and back.
+//!
+//! In flat θ a convolution's weights are (K, K, I, O) and a linear layer's (I, O); PyTorch has
+//! (O, I, K, K) and (O, I). Everything else is the same numbers in the same order.
+
+use super::layers::{Network, Parameter};
+use crate::error::{Error, Result};
+
+/// A tensor with its name and PyTorch's shape.
+pub type Named = (String, Vec<usize>, Vec<f32>);
+
+/// Looks a tensor up by name: its shape and its numbers.
+pub type Find<'a> = &'a dyn Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>;
+
+/// (O, I, K²) of a parameter that has to be transposed.
+fn transposed(p: &Parameter) -> Option<(usize, usize, usize)> {
+    match p.torch_shape[..] {
+        [o, i, height, width] => Some((o, i, height * width)),
+        [o, i] => Some((o, i, 1)),
+        _ => None,
+    }
+}
+
+/// θ as PyTorch has it, tensor by tensor.
+pub fn to_torch(network: &Network, theta: &[f32]) -> Vec<Named> {
+    let named = |p: &Parameter| {
+        let flat = &theta[p.offset..p.offset + p.len];
+        let mut values = flat.to_vec();
+        if let Some((outputs, inputs, taps)) = transposed(p) {
+            for o in 0..outputs {
+                for i in 0..inputs {
+                    for t in 0..taps {
+                        values[(o * inputs + i) * taps + t] = flat[(t * inputs + i) * outputs + o];
+                    }
+                }
+            }
+        }
+        (p.name.clone(), p.torch_shape.clone(), values)
+    };
+    network.parameters().iter().map(named).collect()
+}
+
+/// Running statistics, tensor by tensor.
+pub fn running_to_torch(network: &Network, running: &[f32]) -> Vec<Named> {
+    let named =
+        |p: &Parameter| (p.name.clone(), p.torch_shape.clone(), running[p.offset..p.offset + p.len].to_vec());
+    network.running().iter().map(named).collect()
+}
+
+/// Finds `p`, with its shape checked.
+fn found(p: &Parameter, find: Find) -> Result<Vec<f32>> {
+    match find(&p.name) {
+        None => Err(Error::Failure(format!("there is no tensor '{}'", p.name))),
+        Some((shape, _)) if shape != p.torch_shape => Err(Error::Failure(format!(
+            "tensor '{}' has shape {shape:?}; this architecture needs {:?}",
+            p.name, p.torch_shape
+        ))),
+        Some((_, values)) => Ok(values),
+    }
+}
+
+/// Flat θ from PyTorch's tensors.
+///
+/// # Errors
+/// [`Error::Failure`] naming the first tensor that is missing or has another shape.
+pub fn from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
+    let mut theta = vec![0.0; network.theta_len()];
+    for p in network.parameters() {
+        let values = found(p, find)?;
+        let flat = &mut theta[p.offset..p.offset + p.len];
+        match transposed(p) {
+            None => flat.copy_from_slice(&values),
+            Some((outputs, inputs, taps)) => {
+                for o in 0..outputs {
+                    for i in 0..inputs {
+                        for t in 0..taps {
+                            flat[(t * inputs + i) * outputs + o] = values[(o * inputs + i) * taps + t];
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(theta)
+}
+
+/// Flat running statistics from PyTorch's tensors.
+///
+/// A linear layer before a batch norm without affine parameters may bring a bias, as the last one of
+/// the official projector does. In training mode batch norm takes it away again; in evaluation mode it
+/// belongs to the running mean, from which it is subtracted here.
+pub fn running_from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
+    let mut running = vec![0.0; network.running_len()];
+    for p in network.running() {
+        let values = found(p, find)?;
+        let flat = &mut running[p.offset..p.offset + p.len];
+        flat.copy_from_slice(&values);
+        let before = p.name.strip_suffix(".running_mean").and_then(layer_before);
+        if let Some((shape, bias)) = before.and_then(|layer| find(&format!("{layer}.bias")))
+            && shape == p.torch_shape
+        {
+            flat.iter_mut().zip(bias).for_each(|(mean, bias)| *mean -= bias);
+        }
+    }
+    Ok(running)
+}
+
+/// "fc.6" for "fc.7": the layer before a normalisation inside a sequence.
+fn layer_before(norm: &str) -> Option<String> {
+    let (sequence, index) = match norm.rsplit_once('.') {
+        Some((sequence, index)) => (format!("{sequence}."), index),
+        None => (String::new(), norm),
+    };
+    let index: usize = index.parse().ok()?;
+    // A block's downsampling branch has a convolution first, and torchvision gives it no bias.
+    Some(format!("{sequence}{}", index.checked_sub(1)?))
+}

@@ -1,0 +1,225 @@
+//! A network laid out for a number of views and images: where each value and each gradient lies in the
+//! arenas. Made once for each (views, batch, mode) and used for every step.
+
+use super::layers::{Network, Op, ValueId};
+use crate::kernel::{Conv, Kernel, norm};
+use std::ops::Range;
+
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// A backward pass will follow: every value is kept.
+    Train,
+    /// No backward pass: a value's place is used again as soon as it has been read.
+    Forget,
+}
+
+/// Where everything lies, in numbers of f32.
+pub struct Plan {
+    pub views: usize,
+    pub batch: usize,
+    /// The place of each value in the arena of values; the input (value 0) lies outside.
+    pub values: Vec<Range<usize>>,
+    pub values_len: usize,
+    /// For each node, where the gradient of its input is written, and that of its residual stays; both
+    /// in the arena of gradients. Filled for [`Mode::Train`] only.
+    pub gradients: Vec<Gradients>,
+    pub gradients_len: usize,
+    /// Where the gradient of the network's output is put at the start of the backward pass.
+    pub output_gradient: Range<usize>,
+    /// The statistics of each normalisation: mean, 1/√(σ²+ε), (views, C) each.
+    pub statistics: Vec<Range<usize>>,
+    pub statistics_len: usize,
+    pub scratch_len: usize,
+    convs: Vec<Option<Conv>>,
+}
+
+/// The gradients that a node's backward pass reads and writes.
+#[derive(Clone, Debug, Default)]
+pub struct Gradients {
+    /// Of its output: one for each reader of the output. The first is overwritten.
+    pub output: Vec<Range<usize>>,
+    /// Of its input; the same place as `output[0]` where the pass works in place.
+    pub input: Range<usize>,
+}
+
+impl Plan {
+    /// Lays `network` out for `views` × `batch` images.
+    pub fn new(network: &Network, kernel: &dyn Kernel, views: usize, batch: usize, mode: Mode) -> Self {
+        let images = views * batch;
+        let (mut scratch_len, mut statistics_len) = (0, 0);
+        let mut convs = Vec::new();
+        let mut statistics = Vec::new();
+        for (index, node) in network.nodes.iter().enumerate() {
+            let (input, output) = (network.values[node.input], network.values[index + 1]);
+            let mut conv = None;
+            let start = statistics_len;
+            match &node.op {
+                Op::Conv { kernel: side, stride, padding, .. } => {
+                    let flat = output.height == 1 && output.width == 1 && *side == 1 && *stride == 1;
+                    let (height, width, in_channels) =
+                        if flat { (1, 1, input.len()) } else { (input.height, input.width, input.channels) };
+                    let shape = Conv {
+                        batch: images,
+                        height,
+                        width,
+                        in_channels,
+                        out_channels: output.channels,
+                        kernel: *side,
+                        stride: *stride,
+                        padding: *padding,
+                    };
+                    scratch_len = scratch_len.max(kernel.conv_scratch(&shape));
+                    conv = Some(shape);
+                }
+                Op::Norm { .. } | Op::Bias { .. } => {
+                    let rows = batch * output.height * output.width;
+                    scratch_len = scratch_len.max(norm::scratch_len(rows * views, output.channels));
+                    statistics_len += 2 * views * output.channels;
+                }
+                Op::MaxPool | Op::AveragePool => {}
+            }
+            statistics.push(start..statistics_len);
+            convs.push(conv);
+        }
+        let (values, values_len) = lay_out_values(network, images, mode);
+        let mut plan = Self {
+            views,
+            batch,
+            values,
+            values_len,
+            gradients: Vec::new(),
+            gradients_len: 0,
+            output_gradient: 0..0,
+            statistics,
+            statistics_len,
+            scratch_len,
+            convs,
+        };
+        if mode == Mode::Train {
+            plan.lay_out_gradients(network, images);
+        }
+        plan
+    }
+
+    /// The convolution of node `index`, which must be one.
+    pub fn conv(&self, index: usize) -> &Conv {
+        match &self.convs[index] {
+            Some(conv) => conv,
+            None => unreachable!("only convolution nodes ask for their convolution"),
+        }
+    }
+
+    /// Follows the backward pass and gives each gradient a place from its making to its last use.
+    fn lay_out_gradients(&mut self, network: &Network, images: usize) {
+        let len = |value: ValueId| network.values[value].len() * images;
+        let mut shelf = Shelf::default();
+        let mut pending: Vec<Vec<Range<usize>>> = vec![Vec::new(); network.values.len()];
+        let last = network.values.len() - 1;
+        self.output_gradient = shelf.take(len(last));
+        pending[last].push(self.output_gradient.clone());
+        self.gradients = vec![Gradients::default(); network.nodes.len()];
+        for (index, node) in network.nodes.iter().enumerate().rev() {
+            let output = std::mem::take(&mut pending[index + 1]);
+            let wanted = node.input != 0 || network.input_gradient;
+            let (first, others) = match output.split_first() {
+                Some((first, others)) => (first.clone(), others.to_vec()),
+                None => unreachable!("every value but the last is read by a later node"),
+            };
+            let mut input = 0..0;
+            match &node.op {
+                Op::Norm { residual: Some(residual), .. } => {
+                    // The masked gradient stays where it is: it is the residual's.
+                    input = shelf.take(len(node.input));
+                    pending[*residual].push(first);
+                }
+                Op::Norm { .. } | Op::Bias { .. } => input = first,
+                Op::Conv { .. } | Op::MaxPool | Op::AveragePool => {
+                    if wanted {
+                        input = shelf.take(len(node.input));
+                    }
+                    shelf.give(first);
+                }
+            }
+            others.into_iter().for_each(|range| shelf.give(range));
+            if wanted {
+                pending[node.input].push(input.clone());
+            }
+            self.gradients[index] = Gradients { output, input };
+        }
+        self.gradients_len = shelf.len;
+    }
+}
+
+/// Places for the values: all distinct for training, used again after the last reader otherwise.
+fn lay_out_values(network: &Network, images: usize, mode: Mode) -> (Vec<Range<usize>>, usize) {
+    let mut last_reader = vec![0; network.values.len()];
+    for (index, node) in network.nodes.iter().enumerate() {
+        last_reader[node.input] = index;
+        if let Op::Norm { residual: Some(residual), .. } = node.op {
+            last_reader[residual] = index;
+        }
+    }
+    // Both results of an evaluation are read after the last node.
+    last_reader[network.features] = usize::MAX;
+    last_reader[network.values.len() - 1] = usize::MAX;
+    let mut shelf = Shelf::default();
+    let mut places = vec![0..0];
+    for index in 0..network.nodes.len() {
+        places.push(shelf.take(network.values[index + 1].len() * images));
+        if mode == Mode::Forget {
+            for (value, place) in places.iter().enumerate().skip(1) {
+                if last_reader[value] == index {
+                    shelf.give(place.clone());
+                }
+            }
+        }
+    }
+    (places, shelf.len)
+}
+
+/// A row of places that are taken and given back; takes the first gap that fits.
+#[derive(Default)]
+struct Shelf {
+    /// Taken places in order.
+    taken: Vec<Range<usize>>,
+    /// The end of the furthest place ever taken.
+    len: usize,
+}
+
+impl Shelf {
+    fn take(&mut self, len: usize) -> Range<usize> {
+        // Places begin at multiples of 16 numbers: a cache line.
+        let len = len.next_multiple_of(16);
+        let mut start = 0;
+        let mut at = self.taken.len();
+        for (i, taken) in self.taken.iter().enumerate() {
+            if start + len <= taken.start {
+                at = i;
+                break;
+            }
+            start = taken.end;
+        }
+        self.taken.insert(at, start..start + len);
+        self.len = self.len.max(start + len);
+        start..start + len
+    }
+
+    fn give(&mut self, place: Range<usize>) {
+        self.taken.retain(|taken| *taken != place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_given_back_is_taken_again_and_taken_places_never_overlap() {
+        let mut shelf = Shelf::default();
+        let (a, b) = (shelf.take(32), shelf.take(16));
+        shelf.give(a.clone());
+        assert_eq!(shelf.take(20), a);
+        assert!(shelf.take(1).start >= b.end);
+    }
+}
