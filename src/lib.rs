@@ -69,5 +69,6 @@ pub mod optim;
 pub mod recipe;
 pub mod record;
 pub mod rng;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! One integration binary, so that candle links once.
 
 mod evaluation;
+mod kernel;
 mod laws;
 mod replay;
 mod support;

@@ -8,10 +8,23 @@
 //! Results never depend on the number of threads: work is cut into chunks fixed by the shape, and
 //! sums over chunks are taken in a fixed order.
 
+mod cpu;
+mod direct;
+pub mod exact;
+mod gather;
 pub mod mapped;
 pub mod norm;
+mod pack;
 pub mod pool;
 pub mod reference;
+mod simd;
+mod tile;
+mod weight_gradient;
+mod work;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use cpu::{VARIABLE, all_supported, named, select};
 
 /// The shape of a convolution with a square kernel, zero padding and no bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -52,7 +52,6 @@ macro_rules! for_each_instruction_set {
         }
     };
 }
-pub(super) use for_each_instruction_set;
 
 /// Mean and biased variance of each channel of x (rows, C).
 pub fn statistics(x: &[f32], mean: &mut [f32], variance: &mut [f32], scratch: &mut [f32]) {
@@ -79,76 +78,102 @@ pub fn statistics(x: &[f32], mean: &mut [f32], variance: &mut [f32], scratch: &m
     }
 }
 
+/// Rows that are summed in f32 before the sum goes on in f64.
+const RUN: usize = 32;
+
+/// Sums `terms` of each row over the rows of two (rows, C) arrays, for `N` channels from `at`.
+#[inline(always)]
+fn lane_sums<const N: usize, const TERMS: usize>(
+    a: &[f32],
+    b: &[f32],
+    channels: usize,
+    at: usize,
+    terms: impl Fn(usize, f32, f32) -> [f32; TERMS],
+) -> [[f64; N]; TERMS] {
+    let mut sums = [[0f64; N]; TERMS];
+    for (a, b) in a.chunks(RUN * channels).zip(b.chunks(RUN * channels)) {
+        let mut run = [[0f32; N]; TERMS];
+        for (a, b) in a.chunks_exact(channels).zip(b.chunks_exact(channels)) {
+            let (a, b) = (&a[at..at + N], &b[at..at + N]);
+            for i in 0..N {
+                let values = terms(i, a[i], b[i]);
+                for t in 0..TERMS {
+                    run[t][i] += values[t];
+                }
+            }
+        }
+        for t in 0..TERMS {
+            for i in 0..N {
+                sums[t][i] += f64::from(run[t][i]);
+            }
+        }
+    }
+    sums
+}
+
+/// Calls `lanes::<N>(…, at)` for groups of [`LANES`] channels, then for each channel that is left.
+macro_rules! over_lanes {
+    ($lanes:ident, $channels:expr, ($($arg:expr),*)) => {
+        let mut at = 0;
+        while at < $channels {
+            if at + LANES <= $channels {
+                $lanes::<LANES>($($arg),*, at);
+                at += LANES;
+            } else {
+                $lanes::<1>($($arg),*, at);
+                at += 1;
+            }
+        }
+    };
+}
+
 for_each_instruction_set! {
     fn block_moments(x: &[f32], mean: &mut [f32], moment: &mut [f32]) {
         #[inline(always)]
         fn lanes<const N: usize>(x: &[f32], mean: &mut [f32], moment: &mut [f32], at: usize) {
             let channels = mean.len();
-            let rows = (x.len() / channels) as f32;
-            let (mut even, mut odd) = ([0f32; N], [0f32; N]);
-            let mut pairs = x.chunks_exact(2 * channels);
-            for pair in &mut pairs {
-                let (a, b) = (&pair[at..at + N], &pair[channels + at..channels + at + N]);
-                for i in 0..N {
-                    even[i] += a[i];
-                    odd[i] += b[i];
-                }
-            }
-            if let Some(a) = pairs.remainder().get(at..at + N) {
-                for i in 0..N { even[i] += a[i]; }
-            }
-            let mut m = [0f32; N];
-            for i in 0..N { m[i] = (even[i] + odd[i]) / rows; }
-            (even, odd) = ([0f32; N], [0f32; N]);
-            let mut pairs = x.chunks_exact(2 * channels);
-            for pair in &mut pairs {
-                let (a, b) = (&pair[at..at + N], &pair[channels + at..channels + at + N]);
-                for i in 0..N {
-                    even[i] += (a[i] - m[i]) * (a[i] - m[i]);
-                    odd[i] += (b[i] - m[i]) * (b[i] - m[i]);
-                }
-            }
-            if let Some(a) = pairs.remainder().get(at..at + N) {
-                for i in 0..N { even[i] += (a[i] - m[i]) * (a[i] - m[i]); }
-            }
+            let rows = (x.len() / channels) as f64;
+            let [sum] = lane_sums::<N, 1>(x, x, channels, at, |_, a, _| [a]);
+            let m: [f32; N] = std::array::from_fn(|i| (sum[i] / rows) as f32);
+            let [squares] = lane_sums::<N, 1>(x, x, channels, at, |i, a, _| [(a - m[i]) * (a - m[i])]);
             for i in 0..N {
                 mean[at + i] = m[i];
-                moment[at + i] = even[i] + odd[i];
+                moment[at + i] = squares[i] as f32;
             }
         }
-        let channels = mean.len();
-        let mut at = 0;
-        while at < channels {
-            if at + LANES <= channels {
-                lanes::<LANES>(x, mean, moment, at);
-                at += LANES;
-            } else {
-                lanes::<1>(x, mean, moment, at);
-                at += 1;
-            }
-        }
+        over_lanes!(lanes, mean.len(), (x, mean, moment));
     }
 }
 
-/// y = scale·x + shift (+ residual), then ReLU where `relu`; all (rows, C), scale and shift (C).
-pub fn apply(x: &[f32], scale: &[f32], shift: &[f32], residual: Option<&[f32]>, relu: bool, y: &mut [f32]) {
+/// y = scale·(x − mean) + shift (+ residual), then ReLU where `relu`; x and y (rows, C), the rest (C).
+///
+/// The mean is taken away first: folded into the shift it would cancel there.
+pub fn apply(
+    x: &[f32],
+    mean: &[f32],
+    scale: &[f32],
+    shift: &[f32],
+    residual: Option<&[f32]>,
+    relu: bool,
+    y: &mut [f32],
+) {
     let step = block_rows(scale.len()) * scale.len();
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     let blocks = x.par_chunks(step).zip(y.par_chunks_mut(step));
     match residual {
-        None => blocks.for_each(|(x, y)| apply_block(x, scale, shift, floor, y)),
+        None => blocks.for_each(|(x, y)| apply_block(x, mean, scale, shift, floor, y)),
         Some(residual) => blocks
             .zip(residual.par_chunks(step))
-            .for_each(|((x, y), residual)| apply_block_residual(x, scale, shift, residual, floor, y)),
+            .for_each(|((x, y), residual)| apply_block_residual(x, mean, scale, shift, residual, floor, y)),
     }
 }
 
 for_each_instruction_set! {
-    fn apply_block(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+    fn apply_block(x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
         let channels = scale.len();
         for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
-            for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
-                let value = x * scale + shift;
+            for ((((y, x), mean), scale), shift) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(shift) {
+                let value = (x - mean) * scale + shift;
                 // A comparison, not f32::max: NaN has to go through.
                 *y = if value < floor { floor } else { value };
             }
@@ -158,13 +183,15 @@ for_each_instruction_set! {
 
 for_each_instruction_set! {
     fn apply_block_residual(
-        x: &[f32], scale: &[f32], shift: &[f32], residual: &[f32], floor: f32, y: &mut [f32],
+        x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], residual: &[f32], floor: f32, y: &mut [f32],
     ) {
         let channels = scale.len();
         let rows = x.chunks_exact(channels).zip(residual.chunks_exact(channels));
         for ((x, r), y) in rows.zip(y.chunks_exact_mut(channels)) {
-            for ((((y, x), r), scale), shift) in y.iter_mut().zip(x).zip(r).zip(scale).zip(shift) {
-                let value = x * scale + shift + r;
+            for (((((y, x), r), mean), scale), shift) in
+                    y.iter_mut().zip(x).zip(r).zip(mean).zip(scale).zip(shift)
+                {
+                let value = (x - mean) * scale + shift + r;
                 *y = if value < floor { floor } else { value };
             }
         }
@@ -228,31 +255,14 @@ for_each_instruction_set! {
         fn lanes<const N: usize>(
             g: &[f32], x: &[f32], mean: &[f32], sum: &mut [f32], product: &mut [f32], at: usize,
         ) {
-            let channels = mean.len();
-            let mut m = [0f32; N];
-            m.copy_from_slice(&mean[at..at + N]);
-            let (mut s, mut p) = ([0f32; N], [0f32; N]);
-            for (g, x) in g.chunks_exact(channels).zip(x.chunks_exact(channels)) {
-                let (g, x) = (&g[at..at + N], &x[at..at + N]);
-                for i in 0..N {
-                    s[i] += g[i];
-                    p[i] += g[i] * (x[i] - m[i]);
-                }
-            }
-            sum[at..at + N].copy_from_slice(&s);
-            product[at..at + N].copy_from_slice(&p);
-        }
-        let channels = mean.len();
-        let mut at = 0;
-        while at < channels {
-            if at + LANES <= channels {
-                lanes::<LANES>(g, x, mean, sum, product, at);
-                at += LANES;
-            } else {
-                lanes::<1>(g, x, mean, sum, product, at);
-                at += 1;
+            let m: [f32; N] = std::array::from_fn(|i| mean[at + i]);
+            let [s, p] = lane_sums::<N, 2>(g, x, mean.len(), at, |i, g, x| [g, g * (x - m[i])]);
+            for i in 0..N {
+                sum[at + i] = s[i] as f32;
+                product[at + i] = p[i] as f32;
             }
         }
+        over_lanes!(lanes, mean.len(), (g, x, mean, sum, product));
     }
 }
 

@@ -107,18 +107,17 @@ pub fn forward(
                         &mut arena.scratch,
                     );
                     let folded: Vec<f32> = scale.iter().zip(&*inverse).map(|(s, i)| s * i).collect();
-                    let moved: Vec<f32> =
-                        shift.iter().zip(&folded).zip(&*mean).map(|((b, s), m)| b - s * m).collect();
                     let residual = residual.map(|_| match residual_id {
                         0 => &x[rows.clone()],
                         _ => &residual_value[rows.clone()],
                     });
-                    norm::apply(&input[rows.clone()], &folded, &moved, residual, *relu, &mut y[rows]);
+                    norm::apply(&input[rows.clone()], mean, &folded, shift, residual, *relu, &mut y[rows]);
                 }
             }
             Op::Bias { bias, relu } => {
                 let ones = vec![1.0; out_shape.channels];
-                norm::apply(input, &ones, weights(*bias), None, *relu, y);
+                let zeros = vec![0.0; out_shape.channels];
+                norm::apply(input, &zeros, &ones, weights(*bias), None, *relu, y);
             }
             Op::MaxPool => {
                 pool::max_pool(input, (in_shape.height, in_shape.width, in_shape.channels), y);

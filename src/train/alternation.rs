@@ -50,8 +50,8 @@ impl Alternation {
         objective: ObjectiveConfig,
         optim: OptimConfig,
     ) -> Self {
-        let len = |engine: &crate::network::Engine| engine.network().theta_len();
-        let momentum = model.parts().map(|(_, engine, ..)| Sgd::new(vec![0.0; len(engine)])).collect();
+        let zeros = |part: super::Part| Sgd::new(vec![0.0; part.engine.network().theta_len()]);
+        let momentum = model.parts().map(zeros).collect();
         let views_with_gradient = eta.views_with_gradient(objective.trained_views());
         Self { model, rule, momentum, objective, optim, views_with_gradient }
     }

@@ -9,7 +9,7 @@
 use super::{Alternation, Model, Rates, weights};
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Rule, Steps, Views};
-use crate::kernel;
+use crate::kernel::Kernel;
 use crate::measure::collapse;
 use crate::network;
 use crate::objective::{ObjectiveConfig, Similarity};
@@ -19,6 +19,7 @@ use candle_core::{Device, Tensor};
 use ndarray::ArrayView2;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A case as read from its file.
 pub struct Case {
@@ -72,7 +73,9 @@ impl Case {
 
     /// A tensor of the case: shape and values.
     pub fn tensor(&self, name: &str) -> Result<&(Vec<usize>, Vec<f32>)> {
-        self.tensors.get(name).ok_or_else(|| self.wrong(format!("has no tensor '{name}'; it is not a replay case")))
+        self.tensors
+            .get(name)
+            .ok_or_else(|| self.wrong(format!("has no tensor '{name}'; it is not a replay case")))
     }
 
     /// A number of the metadata, or `default` where it is absent.
@@ -88,9 +91,9 @@ impl Case {
     fn flag(&self, key: &str, default: bool) -> Result<bool> {
         match self.metadata.get(key).map(|text| text.to_ascii_lowercase()) {
             None => Ok(default),
-            Some(text) => {
-                text.parse().map_err(|_| self.wrong(format!("metadata {key} = '{text}' is not true or false")))
-            }
+            Some(text) => text
+                .parse()
+                .map_err(|_| self.wrong(format!("metadata {key} = '{text}' is not true or false"))),
         }
     }
 
@@ -113,7 +116,9 @@ impl Case {
             None | Some("cosine") => Similarity::Cosine,
             Some("ce" | "cross-entropy") => Similarity::CrossEntropy,
             Some("mse") => Similarity::Mse,
-            Some(other) => return Err(self.wrong(format!("metadata loss = '{other}' is not cosine, ce or mse"))),
+            Some(other) => {
+                return Err(self.wrong(format!("metadata loss = '{other}' is not cosine, ce or mse")));
+            }
         };
         let symmetric = self.flag("symmetric", !matches!(rule, Rule::MemoryBank { .. }))?;
         Ok(ObjectiveConfig { similarity, symmetric })
@@ -134,7 +139,7 @@ impl Case {
     }
 
     /// A model of the architecture that the tensors' names and shapes describe, with their values.
-    fn model(&self) -> Result<Model> {
+    fn model(&self, kernel: &Arc<dyn Kernel>) -> Result<Model> {
         let shapes = |part: &str| -> BTreeMap<String, Vec<usize>> {
             let strip = |(name, (shape, _)): (&String, &(Vec<usize>, _))| {
                 name.strip_prefix(part).map(|name| (name.to_string(), shape.clone()))
@@ -142,13 +147,15 @@ impl Case {
             self.tensors.iter().filter_map(strip).collect()
         };
         let encoder = network::infer_encoder(&shapes("encoder.")).map_err(|e| self.wrong(e.to_string()))?;
-        let predictor = match network::infer_predictor(&shapes("predictor.")).map_err(|e| self.wrong(e.to_string()))? {
-            Some(config) => Predictor::Mlp(config),
-            None => Predictor::None {},
-        };
+        let predictor =
+            match network::infer_predictor(&shapes("predictor.")).map_err(|e| self.wrong(e.to_string()))? {
+                Some(config) => Predictor::Mlp(config),
+                None => Predictor::None {},
+            };
         let size = self.tensor("views.1")?.0[3];
-        let model = Model::new(&encoder, &predictor, size, 0, &kernel::select()?)?;
-        weights::load(&model, &|name| self.tensors.get(name).cloned()).map_err(|e| self.wrong(e.to_string()))?;
+        let model = Model::new(&encoder, &predictor, size, 0, kernel)?;
+        weights::load(&model, &|name| self.tensors.get(name).cloned())
+            .map_err(|e| self.wrong(e.to_string()))?;
         Ok(model)
     }
 
@@ -158,7 +165,8 @@ impl Case {
         let (_, two) = self.tensor("views.2")?;
         let (n, size) = (shape[1], shape[3]);
         let len = n * 3 * size * size;
-        let slice = |values: &[f32]| values.get(step as usize * len..(step as usize + 1) * len).map(<[f32]>::to_vec);
+        let slice =
+            |values: &[f32]| values.get(step as usize * len..(step as usize + 1) * len).map(<[f32]>::to_vec);
         let (Some(one), Some(two)) = (slice(one), slice(two)) else {
             return Err(self.wrong(format!("has no views for step {step}")));
         };
@@ -175,11 +183,15 @@ impl Case {
     }
 }
 
-/// Trains on the case's batches; `line` is given each step as it is made.
+/// Trains on the case's batches with `kernel` ([`crate::kernel::exact`] for a comparison); `line` is given each step as it is made.
 ///
 /// Stops early, without error, at a loss that is not finite: the last line shows it.
-pub fn replay(case: &Case, line: &mut dyn FnMut(&Trajectory) -> Result<()>) -> Result<Replayed> {
-    let (rule, model, optim) = (case.rule()?, case.model()?, case.optim()?);
+pub fn replay(
+    case: &Case,
+    kernel: &Arc<dyn Kernel>,
+    line: &mut dyn FnMut(&Trajectory) -> Result<()>,
+) -> Result<Replayed> {
+    let (rule, model, optim) = (case.rule()?, case.model(kernel)?, case.optim()?);
     let objective = case.objective(&rule)?;
     let given = case.tensor("views.1")?.0[0] as u64;
     let whole = case.number("steps", given as f64)? as u64;
@@ -197,7 +209,8 @@ pub fn replay(case: &Case, line: &mut dyn FnMut(&Trajectory) -> Result<()>) -> R
         // The case's learning rate is not scaled by its batch.
         let lr = optim.lr(256, step, whole.max(given), epochs);
         let predictor = if optim.constant_predictor_lr { optim.base_lr } else { lr };
-        let made = alternation.step(step, given, Rates { encoder: lr, predictor }, &mut |step| case.views(step))?;
+        let made =
+            alternation.step(step, given, Rates { encoder: lr, predictor }, &mut |step| case.views(step))?;
         let (n, dim) = made.z.dims2()?;
         let z = made.z.flatten_all()?.to_vec1::<f32>()?;
         let z = ArrayView2::from_shape((n, dim), &z).map_err(|e| Error::Failure(e.to_string()))?;

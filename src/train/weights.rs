@@ -29,10 +29,7 @@ pub fn to_safetensors(model: &Model) -> Result<Vec<u8>> {
 }
 
 /// Puts tensors named as above into `model`; each part's must all be there.
-pub fn load(
-    model: &Model,
-    find: &dyn Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>,
-) -> Result<()> {
+pub fn load(model: &Model, find: &dyn Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>) -> Result<()> {
     for part in model.parts() {
         let network = part.engine.network();
         let find = |name: &str| find(&format!("{}.{name}", part.name));

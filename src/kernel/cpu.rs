@@ -1,0 +1,94 @@
+//! The kernels on the processor: one per instruction set, chosen when the program runs.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::gather::Gather;
+use super::pack::Weights;
+use super::simd::{Portable, Simd};
+use super::{Conv, Kernel, direct, weight_gradient};
+use crate::error::{Error, Result};
+
+/// The environment variable that forces an implementation: `portable`, `avx2` or `avx512`.
+pub const VARIABLE: &str = "SIM_KERNEL";
+
+/// The kernels on instruction set `S`; made only where the CPU has it.
+struct Cpu<S>(PhantomData<S>);
+
+impl<S: Simd> Cpu<S> {
+    fn new() -> Option<Arc<dyn Kernel>> {
+        S::supported().then(|| Arc::new(Cpu::<S>(PhantomData)) as Arc<dyn Kernel>)
+    }
+}
+
+/// The implementations that this machine can run, the fastest first.
+pub fn all_supported() -> Vec<Arc<dyn Kernel>> {
+    #[cfg(target_arch = "x86_64")]
+    let all = [Cpu::<super::x86::Avx512>::new(), Cpu::<super::x86::Avx2>::new(), Cpu::<Portable>::new()];
+    #[cfg(not(target_arch = "x86_64"))]
+    let all = [Cpu::<Portable>::new()];
+    all.into_iter().flatten().collect()
+}
+
+/// The implementation called `name`, or an error that lists the choices.
+pub fn named(name: &str) -> Result<Arc<dyn Kernel>> {
+    let all = all_supported();
+    let choices: Vec<&str> = all.iter().map(|k| k.name()).collect();
+    let message = format!(
+        "{VARIABLE}={name}: no such kernel on this machine; choose one of {}, or unset it for the fastest",
+        choices.join(", ")
+    );
+    all.into_iter().find(|k| k.name() == name).ok_or(Error::Usage(message))
+}
+
+/// The implementation to use: the one that [`VARIABLE`] names, otherwise the fastest supported.
+pub fn select() -> Result<Arc<dyn Kernel>> {
+    match std::env::var_os(VARIABLE) {
+        Some(name) => named(&name.to_string_lossy()),
+        None => named(all_supported().first().map_or(Portable::NAME, |k| k.name())),
+    }
+}
+
+impl<S: Simd> Kernel for Cpu<S> {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn conv_scratch(&self, s: &Conv) -> usize {
+        let gradients = Gather::input_gradient(s).map(|g| direct::scratch::<S>(&g));
+        let all =
+            gradients.chain([direct::scratch::<S>(&Gather::forward(s)), weight_gradient::scratch::<S>(s)]);
+        all.max().unwrap_or(0)
+    }
+
+    fn conv_forward(&self, s: &Conv, x: &[f32], w: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+        check(s, x, w, y);
+        let weights =
+            Weights { w, in_channels: s.in_channels, out_channels: s.out_channels, transposed: false };
+        // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
+        unsafe { direct::gather::<S>(&Gather::forward(s), x, weights, y, scratch) }
+    }
+
+    fn conv_input_gradient(&self, s: &Conv, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
+        check(s, dx, w, dy);
+        let weights =
+            Weights { w, in_channels: s.in_channels, out_channels: s.out_channels, transposed: true };
+        for g in Gather::input_gradient(s) {
+            // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
+            unsafe { direct::gather::<S>(&g, dy, weights, dx, scratch) }
+        }
+    }
+
+    fn conv_weight_gradient(&self, s: &Conv, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+        check(s, x, dw, dy);
+        // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
+        unsafe { weight_gradient::weight_gradient::<S>(s, x, dy, dw, scratch) }
+    }
+}
+
+/// The lengths that the unsafe code below relies on; a mismatch is a defect of the caller.
+fn check(s: &Conv, x: &[f32], w: &[f32], y: &[f32]) {
+    assert_eq!(x.len(), s.input_len(), "input of {s:?}");
+    assert_eq!(w.len(), s.weight_len(), "weights of {s:?}");
+    assert_eq!(y.len(), s.output_len(), "output of {s:?}");
+}

@@ -1,0 +1,124 @@
+//! What the kernels need of an instruction set: a vector of f32 and a dozen operations on it.
+//!
+//! Every algorithm is written once over [`Simd`]; an instruction set is one impl of it. A [`Job`] is a
+//! piece of such an algorithm; [`Simd::enter`] runs it inside a function compiled for the set, into
+//! which everything below is inlined.
+
+/// A piece of work generic over the instruction set. `run` must be `#[inline(always)]`, as must all
+/// it calls, so that it is compiled with the features of [`Simd::enter`].
+pub(super) trait Job {
+    /// Does the work.
+    ///
+    /// # Safety
+    /// The CPU has the instructions of `S`, and what the job's own documentation demands holds.
+    unsafe fn run<S: Simd>(self);
+}
+
+/// A vector of [`Simd::LANES`] f32 on some instruction set.
+///
+/// # Safety
+/// Every method is unsafe for the same reasons: the CPU must have the instructions, and pointers must
+/// be valid for the lanes read or written (`first` many for the `_first` forms). No alignment is needed.
+pub(super) trait Simd: Copy + Send + Sync + 'static {
+    /// The name users see.
+    const NAME: &'static str;
+    /// f32 in a vector.
+    const LANES: usize;
+    /// Rows of the register block of a matrix product, two vectors wide.
+    const ROWS: usize;
+    /// Rows of the register block of a sum of outer products, two vectors wide; at most 8.
+    const OUTER_ROWS: usize;
+    /// The register type.
+    type Vector: Copy;
+
+    /// Whether this CPU has it.
+    fn supported() -> bool;
+    /// Runs a job compiled for this set.
+    unsafe fn enter<J: Job>(job: J);
+
+    unsafe fn splat(value: f32) -> Self::Vector;
+    unsafe fn load(from: *const f32) -> Self::Vector;
+    unsafe fn store(to: *mut f32, v: Self::Vector);
+    /// Loads the first lanes, the rest being zero.
+    unsafe fn load_first(from: *const f32, first: usize) -> Self::Vector;
+    /// Stores the first lanes.
+    unsafe fn store_first(to: *mut f32, v: Self::Vector, first: usize);
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// a·b + c, with one rounding where the set has that instruction.
+    unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+}
+
+/// Plain Rust, four lanes at a time: what every target compiles to its baseline vectors.
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+#[inline(always)]
+fn zip(a: [f32; 4], b: [f32; 4], f: impl Fn(f32, f32) -> f32) -> [f32; 4] {
+    [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
+}
+
+impl Simd for Portable {
+    const NAME: &'static str = "portable";
+    const LANES: usize = 4;
+    const ROWS: usize = 6;
+    const OUTER_ROWS: usize = 4;
+    type Vector = [f32; 4];
+
+    fn supported() -> bool {
+        true
+    }
+    #[inline(always)]
+    unsafe fn enter<J: Job>(job: J) {
+        // SAFETY: no instruction beyond the target's baseline; the caller vouches for the job.
+        unsafe { job.run::<Self>() }
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> [f32; 4] {
+        [value; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [f32; 4] {
+        // SAFETY: the caller vouches for four readable numbers.
+        unsafe { from.cast::<[f32; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, v: [f32; 4]) {
+        // SAFETY: the caller vouches for four writable numbers.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, first: usize) -> [f32; 4] {
+        let mut v = [0.0; 4];
+        for (lane, value) in v.iter_mut().enumerate().take(first) {
+            // SAFETY: lane < first, and the caller vouches for that many.
+            *value = unsafe { *from.add(lane) };
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn store_first(to: *mut f32, v: [f32; 4], first: usize) {
+        for (lane, value) in v.iter().enumerate().take(first) {
+            // SAFETY: lane < first, and the caller vouches for that many.
+            unsafe { *to.add(lane) = *value };
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+        // Not `mul_add`: without the instruction that is a library call.
+        zip(zip(a, b, |a, b| a * b), c, |ab, c| ab + c)
+    }
+}
