@@ -16,6 +16,9 @@ pub mod reference;
 mod simd;
 mod tile;
 mod weight_gradient;
+mod winograd;
+mod winograd_gradient;
+mod winograd_pass;
 mod work;
 #[cfg(target_arch = "x86_64")]
 mod x86;
