@@ -17,7 +17,7 @@ pub const VARIABLE: &str = "SIM_KERNEL";
 struct Cpu<S>(PhantomData<S>);
 
 impl<S: Simd> Cpu<S> {
-    fn new() -> Option<Arc<dyn Kernel>> {
+    fn if_supported() -> Option<Arc<dyn Kernel>> {
         S::supported().then(|| Arc::new(Cpu::<S>(PhantomData)) as Arc<dyn Kernel>)
     }
 }
@@ -25,9 +25,13 @@ impl<S: Simd> Cpu<S> {
 /// The implementations that this machine can run, the fastest first.
 pub fn all_supported() -> Vec<Arc<dyn Kernel>> {
     #[cfg(target_arch = "x86_64")]
-    let all = [Cpu::<super::x86::Avx512>::new(), Cpu::<super::x86::Avx2>::new(), Cpu::<Portable>::new()];
+    let all = [
+        Cpu::<super::x86::Avx512>::if_supported(),
+        Cpu::<super::x86::Avx2>::if_supported(),
+        Cpu::<Portable>::if_supported(),
+    ];
     #[cfg(not(target_arch = "x86_64"))]
-    let all = [Cpu::<Portable>::new()];
+    let all = [Cpu::<Portable>::if_supported()];
     all.into_iter().flatten().collect()
 }
 

@@ -157,19 +157,46 @@ pub(super) unsafe fn both<S: Simd, T: Transform<N, M>, const N: usize, const M: 
         let mut half = [[zero; N]; M];
         for c in 0..N {
             let mut column = [zero; N];
-            for r in 0..N {
-                column[r] = d[r][c];
+            for (value, row) in column.iter_mut().zip(d) {
+                *value = row[c];
             }
-            let column = T::one::<S>(column);
-            for r in 0..M {
-                half[r][c] = column[r];
+            for (value, row) in T::one::<S>(column).into_iter().zip(&mut half) {
+                row[c] = value;
             }
         }
         let mut done = [[zero; M]; M];
-        for r in 0..M {
-            done[r] = T::one::<S>(half[r]);
+        for (done, half) in done.iter_mut().zip(half) {
+            *done = T::one::<S>(half);
         }
         done
+    }
+}
+
+/// The 36 numbers, a vector each, that lie `step` apart from `from` on.
+///
+/// # Safety
+/// They are readable; the CPU has `S`.
+#[inline(always)]
+pub(super) unsafe fn load_points<S: Simd>(from: *const f32, step: usize) -> [[S::Vector; IN]; IN] {
+    // SAFETY: passed on.
+    unsafe {
+        let mut points = [[S::splat(0.0); IN]; IN];
+        for (at, point) in points.as_flattened_mut().iter_mut().enumerate() {
+            *point = S::load(from.add(at * step));
+        }
+        points
+    }
+}
+
+/// The inverse of [`load_points`].
+///
+/// # Safety
+/// They are writable; the CPU has `S`.
+#[inline(always)]
+pub(super) unsafe fn store_points<S: Simd>(points: [[S::Vector; IN]; IN], to: *mut f32, step: usize) {
+    for (at, point) in points.as_flattened().iter().enumerate() {
+        // SAFETY: passed on.
+        unsafe { S::store(to.add(at * step), *point) };
     }
 }
 
@@ -250,19 +277,11 @@ pub(super) unsafe fn spread<S: Simd, T: Transform<N, IN>, const N: usize>(
         while at < channels.end {
             let left = channels.end - at;
             let mut d = [[S::splat(0.0); N]; N];
-            for r in 0..N {
-                for c in 0..N {
-                    let from = window[r][c].add(at);
-                    d[r][c] = if left >= S::LANES { S::load(from) } else { S::load_first(from, left) };
-                }
+            for (d, from) in d.as_flattened_mut().iter_mut().zip(window.as_flattened()) {
+                let from = from.add(at);
+                *d = if left >= S::LANES { S::load(from) } else { S::load_first(from, left) };
             }
-            let points = both::<S, T, N, IN>(&d);
-            let to = to.add(at - channels.start);
-            for r in 0..IN {
-                for c in 0..IN {
-                    S::store(to.add((r * IN + c) * step), points[r][c]);
-                }
-            }
+            store_points::<S>(both::<S, T, N, IN>(&d), to.add(at - channels.start), step);
             at += S::LANES;
         }
     }

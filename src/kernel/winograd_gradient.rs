@@ -10,7 +10,8 @@ use super::simd::{Job, Simd};
 use super::tile::{self, Outer};
 use super::weight_gradient::add_in_order;
 use super::winograd::{
-    IN, Image, Input, OUT, OutputGradient, POINTS, Tiles, WeightGradient, both, point_step, spread, tile_step,
+    IN, Image, Input, OUT, OutputGradient, POINTS, Tiles, WeightGradient, both, load_points, point_step,
+    spread, tile_step,
 };
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, piece, with_workspace};
 
@@ -125,20 +126,14 @@ impl Job for Task<'_> {
                 let row = (self.in_channels.start + i) * s.out_channels + self.out_channels.start + o;
                 // SAFETY: the sums hold 36 points; the task owns these channels of its chunk's dw.
                 unsafe {
-                    let mut points = [[S::splat(0.0); IN]; IN];
-                    for r in 0..IN {
-                        for c in 0..IN {
-                            points[r][c] = S::load(from.add((r * IN + c) * sum_point));
-                        }
-                    }
+                    let points = load_points::<S>(from, sum_point);
                     let taps = both::<S, WeightGradient, IN, 3>(&points);
-                    for tap in 0..9 {
+                    for (tap, value) in taps.as_flattened().iter().enumerate() {
                         let to = self.dw.at(tap * s.in_channels * s.out_channels + row);
-                        let value = taps[tap / 3][tap % 3];
                         if o_len - o >= S::LANES {
-                            S::store(to, value);
+                            S::store(to, *value);
                         } else {
-                            S::store_first(to, value, o_len - o);
+                            S::store_first(to, *value, o_len - o);
                         }
                     }
                 }

@@ -10,7 +10,8 @@ use super::pack::{Panels, Weights};
 use super::simd::{Job, Simd};
 use super::tile::{self, Rows};
 use super::winograd::{
-    IN, Image, Input, OUT, Output, POINTS, Tiles, Weight, both, point_step, spread, tile_step,
+    IN, Image, Input, OUT, Output, POINTS, Tiles, Weight, both, load_points, point_step, spread,
+    store_points, tile_step,
 };
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, with_workspace};
 
@@ -93,12 +94,7 @@ impl Job for TransformWeights {
                         *w = S::load(self.taps.add((r * 3 + c) * self.depth * self.width + at));
                     }
                 }
-                let points = both::<S, Weight, 3, IN>(&w);
-                for r in 0..IN {
-                    for c in 0..IN {
-                        S::store(self.to.add((r * IN + c) * self.point + at), points[r][c]);
-                    }
-                }
+                store_points::<S>(both::<S, Weight, 3, IN>(&w), self.to.add(at), self.point);
             }
         }
     }
@@ -184,13 +180,7 @@ unsafe fn put<S: Simd>(
     let [height, width, depth] = p.output;
     // SAFETY: the caller vouches for m; pixels and channels are checked against the image.
     unsafe {
-        let mut points = [[S::splat(0.0); IN]; IN];
-        for r in 0..IN {
-            for c in 0..IN {
-                points[r][c] = S::load(m.add((r * IN + c) * step));
-            }
-        }
-        let done = both::<S, Output, IN, OUT>(&points);
+        let done = both::<S, Output, IN, OUT>(&load_points::<S>(m, step));
         let left = channels.len();
         let (rows, columns) = ((height - row).min(OUT), (width - column).min(OUT));
         for (r, done) in done.iter().enumerate().take(rows) {
