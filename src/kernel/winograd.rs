@@ -172,17 +172,47 @@ pub(super) unsafe fn both<S: Simd, T: Transform<N, M>, const N: usize, const M: 
     }
 }
 
-/// The 36 numbers, a vector each, that lie `step` apart from `from` on.
+/// Where transformed tiles lie: (rows of points, tiles, columns of points, channels). Six streams of
+/// contiguous numbers keep both the writes of one tile and the reads of one point within few pages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Distance of rows of points, of columns of points, of tiles.
+    pub row: usize,
+    pub column: usize,
+    pub tile: usize,
+}
+
+impl Layout {
+    /// For `tiles` tiles of `channels` channels, in whole lines. The extra line between tiles keeps
+    /// their channels out of each other's cache sets.
+    pub(super) fn new(tiles: usize, channels: usize) -> Self {
+        let column = channels.next_multiple_of(16);
+        let tile = IN * column + 16;
+        Layout { row: tiles * tile + 16, column, tile }
+    }
+    /// Numbers in all.
+    pub(super) fn len(&self) -> usize {
+        IN * self.row
+    }
+    /// Offset of point ξ of the first tile.
+    pub(super) fn point(&self, point: usize) -> usize {
+        point / IN * self.row + point % IN * self.column
+    }
+}
+
+/// The 36 numbers, a vector each, of one tile.
 ///
 /// # Safety
 /// They are readable; the CPU has `S`.
 #[inline(always)]
-pub(super) unsafe fn load_points<S: Simd>(from: *const f32, step: usize) -> [[S::Vector; IN]; IN] {
+pub(super) unsafe fn load_points<S: Simd>(from: *const f32, layout: &Layout) -> [[S::Vector; IN]; IN] {
     // SAFETY: passed on.
     unsafe {
         let mut points = [[S::splat(0.0); IN]; IN];
-        for (at, point) in points.as_flattened_mut().iter_mut().enumerate() {
-            *point = S::load(from.add(at * step));
+        for (r, points) in points.iter_mut().enumerate() {
+            for (c, point) in points.iter_mut().enumerate() {
+                *point = S::load(from.add(r * layout.row + c * layout.column));
+            }
         }
         points
     }
@@ -193,10 +223,12 @@ pub(super) unsafe fn load_points<S: Simd>(from: *const f32, step: usize) -> [[S:
 /// # Safety
 /// They are writable; the CPU has `S`.
 #[inline(always)]
-pub(super) unsafe fn store_points<S: Simd>(points: [[S::Vector; IN]; IN], to: *mut f32, step: usize) {
-    for (at, point) in points.as_flattened().iter().enumerate() {
-        // SAFETY: passed on.
-        unsafe { S::store(to.add(at * step), *point) };
+pub(super) unsafe fn store_points<S: Simd>(points: [[S::Vector; IN]; IN], to: *mut f32, layout: &Layout) {
+    for (r, points) in points.iter().enumerate() {
+        for (c, point) in points.iter().enumerate() {
+            // SAFETY: passed on.
+            unsafe { S::store(to.add(r * layout.row + c * layout.column), *point) };
+        }
     }
 }
 
@@ -259,7 +291,7 @@ impl Image {
     }
 }
 
-/// Transforms channels `channels` of a window and writes point ξ to `to` + ξ·`step`, whole vectors.
+/// Transforms channels `channels` of a window and writes the points of a tile to `to`, whole vectors.
 ///
 /// # Safety
 /// Every pointer of the window is readable for the channels; `to` writable for all points and the
@@ -269,7 +301,7 @@ pub(super) unsafe fn spread<S: Simd, T: Transform<N, IN>, const N: usize>(
     window: &[[*const f32; N]; N],
     channels: std::ops::Range<usize>,
     to: *mut f32,
-    step: usize,
+    layout: &Layout,
 ) {
     // SAFETY: passed on; `at` stays below the range's end.
     unsafe {
@@ -281,20 +313,8 @@ pub(super) unsafe fn spread<S: Simd, T: Transform<N, IN>, const N: usize>(
                 let from = from.add(at);
                 *d = if left >= S::LANES { S::load(from) } else { S::load_first(from, left) };
             }
-            store_points::<S>(both::<S, T, N, IN>(&d), to.add(at - channels.start), step);
+            store_points::<S>(both::<S, T, N, IN>(&d), to.add(at - channels.start), layout);
             at += S::LANES;
         }
     }
-}
-
-/// Distance of the points of a transformed block of `len` numbers: one line more than whole pages, so
-/// that the 36 lines of one tile and vector fall into 36 different sets of the level-one cache.
-pub(super) fn point_step(len: usize) -> usize {
-    len.next_multiple_of(1024) + 16
-}
-
-/// Distance of tiles within a point: channels in whole lines, never a multiple of a kilobyte.
-pub(super) fn tile_step(channels: usize) -> usize {
-    let lines = channels.next_multiple_of(16);
-    if lines.is_multiple_of(256) { lines + 16 } else { lines }
 }

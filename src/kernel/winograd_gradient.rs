@@ -10,8 +10,7 @@ use super::simd::{Job, Simd};
 use super::tile::{self, Outer};
 use super::weight_gradient::add_in_order;
 use super::winograd::{
-    IN, Image, Input, OUT, OutputGradient, POINTS, Tiles, WeightGradient, both, load_points, point_step,
-    spread, tile_step,
+    IN, Image, Input, Layout, OUT, OutputGradient, POINTS, Tiles, WeightGradient, both, load_points, spread,
 };
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, piece, with_workspace};
 
@@ -60,12 +59,18 @@ struct Task<'a> {
     dw: Shared,
 }
 
+/// Where the sums of a task lie.
+fn sums_layout(i: usize, o: usize) -> Layout {
+    let column = i * o.next_multiple_of(16) + 16;
+    Layout { row: IN * column, column, tile: 0 }
+}
+
 /// Sizes of a task's buffers.
 fn buffers(s: &Conv) -> [usize; 4] {
     let (i, o) = (s.in_channels.min(GROUP), s.out_channels.min(GROUP));
-    let transformed = |channels| POINTS * point_step(block(s) * tile_step(channels));
-    let sums = POINTS * point_step(i * o.next_multiple_of(16));
-    [transformed(i), transformed(o), sums, s.in_channels.max(s.out_channels).next_multiple_of(16)]
+    let transformed = |channels| Layout::new(block(s), channels).len();
+    let zeros = s.in_channels.max(s.out_channels).next_multiple_of(16);
+    [transformed(i), transformed(o), sums_layout(i, o).len(), zeros]
 }
 
 impl Job for Task<'_> {
@@ -73,39 +78,37 @@ impl Job for Task<'_> {
     unsafe fn run<S: Simd>(self) {
         let s = self.s;
         let (i_len, o_len) = (self.in_channels.len(), self.out_channels.len());
-        let (v_tile, z_tile) = (tile_step(i_len), tile_step(o_len));
-        let (v_point, z_point) = (point_step(block(s) * v_tile), point_step(block(s) * z_tile));
-        let sum_row = o_len.next_multiple_of(16);
-        let sum_point = point_step(i_len * sum_row);
+        let [v_layout, z_layout] = [i_len, o_len].map(|channels| Layout::new(block(s), channels));
+        let (sum_row, sums_layout) = (o_len.next_multiple_of(16), sums_layout(i_len, o_len));
         let mut next = self.tiles.start;
         while next < self.tiles.end {
             let count = block(s).min(self.tiles.end - next);
             for at in 0..count {
                 let [image, y, x] = tiles(s).origin(next + at);
                 let window = self.dy.window::<OUT>(image, y as isize, x as isize, self.zeros);
-                let to = self.z.wrapping_add(at * z_tile);
+                let to = self.z.wrapping_add(at * z_layout.tile);
                 let channels = self.out_channels.clone();
                 // SAFETY: window pointers lie in the image or at a pixel of zeros; z holds the block.
                 unsafe {
-                    spread::<S, OutputGradient, OUT>(&window, channels, to, z_point);
+                    spread::<S, OutputGradient, OUT>(&window, channels, to, &z_layout);
                 }
                 let (y, x) = (y as isize - s.padding as isize, x as isize - s.padding as isize);
                 let window = self.x.window::<IN>(image, y, x, self.zeros);
-                let to = self.v.wrapping_add(at * v_tile);
+                let to = self.v.wrapping_add(at * v_layout.tile);
                 let channels = self.in_channels.clone();
                 // SAFETY: as above, with v.
-                unsafe { spread::<S, Input, IN>(&window, channels, to, v_point) };
+                unsafe { spread::<S, Input, IN>(&window, channels, to, &v_layout) };
             }
             for point in 0..POINTS {
                 for o in (0..o_len).step_by(2 * S::LANES) {
                     for i in (0..i_len).step_by(S::OUTER_ROWS) {
                         let product = Outer {
-                            a: self.v.wrapping_add(point * v_point + i),
-                            a_steps: [0, 0, v_tile],
-                            b: self.z.wrapping_add(point * z_point + o),
-                            b_steps: [0, 0, z_tile],
+                            a: self.v.wrapping_add(v_layout.point(point) + i),
+                            a_steps: [0, 0, v_layout.tile],
+                            b: self.z.wrapping_add(z_layout.point(point) + o),
+                            b_steps: [0, 0, z_layout.tile],
                             grid: [1, 1, count],
-                            c: self.sums.wrapping_add(point * sum_point + i * sum_row + o),
+                            c: self.sums.wrapping_add(sums_layout.point(point) + i * sum_row + o),
                             c_step: sum_row,
                             height: S::OUTER_ROWS.min(i_len - i),
                             // Whole vectors: the padding of z is zeros, that of the sums is not used.
@@ -126,7 +129,7 @@ impl Job for Task<'_> {
                 let row = (self.in_channels.start + i) * s.out_channels + self.out_channels.start + o;
                 // SAFETY: the sums hold 36 points; the task owns these channels of its chunk's dw.
                 unsafe {
-                    let points = load_points::<S>(from, sum_point);
+                    let points = load_points::<S>(from, &sums_layout);
                     let taps = both::<S, WeightGradient, IN, 3>(&points);
                     for (tap, value) in taps.as_flattened().iter().enumerate() {
                         let to = self.dw.at(tap * s.in_channels * s.out_channels + row);

@@ -10,8 +10,7 @@ use super::pack::{Panels, Weights};
 use super::simd::{Job, Simd};
 use super::tile::{self, Rows};
 use super::winograd::{
-    IN, Image, Input, OUT, Output, POINTS, Tiles, Weight, both, load_points, point_step, spread,
-    store_points, tile_step,
+    IN, Image, Input, Layout, OUT, Output, POINTS, Tiles, Weight, both, load_points, spread, store_points,
 };
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, with_workspace};
 
@@ -60,16 +59,20 @@ impl Pass {
             if self.input[2] * self.output[2] > 1 << 16 { 64 } else { 24usize.next_multiple_of(S::ROWS) };
         wanted.min(self.tiles().count())
     }
-    /// Distance of panels of transformed weights, and of their points.
-    fn weight_steps<S: Simd>(&self) -> [usize; 2] {
-        let point = self.input[2] * 2 * S::LANES + 16;
-        [POINTS * point, point]
+    /// Where a panel of transformed weights lies.
+    fn weight_layout<S: Simd>(&self) -> Layout {
+        let column = self.input[2] * 2 * S::LANES + 16;
+        Layout { row: IN * column, column, tile: 0 }
+    }
+    /// Where the transformed input of a block lies, and the products with one panel.
+    fn layouts<S: Simd>(&self) -> [Layout; 2] {
+        [self.input[2], 2 * S::LANES].map(|channels| Layout::new(self.block::<S>(), channels))
     }
 }
 
 /// Numbers of scratch that [`pass`] needs: the transformed weights.
 pub(super) fn scratch<S: Simd>(p: &Pass) -> usize {
-    p.panels::<S>().count() * p.weight_steps::<S>()[0] + ALIGNMENT
+    p.panels::<S>().count() * p.weight_layout::<S>().len() + ALIGNMENT
 }
 
 /// The transformed weights of one panel.
@@ -79,7 +82,7 @@ struct TransformWeights {
     depth: usize,
     width: usize,
     to: *mut f32,
-    point: usize,
+    layout: Layout,
 }
 
 impl Job for TransformWeights {
@@ -94,7 +97,7 @@ impl Job for TransformWeights {
                         *w = S::load(self.taps.add((r * 3 + c) * self.depth * self.width + at));
                     }
                 }
-                store_points::<S>(both::<S, Weight, 3, IN>(&w), self.to.add(at), self.point);
+                store_points::<S>(both::<S, Weight, 3, IN>(&w), self.to.add(at), &self.layout);
             }
         }
     }
@@ -117,9 +120,8 @@ struct Block<'a> {
 
 /// Sizes of the buffers of a block: transformed input, products, zeros.
 fn buffers<S: Simd>(p: &Pass) -> [usize; 3] {
-    let block = p.block::<S>();
-    let v = POINTS * point_step(block * tile_step(p.input[2]));
-    [v, POINTS * point_step(block * 2 * S::LANES), p.input[2].next_multiple_of(16)]
+    let [v, m] = p.layouts::<S>();
+    [v.len(), m.len(), p.input[2].next_multiple_of(16)]
 }
 
 impl Job for Block<'_> {
@@ -127,27 +129,26 @@ impl Job for Block<'_> {
     unsafe fn run<S: Simd>(self) {
         let (p, count) = (self.p, self.tiles.len());
         let (tiles, panels) = (p.tiles(), p.panels::<S>());
-        let v_tile = tile_step(p.input[2]);
-        let v_point = point_step(p.block::<S>() * v_tile);
-        let m_point = point_step(p.block::<S>() * 2 * S::LANES);
+        let [v_layout, m_layout] = p.layouts::<S>();
         for (at, t) in self.tiles.clone().enumerate() {
             let [image, y, x] = tiles.origin(t);
             let (y, x) = (y as isize - p.padding as isize, x as isize - p.padding as isize);
             let window = self.x.window::<IN>(image, y, x, self.zeros);
-            let to = self.v.wrapping_add(at * v_tile);
+            let to = self.v.wrapping_add(at * v_layout.tile);
             // SAFETY: window pointers lie in the image or at a pixel of zeros; v holds the block.
-            unsafe { spread::<S, Input, IN>(&window, 0..p.input[2], to, v_point) };
+            unsafe { spread::<S, Input, IN>(&window, 0..p.input[2], to, &v_layout) };
         }
         self.rows.clear();
-        self.rows.extend((0..count).map(|t| t * v_tile));
-        let [panel_step, weight_point] = p.weight_steps::<S>();
+        self.rows.extend((0..count).map(|t| t * v_layout.tile));
+        let weight_layout = p.weight_layout::<S>();
         for n in 0..panels.count() {
             let (columns, width) = (panels.range(n), panels.width(n));
             self.outs.clear();
-            self.outs.extend((0..count).map(|t| t * width));
+            self.outs.extend((0..count).map(|t| t * m_layout.tile));
             for point in 0..POINTS {
-                let b = self.weights.wrapping_add(n * panel_step + point * weight_point);
-                let (a, c) = (self.v.wrapping_add(point * v_point), self.m.wrapping_add(point * m_point));
+                let b = self.weights.wrapping_add(n * weight_layout.len() + weight_layout.point(point));
+                let (a, c) =
+                    (self.v.wrapping_add(v_layout.point(point)), self.m.wrapping_add(m_layout.point(point)));
                 for (rows, outs) in self.rows.chunks(S::ROWS).zip(self.outs.chunks(S::ROWS)) {
                     let block = Rows { a, rows, runs: &[0], len: p.input[2], b, c, outs, columns: width };
                     // SAFETY: v and m hold the block, the weights the panel.
@@ -156,10 +157,10 @@ impl Job for Block<'_> {
             }
             for (at, t) in self.tiles.clone().enumerate() {
                 for v in (0..columns.len()).step_by(S::LANES) {
-                    let m = self.m.wrapping_add(at * width + v);
+                    let m = self.m.wrapping_add(at * m_layout.tile + v);
                     // SAFETY: m holds 36 points of this tile; `put` writes pixels of this tile only.
                     unsafe {
-                        put::<S>(p, self.y, tiles.origin(t), columns.start + v..columns.end, m, m_point)
+                        put::<S>(p, self.y, tiles.origin(t), columns.start + v..columns.end, m, &m_layout)
                     };
                 }
             }
@@ -175,12 +176,12 @@ unsafe fn put<S: Simd>(
     [image, row, column]: [usize; 3],
     channels: std::ops::Range<usize>,
     m: *const f32,
-    step: usize,
+    layout: &Layout,
 ) {
     let [height, width, depth] = p.output;
     // SAFETY: the caller vouches for m; pixels and channels are checked against the image.
     unsafe {
-        let done = both::<S, Output, IN, OUT>(&load_points::<S>(m, step));
+        let done = both::<S, Output, IN, OUT>(&load_points::<S>(m, layout));
         let left = channels.len();
         let (rows, columns) = ((height - row).min(OUT), (width - column).min(OUT));
         for (r, done) in done.iter().enumerate().take(rows) {
@@ -209,7 +210,7 @@ pub(super) unsafe fn pass<S: Simd>(
 ) {
     assert!(scratch.len() >= self::scratch::<S>(p), "scratch of {p:?}");
     let panels = p.panels::<S>();
-    let [panel_step, point] = p.weight_steps::<S>();
+    let layout = p.weight_layout::<S>();
     let transformed = Shared::new(aligned(scratch));
     let depth = p.input[2];
     let transform = |n: usize| {
@@ -222,7 +223,7 @@ pub(super) unsafe fn pass<S: Simd>(
                 let tap = if p.gradient { 8 - tap } else { tap };
                 weights.pack(tap, panels.range(n), width, to);
             }
-            let job = TransformWeights { taps, depth, width, to: transformed.at(n * panel_step), point };
+            let job = TransformWeights { taps, depth, width, to: transformed.at(n * layout.len()), layout };
             // SAFETY: the caller vouches for `S`; panel n's own part of the scratch.
             unsafe { S::enter(job) };
         });
