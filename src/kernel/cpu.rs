@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::gather::Gather;
 use super::pack::Weights;
 use super::simd::{Portable, Simd};
-use super::{Conv, Kernel, direct, weight_gradient};
+use super::winograd_pass::Pass;
+use super::{Conv, Kernel, direct, weight_gradient, winograd_gradient, winograd_pass};
 use crate::error::{Error, Result};
 
 /// The environment variable that forces an implementation: `portable`, `avx2` or `avx512`.
@@ -16,7 +17,7 @@ pub const VARIABLE: &str = "SIM_KERNEL";
 struct Cpu<S>(PhantomData<S>);
 
 impl<S: Simd> Cpu<S> {
-    fn new() -> Option<Arc<dyn Kernel>> {
+    fn if_supported() -> Option<Arc<dyn Kernel>> {
         S::supported().then(|| Arc::new(Cpu::<S>(PhantomData)) as Arc<dyn Kernel>)
     }
 }
@@ -24,9 +25,13 @@ impl<S: Simd> Cpu<S> {
 /// The implementations that this machine can run, the fastest first.
 pub fn all_supported() -> Vec<Arc<dyn Kernel>> {
     #[cfg(target_arch = "x86_64")]
-    let all = [Cpu::<super::x86::Avx512>::new(), Cpu::<super::x86::Avx2>::new(), Cpu::<Portable>::new()];
+    let all = [
+        Cpu::<super::x86::Avx512>::if_supported(),
+        Cpu::<super::x86::Avx2>::if_supported(),
+        Cpu::<Portable>::if_supported(),
+    ];
     #[cfg(not(target_arch = "x86_64"))]
-    let all = [Cpu::<Portable>::new()];
+    let all = [Cpu::<Portable>::if_supported()];
     all.into_iter().flatten().collect()
 }
 
@@ -55,6 +60,10 @@ impl<S: Simd> Kernel for Cpu<S> {
     }
 
     fn conv_scratch(&self, s: &Conv) -> usize {
+        if suits_winograd(s) {
+            let passes = [Pass::forward(s), Pass::input_gradient(s)].map(|p| winograd_pass::scratch::<S>(&p));
+            return passes[0].max(passes[1]).max(winograd_gradient::scratch(s));
+        }
         let gradients = Gather::input_gradient(s).map(|g| direct::scratch::<S>(&g));
         let all =
             gradients.chain([direct::scratch::<S>(&Gather::forward(s)), weight_gradient::scratch::<S>(s)]);
@@ -66,24 +75,51 @@ impl<S: Simd> Kernel for Cpu<S> {
         let weights =
             Weights { w, in_channels: s.in_channels, out_channels: s.out_channels, transposed: false };
         // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
-        unsafe { direct::gather::<S>(&Gather::forward(s), x, weights, y, scratch) }
+        unsafe {
+            if suits_winograd(s) {
+                winograd_pass::pass::<S>(&Pass::forward(s), x, weights, y, scratch);
+            } else {
+                direct::gather::<S>(&Gather::forward(s), x, weights, y, scratch);
+            }
+        }
     }
 
     fn conv_input_gradient(&self, s: &Conv, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
         check(s, dx, w, dy);
         let weights =
             Weights { w, in_channels: s.in_channels, out_channels: s.out_channels, transposed: true };
-        for g in Gather::input_gradient(s) {
-            // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
-            unsafe { direct::gather::<S>(&g, dy, weights, dx, scratch) }
+        // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
+        unsafe {
+            if suits_winograd(s) {
+                return winograd_pass::pass::<S>(&Pass::input_gradient(s), dy, weights, dx, scratch);
+            }
+            for g in Gather::input_gradient(s) {
+                direct::gather::<S>(&g, dy, weights, dx, scratch);
+            }
         }
     }
 
     fn conv_weight_gradient(&self, s: &Conv, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
         check(s, x, dw, dy);
         // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
-        unsafe { weight_gradient::weight_gradient::<S>(s, x, dy, dw, scratch) }
+        unsafe {
+            if suits_winograd(s) {
+                winograd_gradient::weight_gradient::<S>(s, x, dy, dw, scratch);
+            } else {
+                weight_gradient::weight_gradient::<S>(s, x, dy, dw, scratch);
+            }
+        }
     }
+}
+
+/// Whether the 36 products of Winograd's algorithm beat the direct sum: stride 1, 3×3, and enough
+/// channels and tiles to pay for the transforms. A function of the shape only.
+fn suits_winograd(s: &Conv) -> bool {
+    s.kernel == 3
+        && s.stride == 1
+        && s.padding <= 2
+        && s.in_channels.min(s.out_channels) >= 16
+        && s.out_height().min(s.out_width()).min(s.height).min(s.width) >= 4
 }
 
 /// The lengths that the unsafe code below relies on; a mismatch is a defect of the caller.

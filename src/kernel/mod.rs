@@ -15,16 +15,21 @@ mod gather;
 pub mod mapped;
 pub mod norm;
 mod pack;
+mod peak;
 pub mod pool;
 pub mod reference;
 mod simd;
 mod tile;
 mod weight_gradient;
+mod winograd;
+mod winograd_gradient;
+mod winograd_pass;
 mod work;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use cpu::{VARIABLE, all_supported, named, select};
+pub use peak::multiply_adds;
 
 /// The shape of a convolution with a square kernel, zero padding and no bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,208 @@
+//! The weight gradient by [`winograd`](super::winograd).
+//!
+//! dw = Gᵀ[ Σ_tiles (Bᵀ x B) ⊙ (A dy Aᵀ) ] G: tiles of x and of dy are transformed in blocks and 36
+//! products I × tiles by tiles × O are added up; only the sums are transformed back to 3×3. A task is
+//! a chunk of tiles and a group of I and of O channels, so that its sums stay in the level-two cache;
+//! chunks are added in their order.
+
+use super::Conv;
+use super::simd::{Job, Simd};
+use super::tile::{self, Outer};
+use super::weight_gradient::add_in_order;
+use super::winograd::{
+    IN, Image, Input, Layout, OUT, OutputGradient, POINTS, Tiles, WeightGradient, both, load_points, spread,
+};
+use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, piece, with_workspace};
+
+/// Most channels in a group.
+const GROUP: usize = 64;
+/// Tasks wanted, and most numbers in all partial sums together.
+const TASKS: usize = 16;
+const PARTIALS: usize = 1 << 20;
+
+fn tiles(s: &Conv) -> Tiles {
+    Tiles::new(s.batch, s.out_height(), s.out_width())
+}
+
+/// Groups of input channels, of output channels, chunks of tiles.
+fn cut(s: &Conv) -> [usize; 3] {
+    let (i, o) = (s.in_channels.div_ceil(GROUP), s.out_channels.div_ceil(GROUP));
+    let chunks = (TASKS / (i * o)).min(PARTIALS / s.weight_len()).min(tiles(s).count().div_ceil(64));
+    [i, o, chunks.max(1)]
+}
+
+/// The `part`th of `parts` groups of channels, cut at whole lines.
+fn group(channels: usize, parts: usize, part: usize) -> std::ops::Range<usize> {
+    let lines = piece(channels.div_ceil(16), parts, part);
+    lines.start * 16..channels.min(lines.end * 16)
+}
+
+/// Tiles in a block.
+fn block(s: &Conv) -> usize {
+    (4096 / (s.in_channels.min(GROUP) + s.out_channels.min(GROUP))).clamp(24, 64).min(tiles(s).count())
+}
+
+/// The task's tiles, group by group.
+struct Task<'a> {
+    s: &'a Conv,
+    x: Image,
+    dy: Image,
+    tiles: std::ops::Range<usize>,
+    in_channels: std::ops::Range<usize>,
+    out_channels: std::ops::Range<usize>,
+    /// Buffers: transformed x, transformed dy, sums, zeros for a pixel.
+    v: *mut f32,
+    z: *mut f32,
+    sums: *mut f32,
+    zeros: *const f32,
+    /// The chunk's gradient, shaped as the weights.
+    dw: Shared,
+}
+
+/// Where the sums of a task lie.
+fn sums_layout(i: usize, o: usize) -> Layout {
+    let column = i * o.next_multiple_of(16) + 16;
+    Layout { row: IN * column, column, tile: 0 }
+}
+
+/// Sizes of a task's buffers.
+fn buffers(s: &Conv) -> [usize; 4] {
+    let (i, o) = (s.in_channels.min(GROUP), s.out_channels.min(GROUP));
+    let transformed = |channels| Layout::new(block(s), channels).len();
+    let zeros = s.in_channels.max(s.out_channels).next_multiple_of(16);
+    [transformed(i), transformed(o), sums_layout(i, o).len(), zeros]
+}
+
+impl Job for Task<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let s = self.s;
+        let (i_len, o_len) = (self.in_channels.len(), self.out_channels.len());
+        let [v_layout, z_layout] = [i_len, o_len].map(|channels| Layout::new(block(s), channels));
+        let (sum_row, sums_layout) = (o_len.next_multiple_of(16), sums_layout(i_len, o_len));
+        let mut next = self.tiles.start;
+        while next < self.tiles.end {
+            let count = block(s).min(self.tiles.end - next);
+            for at in 0..count {
+                let [image, y, x] = tiles(s).origin(next + at);
+                let window = self.dy.window::<OUT>(image, y as isize, x as isize, self.zeros);
+                let to = self.z.wrapping_add(at * z_layout.tile);
+                let channels = self.out_channels.clone();
+                // SAFETY: window pointers lie in the image or at a pixel of zeros; z holds the block.
+                unsafe {
+                    spread::<S, OutputGradient, OUT>(&window, channels, to, &z_layout);
+                }
+                let (y, x) = (y as isize - s.padding as isize, x as isize - s.padding as isize);
+                let window = self.x.window::<IN>(image, y, x, self.zeros);
+                let to = self.v.wrapping_add(at * v_layout.tile);
+                let channels = self.in_channels.clone();
+                // SAFETY: as above, with v.
+                unsafe { spread::<S, Input, IN>(&window, channels, to, &v_layout) };
+            }
+            for point in 0..POINTS {
+                for o in (0..o_len).step_by(2 * S::LANES) {
+                    for i in (0..i_len).step_by(S::OUTER_ROWS) {
+                        let product = Outer {
+                            a: self.v.wrapping_add(v_layout.point(point) + i),
+                            a_steps: [0, 0, v_layout.tile],
+                            b: self.z.wrapping_add(z_layout.point(point) + o),
+                            b_steps: [0, 0, z_layout.tile],
+                            grid: [1, 1, count],
+                            c: self.sums.wrapping_add(sums_layout.point(point) + i * sum_row + o),
+                            c_step: sum_row,
+                            height: S::OUTER_ROWS.min(i_len - i),
+                            // Whole vectors: the padding of z is zeros, that of the sums is not used.
+                            width: (2 * S::LANES).min((o_len - o).next_multiple_of(S::LANES)),
+                            fresh: next == self.tiles.start,
+                            b_padded: true,
+                        };
+                        // SAFETY: the buffers hold the block and the sums, rows in whole lines.
+                        unsafe { tile::outer::<S>(product) };
+                    }
+                }
+            }
+            next += count;
+        }
+        for i in 0..i_len {
+            for o in (0..o_len).step_by(S::LANES) {
+                let from = self.sums.wrapping_add(i * sum_row + o);
+                let row = (self.in_channels.start + i) * s.out_channels + self.out_channels.start + o;
+                // SAFETY: the sums hold 36 points; the task owns these channels of its chunk's dw.
+                unsafe {
+                    let points = load_points::<S>(from, &sums_layout);
+                    let taps = both::<S, WeightGradient, IN, 3>(&points);
+                    for (tap, value) in taps.as_flattened().iter().enumerate() {
+                        let to = self.dw.at(tap * s.in_channels * s.out_channels + row);
+                        if o_len - o >= S::LANES {
+                            S::store(to, *value);
+                        } else {
+                            S::store_first(to, *value, o_len - o);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Numbers of scratch that [`weight_gradient`] needs.
+pub(super) fn scratch(s: &Conv) -> usize {
+    let [_, _, chunks] = cut(s);
+    if chunks == 1 { 0 } else { chunks * s.weight_len() + ALIGNMENT }
+}
+
+/// dw = x ⋆ dy for a stride-1, 3×3 convolution.
+///
+/// # Safety
+/// The CPU has `S`; the slices have the lengths of `s`.
+pub(super) unsafe fn weight_gradient<S: Simd>(
+    s: &Conv,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    scratch: &mut [f32],
+) {
+    assert!(scratch.len() >= self::scratch(s), "scratch of {s:?}");
+    let [in_groups, out_groups, chunks] = cut(s);
+    let len = s.weight_len();
+    let partials = if chunks == 1 { Shared::new(dw) } else { Shared::new(aligned(scratch)) };
+    let [v_len, z_len, sums_len, zeros_len] = buffers(s);
+    let (x, dy) = (Shared::new_at(x.as_ptr().cast_mut()), Shared::new_at(dy.as_ptr().cast_mut()));
+    for_each(chunks * in_groups * out_groups, |task| {
+        with_workspace(|space| {
+            let (chunk, i, o) =
+                (task / (in_groups * out_groups), task / out_groups % in_groups, task % out_groups);
+            let v = Workspace::floats(space, v_len + z_len + sums_len + zeros_len);
+            let z = v.wrapping_add(v_len);
+            let sums = z.wrapping_add(z_len);
+            let zeros = sums.wrapping_add(sums_len);
+            // SAFETY: the buffer's last part, this thread's own.
+            unsafe { std::slice::from_raw_parts_mut(zeros, zeros_len) }.fill(0.0);
+            let job = Task {
+                s,
+                x: Image { data: x.at(0), height: s.height, width: s.width, channels: s.in_channels },
+                dy: Image {
+                    data: dy.at(0),
+                    height: s.out_height(),
+                    width: s.out_width(),
+                    channels: s.out_channels,
+                },
+                tiles: piece(tiles(s).count(), chunks, chunk),
+                in_channels: group(s.in_channels, in_groups, i),
+                out_channels: group(s.out_channels, out_groups, o),
+                v,
+                z,
+                sums,
+                zeros,
+                dw: Shared::new_at(partials.at(chunk * len)),
+            };
+            // SAFETY: the caller vouches for `S`; each task has its own chunk and channels.
+            unsafe { S::enter(job) };
+        });
+    });
+    if chunks > 1 {
+        // SAFETY: `scratch` holds the sums of all chunks, and no task is writing any more.
+        let partials = unsafe { std::slice::from_raw_parts(partials.at(0), chunks * len) };
+        add_in_order(partials, dw);
+    }
+}
