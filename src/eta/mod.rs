@@ -123,7 +123,7 @@ pub type Frozen<'a> = &'a dyn Fn(&Tensor) -> Result<Tensor>;
 pub type Held<'a> = (String, Vec<usize>, std::borrow::Cow<'a, [f32]>);
 
 /// One rule for η.
-pub trait EStep {
+pub trait EStep: Send {
     /// SGD steps per alternation.
     fn chunk(&self) -> u64 {
         1
