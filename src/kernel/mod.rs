@@ -10,7 +10,6 @@
 
 mod cpu;
 mod direct;
-pub mod exact;
 mod gather;
 pub mod mapped;
 pub mod norm;
@@ -28,7 +27,7 @@ mod work;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use cpu::{VARIABLE, all_supported, named, select};
+pub use cpu::{VARIABLE, all_supported, direct_sums, named, select};
 pub use peak::multiply_adds;
 
 /// The shape of a convolution with a square kernel, zero padding and no bias.

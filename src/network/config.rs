@@ -84,7 +84,9 @@ pub struct EncoderConfig {
 pub struct ProjectorConfig {
     /// Linear layers: 3 in the paper, 2 on CIFAR.
     pub layers: usize,
-    /// Width of every layer, d.
+    /// Width of the layers before the last; d in the paper.
+    pub hidden: usize,
+    /// Width of the last layer, d.
     pub dim: usize,
     /// Where batch normalisation stands; the paper's default is `all`.
     pub norm: HeadNorm,

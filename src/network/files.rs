@@ -103,7 +103,8 @@ pub fn infer_encoder(shapes: &BTreeMap<String, Vec<usize>>) -> Result<EncoderCon
         }
     };
     let layers = (0..).take_while(|i| shapes.contains_key(&format!("fc.{}.weight", 3 * i))).count();
-    let Some([dim, _]) = shape("fc.0.weight") else {
+    let width = |layer: usize| shape(&format!("fc.{}.weight", 3 * layer)).map(|s| s[0]);
+    let (Some(hidden), Some(dim)) = (width(0), width(layers.saturating_sub(1))) else {
         return Err(unknown("there is no projector (fc.0.weight)".into()));
     };
     let has = |name: String| shapes.contains_key(&name);
@@ -112,7 +113,7 @@ pub fn infer_encoder(shapes: &BTreeMap<String, Vec<usize>>) -> Result<EncoderCon
         () if layers > 1 && has("fc.1.running_mean".into()) => HeadNorm::Hidden,
         () => HeadNorm::None,
     };
-    let projector = ProjectorConfig { layers, dim: *dim, norm };
+    let projector = ProjectorConfig { layers, hidden, dim, norm };
     Ok(EncoderConfig { backbone, zero_init_residual: false, projector })
 }
 

@@ -14,7 +14,6 @@ use crate::measure::collapse;
 use crate::network;
 use crate::objective::{ObjectiveConfig, Similarity};
 use crate::optim::{Decay, OptimConfig};
-use crate::recipe::Predictor;
 use candle_core::{Device, Tensor};
 use ndarray::ArrayView2;
 use std::collections::{BTreeMap, HashMap};
@@ -140,23 +139,8 @@ impl Case {
 
     /// A model of the architecture that the tensors' names and shapes describe, with their values.
     fn model(&self, kernel: &Arc<dyn Kernel>) -> Result<Model> {
-        let shapes = |part: &str| -> BTreeMap<String, Vec<usize>> {
-            let strip = |(name, (shape, _)): (&String, &(Vec<usize>, _))| {
-                name.strip_prefix(part).map(|name| (name.to_string(), shape.clone()))
-            };
-            self.tensors.iter().filter_map(strip).collect()
-        };
-        let encoder = network::infer_encoder(&shapes("encoder.")).map_err(|e| self.wrong(e.to_string()))?;
-        let predictor =
-            match network::infer_predictor(&shapes("predictor.")).map_err(|e| self.wrong(e.to_string()))? {
-                Some(config) => Predictor::Mlp(config),
-                None => Predictor::None {},
-            };
         let size = self.tensor("views.1")?.0[3];
-        let model = Model::new(&encoder, &predictor, size, 0, kernel)?;
-        weights::load(&model, &|name| self.tensors.get(name).cloned())
-            .map_err(|e| self.wrong(e.to_string()))?;
-        Ok(model)
+        weights::model_of(&self.tensors, size, kernel).map_err(|e| self.wrong(e.to_string()))
     }
 
     /// Both views of a step, (2, n, H, W, 3), and the images they show.
@@ -183,7 +167,7 @@ impl Case {
     }
 }
 
-/// Trains on the case's batches with `kernel` ([`crate::kernel::exact`] for a comparison); `line` is given each step as it is made.
+/// Trains on the case's batches with `kernel` ([`crate::kernel::direct_sums`] for a comparison); `line` is given each step as it is made.
 ///
 /// Stops early, without error, at a loss that is not finite: the last line shows it.
 pub fn replay(

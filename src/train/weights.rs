@@ -2,8 +2,13 @@
 
 use super::Model;
 use crate::error::{Error, Result};
-use crate::network::names;
+use crate::kernel::Kernel;
+use crate::network::{Tensors, infer_encoder, infer_predictor, names, read_weights};
+use crate::recipe::Predictor;
 use safetensors::tensor::{Dtype, TensorView};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 /// θ and running statistics of every part as a safetensors file: `encoder.conv1.weight`, …,
 /// `predictor.0.weight`, …; convolution weights (O, I, K, K), linear weights (O, I).
@@ -26,6 +31,35 @@ pub fn to_safetensors(model: &Model) -> Result<Vec<u8>> {
         })
         .collect();
     safetensors::serialize(views?, None).map_err(|e| Error::Failure(format!("cannot serialise weights: {e}")))
+}
+
+/// A model of the architecture that names and shapes of `tensors` describe, with their values, for
+/// images of `size` pixels.
+///
+/// # Errors
+/// [`Error::Failure`] saying what is missing or has the wrong shape.
+pub fn model_of(tensors: &Tensors, size: usize, kernel: &Arc<dyn Kernel>) -> Result<Model> {
+    let shapes = |part: &str| -> BTreeMap<String, Vec<usize>> {
+        let strip = |(name, (shape, _)): (&String, &(Vec<usize>, Vec<f32>))| {
+            name.strip_prefix(part).map(|name| (name.to_string(), shape.clone()))
+        };
+        tensors.iter().filter_map(strip).collect()
+    };
+    let encoder = infer_encoder(&shapes("encoder."))?;
+    let predictor = infer_predictor(&shapes("predictor."))?.map_or(Predictor::None {}, Predictor::Mlp);
+    let model = Model::new(&encoder, &predictor, size, 0, kernel)?;
+    load(&model, &|name| tensors.get(name).cloned())?;
+    Ok(model)
+}
+
+/// The model in a weights file: safetensors as [`to_safetensors`] writes them, or an official SimSiam
+/// `.pth.tar`.
+///
+/// # Errors
+/// [`Error::Data`] naming the file and what is wrong with it.
+pub fn read_model(path: &Path, size: usize, kernel: &Arc<dyn Kernel>) -> Result<Model> {
+    let tensors = read_weights(path)?;
+    model_of(&tensors, size, kernel).map_err(|e| Error::data(path, e.to_string()))
 }
 
 /// Puts tensors named as above into `model`; each part's must all be there.
