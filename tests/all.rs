@@ -3,5 +3,6 @@
 mod evaluation;
 mod kernel;
 mod laws;
+mod oracle;
 mod replay;
 mod support;
