@@ -15,10 +15,10 @@ use super::winograd::{
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, piece, with_workspace};
 
 /// Most channels in a group.
-const GROUP: usize = 64;
+const GROUP: usize = 128;
 /// Tasks wanted, and most numbers in all partial sums together.
 const TASKS: usize = 16;
-const PARTIALS: usize = 1 << 20;
+const PARTIALS: usize = 1 << 21;
 
 fn tiles(s: &Conv) -> Tiles {
     Tiles::new(s.batch, s.out_height(), s.out_width())
