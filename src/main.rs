@@ -1,2 +1,10 @@
-//! The `sim` program.
-fn main() {}
+//! The `sim` program: everything is in [`simsiam_em::cli`].
+
+/// Training makes and drops tensors of a few megabytes thousands of times; the system's allocator
+/// would give their pages back each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    std::process::exit(simsiam_em::cli::main(std::env::args_os().collect()));
+}

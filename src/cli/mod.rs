@@ -1,0 +1,121 @@
+//! The command line: one file per command. The only room that prints.
+//!
+//! Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failure, 2 usage or
+//! configuration, 3 diverged, 4 bad data, 5 disk, 6 directory in use, 75 stopped by a signal after a
+//! checkpoint (a second signal quits at once, 130 or 143). A reader that closes stdout early is no
+//! failure.
+
+mod answer;
+mod completions;
+mod figures;
+mod list;
+mod output;
+mod progress;
+mod replay;
+mod run;
+mod show;
+mod table;
+
+use crate::error::{Error, Result};
+use crate::study::Study;
+use clap::{Arg, ArgAction, Command};
+use output::Output;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+
+/// Runs the program on `args`, of which the first is its own name, and returns the exit code.
+pub fn main(args: Vec<OsString>) -> i32 {
+    let output = Output::stdout();
+    match dispatch(args, &output) {
+        Ok(code) => code,
+        Err(_) if output.is_closed() => 0,
+        Err(error) => {
+            complain(&error);
+            error.exit_code()
+        }
+    }
+}
+
+fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
+    let own = own_study(&args)?;
+    let studies: Vec<Study> = Study::all()?.into_iter().chain(own).collect();
+    let matches = match command(&studies).try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help goes to stdout with code 0, mistakes to stderr with code 2; a closed pipe is neither.
+            let _ = error.print();
+            return Ok(error.exit_code());
+        }
+    };
+    match matches.subcommand() {
+        Some(("run", matches)) => run::run(matches, &studies, output),
+        Some(("list", matches)) => list::run(matches, &studies, output),
+        Some(("show", matches)) => show::run(matches, output),
+        Some(("replay", matches)) => replay::run(matches, output),
+        Some(("completions", matches)) => completions::run(matches, command(&studies), output),
+        _ => Err(Error::Failure("a command without an implementation".into())),
+    }
+}
+
+/// The whole command line.
+fn command(studies: &[Study]) -> Command {
+    Command::new("sim")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A laboratory for the hypothesis that SimSiam is an EM-like alternation")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .max_term_width(100)
+        .subcommand(run::command(studies))
+        .subcommand(list::command())
+        .subcommand(show::command())
+        .subcommand(replay::command())
+        .subcommand(completions::command())
+        .after_help(
+            "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 diverged, 4 bad data, 5 disk,\n\
+             6 directory in use, 75 stopped by a signal after a checkpoint.",
+        )
+}
+
+/// `--json`.
+fn json_flag() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON lines instead of a table")
+}
+
+/// The study file that `sim run ./mine.toml` names, so that its flags become flags.
+fn own_study(args: &[OsString]) -> Result<Option<Study>> {
+    let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    if args.get(1).map(AsRef::as_ref) != Some("run") {
+        return Ok(None);
+    }
+    let takes_path = |flag: &str| ["--out", "--data", "--set"].contains(&flag);
+    let path = args
+        .windows(2)
+        .find(|pair| pair[1].ends_with(".toml") && !pair[1].starts_with('-') && !takes_path(&pair[0]));
+    path.map(|pair| Study::find(&pair[1])).transpose()
+}
+
+/// Prints an error to stderr; mistakes in TOML with their line and caret.
+fn complain(error: &Error) {
+    match error {
+        Error::Config(config) => {
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let theme = match colour {
+                true => miette::GraphicalTheme::unicode(),
+                false => miette::GraphicalTheme::unicode_nocolor(),
+            };
+            let handler = miette::GraphicalReportHandler::new_themed(theme).with_links(false);
+            let mut text = String::new();
+            match handler.render_report(&mut text, config.as_ref()) {
+                Ok(()) => eprintln!("error:{}", text.trim_end()),
+                Err(_) => eprintln!("error: {error}"),
+            }
+        }
+        _ => eprintln!("error: {error}"),
+    }
+}
+
+/// A note to stderr.
+fn note(text: &str) {
+    eprintln!("{text}");
+}

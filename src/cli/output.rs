@@ -1,0 +1,38 @@
+//! Standard output, which a reader may close at any time.
+
+use crate::error::{Error, Result};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where results go.
+pub struct Output {
+    writer: Mutex<Box<dyn Write + Send>>,
+    closed: AtomicBool,
+}
+
+impl Output {
+    /// Standard output.
+    pub fn stdout() -> Self {
+        Self { writer: Mutex::new(Box::new(std::io::stdout())), closed: AtomicBool::new(false) }
+    }
+
+    /// Writes a line, at once.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; after a reader has gone, [`Output::is_closed`] is true.
+    pub fn line(&self, text: &str) -> Result<()> {
+        let mut writer = self.writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let written = writeln!(writer, "{text}").and_then(|()| writer.flush());
+        if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::BrokenPipe) {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        written.map_err(Error::disk(Path::new("standard output"), "write the result"))
+    }
+
+    /// Whether the reader has gone.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,203 @@
+//! Progress of the runs on stderr: one bar per run on a terminal, plain lines elsewhere.
+
+use crate::study::{Event, Job};
+use crate::train::{Ending, Progress};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// The watcher.
+pub struct Watcher<'a> {
+    jobs: &'a [Job],
+    quiet: bool,
+    bars: Option<MultiProgress>,
+    lines: Mutex<Lines>,
+    width: usize,
+}
+
+#[derive(Default)]
+struct Lines {
+    active: BTreeMap<usize, Line>,
+    skipped: usize,
+    reasons: BTreeSet<String>,
+}
+
+/// What is known of one run.
+struct Line {
+    bar: Option<ProgressBar>,
+    begun: Instant,
+    drawn: Instant,
+    steps: u64,
+    resumed_at: u64,
+    loss: f64,
+    z_std: f64,
+    knn: Option<f64>,
+}
+
+impl<'a> Watcher<'a> {
+    /// A watcher of `jobs`.
+    pub fn new(jobs: &'a [Job], quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal() && !quiet;
+        let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        let width = jobs.iter().map(|job| name(job).chars().count()).max().unwrap_or(0);
+        Self { jobs, quiet, bars, lines: Mutex::new(Lines::default()), width }
+    }
+
+    /// Takes note of an event.
+    pub fn watch(&self, index: usize, event: &Event) {
+        let Some(job) = self.jobs.get(index) else { return };
+        let mut lines = self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match event {
+            Event::Skipped(_) => lines.skipped += 1,
+            Event::Started => {
+                lines.active.insert(index, self.line(job));
+            }
+            Event::Progress(progress) => {
+                if let Some(line) = lines.active.get_mut(&index) {
+                    self.progress(job, line, progress);
+                }
+            }
+            Event::Ended(ending) => {
+                let line = lines.active.remove(&index);
+                if let Some(bar) = line.as_ref().and_then(|line| line.bar.as_ref()) {
+                    bar.finish_and_clear();
+                }
+                let took = line.map_or(0, |line| line.begun.elapsed().as_secs());
+                self.say(&match ending {
+                    Ending::Finished => format!("{}: finished after {}", name(job), duration(took)),
+                    Ending::Stopped => format!("{}: stopped; its checkpoint is saved", name(job)),
+                    Ending::Diverged { step } => {
+                        return self.warn(&format!(
+                            "{}: diverged, the loss of step {step} is not finite",
+                            name(job)
+                        ));
+                    }
+                });
+            }
+            Event::Failed(reason) => {
+                if let Some(bar) = lines.active.remove(&index).and_then(|line| line.bar) {
+                    bar.finish_and_clear();
+                }
+                match lines.reasons.insert(reason.clone()) {
+                    true => self.warn(&format!("{}: {reason}", name(job))),
+                    false => self.warn(&format!("{}: failed for the same reason", name(job))),
+                }
+            }
+        }
+    }
+
+    /// How many runs had ended before.
+    pub fn skipped(&self) -> usize {
+        self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).skipped
+    }
+
+    fn line(&self, job: &Job) -> Line {
+        let bar = self.bars.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new(1));
+            if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:20} {msg}") {
+                bar.set_style(style.progress_chars("━╾ "));
+            }
+            bar.set_prefix(format!("{:<width$}", name(job), width = self.width));
+            bar.set_message("preparing");
+            bar
+        });
+        let now = Instant::now();
+        Line {
+            bar,
+            begun: now,
+            drawn: now,
+            steps: 0,
+            resumed_at: 0,
+            loss: f64::NAN,
+            z_std: f64::NAN,
+            knn: None,
+        }
+    }
+
+    fn progress(&self, job: &Job, line: &mut Line, progress: &Progress) {
+        match progress {
+            Progress::Begun { steps, resumed_at } => {
+                (line.steps, line.resumed_at, line.begun) = (*steps, *resumed_at, Instant::now());
+                if *resumed_at > 0 {
+                    self.say(&format!("{}: goes on at step {resumed_at} of {steps}", name(job)));
+                }
+                if let Some(bar) = &line.bar {
+                    bar.set_length(*steps);
+                    bar.set_position(*resumed_at);
+                }
+            }
+            Progress::Step { step, epoch, loss, z_std } => {
+                (line.loss, line.z_std) = (*loss, *z_std);
+                let Some(bar) = &line.bar else { return };
+                if line.drawn.elapsed() > Duration::from_millis(100) || *step == line.steps {
+                    line.drawn = Instant::now();
+                    bar.set_position(*step);
+                    bar.set_message(message(job, line, *step, *epoch));
+                }
+            }
+            Progress::Measured { step, epoch, values } => {
+                let value = |column| values.iter().find(|(name, _)| *name == column).map(|(_, value)| *value);
+                line.knn = value("val/knn_top1").or(line.knn);
+                line.loss = value("train/loss").unwrap_or(line.loss);
+                line.z_std = value("train/z_std").unwrap_or(line.z_std);
+                let text = message(job, line, *step, *epoch);
+                match &line.bar {
+                    Some(bar) => bar.set_message(text),
+                    None => self.say(&format!("{}: {text}", name(job))),
+                }
+            }
+            Progress::Saved { .. } => {}
+        }
+    }
+
+    /// A line for those who want to follow.
+    fn say(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        match &self.bars {
+            Some(bars) => drop(bars.println(text)),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// A line that everyone should see.
+    fn warn(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => drop(bars.println(text)),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+fn name(job: &Job) -> String {
+    format!("{} seed {}", job.arm, job.seed)
+}
+
+fn message(job: &Job, line: &Line, step: u64, epoch: f64) -> String {
+    let mut parts = vec![format!("epoch {epoch:.1}/{}", job.recipe.schedule.epochs)];
+    if line.loss.is_finite() {
+        parts.push(format!("loss {:.3}", line.loss));
+    }
+    if line.z_std.is_finite() {
+        parts.push(format!("std {:.3}", line.z_std));
+    }
+    parts.extend(line.knn.map(|knn| format!("kNN {knn:.1} %")));
+    let (made, left) = (step.saturating_sub(line.resumed_at), line.steps.saturating_sub(step));
+    if made > 0 && left > 0 {
+        let seconds = line.begun.elapsed().as_secs_f64() / made as f64 * left as f64;
+        parts.push(format!("{} left", duration(seconds as u64)));
+    }
+    parts.join("  ")
+}
+
+/// "12 s", "3 min 20 s", "2 h 5 min".
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}

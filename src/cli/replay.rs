@@ -1,0 +1,42 @@
+//! `sim replay`: trains on given batches from given weights and prints the trajectory, so that anyone
+//! can compare the trainer with another framework.
+
+use super::output::Output;
+use crate::error::Result;
+use crate::train::{self, Case};
+use clap::{Arg, ArgMatches, Command, value_parser};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// The command.
+pub fn command() -> Command {
+    Command::new("replay")
+        .about("Train on the batches of a case from its weights; print step,loss,lr,z_std as CSV")
+        .arg(
+            Arg::new("case")
+                .value_name("CASE")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("A safetensors file with encoder.*, predictor.*, views.1, views.2"),
+        )
+        .arg(super::json_flag())
+}
+
+/// Runs it.
+pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
+    let Some(path) = matches.get_one::<PathBuf>("case") else { return Ok(2) };
+    let json = matches.get_flag("json");
+    let case = Case::read(path)?;
+    if !json {
+        output.line("step,loss,lr,z_std")?;
+    }
+    let mut diverged = false;
+    train::replay(&case, &mut |row| {
+        diverged |= !row.loss.is_finite();
+        output.line(&match json {
+            true => json!({"step": row.step, "loss": row.loss, "lr": row.lr, "z_std": row.z_std}).to_string(),
+            false => format!("{},{},{},{}", row.step, row.loss, row.lr, row.z_std),
+        })
+    })?;
+    Ok(if diverged { 3 } else { 0 })
+}

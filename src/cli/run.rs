@@ -1,0 +1,286 @@
+//! `sim run`: a study's arms × seeds, then the table of arms, the verdicts and the figures.
+
+use super::answer;
+use super::output::Output;
+use super::progress::Watcher;
+use crate::error::{Error, Result};
+use crate::record::read_outcome;
+use crate::study::{
+    Arm, DEFAULT_SCALE, Engine, Event, Formula, Job, Request, Results, Settings, Study, Trainer, jobs,
+    schedule,
+};
+use crate::train::{Ending, Progress};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The scale that replaces training by a formula; not in the lists, for tests.
+const MOCK: &str = "mock";
+
+/// The command, with one subcommand per study whose flags are the study's own.
+pub fn command(studies: &[Study]) -> Command {
+    let study = |study: &Study| {
+        let heading = format!("{} ({})", study.head.title, study.name);
+        let flag = |flag: &crate::study::Flag| {
+            Arg::new(flag.name.clone())
+                .long(flag.name.clone())
+                .value_name(flag.values.clone())
+                .value_delimiter(',')
+                .action(ArgAction::Append)
+                .allow_negative_numbers(true)
+                .help(flag.help.clone())
+                .help_heading(heading.clone())
+        };
+        Command::new(study.given.clone())
+            .about(study.head.question.clone())
+            .args(study.head.flag.iter().map(flag))
+    };
+    let global = |arg: Arg| arg.global(true);
+    Command::new("run")
+        .about("Run a study: train its arms with several seeds and judge its claims")
+        .subcommand_value_name("STUDY")
+        .subcommand_help_heading("Studies")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .allow_external_subcommands(true)
+        .subcommands(studies.iter().map(study))
+        .args(layer_flags().into_iter().map(global))
+        .args(run_flags().into_iter().map(global))
+        .after_help("STUDY may also be a file ending in .toml.")
+}
+
+/// Flags that change recipes.
+pub fn layer_flags() -> Vec<Arg> {
+    vec![
+        Arg::new("scale")
+            .long("scale")
+            .value_name("SCALE")
+            .help("smoke, laptop (default), cifar or imagenet"),
+        Arg::new("data")
+            .long("data")
+            .value_name("DATA")
+            .help("shapes, folder:DIR, cifar10:PATH or cifar100:PATH"),
+        Arg::new("skip-bad")
+            .long("skip-bad")
+            .action(ArgAction::SetTrue)
+            .help("Count undecodable images and go on, instead of stopping at the first"),
+        Arg::new("set")
+            .long("set")
+            .value_name("KEY=VALUE")
+            .action(ArgAction::Append)
+            .help("Set a key of every arm's recipe, such as optim.base_lr=0.1 (sim show lists the keys)"),
+    ]
+}
+
+fn run_flags() -> Vec<Arg> {
+    let count = || value_parser!(u64);
+    vec![
+        Arg::new("seeds").long("seeds").value_name("N").value_parser(count()).help("Seeds per arm: 0 to N-1"),
+        Arg::new("jobs")
+            .long("jobs")
+            .value_name("N")
+            .value_parser(value_parser!(u64).range(1..=1024))
+            .help("Runs at the same time [default: as many as the machine has cores]"),
+        Arg::new("threads")
+            .long("threads")
+            .value_name("N")
+            .value_parser(value_parser!(u64).range(1..=1024))
+            .help("Threads of each run [default: cores / jobs]; results do not depend on it"),
+        Arg::new("out")
+            .long("out")
+            .value_name("DIR")
+            .value_parser(value_parser!(PathBuf))
+            .default_value("runs")
+            .help("Where run directories go"),
+        Arg::new("device").long("device").value_name("DEVICE").default_value("cpu").help("cpu or cuda:N"),
+        Arg::new("fresh")
+            .long("fresh")
+            .action(ArgAction::SetTrue)
+            .help("Start over instead of finishing what is missing"),
+        Arg::new("quiet").long("quiet").short('q').action(ArgAction::SetTrue).help("No progress on stderr"),
+        super::json_flag().help("Print one JSON line per epoch and a final summary instead of the table"),
+    ]
+}
+
+/// What the layer flags of `matches` ask for.
+pub fn request(matches: &ArgMatches, flags: Vec<(String, Vec<String>)>) -> Request {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    Request {
+        scale: text("scale"),
+        data: text("data"),
+        skip_bad: matches.get_flag("skip-bad"),
+        flags,
+        set: matches.get_many::<String>("set").into_iter().flatten().cloned().collect(),
+    }
+}
+
+/// Runs it.
+pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
+    let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
+    let study = match studies.iter().find(|study| study.given == name) {
+        Some(study) => study,
+        None => {
+            Study::find(name)?;
+            return Err(Error::Usage(format!("put {name} directly after `run`")));
+        }
+    };
+    check_device(matches.get_one::<String>("device").map_or("cpu", String::as_str))?;
+    let values = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
+    let flags = study.head.flag.iter().map(|flag| (flag.name.clone(), values(&flag.name))).collect();
+    let mut request = request(matches, flags);
+    let mock = request.scale.as_deref() == Some(MOCK);
+    if mock {
+        request.scale = Some("smoke".to_string());
+    }
+    let arms = study.resolve(&request)?;
+    let seeds = study.seeds(&request, matches.get_one::<u64>("seeds").copied())?;
+    let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("runs"));
+    let folder = out.join(&study.name);
+    std::fs::create_dir_all(&folder).map_err(Error::disk(&folder, "create the study's folder"))?;
+    let jobs = jobs(&arms, &seeds, &folder);
+    let settings = settings(matches, jobs.len());
+    let quiet = matches.get_flag("quiet");
+    if !quiet {
+        announce(study, &arms, &seeds, &request, &folder, &settings);
+    }
+    let engine = Engine::default();
+    if !mock {
+        open_data(&engine, &jobs, settings.fresh, quiet)?;
+    }
+    let trainer: &dyn Trainer = if mock { &Formula } else { &engine };
+    let stop = Arc::new(AtomicBool::new(false));
+    listen(&stop)?;
+    let json = matches.get_flag("json");
+    let watcher = Watcher::new(&jobs, quiet);
+    let ends = schedule(&jobs, trainer, &settings, &stop, &|index, event| {
+        watcher.watch(index, event);
+        if json
+            && let Some(line) = epoch_line(&jobs[index], event)
+            && output.line(&line).is_err()
+        {
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
+    if output.is_closed() {
+        return Ok(0);
+    }
+    if !quiet && watcher.skipped() > 0 {
+        let all =
+            if watcher.skipped() == jobs.len() { "; nothing to compute (--fresh starts over)" } else { "" };
+        super::note(&format!("{} of {} runs had finished before{all}", watcher.skipped(), jobs.len()));
+    }
+    if stop.load(Ordering::Relaxed) {
+        super::note("stopped; the same command goes on from here");
+        return Ok(75);
+    }
+    let results = Results::read(study, &arms, &seeds, &folder)?;
+    let mut paths = results.write()?.to_vec();
+    paths.extend(super::figures::draw(study, &results, &request)?);
+    if json {
+        output.line(&answer::summary_line(study, &results, &paths))?;
+    } else {
+        answer::print(study, &results, &paths, output)?;
+    }
+    let mut code = 0;
+    for end in &ends {
+        match end {
+            Some(Err(error)) => return Ok(error.exit_code()),
+            Some(Ok(Ending::Diverged { .. })) => code = 3,
+            _ => {}
+        }
+    }
+    Ok(code)
+}
+
+/// There is no GPU engine in this build.
+fn check_device(device: &str) -> Result<()> {
+    match device.split_once(':').map_or((device, None), |(kind, index)| (kind, Some(index))) {
+        ("cpu", None) => Ok(()),
+        ("cuda", index) if index.is_none_or(|index| index.parse::<u32>().is_ok()) => {
+            Err(Error::Usage(format!(
+                "--device {device}: this build has no GPU support; leave --device out to train on the CPU"
+            )))
+        }
+        _ => Err(Error::Usage(format!("--device {device}: expected cpu or cuda:N"))),
+    }
+}
+
+fn settings(matches: &ArgMatches, runs: usize) -> Settings {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = |name: &str| matches.get_one::<u64>(name).map(|n| *n as usize);
+    let jobs = count("jobs").unwrap_or(cores).min(runs.max(1));
+    let threads = count("threads").unwrap_or((cores / jobs).max(1));
+    let command: Vec<String> = std::env::args().collect();
+    let env = json!({
+        "sim": env!("CARGO_PKG_VERSION"),
+        "os": std::env::consts::OS,
+        "arch": std::env::consts::ARCH,
+        "cores": cores,
+        "threads": threads,
+        "command": command,
+    });
+    Settings { jobs, threads, fresh: matches.get_flag("fresh"), env }
+}
+
+/// Says what will be run, and where.
+fn announce(
+    study: &Study,
+    arms: &[Arm],
+    seeds: &[u64],
+    request: &Request,
+    folder: &Path,
+    settings: &Settings,
+) {
+    let names: Vec<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
+    let data: Vec<&str> = arms.iter().take(1).map(|arm| arm.recipe.data.source.as_str()).collect();
+    super::note(&format!(
+        "{}: {}\n{} arms ({}) × {} seeds, {} scale, on {}; {} at a time with {} threads each\nrun directories: {}",
+        study.name,
+        study.head.question,
+        arms.len(),
+        names.join(", "),
+        seeds.len(),
+        request.scale.as_deref().unwrap_or(DEFAULT_SCALE),
+        data.join(", "),
+        settings.jobs,
+        settings.threads,
+        folder.display(),
+    ));
+}
+
+/// Opens the data of the runs to be made before the first of them, so that a mistake in it is told once.
+fn open_data(engine: &Engine, jobs: &[Job], fresh: bool, quiet: bool) -> Result<()> {
+    for job in jobs {
+        let same = jobs.iter().all(|other| other.recipe.data == job.recipe.data);
+        if same && (fresh || read_outcome(&job.path)?.is_none()) {
+            let dataset = engine.dataset(&job.recipe.data)?;
+            let _ = (&dataset, quiet);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The first signal asks for checkpoints, the second quits.
+fn listen(stop: &Arc<AtomicBool>) -> Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let fail = |e: std::io::Error| Error::Failure(format!("cannot listen to signals: {e}"));
+    for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
+        signal_hook::flag::register_conditional_shutdown(signal, code, stop.clone()).map_err(fail)?;
+        signal_hook::flag::register(signal, stop.clone()).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// A row of metrics as JSON.
+fn epoch_line(job: &Job, event: &Event) -> Option<String> {
+    let Event::Progress(Progress::Measured { step, epoch, values }) = event else { return None };
+    let mut line = json!({"event": "epoch", "arm": job.arm, "seed": job.seed, "step": step, "epoch": epoch});
+    for (name, value) in values {
+        line[*name] = json!(value);
+    }
+    Some(line.to_string())
+}

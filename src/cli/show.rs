@@ -1,0 +1,83 @@
+//! `sim show`: a study's question, arms and claims, and who set each key of its recipes.
+
+use super::output::Output;
+use super::run::{layer_flags, request};
+use super::table::table;
+use crate::error::Result;
+use crate::study::{Arm, Study};
+use clap::{Arg, ArgMatches, Command};
+use serde_json::json;
+
+/// The command.
+pub fn command() -> Command {
+    Command::new("show")
+        .about("Show a study: its question, arms and claims, and who set each key of its recipes")
+        .arg(
+            Arg::new("study")
+                .value_name("STUDY")
+                .required(true)
+                .help("A study's name, or a file ending in .toml"),
+        )
+        .args(layer_flags())
+        .arg(super::json_flag())
+}
+
+/// Runs it.
+pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
+    let name = matches.get_one::<String>("study").map_or("", String::as_str);
+    let study = Study::find(name)?;
+    let request = request(matches, Vec::new());
+    let arms = study.resolve(&request)?;
+    if matches.get_flag("json") {
+        for arm in &arms {
+            let keys: serde_json::Map<String, serde_json::Value> = arm
+                .tree
+                .leaves()
+                .into_iter()
+                .map(|(key, entry)| {
+                    (key, json!({"value": entry.value(), "set_by": entry.origin.source.name}))
+                })
+                .collect();
+            output.line(&json!({"study": study.name, "arm": arm.name, "recipe": keys}).to_string())?;
+        }
+        return Ok(0);
+    }
+    output.line(&format!("{}\n{}", study.head.title, study.head.question))?;
+    if let Some(paper) = &study.head.paper {
+        let values: Vec<String> = paper.values.iter().map(|(arm, value)| format!("{arm} {value}")).collect();
+        output.line(&format!("Paper, {}: {}: {}", paper.r#where, paper.metric, values.join(", ")))?;
+    }
+    for flag in &study.head.flag {
+        output.line(&format!("\n--{} {}\n  {}", flag.name, flag.values, flag.help))?;
+    }
+    output.line("\nClaims")?;
+    for claim in &study.head.claim {
+        let other = claim.than.clone().or(claim.value.map(|value| value.to_string())).unwrap_or_default();
+        let margin =
+            if claim.margin == 0.0 { String::new() } else { format!(" by more than {}", claim.margin) };
+        let (text, metric, arm, is) = (&claim.text, &claim.metric, &claim.arm, claim.is.words());
+        output.line(&format!("  {text}\n      {metric} of {arm} is {is} {other}{margin}"))?;
+    }
+    for (index, arm) in arms.iter().enumerate() {
+        let what = if index == 0 { "the whole recipe" } else { "where it differs from the first arm" };
+        output.line(&format!("\nArm {}: {what}", arm.name))?;
+        for line in table(&rows(arm, arms.first().filter(|_| index > 0))) {
+            output.line(&line)?;
+        }
+    }
+    Ok(0)
+}
+
+/// Key, value and layer of every key, or of those that differ from `reference`.
+fn rows(arm: &Arm, reference: Option<&Arm>) -> Vec<Vec<String>> {
+    let known: Vec<(String, toml::Value)> = reference
+        .map(|arm| arm.tree.leaves().into_iter().map(|(key, e)| (key, e.value())).collect())
+        .unwrap_or_default();
+    let differs = |key: &String, value: &toml::Value| !known.iter().any(|(k, v)| k == key && v == value);
+    let leaves = arm.tree.leaves().into_iter().filter(|(key, entry)| differs(key, &entry.value()));
+    leaves
+        .map(|(key, entry)| {
+            vec![format!("  {key}"), entry.value().to_string(), entry.origin.source.name.clone()]
+        })
+        .collect()
+}

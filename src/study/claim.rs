@@ -1,0 +1,280 @@
+//! Claims that can fail, and their verdicts.
+//!
+//! A claim compares one number per run, the metric at the end, with the same number of another arm
+//! (paired by seed), with the run's own value at random initialisation, or with a constant. With n ≥ 2
+//! seeds the mean difference has a 95 % interval, Student's t with n − 1 degrees of freedom. A claim is
+//! reproduced when the whole interval satisfies it, contradicted when none of it does, undecided
+//! otherwise: also with one seed, which has no interval, and when a run has no value.
+
+use serde::Deserialize;
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+/// Metrics that a claim may name, with whether larger is better and a short title with its unit.
+pub const METRICS: [(&str, bool, &str); 5] = [
+    ("val/knn_top1", true, "kNN top-1 (%)"),
+    ("val/linear_top1", true, "linear top-1 (%)"),
+    ("train/z_std", true, "std(z/|z|)·√d"),
+    ("train/loss", false, "loss"),
+    ("val/rankme", true, "RankMe"),
+];
+
+/// `than` for a run's own value before training.
+pub const START: &str = "random initialisation";
+
+/// One claim of a study file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The claim in words; `{arm}` and `{than}` stand for the arms.
+    pub text: String,
+    /// A column of metrics.csv.
+    pub metric: String,
+    /// The arm it is about; `k=*` makes one claim of every arm whose name begins with `k=`.
+    pub arm: String,
+    /// The predicate.
+    pub is: Relation,
+    /// The arm it is compared with, or `random initialisation`.
+    pub than: Option<String>,
+    /// The constant it is compared with.
+    pub value: Option<f64>,
+    /// What a difference may be in favour of the claim's opposite ("not worse than"), or must exceed
+    /// ("better than").
+    #[serde(default)]
+    pub margin: f64,
+    /// An arm that a `*` does not mean.
+    pub except: Option<String>,
+}
+
+/// A predicate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Relation {
+    /// The difference in the better direction exceeds −margin.
+    #[serde(rename = "not worse than")]
+    NotWorse,
+    /// It exceeds the margin.
+    #[serde(rename = "better than")]
+    Better,
+    /// ≥ value.
+    #[serde(rename = "at least")]
+    AtLeast,
+    /// ≤ value.
+    #[serde(rename = "at most")]
+    AtMost,
+    /// > value.
+    #[serde(rename = "above")]
+    Above,
+    /// < value.
+    #[serde(rename = "below")]
+    Below,
+}
+
+impl Relation {
+    /// The words of the file.
+    pub fn words(self) -> &'static str {
+        match self {
+            Relation::NotWorse => "not worse than",
+            Relation::Better => "better than",
+            Relation::AtLeast => "at least",
+            Relation::AtMost => "at most",
+            Relation::Above => "above",
+            Relation::Below => "below",
+        }
+    }
+
+    fn compares_arms(self) -> bool {
+        matches!(self, Relation::NotWorse | Relation::Better)
+    }
+}
+
+/// What the runs say about a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The whole interval satisfies it.
+    Reproduced,
+    /// None of the interval does.
+    Contradicted,
+    /// Neither.
+    Undecided,
+}
+
+impl Verdict {
+    /// The verdict in one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Reproduced => "reproduced",
+            Verdict::Contradicted => "contradicted",
+            Verdict::Undecided => "undecided",
+        }
+    }
+}
+
+/// A mean over seeds with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Seeds.
+    pub n: usize,
+    /// Mean.
+    pub mean: f64,
+    /// Half the width of the interval; none with one seed.
+    pub half_width: Option<f64>,
+}
+
+impl Estimate {
+    /// The estimate from one value per seed; none without values.
+    pub fn of(values: &[f64]) -> Option<Estimate> {
+        let n = values.len();
+        if n == 0 {
+            return None;
+        }
+        let mean = values.iter().sum::<f64>() / n as f64;
+        let half_width = (n > 1).then(|| {
+            let squares = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>();
+            let standard_error = (squares / (n - 1) as f64 / n as f64).sqrt();
+            quantile(n - 1) * standard_error
+        });
+        Some(Estimate { n, mean, half_width })
+    }
+}
+
+/// The 97.5 % quantile of Student's t.
+fn quantile(degrees: usize) -> f64 {
+    StudentsT::new(0.0, 1.0, degrees as f64).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
+}
+
+/// A claim about concrete arms, judged.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The claim in words.
+    pub text: String,
+    /// Metric.
+    pub metric: String,
+    /// The arm.
+    pub arm: String,
+    /// What was asked, in words: "not worse than k=1 by more than 2".
+    pub asked: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The effect: a difference between arms (in the metric's own direction), or the value itself.
+    pub effect: Option<Estimate>,
+    /// Whether the effect is a difference.
+    pub is_difference: bool,
+    /// Why it is undecided, when it is.
+    pub why: Option<String>,
+}
+
+/// Reads a metric: (arm, seed, at the start instead of the end) → value.
+pub type Lookup<'a> = &'a dyn Fn(&str, u64, &str, bool) -> Option<f64>;
+
+impl Claim {
+    /// Refuses unknown arms and metrics and a comparison without its other side.
+    pub fn check(&self, arms: &[&str]) -> std::result::Result<(), String> {
+        if !METRICS.iter().any(|(name, ..)| *name == self.metric) {
+            let hint = super::nearest::hint(&self.metric, METRICS.iter().map(|(name, ..)| *name));
+            return Err(format!("unknown metric `{}`{hint}", self.metric));
+        }
+        let named = [Some(&self.arm), self.than.as_ref(), self.except.as_ref()];
+        for name in named.into_iter().flatten().filter(|name| *name != START) {
+            if !arms.iter().any(|arm| matches(name, arm)) {
+                let hint = super::nearest::hint(name, arms.iter().copied());
+                return Err(format!("unknown arm `{name}`{hint}"));
+            }
+        }
+        match (self.is.compares_arms(), &self.than, self.value) {
+            (true, Some(_), None) | (false, None, Some(_)) => Ok(()),
+            (true, ..) => Err(format!("\"{}\" needs `than`, an arm, and no `value`", self.is.words())),
+            (false, ..) => Err(format!("\"{}\" needs `value`, a number, and no `than`", self.is.words())),
+        }
+    }
+
+    /// Judges the claim for every arm among `arms` that it is about.
+    pub fn judge(&self, arms: &[String], seeds: &[u64], value: Lookup) -> Vec<Judged> {
+        let chosen = |name: &str| -> Vec<String> {
+            let meant = |arm: &&String| matches(name, arm) && self.except.as_ref() != Some(arm);
+            arms.iter().filter(meant).cloned().collect()
+        };
+        let mut judged = Vec::new();
+        for arm in chosen(&self.arm) {
+            match self.than.as_deref() {
+                None | Some(START) => judged.push(self.judge_one(&arm, None, seeds, value)),
+                Some(than) => {
+                    for than in chosen(than).iter().filter(|than| **than != arm) {
+                        judged.push(self.judge_one(&arm, Some(than), seeds, value));
+                    }
+                }
+            }
+        }
+        judged
+    }
+
+    fn judge_one(&self, arm: &str, than: Option<&str>, seeds: &[u64], value: Lookup) -> Judged {
+        let larger_is_better = METRICS.iter().find(|(name, ..)| *name == self.metric).is_none_or(|m| m.1);
+        let mut values = Vec::new();
+        let mut missing: Vec<&str> = Vec::new();
+        for &seed in seeds {
+            let mine = value(arm, seed, &self.metric, false);
+            let (other, name) = match (self.is.compares_arms(), than) {
+                (false, _) => (Some(0.0), arm),
+                (true, None) => (value(arm, seed, &self.metric, true), arm),
+                (true, Some(than)) => (value(than, seed, &self.metric, false), than),
+            };
+            match (mine, other) {
+                (Some(mine), Some(other)) => values.push(mine - other),
+                (None, _) => missing.push(arm),
+                (_, None) => missing.push(name),
+            }
+        }
+        let effect = Estimate::of(&values);
+        let (verdict, why) = match (effect, missing.first()) {
+            (_, Some(arm)) => (Verdict::Undecided, Some(format!("{arm} has no value for every seed"))),
+            (Some(Estimate { mean, half_width: Some(half), .. }), None) => {
+                (self.compare(mean - half, mean + half, larger_is_better), None)
+            }
+            _ => (Verdict::Undecided, Some("one seed has no interval".to_string())),
+        };
+        let by = match self.margin {
+            0.0 => String::new(),
+            margin => format!(" by more than {margin}"),
+        };
+        let asked = match self.value {
+            Some(constant) => format!("{} {constant}", self.is.words()),
+            None => format!("{} {}{by}", self.is.words(), than.unwrap_or(START)),
+        };
+        Judged {
+            text: self.text.replace("{arm}", arm).replace("{than}", than.unwrap_or_default()),
+            metric: self.metric.clone(),
+            arm: arm.to_string(),
+            asked,
+            verdict,
+            effect,
+            is_difference: self.is.compares_arms(),
+            why,
+        }
+    }
+
+    /// The verdict for an interval from `low` to `high`.
+    fn compare(&self, low: f64, high: f64, larger_is_better: bool) -> Verdict {
+        let (better_low, better_high) = if larger_is_better { (low, high) } else { (-high, -low) };
+        let constant = self.value.unwrap_or(f64::NAN);
+        let (holds, fails) = match self.is {
+            Relation::NotWorse => (better_low > -self.margin, better_high <= -self.margin),
+            Relation::Better => (better_low > self.margin, better_high <= self.margin),
+            Relation::AtLeast => (low >= constant, high < constant),
+            Relation::AtMost => (high <= constant, low > constant),
+            Relation::Above => (low > constant, high <= constant),
+            Relation::Below => (high < constant, low >= constant),
+        };
+        match (holds, fails) {
+            (true, _) => Verdict::Reproduced,
+            (_, true) => Verdict::Contradicted,
+            _ => Verdict::Undecided,
+        }
+    }
+}
+
+/// Whether the name `arm` is meant by `pattern`, which may end in `*`.
+fn matches(pattern: &str, arm: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => arm.starts_with(prefix),
+        None => pattern == arm,
+    }
+}

@@ -1,0 +1,54 @@
+//! The folder `studies/`, carried inside the binary. A test compares this list with the folder.
+
+/// A file of `studies/`.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedded {
+    /// Its path from the repository's root.
+    pub path: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+macro_rules! embed {
+    ($($path:literal),* $(,)?) => {
+        [$(Embedded {
+            path: concat!("studies/", $path),
+            text: include_str!(concat!("../../studies/", $path)),
+        }),*]
+    };
+}
+
+/// Every file, in reading order.
+pub const FILES: [Embedded; 13] = embed![
+    "simsiam.toml",
+    "multistep.toml",
+    "membank.toml",
+    "stopgrad.toml",
+    "base/simsiam.toml",
+    "scale/smoke.toml",
+    "scale/laptop.toml",
+    "scale/cifar.toml",
+    "scale/imagenet.toml",
+    "data/shapes.toml",
+    "data/folder.toml",
+    "data/cifar10.toml",
+    "data/cifar100.toml",
+];
+
+/// The names in a folder of `studies/` ("" for the studies themselves), without `.toml`.
+pub fn names(folder: &str) -> impl Iterator<Item = &'static str> {
+    let prefix = if folder.is_empty() { "studies/".to_string() } else { format!("studies/{folder}/") };
+    FILES.iter().filter_map(move |file| {
+        file.path.strip_prefix(&prefix)?.strip_suffix(".toml").filter(|name| !name.contains('/'))
+    })
+}
+
+/// The file called `name` in `folder`.
+pub fn find(folder: &str, name: &str) -> Option<Embedded> {
+    let path = if folder.is_empty() {
+        format!("studies/{name}.toml")
+    } else {
+        format!("studies/{folder}/{name}.toml")
+    };
+    FILES.iter().find(|file| file.path == path).copied()
+}

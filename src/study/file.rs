@@ -1,0 +1,325 @@
+//! A study file: the question, the arms as differences, the flags it offers, the claims that can fail.
+
+use super::claim::Claim;
+use super::embedded;
+use super::fault;
+use super::layer::{Entry, Source};
+use super::nearest::hint;
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Keys of a study file that are not keys of a recipe.
+const HEAD: [&str; 6] = ["title", "question", "paper", "base", "flag", "claim"];
+/// Keys of a study file with recipes inside.
+const BODY: [&str; 2] = ["arm", "scale"];
+/// Keys of an arm that are not keys of a recipe.
+const ARM: [&str; 3] = ["name", "title", "reference"];
+/// Keys of a scale that are not keys of a recipe.
+const SCALE: [&str; 2] = ["about", "seeds"];
+
+/// A question and how it is put to the test.
+#[derive(Clone, Debug)]
+pub struct Study {
+    /// Name of its folder of runs.
+    pub name: String,
+    /// What names it on the command line: its name, or its file's path.
+    pub given: String,
+    /// What the file says of itself.
+    pub head: Head,
+    /// The arms, in the file's order.
+    pub arms: Vec<ArmSpec>,
+    /// What the study changes for all arms.
+    pub overlay: Entry,
+    /// What it changes at some scales.
+    pub scales: BTreeMap<String, Scale>,
+    /// The file.
+    pub source: Arc<Source>,
+}
+
+/// What a study file says of itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// A few words.
+    pub title: String,
+    /// One sentence with a question mark.
+    pub question: String,
+    /// The paper's place and numbers.
+    pub paper: Option<Paper>,
+    /// The base method in `studies/base/`; none when the study itself is a complete recipe.
+    pub base: Option<String>,
+    /// The flags it offers on the command line.
+    #[serde(default)]
+    pub flag: Vec<Flag>,
+    /// What it claims.
+    #[serde(default)]
+    pub claim: Vec<Claim>,
+}
+
+/// What the paper reports.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paper {
+    /// Section, table or figure.
+    pub r#where: String,
+    /// What the numbers measure.
+    pub metric: String,
+    /// Number by arm.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// A flag that makes one arm for each value given to it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flag {
+    /// `k` for `--k`; the arms are called `k=10`.
+    pub name: String,
+    /// The dotted key of the recipe that takes the value.
+    pub sets: String,
+    /// The arm whose other differences the new arm shares.
+    pub like: String,
+    /// What stands for the value in the help text.
+    pub values: String,
+    /// The help text.
+    pub help: String,
+}
+
+/// An arm as the file declares it.
+#[derive(Clone, Debug)]
+pub struct ArmSpec {
+    /// Name of its folder.
+    pub name: String,
+    /// Its name in tables, when that is longer.
+    pub title: Option<String>,
+    /// Trained whatever the flags ask for, because others are compared with it.
+    pub reference: bool,
+    /// Its differences.
+    pub overlay: Entry,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ArmHead {
+    name: String,
+    title: Option<String>,
+    #[serde(default)]
+    reference: bool,
+}
+
+/// A scale, or what a study changes at one.
+#[derive(Clone, Debug)]
+pub struct Scale {
+    /// What it is for.
+    pub about: Option<String>,
+    /// Seeds per arm, when the command line does not say.
+    pub seeds: Option<u64>,
+    /// What it changes.
+    pub overlay: Entry,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScaleHead {
+    about: Option<String>,
+    seeds: Option<u64>,
+}
+
+impl Study {
+    /// The embedded study called `name`, or the one in the file `name` when it ends in `.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that no study has, [`Error::Disk`] for a file that cannot be read,
+    /// [`Error::Config`] for a mistake inside it.
+    pub fn find(name: &str) -> Result<Study> {
+        if name.ends_with(".toml") {
+            let path = Path::new(name);
+            let text = match std::fs::read_to_string(path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(Error::Usage(format!("{name}: there is no such study file")));
+                }
+                text => text.map_err(Error::disk(path, "read the study"))?,
+            };
+            let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+            return Study::parse(&stem, name, text);
+        }
+        let Some(file) = embedded::find("", name) else {
+            let hint = hint(name, embedded::names(""));
+            let known: Vec<&str> = embedded::names("").collect();
+            return Err(Error::Usage(format!(
+                "unknown study `{name}`{hint} (studies: {}; or give a file ending in .toml)",
+                known.join(", ")
+            )));
+        };
+        Study::parse(name, file.path, file.text.to_string())
+    }
+
+    /// Every embedded study.
+    pub fn all() -> Result<Vec<Study>> {
+        embedded::names("").map(Study::find).collect()
+    }
+
+    /// Reads a study from `text`, which stands in the file `path`.
+    pub fn parse(name: &str, path: &str, text: String) -> Result<Study> {
+        let source = Arc::new(Source { name: path.to_string(), text, flag: false });
+        let mut tree = Entry::parse(&source)?;
+        if tree.get("title").is_none() && tree.get("schedule").is_some() {
+            return recipe_as_study(name, source, tree);
+        }
+        let head = tree.split(&HEAD);
+        let head: Head = fault::deserialize(&head, &[])?;
+        let mut arms = Vec::new();
+        let list = tree.take("arm");
+        for mut arm in list.into_iter().flat_map(items) {
+            let head = arm.split(&ARM);
+            let ArmHead { name, title, reference } = fault::deserialize(&head, &[])?;
+            if let Some(entry) = head.get("name") {
+                check_name(&name).map_err(|what| fault::at_value(&entry.origin, what, None))?;
+                if arms.iter().any(|other: &ArmSpec| other.name == name) {
+                    return Err(fault::at_value(
+                        &entry.origin,
+                        format!("a second arm called `{name}`"),
+                        None,
+                    ));
+                }
+            }
+            arms.push(ArmSpec { name, title, reference, overlay: arm });
+        }
+        if arms.is_empty() {
+            let overlay = tree.split(&[]);
+            arms.push(ArmSpec { name: name.to_string(), title: None, reference: true, overlay });
+        }
+        let mut scales = BTreeMap::new();
+        if let Some(entry) = tree.take("scale") {
+            for (scale, entry) in table(entry) {
+                scales.insert(scale, Scale::read(entry)?);
+            }
+        }
+        let study = Study {
+            name: name.to_string(),
+            given: given(name, &source),
+            head,
+            arms,
+            overlay: tree,
+            scales,
+            source,
+        };
+        study.check()?;
+        Ok(study)
+    }
+
+    /// Refuses references to arms and metrics that do not exist.
+    fn check(&self) -> Result<()> {
+        let fail = |what: String| Err(Error::Usage(format!("{}: {what}", self.source.name)));
+        let names = || self.arms.iter().map(|arm| arm.name.as_str());
+        for flag in &self.head.flag {
+            if !names().any(|name| name == flag.like) {
+                let hint = hint(&flag.like, names());
+                return fail(format!(
+                    "flag `{}` is like the arm `{}`, which does not exist{hint}",
+                    flag.name, flag.like
+                ));
+            }
+        }
+        for claim in &self.head.claim {
+            claim
+                .check(&names().collect::<Vec<_>>())
+                .or_else(|what| fail(format!("claim \"{}\": {what}", claim.text)))?;
+        }
+        Ok(())
+    }
+
+    /// Names that may stand at the top level of a study file beside those of a recipe.
+    pub fn keys() -> Vec<&'static str> {
+        HEAD.into_iter().chain(BODY).collect()
+    }
+}
+
+impl Scale {
+    /// The embedded scale called `name`.
+    pub fn find(name: &str) -> Result<Scale> {
+        let Some(file) = embedded::find("scale", name) else {
+            let known: Vec<&str> = embedded::names("scale").collect();
+            let hint = hint(name, known.iter().copied());
+            return Err(Error::Usage(format!(
+                "--scale {name}: unknown scale{hint} (scales: {})",
+                known.join(", ")
+            )));
+        };
+        Scale::read(Entry::parse(&embedded_source(file))?)
+    }
+
+    fn read(mut entry: Entry) -> Result<Scale> {
+        let head = entry.split(&SCALE);
+        let ScaleHead { about, seeds } = fault::deserialize(&head, &[])?;
+        if let (Some(0), Some(entry)) = (seeds, head.get("seeds")) {
+            return Err(fault::at_value(&entry.origin, "at least one seed".into(), None));
+        }
+        Ok(Scale { about, seeds, overlay: entry })
+    }
+}
+
+/// An embedded file as the source of a layer.
+pub fn embedded_source(file: embedded::Embedded) -> Arc<Source> {
+    Arc::new(Source { name: file.path.to_string(), text: file.text.to_string(), flag: false })
+}
+
+/// The `config.toml` of a run is a study of one arm.
+fn recipe_as_study(name: &str, source: Arc<Source>, mut tree: Entry) -> Result<Study> {
+    let nothing = tree.split(&[]);
+    let head = Head {
+        title: name.to_string(),
+        question: "One recipe, run again.".to_string(),
+        paper: None,
+        base: None,
+        flag: Vec::new(),
+        claim: Vec::new(),
+    };
+    let arms = vec![ArmSpec { name: name.to_string(), title: None, reference: true, overlay: nothing }];
+    Ok(Study {
+        name: name.to_string(),
+        given: given(name, &source),
+        head,
+        arms,
+        overlay: tree,
+        scales: BTreeMap::new(),
+        source,
+    })
+}
+
+fn given(name: &str, source: &Source) -> String {
+    let embedded = embedded::FILES.iter().any(|file| file.path == source.name);
+    if embedded { name.to_string() } else { source.name.clone() }
+}
+
+fn items(entry: Entry) -> Vec<Entry> {
+    match entry.node {
+        super::layer::Node::List(items) => items,
+        _ => vec![entry],
+    }
+}
+
+fn table(entry: Entry) -> BTreeMap<String, Entry> {
+    match entry.node {
+        super::layer::Node::Table(table) => table,
+        _ => BTreeMap::new(),
+    }
+}
+
+/// Refuses names that are no folder's name everywhere.
+pub fn check_name(name: &str) -> std::result::Result<(), String> {
+    let allowed = |c: char| c.is_alphanumeric() || "=._+-, ".contains(c);
+    match name {
+        "" | "figures" => Err(format!("`{name}` cannot be the name of an arm")),
+        _ if name.starts_with('.')
+            || name.starts_with(' ')
+            || name.ends_with(' ')
+            || !name.chars().all(allowed) =>
+        {
+            Err(format!("`{name}` cannot be the name of a folder: letters, digits and = . _ + - , only"))
+        }
+        _ => Ok(()),
+    }
+}

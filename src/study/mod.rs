@@ -1,0 +1,27 @@
+//! A question, its arms and its answer.
+//!
+//! Layers of TOML, each remembering who set a key, merge into one recipe per arm ([`Study::resolve`]);
+//! arms × seeds become runs on a few workers ([`schedule`]); what the runs left in their folders
+//! becomes a table and a verdict on every claim ([`Results`]). Results are read from files alone, so a
+//! study that was run in pieces has the same answer as one run at once.
+
+mod claim;
+pub mod embedded;
+mod fault;
+mod file;
+mod formula;
+pub mod layer;
+mod nearest;
+mod resolve;
+mod results;
+mod schedule;
+mod trainer;
+
+pub use claim::{Claim, Estimate, Judged, METRICS, Relation, START, Verdict};
+pub use file::{ArmSpec, Flag, Head, Paper, Scale, Study};
+pub use formula::Formula;
+pub use nearest::{hint, nearest};
+pub use resolve::{Arm, DEFAULT_SCALE, Request};
+pub use results::{ArmRow, Results, RunEnd};
+pub use schedule::{Event, Job, Settings, jobs, schedule};
+pub use trainer::{Engine, Trainer};

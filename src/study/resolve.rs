@@ -1,0 +1,239 @@
+//! Layers merged into recipes: base ← data ← scale ← study ← study at scale ← arm ← flags ← `--set`.
+
+use super::embedded;
+use super::fault;
+use super::file::{ArmSpec, Scale, Study, check_name, embedded_source};
+use super::layer::{Entry, Node, Source};
+use super::nearest::hint;
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+use std::sync::Arc;
+
+/// The scale when nothing else is said.
+pub const DEFAULT_SCALE: &str = "laptop";
+
+/// What the command line asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The scale; none: the default one.
+    pub scale: Option<String>,
+    /// `--data`.
+    pub data: Option<String>,
+    /// `--skip-bad`.
+    pub skip_bad: bool,
+    /// The study's own flags with their values.
+    pub flags: Vec<(String, Vec<String>)>,
+    /// `--set key=value`.
+    pub set: Vec<String>,
+}
+
+/// One arm, resolved.
+#[derive(Clone, Debug)]
+pub struct Arm {
+    /// Name of its folder.
+    pub name: String,
+    /// Its name in tables.
+    pub title: String,
+    /// Every key with who set it.
+    pub tree: Entry,
+    /// The same as a recipe; its seed is the first.
+    pub recipe: Recipe,
+}
+
+impl Study {
+    /// The arms that `request` trains: the references, and those that the flags ask for or, without
+    /// flags, all.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] or [`Error::Config`] for a mistake in any layer.
+    pub fn resolve(&self, request: &Request) -> Result<Vec<Arm>> {
+        let scale = match (&request.scale, &self.head.base) {
+            (None, None) => None,
+            (scale, _) => Some(Scale::find(scale.as_deref().unwrap_or(DEFAULT_SCALE))?),
+        };
+        let overs = request.overs()?;
+        let mut arms: Vec<Arm> = Vec::new();
+        for (spec, flag) in self.wanted(request)? {
+            if arms.iter().any(|arm| arm.name == spec.name) {
+                continue;
+            }
+            let over = flag.into_iter().chain(overs.iter().cloned()).collect();
+            arms.push(self.arm(&spec, scale.as_ref(), request, over)?);
+        }
+        Ok(arms)
+    }
+
+    /// The seeds of every arm: `asked` many counted from 0, or as many as the scale says.
+    pub fn seeds(&self, request: &Request, asked: Option<u64>) -> Result<Vec<u64>> {
+        let name = request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
+        let own = self.scales.get(name).and_then(|scale| scale.seeds);
+        match (asked.or(own), &self.head.base, &request.scale) {
+            (Some(0), ..) => Err(Error::Usage("--seeds 0: at least one seed".to_string())),
+            (Some(seeds), ..) => Ok((0..seeds).collect()),
+            (None, None, None) => match self.overlay.get("seed").map(|entry| &entry.node) {
+                Some(Node::Scalar(toml::Value::Integer(seed))) => Ok(vec![u64::try_from(*seed).unwrap_or(0)]),
+                _ => Ok(vec![0]),
+            },
+            _ => Ok((0..Scale::find(name)?.seeds.unwrap_or(1)).collect()),
+        }
+    }
+
+    /// The arms with, for those made by a flag, the layer that the flag is.
+    fn wanted(&self, request: &Request) -> Result<Vec<(ArmSpec, Option<Entry>)>> {
+        let asked = request.flags.iter().any(|(_, values)| !values.is_empty());
+        let mut wanted: Vec<_> =
+            self.arms.iter().filter(|arm| arm.reference || !asked).map(|arm| (arm.clone(), None)).collect();
+        for (name, values) in &request.flags {
+            let Some(flag) = self.head.flag.iter().find(|flag| flag.name == *name) else {
+                return Err(Error::Usage(format!("{} has no flag --{name}", self.name)));
+            };
+            let Some(like) = self.arms.iter().find(|arm| arm.name == flag.like) else { continue };
+            for value in values {
+                let typed = format!("--{name} {value}");
+                let over = assignment(&typed, &flag.sets, value)?;
+                let shown = leaf(&over).map_or_else(|| value.clone(), plain);
+                let name = format!("{name}={shown}");
+                if let Some(existing) = self.arms.iter().find(|arm| arm.name == name) {
+                    wanted.push((existing.clone(), None));
+                    continue;
+                }
+                check_name(&name).map_err(|what| Error::Usage(format!("{typed}: {what}")))?;
+                let spec = ArmSpec { name, title: None, reference: false, overlay: like.overlay.clone() };
+                wanted.push((spec, Some(over)));
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn arm(&self, spec: &ArmSpec, scale: Option<&Scale>, request: &Request, over: Vec<Entry>) -> Result<Arm> {
+        let base = match &self.head.base {
+            None => None,
+            Some(base) => {
+                let file = embedded::find("base", base).ok_or_else(|| {
+                    let hint = hint(base, embedded::names("base"));
+                    Error::Usage(format!("{}: unknown base `{base}`{hint}", self.source.name))
+                })?;
+                Some(Entry::parse(&embedded_source(file))?)
+            }
+        };
+        // A study without a base is a complete recipe, and stands in the base's place.
+        let complete = base.is_none();
+        let (mut tree, study) = match base {
+            Some(base) => (base, Some(self.overlay.clone())),
+            None => (self.overlay.clone(), None),
+        };
+        let scale_name = request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
+        let upper: Vec<Entry> = scale
+            .map(|scale| scale.overlay.clone())
+            .into_iter()
+            .chain(study)
+            .chain(self.scales.get(scale_name).map(|scale| scale.overlay.clone()))
+            .chain([spec.overlay.clone()])
+            .chain(over)
+            .collect();
+        // A complete recipe names its own sizes; only other data bring others.
+        if !complete || request.data.is_some() {
+            data_layer(&tree, &upper)?.into_iter().for_each(|layer| tree.merge(layer));
+        }
+        upper.into_iter().for_each(|layer| tree.merge(layer));
+        let recipe: Recipe = fault::deserialize(&tree, &Study::keys())?;
+        recipe.check().map_err(|error| match error {
+            Error::Usage(message) => fault::out_of_range(&tree, &message),
+            other => other,
+        })?;
+        Ok(Arm {
+            name: spec.name.clone(),
+            title: spec.title.clone().unwrap_or_else(|| spec.name.clone()),
+            tree,
+            recipe,
+        })
+    }
+}
+
+impl Request {
+    /// The layers of `--data`, `--skip-bad` and `--set`.
+    fn overs(&self) -> Result<Vec<Entry>> {
+        let mut overs = Vec::new();
+        if let Some(data) = &self.data {
+            overs.push(parse_flag(&format!("--data {data}"), &format!("data.source = {}", quoted(data)))?);
+        }
+        if self.skip_bad {
+            overs.push(parse_flag("--skip-bad", "data.skip_bad = true")?);
+        }
+        for set in &self.set {
+            let typed = format!("--set {set}");
+            let Some((key, value)) = set.split_once('=') else {
+                return Err(Error::Usage(format!("{typed}: expected key=value, such as optim.base_lr=0.1")));
+            };
+            let (key, value) = (key.trim(), value.trim());
+            if key == "seed" {
+                return Err(Error::Usage(format!(
+                    "{typed}: seeds are counted from 0; --seeds says how many"
+                )));
+            }
+            overs.push(assignment(&typed, key, value)?);
+        }
+        Ok(overs)
+    }
+}
+
+/// `key = value` as a layer; a value that is not TOML is taken as a string.
+fn assignment(typed: &str, key: &str, value: &str) -> Result<Entry> {
+    let as_it_is = parse_flag(typed, &format!("{key} = {value}"));
+    match as_it_is {
+        Ok(tree) if !value.contains('\n') => Ok(tree),
+        _ => parse_flag(typed, &format!("{key} = {}", quoted(value))),
+    }
+}
+
+fn parse_flag(typed: &str, text: &str) -> Result<Entry> {
+    Entry::parse(&Arc::new(Source { name: typed.to_string(), text: text.to_string(), flag: true }))
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}
+
+/// The one value that an assignment sets.
+fn leaf(tree: &Entry) -> Option<&toml::Value> {
+    match &tree.leaves().first()?.1.node {
+        Node::Scalar(value) => Some(value),
+        _ => None,
+    }
+}
+
+/// A value as it stands in an arm's name.
+fn plain(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Float(float) => format!("{float}"),
+        other => other.to_string(),
+    }
+}
+
+/// What fits the kind of data that the layers end up with.
+fn data_layer(bottom: &Entry, upper: &[Entry]) -> Result<Option<Entry>> {
+    let mut layers = upper.iter().rev().chain([bottom]);
+    let source = layers.find_map(|layer| layer.get("data")?.get("source"));
+    let Some(Entry { origin, node: Node::Scalar(toml::Value::String(source)) }) = source else {
+        return Ok(None);
+    };
+    let kinds = || embedded::names("data");
+    let (kind, path) = source.split_once(':').unwrap_or((source, ""));
+    let Some(file) = embedded::find("data", kind) else {
+        let message = format!("unknown kind of data `{kind}`");
+        let help = match super::nearest::nearest(kind, kinds()) {
+            Some(kind) => format!("did you mean `{kind}`?"),
+            None => "shapes, folder:DIR, cifar10:PATH or cifar100:PATH".to_string(),
+        };
+        return Err(fault::at_value(origin, message, Some(help)));
+    };
+    if path.is_empty() && kind != "shapes" {
+        return Err(Error::Usage(format!(
+            "{kind} data needs a place: --data {kind}:{} (set by {})",
+            if kind == "folder" { "DIR" } else { "PATH" },
+            origin.source.name
+        )));
+    }
+    Ok(Some(Entry::parse(&embedded_source(file))?))
+}

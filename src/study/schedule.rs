@@ -1,0 +1,125 @@
+//! Arms × seeds on a few workers. One run that fails leaves the others alone.
+
+use super::resolve::Arm;
+use super::trainer::Trainer;
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+use crate::record::{Outcome, RunDir};
+use crate::train::{Ending, Progress};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// One run to make.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its arm.
+    pub arm: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Everything about it.
+    pub recipe: Recipe,
+    /// Its folder.
+    pub path: PathBuf,
+}
+
+/// How runs are made.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Runs at the same time.
+    pub jobs: usize,
+    /// Threads of each run.
+    pub threads: usize,
+    /// Starts over where runs exist.
+    pub fresh: bool,
+    /// What `env.json` says of machine and command.
+    pub env: serde_json::Value,
+}
+
+/// What a watcher of the schedule is told about one run.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It had ended before; nothing was computed.
+    Skipped(Ending),
+    /// A worker took it.
+    Started,
+    /// News from inside.
+    Progress(Progress),
+    /// It ended.
+    Ended(Ending),
+    /// It failed, for this reason.
+    Failed(String),
+}
+
+/// Every arm with every seed below `folder`, seed by seed, so that comparisons are complete early.
+pub fn jobs(arms: &[Arm], seeds: &[u64], folder: &Path) -> Vec<Job> {
+    let job = |arm: &Arm, seed: u64| Job {
+        arm: arm.name.clone(),
+        seed,
+        recipe: Recipe { seed, ..arm.recipe.clone() },
+        path: folder.join(&arm.name).join(format!("seed-{seed}")),
+    };
+    seeds.iter().flat_map(|seed| arms.iter().map(move |arm| job(arm, *seed))).collect()
+}
+
+/// Makes all runs. The result has one entry per job, none where `stop` came first.
+pub fn schedule(
+    jobs: &[Job],
+    trainer: &dyn Trainer,
+    settings: &Settings,
+    stop: &AtomicBool,
+    watch: &(dyn Fn(usize, &Event) + Sync),
+) -> Vec<Option<Result<Ending>>> {
+    let next = AtomicUsize::new(0);
+    let ends: Vec<Mutex<Option<Result<Ending>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(job), Some(end)) = (jobs.get(index), ends.get(index)) else { break };
+            let attempt = AssertUnwindSafe(|| run(index, job, trainer, settings, stop, watch));
+            let result = catch_unwind(attempt).unwrap_or_else(|_| {
+                Err(Error::Failure(format!("{}: a defect of this program ended the run", job.path.display())))
+            });
+            if let Err(error) = &result {
+                watch(index, &Event::Failed(error.to_string()));
+            }
+            *end.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..settings.jobs.clamp(1, jobs.len().max(1)) {
+            scope.spawn(work);
+        }
+    });
+    ends.into_iter().map(|end| end.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect()
+}
+
+fn run(
+    index: usize,
+    job: &Job,
+    trainer: &dyn Trainer,
+    settings: &Settings,
+    stop: &AtomicBool,
+    watch: &(dyn Fn(usize, &Event) + Sync),
+) -> Result<Ending> {
+    let config = toml::to_string(&job.recipe)
+        .map_err(|e| Error::Failure(format!("cannot write the recipe as TOML: {e}")))?;
+    let dir = RunDir::open(&job.path, &config, settings.fresh)?;
+    let ended = match dir.outcome()? {
+        Some(Outcome::Finished) => Some(Ending::Finished),
+        Some(Outcome::Diverged { step }) => Some(Ending::Diverged { step }),
+        None => None,
+    };
+    if let Some(ending) = ended {
+        watch(index, &Event::Skipped(ending));
+        return Ok(ending);
+    }
+    watch(index, &Event::Started);
+    dir.write_env(&settings.env)?;
+    let ending = trainer.train(job, &dir, settings.threads, stop, &|progress| {
+        watch(index, &Event::Progress(progress));
+    })?;
+    watch(index, &Event::Ended(ending));
+    Ok(ending)
+}

@@ -1,0 +1,70 @@
+//! What makes one run: the engine, or in its place a formula ([`super::Formula`]).
+
+use super::schedule::Job;
+use crate::data::{DataConfig, Dataset};
+use crate::error::Result;
+use crate::record::RunDir;
+use crate::train::{self, Ending, Progress};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+/// Makes one run in its folder.
+pub trait Trainer: Sync {
+    /// Trains `job` in `dir` on `threads` threads, going on where an earlier process stopped; records
+    /// metrics and the outcome in `dir`. `stop` asks for a checkpoint and [`Ending::Stopped`].
+    fn train(
+        &self,
+        job: &Job,
+        dir: &RunDir,
+        threads: usize,
+        stop: &AtomicBool,
+        watch: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Ending>;
+}
+
+/// Data sets that were opened, by what was asked for.
+type Opened = Mutex<Vec<(DataConfig, Arc<Mutex<Option<Arc<Dataset>>>>)>>;
+
+/// The training engine; data sets are opened once and shared by all runs that use them.
+#[derive(Default)]
+pub struct Engine {
+    opened: Opened,
+}
+
+impl Engine {
+    /// The data set of `config`, opened at the first call; others that need the same one wait.
+    pub fn dataset(&self, config: &DataConfig) -> Result<Arc<Dataset>> {
+        let place = {
+            let mut opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            match opened.iter().find(|(known, _)| known == config) {
+                Some((_, place)) => place.clone(),
+                None => {
+                    let place = Arc::new(Mutex::new(None));
+                    opened.push((config.clone(), place.clone()));
+                    place
+                }
+            }
+        };
+        let mut place = place.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(dataset) = &*place {
+            return Ok(dataset.clone());
+        }
+        let dataset = Arc::new(Dataset::open(config)?);
+        *place = Some(dataset.clone());
+        Ok(dataset)
+    }
+}
+
+impl Trainer for Engine {
+    fn train(
+        &self,
+        job: &Job,
+        dir: &RunDir,
+        threads: usize,
+        stop: &AtomicBool,
+        watch: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Ending> {
+        let dataset = self.dataset(&job.recipe.data)?;
+        train::run(&job.recipe, &dataset, dir, threads, stop, watch)
+    }
+}
