@@ -58,6 +58,7 @@
 //! - `unsafe` stands in [`kernel`] only, each block with its argument.
 
 pub mod augment;
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod eta;
@@ -68,7 +69,9 @@ pub mod objective;
 pub mod optim;
 pub mod recipe;
 pub mod record;
+pub mod report;
 pub mod rng;
+pub mod study;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -1,6 +1,37 @@
 //! T: the random views of an image (Sec. 3, "Experimental settings"; official code).
+//!
+//! A view is T(x): random resized crop, horizontal flip, colour jitter, grayscale, blur,
+//! normalisation, in that order. Each operation equals torchvision's on float tensors given the
+//! same parameters; parameters are drawn as torchvision draws them, from the stream handed in.
+//! No operation looks at a clock, a thread count or another image.
 
+mod ops;
+mod resize;
+mod sample;
+
+pub use ops::{
+    blur_kernel_size, brightness, contrast, gaussian_blur, grayscale, horizontal_flip, hue, normalise,
+    saturation,
+};
+pub use resize::{resize_and_centre_crop, resized_crop};
+pub use sample::{CropBox, crop_box};
+
+use rand::Rng;
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::rng::Stream;
+
+/// An RGB image: 8 bits per channel, (H, W, 3), row by row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// H, in pixels.
+    pub height: usize,
+    /// W, in pixels.
+    pub width: usize,
+    /// H · W · 3 values.
+    pub pixels: Vec<u8>,
+}
 
 /// The recipe of a random view. Probabilities are in [0, 1]; strengths are torchvision's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,4 +57,110 @@ pub struct AugmentConfig {
     pub mean: [f32; 3],
     /// Normalisation: standard deviation per channel.
     pub std: [f32; 3],
+}
+
+impl AugmentConfig {
+    /// The first value that is out of range, as a usage error naming its key.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |key: &str, must: &str| Err(Error::Usage(format!("augment.{key} must be {must}")));
+        let unit = |value: f32| (0.0..=1.0).contains(&value);
+        if !(1..=4096).contains(&self.size) {
+            return wrong("size", "between 1 and 4096 pixels");
+        }
+        let [low, high] = self.crop_scale;
+        if !(low > 0.0 && low <= high && high <= 1.0) {
+            return wrong("crop_scale", "[low, high] with 0 < low <= high <= 1");
+        }
+        for (key, value) in
+            [("flip", self.flip), ("jitter", self.jitter), ("grayscale", self.grayscale), ("blur", self.blur)]
+        {
+            if !unit(value) {
+                return wrong(key, "a probability between 0 and 1");
+            }
+        }
+        if self.jitter_strength[..3].iter().any(|s| !(s.is_finite() && *s >= 0.0)) {
+            return wrong("jitter_strength", "finite and not negative");
+        }
+        if !(0.0..=0.5).contains(&self.jitter_strength[3]) {
+            return wrong("jitter_strength", "at most 0.5 in its last value, the hue");
+        }
+        let [low, high] = self.blur_sigma;
+        if !(low > 0.0 && low <= high && high.is_finite()) {
+            return wrong("blur_sigma", "[low, high] with 0 < low <= high");
+        }
+        if self.mean.iter().any(|m| !m.is_finite()) {
+            return wrong("mean", "finite");
+        }
+        if self.std.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
+            return wrong("std", "finite and above 0");
+        }
+        Ok(())
+    }
+}
+
+/// Working memory of [`view`], kept between calls so that no view allocates.
+#[derive(Default)]
+pub struct Scratch {
+    pub(crate) resize: resize::Resizer,
+    planes: Vec<f32>,
+    spare: Vec<f32>,
+}
+
+/// Draws one view of `image` from `rng` into `out`, (size, size, 3), normalised.
+///
+/// `out` must hold size · size · 3 values. `image` must not be empty.
+pub fn view(config: &AugmentConfig, image: &Image, rng: &mut Stream, scratch: &mut Scratch, out: &mut [f32]) {
+    let size = config.size;
+    let area = size * size;
+    let Scratch { resize, planes, spare } = scratch;
+    planes.resize(3 * area, 0.0);
+
+    let region = crop_box(image.height, image.width, config.crop_scale, rng);
+    resize.crop(image, region, size, size, planes);
+    if chance(config.flip, rng) {
+        horizontal_flip(planes, size);
+    }
+    if chance(config.jitter, rng) {
+        jitter(config.jitter_strength, planes, rng);
+    }
+    if chance(config.grayscale, rng) {
+        grayscale(planes);
+    }
+    if chance(config.blur, rng) {
+        let [low, high] = config.blur_sigma;
+        let sigma = uniform(low, high, rng);
+        ops::blur_with(planes, size, size, blur_kernel_size(size), sigma, spare);
+    }
+    normalise(planes, config.mean, config.std, out);
+}
+
+/// Colour jitter: the four operations in random order, factors as torchvision's `ColorJitter` draws them.
+fn jitter(strength: [f32; 4], planes: &mut [f32], rng: &mut Stream) {
+    let mut order = [0, 1, 2, 3];
+    for last in (1..4).rev() {
+        order.swap(last, sample::below(last + 1, rng));
+    }
+    let [b, c, s, h] = strength;
+    let mut factor = |strength: f32| uniform((1.0 - strength).max(0.0), 1.0 + strength, rng);
+    let (b, c, s) = ((b, factor(b)), (c, factor(c)), (s, factor(s)));
+    let turn = uniform(-h, h, rng);
+    for operation in order {
+        match operation {
+            0 if b.0 > 0.0 => brightness(planes, b.1),
+            1 if c.0 > 0.0 => contrast(planes, c.1),
+            2 if s.0 > 0.0 => saturation(planes, s.1),
+            3 if h > 0.0 => hue(planes, turn),
+            _ => {}
+        }
+    }
+}
+
+/// True with probability `p`. Always draws once, so that one setting does not shift the others' draws.
+fn chance(p: f32, rng: &mut Stream) -> bool {
+    rng.random::<f32>() < p
+}
+
+/// Uniform in [low, high).
+fn uniform(low: f32, high: f32, rng: &mut Stream) -> f32 {
+    low + (high - low) * rng.random::<f32>()
 }

@@ -3,6 +3,7 @@
 
 use super::output::Output;
 use crate::error::Result;
+use crate::kernel;
 use crate::train::{self, Case};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
@@ -31,7 +32,12 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         output.line("step,loss,lr,z_std")?;
     }
     let mut diverged = false;
-    train::replay(&case, &mut |row| {
+    // The forced kernel where there is one; otherwise direct sums, which keep a comparison comparable.
+    let kernel = match std::env::var_os(kernel::VARIABLE) {
+        Some(_) => kernel::select()?,
+        None => kernel::direct_sums()?,
+    };
+    train::replay(&case, &kernel, &mut |row| {
         diverged |= !row.loss.is_finite();
         output.line(&match json {
             true => json!({"step": row.step, "loss": row.loss, "lr": row.lr, "z_std": row.z_std}).to_string(),

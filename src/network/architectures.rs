@@ -154,14 +154,15 @@ fn residual_block(
 
 fn projector(net: &mut Network, config: &ProjectorConfig) -> Result<ValueId> {
     positive("encoder.projector.dim", config.dim)?;
-    positive("encoder.projector.hidden", config.hidden)?;
+    let hidden = config.hidden.unwrap_or(config.dim);
+    positive("encoder.projector.hidden", hidden)?;
     positive("encoder.projector.layers", config.layers)?;
     let mut value = net.features;
     for layer in 0..config.layers {
         let last = layer + 1 == config.layers;
         let inputs = net.values[value].len();
         let (linear, norm) = (format!("fc.{}", 3 * layer), format!("fc.{}", 3 * layer + 1));
-        value = net.linear(&linear, value, if last { config.dim } else { config.hidden });
+        value = net.linear(&linear, value, if last { config.dim } else { hidden });
         value = match (config.norm, last) {
             (HeadNorm::None, _) | (HeadNorm::Hidden, true) => net.bias(&linear, value, inputs, !last),
             (HeadNorm::Hidden | HeadNorm::All, false) => net.norm(&norm, value, Some(1.0), None, true),

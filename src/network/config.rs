@@ -84,8 +84,9 @@ pub struct EncoderConfig {
 pub struct ProjectorConfig {
     /// Linear layers: 3 in the paper, 2 on CIFAR.
     pub layers: usize,
-    /// Width of the layers before the last; d in the paper.
-    pub hidden: usize,
+    /// Width of the layers before the last, where it is not d; the paper has one width.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<usize>,
     /// Width of the last layer, d.
     pub dim: usize,
     /// Where batch normalisation stands; the paper's default is `all`.

@@ -113,7 +113,7 @@ pub fn infer_encoder(shapes: &BTreeMap<String, Vec<usize>>) -> Result<EncoderCon
         () if layers > 1 && has("fc.1.running_mean".into()) => HeadNorm::Hidden,
         () => HeadNorm::None,
     };
-    let projector = ProjectorConfig { layers, hidden, dim, norm };
+    let projector = ProjectorConfig { layers, hidden: (hidden != dim).then_some(hidden), dim, norm };
     Ok(EncoderConfig { backbone, zero_init_residual: false, projector })
 }
 

@@ -1,1 +1,33 @@
-//! What a run leaves on disk.
+//! What a run leaves on disk, and how it survives being killed at any moment.
+//!
+//! ```text
+//! runs/<study>/<arm>/seed-<s>/
+//!     config.toml                     the complete recipe
+//!     env.json                        machine, command, versions
+//!     metrics.csv                     one row per epoch, append-only
+//!     events.out.tfevents.<time>.sim  the same numbers for TensorBoard, append-only
+//!     checkpoints/step-XXXXXXXXXX/    state.safetensors, manifest.json; the newest two
+//!     outcome.json                    there once the run has ended
+//! ```
+//!
+//! Invariants: a file under its final name is whole (it was written under a temporary name, synced
+//! and renamed); the two logs are cut back to the lengths in the checkpoint from which a run goes on,
+//! so that an interrupted run ends with the bytes of an uninterrupted one; of all this only wall-clock
+//! columns, event times and the lengths of the logs in a manifest differ between two equal runs.
+
+mod checkpoint;
+mod directory;
+mod durable;
+mod events;
+mod generations;
+mod log;
+mod metrics;
+mod state_file;
+mod table;
+
+pub use checkpoint::{SavedTensor, Snapshot};
+pub use directory::{Outcome, RunDir, read_outcome};
+pub use durable::write_durable;
+pub use events::EVENTS_PREFIX;
+pub use metrics::{METRICS_FILE, MetricsLog};
+pub use table::{Table, read_metrics};

@@ -44,8 +44,15 @@ impl Batches {
         let mut previous = None;
         let program = program.filter(move |step| previous.replace(*step) != Some(*step));
         let workers = rayon::current_num_threads().clamp(1, 2);
-        let loader =
-            Loader::new(dataset.clone(), recipe.augment.clone(), batch, VIEWS, recipe.seed, program, workers);
+        let loader = Loader::new(
+            dataset.train.clone(),
+            recipe.augment.clone(),
+            batch,
+            VIEWS,
+            recipe.seed,
+            program,
+            workers,
+        );
         Self { loader, last: None, shape: (VIEWS, batch, size, size, 3) }
     }
 

@@ -62,8 +62,9 @@ pub fn evaluate(
     let (train_labels, test_labels) = (dataset.train.labels(), dataset.test.labels());
     let predicted =
         knn::predict(train.view(), train_labels, test.view(), config.knn_k, config.knn_temperature);
-    let linear_top1 = (probe && config.probe_epochs > 0)
-        .then(|| linear_probe::linear_probe(train.view(), train_labels, test.view(), test_labels, config, seed));
+    let linear_top1 = (probe && config.probe_epochs > 0).then(|| {
+        linear_probe::linear_probe(train.view(), train_labels, test.view(), test_labels, config, seed)
+    });
     let z: ArrayView2<f32> = z.slice(s![..z.nrows().min(SPECTRUM_ROWS), ..]);
     let spectrum = collapse::singular_values(z);
     Ok(Evaluation {

@@ -1,8 +1,169 @@
-//! x
+//! One run: the alternation of Sec. 5.1, θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η).
+//!
+//! Every method is a value on this one loop: its E-step rule, its objective, its optimiser. The state
+//! at a step is exactly what a checkpoint holds; batches and augmentations are functions of (seed,
+//! step), so a run that was interrupted ends with the bytes of one that was not.
+
 mod alternation;
+mod batches;
+mod evaluate;
 mod model;
 mod replay;
+mod state;
 pub mod weights;
+
 pub use alternation::{Alternation, Rates};
+pub use evaluate::{Evaluation, embed, evaluate};
 pub use model::{Model, Part};
 pub use replay::{Case, Replayed, Trajectory, replay};
+
+use crate::data::{Dataset, loader};
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+use crate::record::{Outcome, RunDir};
+use batches::Batches;
+use state::State;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How a run ended. A value, not an error: a study goes on with its other arms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All epochs were trained.
+    Finished,
+    /// The loss stopped being a finite number at this step. Exit 3.
+    Diverged {
+        /// The step, counted from 0.
+        step: u64,
+    },
+    /// A signal asked for it; a checkpoint was saved. Exit 75.
+    Stopped,
+}
+
+/// What a watcher is told. Watchers only watch.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// The run begins, or goes on.
+    Begun {
+        /// Steps of the whole run.
+        steps: u64,
+        /// The step it starts from: 0, or that of the checkpoint.
+        resumed_at: u64,
+    },
+    /// A step was made.
+    Step {
+        /// Steps made so far.
+        step: u64,
+        /// Epochs made so far, with fraction.
+        epoch: f64,
+        /// The step's loss.
+        loss: f64,
+        /// std of z/‖z‖ times √d.
+        z_std: f64,
+    },
+    /// A row of metrics.csv was written.
+    Measured {
+        /// Steps made so far.
+        step: u64,
+        /// Epochs made so far.
+        epoch: f64,
+        /// The row's values by column.
+        values: Vec<(&'static str, f64)>,
+    },
+    /// A checkpoint was saved.
+    Saved {
+        /// Steps made so far.
+        step: u64,
+    },
+}
+
+/// The columns of metrics.csv after step, epoch, samples and wall_s. `train/*` are means over the epoch.
+pub const COLUMNS: [&str; 6] =
+    ["train/loss", "train/lr", "train/z_std", "val/knn_top1", "val/rankme", "val/linear_top1"];
+
+/// Views per image.
+const VIEWS: usize = 2;
+
+/// Trains one run in `dir` to its end, from its newest checkpoint if it has one, on `threads` threads.
+///
+/// `stop` asks for a checkpoint and an early return. A run that has already ended returns at once.
+///
+/// # Errors
+/// [`Error::Usage`] for a recipe that cannot be trained, [`Error::Data`] for images or a checkpoint that
+/// cannot be read, [`Error::Disk`] when a record cannot be written.
+pub fn run(
+    recipe: &Recipe,
+    dataset: &Arc<Dataset>,
+    dir: &RunDir,
+    threads: usize,
+    stop: &AtomicBool,
+    watch: &(dyn Fn(Progress) + Sync),
+) -> Result<Ending> {
+    match dir.outcome()? {
+        Some(Outcome::Finished) => return Ok(Ending::Finished),
+        Some(Outcome::Diverged { step }) => return Ok(Ending::Diverged { step }),
+        None => {}
+    }
+    recipe.check()?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}")))?;
+    pool.install(|| {
+        let mut state = State::open(recipe, dataset, dir)?;
+        watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
+        let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
+        match ending {
+            Ending::Finished => {
+                state.write_weights(dir)?;
+                dir.set_outcome(&Outcome::Finished)?;
+            }
+            Ending::Diverged { step } => dir.set_outcome(&Outcome::Diverged { step })?,
+            Ending::Stopped => {}
+        }
+        Ok(ending)
+    })
+}
+
+/// The alternation.
+fn alternate(
+    recipe: &Recipe,
+    dataset: &Arc<Dataset>,
+    dir: &RunDir,
+    state: &mut State,
+    stop: &AtomicBool,
+    watch: &(dyn Fn(Progress) + Sync),
+) -> Result<Ending> {
+    let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
+    let mut batches = Batches::new(recipe, dataset, state);
+    if state.step == 0 {
+        state.measure(recipe, dataset, watch)?;
+    }
+    while state.step < state.steps {
+        let rates = state.rates(recipe);
+        let made = state.alternation.step(state.step, state.steps, rates, &mut |step| batches.get(step))?;
+        if made.gradients.is_none() {
+            return Ok(Ending::Diverged { step: state.step });
+        }
+        state.observe(made.loss, rates.encoder, &made.z)?;
+        state.step += 1;
+
+        watch(state.progress(made.loss, per_epoch));
+        let epoch = state.step / per_epoch;
+        let last = state.step == state.steps;
+        if state.step.is_multiple_of(per_epoch) {
+            state.close_epoch(recipe, dataset, per_epoch, watch)?;
+        }
+        let due =
+            state.step.is_multiple_of(per_epoch) && epoch.is_multiple_of(recipe.schedule.checkpoint_every);
+        let stopping = stop.load(Ordering::Relaxed) && !last;
+        if due || last || stopping {
+            state.save(dir)?;
+            watch(Progress::Saved { step: state.step });
+        }
+        if stopping {
+            return Ok(Ending::Stopped);
+        }
+    }
+    Ok(Ending::Finished)
+}

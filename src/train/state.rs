@@ -11,7 +11,6 @@ use crate::optim::Sgd;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
 use candle_core::Tensor;
-use candle_core::backprop::GradStore;
 use ndarray::ArrayView2;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -124,7 +123,8 @@ impl State {
     }
 
     fn evaluation(&self, recipe: &Recipe, dataset: &Dataset, last: bool) -> Result<Vec<(&'static str, f64)>> {
-        let e = evaluate(&self.alternation.model, dataset, &recipe.augment, &recipe.measure, last, recipe.seed)?;
+        let e =
+            evaluate(&self.alternation.model, dataset, &recipe.augment, &recipe.measure, last, recipe.seed)?;
         let linear = e.linear_top1.map(|top1| ("val/linear_top1", top1));
         Ok([("val/knn_top1", e.knn_top1), ("val/rankme", e.rankme)].into_iter().chain(linear).collect())
     }
@@ -146,7 +146,11 @@ impl State {
         for (part, sgd) in self.alternation.model.parts().zip(&self.alternation.momentum) {
             let mut add = |kind: &str, values: Vec<f32>| {
                 let shape = vec![values.len()];
-                tensors.push(SavedTensor { name: format!("{}.{kind}", part.name), shape, data: Cow::Owned(values) });
+                tensors.push(SavedTensor {
+                    name: format!("{}.{kind}", part.name),
+                    shape,
+                    data: Cow::Owned(values),
+                });
             };
             add("theta", part.theta.to_vec1()?);
             add("velocity", sgd.velocity());
@@ -186,7 +190,11 @@ impl State {
         };
         for (part, sgd) in self.alternation.model.parts().zip(&mut self.alternation.momentum) {
             let name = part.name;
-            self.alternation.model.set(name, take(format!("{name}.theta"))?, &take(format!("{name}.running"))?)?;
+            self.alternation.model.set(
+                name,
+                take(format!("{name}.theta"))?,
+                &take(format!("{name}.running"))?,
+            )?;
             let velocity = take(format!("{name}.velocity"))?;
             if velocity.len() != part.engine.network().theta_len() {
                 return Err(Error::Failure(format!("the {name}'s momentum has another length")));
@@ -201,7 +209,10 @@ impl State {
 
     /// Writes `weights.safetensors`: θ and running statistics under torchvision's names.
     pub fn write_weights(&self, dir: &RunDir) -> Result<()> {
-        write_durable(&dir.path().join("weights.safetensors"), &weights::to_safetensors(&self.alternation.model)?)
+        write_durable(
+            &dir.path().join("weights.safetensors"),
+            &weights::to_safetensors(&self.alternation.model)?,
+        )
     }
 }
 

@@ -41,7 +41,7 @@ fn alternation(s: &Setting) -> Alternation {
     let encoder = EncoderConfig {
         backbone: s.backbone.clone(),
         zero_init_residual: false,
-        projector: ProjectorConfig { layers: 2, hidden: s.dim, dim: s.dim, norm: HeadNorm::All },
+        projector: ProjectorConfig { layers: 2, hidden: None, dim: s.dim, norm: HeadNorm::All },
     };
     let predictor = Predictor::Mlp(PredictorConfig { hidden: s.hidden, norm: HeadNorm::Hidden });
     let model = Model::new(&encoder, &predictor, s.size, 0, &kernel::select().unwrap()).unwrap();

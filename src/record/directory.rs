@@ -1,0 +1,193 @@
+//! The run directory: who may write, which recipe it belongs to, how the run ended.
+//!
+//! Invariant: while a [`RunDir`] lives, no other process has one for the same folder.
+
+use super::durable::{names, parent, read_if_there, remove, remove_temporaries, sync_folder, write_durable};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+const CONFIG: &str = "config.toml";
+const LOCK: &str = ".lock";
+const OUTCOME: &str = "outcome.json";
+
+/// How a run ended for good; a stopped run has no outcome yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Outcome {
+    /// All epochs were trained.
+    Finished,
+    /// The loss stopped being a finite number.
+    Diverged {
+        /// The step, counted from 0.
+        step: u64,
+    },
+}
+
+/// One run's folder, locked for as long as the value lives.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    notes: Mutex<Vec<String>>,
+    /// The lock ends with the file handle, also when the process is killed.
+    _lock: File,
+}
+
+impl RunDir {
+    /// Creates the folder `path` for the recipe `config` (TOML), or opens it again.
+    ///
+    /// With `fresh` everything an earlier run left in it is removed first.
+    ///
+    /// # Errors
+    /// - [`Error::InUse`] while another process holds it.
+    /// - [`Error::Usage`] where it belongs to another recipe (the keys that differ are named), or holds
+    ///   files but no config.toml.
+    /// - [`Error::Data`] where its config.toml is not TOML.
+    /// - [`Error::Disk`] where it cannot be created or written.
+    pub fn open(path: &Path, config: &str, fresh: bool) -> Result<RunDir> {
+        std::fs::create_dir_all(path).map_err(Error::disk(path, "create the run directory"))?;
+        let lock = lock(path)?;
+        remove_temporaries(path)?;
+        let file = path.join(CONFIG);
+        let mut kept = read_if_there(&file)?;
+        let others = || -> Result<Vec<String>> {
+            Ok(names(path)?.into_iter().filter(|name| name != LOCK && name != CONFIG).collect())
+        };
+        if kept.is_none()
+            && let Some(name) = others()?.first()
+        {
+            return Err(Error::Usage(format!(
+                "{}: holds files ({name}, …) but no {CONFIG}, so it is not a run of sim; choose another --out",
+                path.display()
+            )));
+        }
+        if fresh && kept.is_some() {
+            // The recipe goes last: killed in between, the folder is still known as a run's.
+            for name in others()? {
+                remove(&path.join(name))?;
+            }
+            remove(&file)?;
+            kept = None;
+        }
+        match kept {
+            Some(bytes) => compare(&file, &bytes, config)?,
+            None => {
+                write_durable(&file, config.as_bytes())?;
+                sync_folder(parent(path)).map_err(Error::disk(path, "create the run directory"))?;
+            }
+        }
+        Ok(RunDir { path: path.to_path_buf(), notes: Mutex::default(), _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How the run ended, `None` while it has not.
+    pub fn outcome(&self) -> Result<Option<Outcome>> {
+        read_outcome(&self.path)
+    }
+
+    /// Says that the run has ended.
+    pub fn set_outcome(&self, outcome: &Outcome) -> Result<()> {
+        self.write_json(OUTCOME, outcome)
+    }
+
+    /// Writes env.json: machine, command, versions; whatever is not part of the recipe.
+    pub fn write_env(&self, env: &serde_json::Value) -> Result<()> {
+        self.write_json("env.json", env)
+    }
+
+    /// What a person should know about how the run was taken up again, such as a broken checkpoint.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    pub(super) fn note(&self, note: String) {
+        self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(note);
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let path = self.path.join(name);
+        let fail = |e: serde_json::Error| Error::Failure(format!("{}: {e}", path.display()));
+        let mut text = serde_json::to_string_pretty(value).map_err(fail)?;
+        text.push('\n');
+        write_durable(&path, text.as_bytes())
+    }
+}
+
+/// How the run in the folder `path` ended, without taking its lock; `None` while it has not, or where
+/// there is no such run.
+///
+/// # Errors
+/// [`Error::Data`] where outcome.json is not what [`RunDir::set_outcome`] writes.
+pub fn read_outcome(path: &Path) -> Result<Option<Outcome>> {
+    let file = path.join(OUTCOME);
+    let Some(bytes) = read_if_there(&file)? else { return Ok(None) };
+    let damaged = |e| Error::data(&file, format!("damaged ({e}); remove it and run again to finish the run"));
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let name = path.join(LOCK);
+    let action = "lock the run directory";
+    let open = OpenOptions::new().write(true).create(true).truncate(false).open(&name);
+    let file = open.map_err(Error::disk(&name, action))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_path_buf() }),
+        // Some network file systems know no locks; a run there must be possible all the same.
+        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(error)) => Err(Error::disk(&name, action)(error)),
+    }
+}
+
+/// Refuses to go on with a run of another recipe.
+fn compare(file: &Path, kept: &[u8], config: &str) -> Result<()> {
+    if kept == config.as_bytes() {
+        return Ok(());
+    }
+    let kept = std::str::from_utf8(kept).map_err(|e| Error::data(file, format!("not a text: {e}")))?;
+    let damaged = |e: toml::de::Error| {
+        Error::data(file, format!("not valid TOML ({}); --fresh starts over", e.message()))
+    };
+    let was: toml::Table = kept.parse().map_err(damaged)?;
+    let asked = |e: toml::de::Error| Error::Failure(format!("the recipe is not TOML: {}", e.message()));
+    let is: toml::Table = config.parse().map_err(asked)?;
+    let (was, is) = (flatten(was), flatten(is));
+    let keys: std::collections::BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    let show = |value: Option<&String>| value.map_or("absent".to_string(), String::clone);
+    let differing: Vec<String> = keys
+        .into_iter()
+        .filter(|key| was.get(*key) != is.get(*key))
+        .map(|key| format!("  {key}: {} there, {} asked for", show(was.get(key)), show(is.get(key))))
+        .collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "{}: this run was begun with another recipe:\n{}\n--fresh starts over, --out DIR keeps both",
+        parent(file).display(),
+        differing.join("\n")
+    )))
+}
+
+/// Dotted keys to values as TOML.
+fn flatten(table: toml::Table) -> BTreeMap<String, String> {
+    let mut flat = BTreeMap::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) if !inner.is_empty() => {
+                flat.extend(flatten(inner).into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)));
+            }
+            other => {
+                flat.insert(key, other.to_string());
+            }
+        }
+    }
+    flat
+}

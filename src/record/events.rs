@@ -1,0 +1,135 @@
+//! TensorBoard event files, written by hand: the crates for it are stale and the format is small.
+//!
+//! A file is a sequence of records (TFRecord framing):
+//!
+//! ```text
+//! u64 length · u32 masked crc32c(length) · protobuf `Event` · u32 masked crc32c(event)    little-endian
+//! Event   { 1: double wall_time, 2: int64 step, 3: string file_version | 5: Summary }
+//! Summary { 1: repeated Value { 1: string tag, 2: float simple_value } }
+//! ```
+//!
+//! Invariant: the first record is the version, the file's name is chosen once per run.
+
+use super::durable::names;
+use super::log::Log;
+use crate::error::Result;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// TensorBoard looks for this in a name.
+pub const EVENTS_PREFIX: &str = "events.out.tfevents.";
+
+/// The events of one run.
+#[derive(Debug)]
+pub struct EventsLog(Log);
+
+impl EventsLog {
+    /// Goes on with the events file in `folder`, or begins one.
+    pub fn open(folder: &Path) -> Result<EventsLog> {
+        let kept = names(folder)?.into_iter().rev().find(|name| name.starts_with(EVENTS_PREFIX));
+        let name = kept.unwrap_or_else(|| format!("{EVENTS_PREFIX}{:010}.sim", wall_time().trunc() as u64));
+        let mut log = Log::open(folder.join(name))?;
+        if log.len_bytes() == 0 {
+            let mut event = Vec::new();
+            double(&mut event, 1, wall_time());
+            bytes(&mut event, 3, b"brain.Event:2");
+            log.append(&frame(&event))?;
+        }
+        Ok(EventsLog(log))
+    }
+
+    /// Appends one event with all `values` of a step.
+    pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
+        let mut summary = Vec::new();
+        for (tag, value) in values {
+            let mut entry = Vec::new();
+            bytes(&mut entry, 1, tag.as_bytes());
+            key(&mut entry, 2, 5);
+            entry.extend((*value as f32).to_le_bytes());
+            bytes(&mut summary, 1, &entry);
+        }
+        let mut event = Vec::new();
+        double(&mut event, 1, wall_time());
+        key(&mut event, 2, 0);
+        varint(&mut event, step);
+        bytes(&mut event, 5, &summary);
+        self.0.append(&frame(&event))
+    }
+
+    /// Brings everything to the disk and returns (name, length in bytes).
+    pub fn sync(&self) -> Result<(String, u64)> {
+        self.0.sync()
+    }
+}
+
+/// Seconds since 1970; a clock before that counts as 0.
+fn wall_time() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}
+
+fn frame(event: &[u8]) -> Vec<u8> {
+    let length = (event.len() as u64).to_le_bytes();
+    let mut record = Vec::with_capacity(event.len() + 16);
+    record.extend(length);
+    record.extend(masked(crc32c(&length)).to_le_bytes());
+    record.extend(event);
+    record.extend(masked(crc32c(event)).to_le_bytes());
+    record
+}
+
+/// TFRecord's mask, so that a checksum of data with checksums inside stays a good checksum.
+fn masked(crc: u32) -> u32 {
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// CRC-32C (Castagnoli), reflected, bit by bit: a record is some hundred bytes once per epoch.
+fn crc32c(data: &[u8]) -> u32 {
+    !data.iter().fold(!0, |crc, byte| {
+        (0..8)
+            .fold(crc ^ u32::from(*byte), |crc: u32, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+    })
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A field's number and wire type: 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes.
+fn key(out: &mut Vec<u8>, field: u64, wire: u64) {
+    varint(out, field << 3 | wire);
+}
+
+fn double(out: &mut Vec<u8>, field: u64, value: f64) {
+    key(out, field, 1);
+    out.extend(value.to_le_bytes());
+}
+
+fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
+    key(out, field, 2);
+    varint(out, value.len() as u64);
+    out.extend(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_castagnolis() {
+        // RFC 3720, appendix B.4.
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+    }
+
+    #[test]
+    fn long_numbers_take_seven_bits_a_byte() {
+        let mut out = Vec::new();
+        varint(&mut out, 300);
+        assert_eq!(out, [0xac, 0x02]);
+    }
+}

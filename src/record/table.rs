@@ -1,0 +1,99 @@
+//! Reading metrics.csv again: columns by name, empty cells as `None`.
+
+use super::durable::read_if_there;
+use crate::error::{Error, Result};
+use std::path::Path;
+
+/// The numbers of a run, column by column.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    names: Vec<String>,
+    columns: Vec<Vec<Option<f64>>>,
+    partial: bool,
+}
+
+impl Table {
+    /// The names of the columns in the file's order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The cells of a column, one for each row.
+    pub fn column(&self, name: &str) -> Option<&[Option<f64>]> {
+        let index = self.names.iter().position(|other| other == name)?;
+        self.columns.get(index).map(Vec::as_slice)
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> usize {
+        self.columns.first().map_or(0, Vec::len)
+    }
+
+    /// (x, y) of all rows in which both were measured.
+    pub fn points(&self, x: &str, y: &str) -> Vec<(f64, f64)> {
+        let (Some(x), Some(y)) = (self.column(x), self.column(y)) else { return Vec::new() };
+        x.iter().zip(y).filter_map(|(x, y)| Some(((*x)?, (*y)?))).collect()
+    }
+
+    /// The last value measured of a column.
+    pub fn last(&self, name: &str) -> Option<f64> {
+        self.column(name)?.iter().rev().find_map(|cell| *cell)
+    }
+
+    /// The largest finite value of a column.
+    pub fn largest(&self, name: &str) -> Option<f64> {
+        self.column(name)?.iter().flatten().copied().filter(|value| value.is_finite()).reduce(f64::max)
+    }
+
+    /// The file's last line had no end, as a run that is being written or was killed leaves it. It is
+    /// not in the table: half a number reads as another number.
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+}
+
+/// Reads a table of numbers as [`super::MetricsLog`] writes it.
+///
+/// # Errors
+/// [`Error::Data`] naming file and line where a line is damaged or the file is missing.
+pub fn read_metrics(path: &Path) -> Result<Table> {
+    let bytes = read_if_there(path)?.ok_or_else(|| Error::data(path, "there is no such file"))?;
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let partial = end < bytes.len();
+    let damaged = |line: usize, what: String| Error::data(path, format!("line {line}: {what}"));
+    let text = std::str::from_utf8(&bytes[..end]).map_err(|e| {
+        let line = 1 + bytes[..e.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        damaged(line, "not a text".to_string())
+    })?;
+    let mut lines = text.lines().enumerate();
+    let Some((_, header)) = lines.next() else {
+        return if partial {
+            Ok(Table { partial, ..Table::default() })
+        } else {
+            Err(damaged(1, "no header".into()))
+        };
+    };
+    let names: Vec<String> = header.split(',').map(str::to_string).collect();
+    if let Some(name) =
+        names.iter().enumerate().find(|(i, name)| names[..*i].contains(name) || name.is_empty())
+    {
+        return Err(damaged(1, format!("the column '{}' stands twice or has no name", name.1)));
+    }
+    let mut columns = vec![Vec::new(); names.len()];
+    for (index, line) in lines {
+        let count = line.split(',').count();
+        if count != names.len() {
+            return Err(damaged(index + 1, format!("{count} cells where the header has {}", names.len())));
+        }
+        for ((cell, column), name) in line.split(',').zip(&mut columns).zip(&names) {
+            let value = match cell {
+                "" => None,
+                text => Some(text.parse::<f64>().map_err(|_| {
+                    damaged(index + 1, format!("'{}' in column {name} is not a number", text.escape_debug()))
+                })?),
+            };
+            column.push(value);
+        }
+    }
+    Ok(Table { names, columns, partial })
+}
