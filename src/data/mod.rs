@@ -1,6 +1,19 @@
 //! Images and labels: where they come from, in which order, and the batches prepared ahead.
 
+mod cifar;
+mod folder;
+pub mod loader;
+pub mod shapes;
+
+use crate::augment::{self, AugmentConfig, Image};
+use crate::error::{Error, Result};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where images come from. On the command line: `shapes`, `folder:DIR`, `cifar10:PATH`, `cifar100:PATH`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,77 +33,181 @@ pub struct DataConfig {
     pub skip_bad: bool,
 }
 
-pub mod loader;
-pub mod shapes;
-use crate::augment::{self, AugmentConfig, Image};
-use std::borrow::Cow;
-use std::sync::Arc;
-/// stub
+/// Procedural images when their number is left open: training and held out.
+const SHAPES_DEFAULT: [usize; 2] = [2000, 1000];
+/// Procedural images at most, of either kind: beyond this a run was mistyped.
+const SHAPES_MOST: usize = 10_000_000;
+
+/// Images and labels of one half of a data set.
 #[derive(Debug)]
 pub struct Split {
-    images: Vec<Image>,
+    images: Images,
     labels: Vec<u32>,
 }
+
+/// Decoded once and kept, or decoded when asked for.
+#[derive(Debug)]
+enum Images {
+    Memory(Vec<Image>),
+    Files(Vec<PathBuf>),
+}
+
 impl Split {
-    /// n
+    /// Images.
     pub fn len(&self) -> usize {
-        self.images.len()
+        self.labels.len()
     }
-    /// n
+
+    /// Whether there are none; a data set never opens with an empty half.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The class of every image, (N).
     pub fn labels(&self) -> &[u32] {
         &self.labels
     }
-    /// n
-    pub fn label(&self, i: usize) -> u32 {
-        self.labels[i]
+
+    /// The class of image `index`.
+    pub fn label(&self, index: usize) -> u32 {
+        self.labels[index]
     }
-    /// n
-    pub fn image(&self, i: usize) -> crate::Result<Cow<'_, Image>> {
-        Ok(Cow::Borrowed(&self.images[i]))
+
+    /// Image `index`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when a file that is decoded on demand is damaged.
+    pub fn image(&self, index: usize) -> Result<Cow<'_, Image>> {
+        match &self.images {
+            Images::Memory(images) => Ok(Cow::Borrowed(&images[index])),
+            Images::Files(paths) => folder::decode(&paths[index]).map(Cow::Owned),
+        }
     }
 }
-/// stub
+
+/// A data set: classes, training and held-out images.
 #[derive(Debug)]
 pub struct Dataset {
-    /// n
+    /// As it was asked for.
     pub name: String,
-    /// n
+    /// Class names by label.
     pub classes: Vec<String>,
-    /// n
+    /// Training images.
     pub train: Arc<Split>,
-    /// n
+    /// Held-out images.
     pub test: Arc<Split>,
-    /// n
+    /// sha256 over labels and pixels (over names and lengths of files that are decoded on demand).
     pub digest: String,
-    /// n
-    pub skipped: Vec<String>,
+    /// Files that could not be decoded, each with the reason; only with `skip_bad`.
+    pub skipped: Vec<(PathBuf, String)>,
 }
+
 impl Dataset {
-    /// n
-    pub fn open(c: &DataConfig) -> crate::Result<Dataset> {
-        let make = |n: usize, s: u64| {
-            let labels: Vec<u32> = (0..n).map(shapes::label).collect();
-            let images = (0..n).map(|i| shapes::render(c.shapes_seed, s, i, c.shapes_size)).collect();
-            Arc::new(Split { images, labels })
-        };
-        Ok(Dataset {
-            name: "stub".into(),
-            classes: (0..10).map(|i| i.to_string()).collect(),
-            train: make(c.train_images, 0),
-            test: make(c.test_images, 1),
-            digest: "0".into(),
-            skipped: vec![],
-        })
+    /// Opens the data set that `config` names.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a source that does not exist as a kind, [`Error::Data`] for files that are
+    /// missing, damaged or laid out in another way.
+    pub fn open(config: &DataConfig) -> Result<Dataset> {
+        let (kind, path) = config.source.split_once(':').unwrap_or((&config.source, ""));
+        let path = Path::new(path);
+        match (kind, path.as_os_str().is_empty()) {
+            ("shapes", true) => shapes_dataset(config),
+            ("folder", false) => folder::open(path, config),
+            ("cifar10", false) => cifar::open(path, config, cifar::Kind::Cifar10),
+            ("cifar100", false) => cifar::open(path, config, cifar::Kind::Cifar100),
+            ("folder" | "cifar10" | "cifar100", true) => {
+                Err(Error::Usage(format!("data '{kind}' needs a path: {kind}:PATH")))
+            }
+            _ => Err(Error::Usage(format!(
+                "data '{}' is not one of shapes, folder:DIR, cifar10:PATH, cifar100:PATH",
+                config.source
+            ))),
+        }
+    }
+
+    /// A data set from decoded images.
+    fn in_memory(
+        config: &DataConfig,
+        classes: Vec<String>,
+        [train, test]: [(Vec<Image>, Vec<u32>); 2],
+        skipped: Vec<(PathBuf, String)>,
+    ) -> Dataset {
+        let mut hash = Sha256::new();
+        for (images, labels) in [&train, &test] {
+            for (image, label) in images.iter().zip(labels) {
+                hash.update(label.to_le_bytes());
+                hash.update((image.height as u64).to_le_bytes());
+                hash.update(&image.pixels);
+            }
+        }
+        let split = |(images, labels)| Arc::new(Split { images: Images::Memory(images), labels });
+        let (name, digest) = (config.source.clone(), hex(&hash.finalize()));
+        Dataset { name, classes, train: split(train), test: split(test), digest, skipped }
     }
 }
-/// n
-pub fn plain(split: &Split, range: std::ops::Range<usize>, a: &AugmentConfig) -> crate::Result<Vec<f32>> {
-    let mut out = Vec::new();
-    for i in range {
-        let planes = augment::resize_and_centre_crop(&split.images[i], a.size);
-        let mut o = vec![0.0; a.size * a.size * 3];
-        augment::normalise(&planes, a.mean, a.std, &mut o);
-        out.extend(o);
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
+    let size = config.shapes_size;
+    if !(4..=1024).contains(&size) {
+        return Err(Error::Usage(format!("data.shapes_size: {size} pixels; shapes are between 4 and 1024")));
     }
+    let count = |asked: usize, default: usize| match if asked == 0 { default } else { asked } {
+        n if n * size * size * 3 <= SHAPES_MOST * 1728 => Ok(n),
+        n => Err(Error::Usage(format!("{n} procedural images of {size} pixels would not fit into memory"))),
+    };
+    let render = |split: u64, n: usize| -> (Vec<Image>, Vec<u32>) {
+        let image = |i| shapes::render(config.shapes_seed, split, i, size);
+        ((0..n).into_par_iter().map(image).collect(), (0..n).map(shapes::label).collect())
+    };
+    let [train, test] = SHAPES_DEFAULT;
+    let halves = [render(0, count(config.train_images, train)?), render(1, count(config.test_images, test)?)];
+    let classes = shapes::CLASSES.map(String::from).to_vec();
+    Ok(Dataset::in_memory(config, classes, halves, Vec::new()))
+}
+
+/// Which of the images with these labels are used when `wanted` are asked for (0: all): the first of
+/// each class, in equal parts, the earlier classes taking what does not divide.
+fn first_of_each_class(labels: &[u32], classes: usize, wanted: usize) -> Vec<usize> {
+    if wanted == 0 || wanted >= labels.len() {
+        return (0..labels.len()).collect();
+    }
+    let mut quota: Vec<usize> =
+        (0..classes).map(|class| wanted / classes + usize::from(class < wanted % classes)).collect();
+    let take = |(index, label): (usize, &u32)| {
+        let left = &mut quota[*label as usize];
+        let taken = *left > 0;
+        *left = left.saturating_sub(1);
+        taken.then_some(index)
+    };
+    labels.iter().enumerate().filter_map(take).collect()
+}
+
+/// Unaugmented images `indices`, resized with antialiasing so that the shorter side is
+/// `augment.size`, cropped at the centre and normalised: (B, size, size, 3).
+pub fn plain(split: &Split, indices: Range<usize>, config: &AugmentConfig) -> Result<Vec<f32>> {
+    let len = config.size * config.size * 3;
+    let mut out = vec![0.0; indices.len() * len];
+    out.par_chunks_mut(len).zip(indices).try_for_each(|(out, index)| {
+        let planes = augment::resize_and_centre_crop(&*split.image(index)?, config.size);
+        augment::normalise(&planes, config.mean, config.std, out);
+        Ok::<_, Error>(())
+    })?;
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_takes_the_first_of_each_class_in_equal_parts() {
+        let labels = [0, 0, 1, 1, 1, 2, 0];
+        assert_eq!(first_of_each_class(&labels, 3, 4), [0, 1, 2, 5]);
+        assert_eq!(first_of_each_class(&labels, 3, 0).len(), 7);
+    }
 }
