@@ -3,6 +3,7 @@
 mod evaluation;
 mod kernel;
 mod laws;
+mod norm;
 mod oracle;
 mod replay;
 mod support;
