@@ -43,16 +43,25 @@ pub fn max_pool_gradient(
     let images = x.par_chunks(height * width * channels).zip(y.par_chunks(out_len));
     images.zip(dx.par_chunks_mut(height * width * channels)).enumerate().for_each(|(image, ((x, y), dx))| {
         dx.fill(0.0);
+        // What of each channel's gradient has not found its place yet.
+        let mut left = vec![0.0; channels];
         for position in 0..out_height * out_width {
-            for c in 0..channels {
-                let at = position * channels + c;
-                let g = dy[image * out_len + at] + other.map_or(0.0, |other| other[image * out_len + at]);
-                let rows = window(position / out_width, height);
-                let mut taps = rows.flat_map(|iy| {
-                    window(position % out_width, width).map(move |ix| (iy * width + ix) * channels + c)
-                });
-                if let Some(tap) = taps.find(|tap| x[*tap] == y[at]) {
-                    dx[tap] += g;
+            let at = position * channels..(position + 1) * channels;
+            let from = image * out_len + at.start..image * out_len + at.end;
+            left.copy_from_slice(&dy[from.clone()]);
+            if let Some(other) = other {
+                left.iter_mut().zip(&other[from]).for_each(|(left, other)| *left += other);
+            }
+            let y = &y[at];
+            for iy in window(position / out_width, height) {
+                for ix in window(position % out_width, width) {
+                    let tap = (iy * width + ix) * channels..(iy * width + ix + 1) * channels;
+                    let values = x[tap.clone()].iter().zip(y);
+                    for ((dx, left), (x, y)) in dx[tap].iter_mut().zip(&mut left).zip(values) {
+                        let found = x == y;
+                        *dx += if found { *left } else { 0.0 };
+                        *left = if found { 0.0 } else { *left };
+                    }
                 }
             }
         }
