@@ -1,7 +1,97 @@
-//! The figures of a study.
+//! The figures of a study, made from the metrics that its runs left.
+
 use crate::error::Result;
-use crate::study::{Request, Results, Study};
-use std::path::PathBuf;
-pub fn draw(_: &Study, _: &Results, _: &Request) -> Result<Vec<PathBuf>> {
-    Ok(Vec::new())
+use crate::record::read_metrics;
+use crate::report::{Figure, Panel, Point, Reference, Style};
+use crate::study::{DEFAULT_SCALE, Request, Results, Study};
+use std::path::{Path, PathBuf};
+
+/// The panels of the figure of curves: column of metrics.csv, axis label, and what to compare with.
+const CURVES: [(&str, &str, Option<(&str, f64)>); 3] = [
+    ("train/loss", "training loss (−1 is perfect agreement)", None),
+    ("train/z_std", "std of z/‖z‖ · √d (1 isotropic, 0 collapsed)", None),
+    ("val/knn_top1", "kNN top-1, held out (%)", None),
+];
+
+/// The panels of the figure of final values.
+const COLUMNS: [(&str, &str); 2] =
+    [("val/knn_top1", "kNN top-1, held out (%)"), ("val/linear_top1", "linear probe top-1, held out (%)")];
+
+/// Draws `curves` and `final` below the study's folder; the paths of what was written.
+pub fn draw(study: &Study, results: &Results, request: &Request, command: &str) -> Result<Vec<PathBuf>> {
+    let folder = results.folder.join("figures");
+    std::fs::create_dir_all(&folder)
+        .map_err(crate::error::Error::disk(&folder, "make the folder of figures"))?;
+    let arms: Vec<(String, String)> =
+        results.arms.iter().map(|arm| (arm.name.clone(), arm.title.clone())).collect();
+    let seeds = results.seeds.len();
+    let caption = format!(
+        "{command}   ·   {} scale, {seeds} seed{}{}",
+        request.scale.as_deref().unwrap_or(DEFAULT_SCALE),
+        if seeds == 1 { "" } else { "s: thin lines; mean ± 95 % interval" },
+        concat!("   ·   sim ", env!("CARGO_PKG_VERSION"))
+    );
+    let figure = |title: String, panels: Vec<Panel>, points: Vec<Point>| Figure {
+        title,
+        caption: caption.clone(),
+        arms: arms.clone(),
+        panels,
+        points,
+    };
+    let panel = |(name, y): (&str, &str), style| Panel {
+        name: name.into(),
+        x: if style == Style::Curves { "epoch".into() } else { String::new() },
+        y: y.into(),
+        style,
+        references: Vec::new(),
+    };
+    let (mut curves, mut last) = (Vec::new(), Vec::new());
+    for (arm, _) in &arms {
+        for &seed in &results.seeds {
+            let path = results.folder.join(arm).join(format!("seed-{seed}"));
+            read(&path, arm, seed, &mut curves, &mut last)?;
+        }
+    }
+    let chance = |name: &str, panel: &mut Panel| {
+        if let Some((_, _, Some((label, value)))) = CURVES.iter().find(|(metric, ..)| *metric == name) {
+            panel.references.push(Reference { label: (*label).into(), value: *value, arm: None });
+        }
+    };
+    let curve_panels = CURVES.iter().map(|(name, y, _)| {
+        let mut panel = panel((name, y), Style::Curves);
+        chance(name, &mut panel);
+        panel
+    });
+    let curves = figure(study.head.title.clone(), curve_panels.collect(), curves);
+    let mut column_panels: Vec<Panel> = COLUMNS.iter().map(|c| panel(*c, Style::Columns)).collect();
+    // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.
+    if let Some(linear) = column_panels.get_mut(1) {
+        for arm in &results.arms {
+            if let Some(value) = arm.paper {
+                let label = format!("paper {value:.1}");
+                linear.references.push(Reference { label, value, arm: Some(arm.name.clone()) });
+            }
+        }
+    }
+    let finals = figure(format!("{}: at the end", study.head.title), column_panels, last);
+    let mut paths = curves.save(&folder.join("curves"))?;
+    paths.extend(finals.save(&folder.join("final"))?);
+    Ok(paths)
+}
+
+/// Adds one run's points, if it has any.
+fn read(path: &Path, arm: &str, seed: u64, curves: &mut Vec<Point>, last: &mut Vec<Point>) -> Result<()> {
+    let metrics = path.join("metrics.csv");
+    if !metrics.is_file() {
+        return Ok(());
+    }
+    let table = read_metrics(&metrics)?;
+    let point = |panel: &str, x, y| Point { panel: panel.into(), arm: arm.into(), seed, x, y };
+    for (name, ..) in CURVES {
+        curves.extend(table.points("epoch", name).into_iter().map(|(x, y)| point(name, x, y)));
+    }
+    for (name, _) in COLUMNS {
+        last.extend(table.last(name).map(|y| point(name, 0.0, y)));
+    }
+    Ok(())
 }

@@ -178,7 +178,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     }
     let results = Results::read(study, &arms, &seeds, &folder)?;
     let mut paths = results.write()?.to_vec();
-    paths.extend(super::figures::draw(study, &results, &request)?);
+    paths.extend(super::figures::draw(study, &results, &request, &as_given())?);
     if json {
         output.line(&answer::summary_line(study, &results, &paths))?;
     } else {
@@ -193,6 +193,28 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         }
     }
     Ok(code)
+}
+
+/// The command as it was given, for the figures' captions; a path is cut down to its last part.
+fn as_given() -> String {
+    let short = |word: String| match word.rsplit_once('/') {
+        Some((before, last)) => {
+            format!("{}{last}", before.split_once(':').map_or(String::new(), |(kind, _)| format!("{kind}:")))
+        }
+        None => word,
+    };
+    let words = std::env::args_os().skip(1).map(|word| short(word.to_string_lossy().into_owned()));
+    let mut shown: Vec<String> = Vec::new();
+    let mut hidden = false;
+    for word in words {
+        // Where results went says nothing about them.
+        if hidden || word == "--out" || word == "--fresh" || word == "--quiet" || word == "-q" {
+            hidden = word == "--out";
+            continue;
+        }
+        shown.push(word);
+    }
+    format!("sim {}", shown.join(" "))
 }
 
 /// There is no GPU engine in this build.

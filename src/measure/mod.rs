@@ -4,6 +4,7 @@
 //! that the numbers do not depend on the number of threads.
 
 pub mod collapse;
+pub mod estimate;
 pub mod knn;
 pub mod linear_probe;
 

@@ -6,8 +6,8 @@
 //! reproduced when the whole interval satisfies it, contradicted when none of it does, undecided
 //! otherwise: also with one seed, which has no interval, and when a run has no value.
 
+use crate::measure::estimate::Estimate;
 use serde::Deserialize;
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// Metrics that a claim may name, with whether larger is better and a short title with its unit.
 pub const METRICS: [(&str, bool, &str); 5] = [
@@ -106,39 +106,6 @@ impl Verdict {
             Verdict::Undecided => "undecided",
         }
     }
-}
-
-/// A mean over seeds with its 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
-    /// Seeds.
-    pub n: usize,
-    /// Mean.
-    pub mean: f64,
-    /// Half the width of the interval; none with one seed.
-    pub half_width: Option<f64>,
-}
-
-impl Estimate {
-    /// The estimate from one value per seed; none without values.
-    pub fn of(values: &[f64]) -> Option<Estimate> {
-        let n = values.len();
-        if n == 0 {
-            return None;
-        }
-        let mean = values.iter().sum::<f64>() / n as f64;
-        let half_width = (n > 1).then(|| {
-            let squares = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>();
-            let standard_error = (squares / (n - 1) as f64 / n as f64).sqrt();
-            quantile(n - 1) * standard_error
-        });
-        Some(Estimate { n, mean, half_width })
-    }
-}
-
-/// The 97.5 % quantile of Student's t.
-fn quantile(degrees: usize) -> f64 {
-    StudentsT::new(0.0, 1.0, degrees as f64).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
 }
 
 /// A claim about concrete arms, judged.

@@ -1,9 +1,10 @@
 //! The answer: what the runs left in their folders, as numbers per arm and verdicts per claim.
 
-use super::claim::{Estimate, Judged, METRICS};
+use super::claim::{Judged, METRICS};
 use super::file::{Paper, Study};
 use super::resolve::Arm;
 use crate::error::{Error, Result};
+use crate::measure::estimate::Estimate;
 use crate::record::{Outcome, read_metrics, read_outcome, write_durable};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

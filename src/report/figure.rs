@@ -1,0 +1,143 @@
+//! What a figure shows, and its CSV.
+
+use super::draw;
+use crate::error::{Error, Result};
+use crate::record::write_durable;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// How a panel shows its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Style {
+    /// Against x: seeds as thin lines, their mean as a thick one, the 95 % interval as a band.
+    Curves,
+    /// One column for each arm: seeds as small dots, the mean with its 95 % interval.
+    Columns,
+}
+
+/// A value to compare with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// What it is.
+    pub label: String,
+    /// Where it lies.
+    pub value: f64,
+    /// The arm's column it belongs to; all of them where there is none.
+    pub arm: Option<String>,
+}
+
+/// One pair of axes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Panel {
+    /// The name by which points refer to it.
+    pub name: String,
+    /// Label of the x axis.
+    pub x: String,
+    /// Label of the y axis, with its unit.
+    pub y: String,
+    /// How data is shown.
+    pub style: Style,
+    /// Values to compare with.
+    pub references: Vec<Reference>,
+}
+
+/// A measured value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// The panel's name.
+    pub panel: String,
+    /// The arm's name.
+    pub arm: String,
+    /// The seed.
+    pub seed: u64,
+    /// x; 0 in columns.
+    pub x: f64,
+    /// y.
+    pub y: f64,
+}
+
+/// A figure: a row of panels with one legend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// Its title.
+    pub title: String,
+    /// The command that made the data, and where it ran.
+    pub caption: String,
+    /// Arms in order: name and what the legend calls them.
+    pub arms: Vec<(String, String)>,
+    /// Panels from left to right.
+    pub panels: Vec<Panel>,
+    /// All data.
+    pub points: Vec<Point>,
+}
+
+/// The part of a figure that stands in the comment line.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    title: String,
+    caption: String,
+    arms: Vec<(String, String)>,
+    panels: Vec<Panel>,
+}
+
+impl Figure {
+    /// Writes `stem.csv` and draws `stem.svg` and `stem.png` from it.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when a file cannot be written.
+    pub fn save(&self, stem: &Path) -> Result<Vec<PathBuf>> {
+        let csv = stem.with_extension("csv");
+        write_durable(&csv, self.to_csv()?.as_bytes())?;
+        let mut paths = Figure::from_csv(&csv)?.draw(stem)?;
+        paths.push(csv);
+        Ok(paths)
+    }
+
+    /// Draws `stem.svg` and `stem.png`.
+    pub fn draw(&self, stem: &Path) -> Result<Vec<PathBuf>> {
+        let (svg, png) = (stem.with_extension("svg"), stem.with_extension("png"));
+        write_durable(&svg, draw::svg(self)?.as_bytes())?;
+        write_durable(&png, &draw::png(self)?)?;
+        Ok(vec![svg, png])
+    }
+
+    fn to_csv(&self) -> Result<String> {
+        let head = Head {
+            title: self.title.clone(),
+            caption: self.caption.clone(),
+            arms: self.arms.clone(),
+            panels: self.panels.clone(),
+        };
+        let fail = |e: &dyn std::fmt::Display| Error::Failure(format!("cannot write a figure's data: {e}"));
+        let head = serde_json::to_string(&head).map_err(|e| fail(&e))?;
+        let mut writer = csv::Writer::from_writer(format!("# {head}\n").into_bytes());
+        for point in &self.points {
+            writer.serialize(point).map_err(|e| fail(&e))?;
+        }
+        let bytes = writer.into_inner().map_err(|e| fail(&e))?;
+        String::from_utf8(bytes).map_err(|e| fail(&e))
+    }
+
+    /// Reads a figure back.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the file and the line that is wrong.
+    pub fn from_csv(path: &Path) -> Result<Figure> {
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
+        let (head, data) = text.split_once('\n').unwrap_or((&text, ""));
+        let head: Head =
+            head.strip_prefix("# ").and_then(|json| serde_json::from_str(json).ok()).ok_or_else(|| {
+                Error::data(path, "line 1 does not describe a figure; it was not written by sim")
+            })?;
+        let mut points = Vec::new();
+        for (row, point) in csv::Reader::from_reader(data.as_bytes()).deserialize().enumerate() {
+            points.push(point.map_err(|e| Error::data(path, format!("line {}: {e}", row + 3)))?);
+        }
+        Ok(Figure { title: head.title, caption: head.caption, arms: head.arms, panels: head.panels, points })
+    }
+}

@@ -1,0 +1,99 @@
+//! The contact sheet: images beside their views, a row for each class.
+
+use crate::augment::Image;
+use crate::error::{Error, Result};
+use image::{Rgb, RgbImage};
+use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
+
+/// A class and its tiles: each image followed by its views.
+pub struct Row {
+    /// The class name.
+    pub name: String,
+    /// Groups of an image and its views.
+    pub groups: Vec<Vec<Image>>,
+}
+
+/// Shortest side of a tile on the sheet.
+const TILE: u32 = 72;
+const GAP: u32 = 4;
+const GROUP_GAP: u32 = 16;
+const MARGIN: u32 = 12;
+const TEXT: u32 = 18;
+
+/// Draws the sheet: names at the left, tiles enlarged by whole factors so that pixels stay square.
+pub fn contact_sheet(rows: &[Row]) -> Result<Vec<u8>> {
+    let name_width =
+        rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0) as u32 * TEXT * 6 / 10;
+    let left = MARGIN + name_width + MARGIN;
+    let tile = rows
+        .iter()
+        .flat_map(|row| row.groups.iter().flatten())
+        .map(|image| scaled(image.width as u32).max(scaled(image.height as u32)))
+        .max()
+        .unwrap_or(TILE);
+    let group = |n: usize| n as u32 * (tile + GAP) + GROUP_GAP;
+    let width =
+        rows.iter().map(|row| row.groups.iter().map(|g| group(g.len())).sum::<u32>()).max().unwrap_or(0);
+    let (width, height) = (left + width, 2 * MARGIN + rows.len() as u32 * (tile + GAP));
+    let mut sheet = RgbImage::from_pixel(width, height, Rgb([255; 3]));
+    names(&mut sheet, rows, tile)?;
+    for (index, row) in rows.iter().enumerate() {
+        let (mut x, y) = (left, MARGIN + index as u32 * (tile + GAP));
+        for images in &row.groups {
+            for image in images {
+                paste(&mut sheet, image, x, y, tile);
+                x += tile + GAP;
+            }
+            x += GROUP_GAP;
+        }
+    }
+    encode(&sheet)
+}
+
+/// A side enlarged by a whole factor to at least [`TILE`], or cut down to it.
+fn scaled(side: u32) -> u32 {
+    if side >= TILE { TILE } else { side * TILE.div_ceil(side.max(1)) }
+}
+
+fn paste(sheet: &mut RgbImage, image: &Image, x: u32, y: u32, tile: u32) {
+    let longest = image.width.max(image.height) as u32;
+    let side = |n: usize| (scaled(longest) * n as u32 / longest.max(1)).clamp(1, tile);
+    let (width, height) = (side(image.width), side(image.height));
+    for py in 0..height {
+        for px in 0..width {
+            let (sx, sy) =
+                (px as usize * image.width / width as usize, py as usize * image.height / height as usize);
+            let at = (sy * image.width + sx) * 3;
+            sheet.put_pixel(
+                x + px,
+                y + py,
+                Rgb([image.pixels[at], image.pixels[at + 1], image.pixels[at + 2]]),
+            );
+        }
+    }
+}
+
+fn names(sheet: &mut RgbImage, rows: &[Row], tile: u32) -> Result<()> {
+    let failed = |e: &dyn std::fmt::Display| Error::Failure(format!("cannot draw the contact sheet: {e}"));
+    register_font("sans-serif", FontStyle::Normal, include_bytes!("font/DejaVuSans-subset.ttf"))
+        .map_err(|_| failed(&"the embedded font cannot be read"))?;
+    let size = sheet.dimensions();
+    let area = BitMapBackend::with_buffer(sheet, size).into_drawing_area();
+    let style = TextStyle::from(("sans-serif", f64::from(TEXT)).into_font());
+    for (index, row) in rows.iter().enumerate() {
+        let y = MARGIN + index as u32 * (tile + GAP) + tile / 2 - TEXT / 2;
+        area.draw_text(&row.name, &style, (MARGIN as i32, y as i32)).map_err(|e| failed(&e))?;
+    }
+    area.present().map_err(|e| failed(&e))
+}
+
+/// A picture as PNG bytes.
+pub(super) fn encode(picture: &RgbImage) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut cursor = std::io::Cursor::new(&mut bytes);
+    picture
+        .write_to(&mut cursor, image::ImageFormat::Png)
+        .map_err(|e| Error::Failure(format!("cannot encode a PNG: {e}")))?;
+    Ok(bytes)
+}
