@@ -7,9 +7,13 @@
 
 mod answer;
 mod completions;
+mod data;
+mod embed;
+mod eval;
 mod figures;
 mod list;
 mod output;
+mod plot;
 mod progress;
 mod replay;
 mod run;
@@ -51,6 +55,10 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("run", matches)) => run::run(matches, &studies, output),
         Some(("list", matches)) => list::run(matches, &studies, output),
         Some(("show", matches)) => show::run(matches, output),
+        Some(("plot", matches)) => plot::run(matches, output),
+        Some(("data", matches)) => data::run(matches, output),
+        Some(("eval", matches)) => eval::run(matches, output),
+        Some(("embed", matches)) => embed::run(matches, output),
         Some(("replay", matches)) => replay::run(matches, output),
         Some(("completions", matches)) => completions::run(matches, command(&studies), output),
         _ => Err(Error::Failure("a command without an implementation".into())),
@@ -69,6 +77,10 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(run::command(studies))
         .subcommand(list::command())
         .subcommand(show::command())
+        .subcommand(plot::command())
+        .subcommand(data::command())
+        .subcommand(eval::command())
+        .subcommand(embed::command())
         .subcommand(replay::command())
         .subcommand(completions::command())
         .after_help(

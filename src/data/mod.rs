@@ -1,5 +1,7 @@
 //! Images and labels: where they come from, in which order, and the batches prepared ahead.
 
+pub use folder::decode;
+
 mod cifar;
 mod folder;
 pub mod loader;

@@ -1,0 +1,186 @@
+//! `sim data`: looks at images before anything is trained on them.
+
+use super::output::Output;
+use crate::augment::{self, AugmentConfig, Image, Scratch};
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+use crate::record::write_durable;
+use crate::report::{Row, contact_sheet};
+use crate::rng::{Purpose, stream};
+use crate::study::{Request, Study};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// The command.
+pub fn command() -> Command {
+    let data = Arg::new("data")
+        .long("data")
+        .value_name("DATA")
+        .default_value("shapes")
+        .help("shapes, folder:DIR, cifar10:PATH or cifar100:PATH");
+    let skip = Arg::new("skip-bad")
+        .long("skip-bad")
+        .action(ArgAction::SetTrue)
+        .help("Count undecodable images and go on, instead of stopping at the first");
+    let preview = Command::new("preview")
+        .about("Write a contact sheet: images beside two of their views, a row for each class")
+        .args([data.clone(), skip.clone()])
+        .arg(
+            Arg::new("out")
+                .long("out")
+                .value_name("FILE")
+                .default_value("preview.png")
+                .value_parser(value_parser!(PathBuf))
+                .help("Where the PNG goes"),
+        )
+        .arg(
+            Arg::new("per-class")
+                .long("per-class")
+                .value_name("N")
+                .default_value("4")
+                .value_parser(value_parser!(u32).range(1..=100))
+                .help("Images of each class"),
+        )
+        .arg(
+            Arg::new("seed")
+                .long("seed")
+                .value_name("SEED")
+                .default_value("0")
+                .value_parser(value_parser!(u64))
+                .help("Seed of the augmentations"),
+        );
+    let check = Command::new("check")
+        .about("Read every image and say what there is")
+        .args([data, skip])
+        .arg(super::json_flag());
+    Command::new("data").about("Look at images").subcommand_required(true).subcommands([preview, check])
+}
+
+/// Runs it.
+pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
+    match matches.subcommand() {
+        Some(("preview", matches)) => preview(matches, output),
+        Some(("check", matches)) => check(matches, output),
+        _ => Ok(2),
+    }
+}
+
+/// The recipe that `sim run simsiam --data …` would use: the same images, the same augmentations.
+fn recipe(matches: &ArgMatches) -> Result<Recipe> {
+    let request = Request {
+        data: matches.get_one::<String>("data").cloned(),
+        skip_bad: matches.get_flag("skip-bad"),
+        ..Request::default()
+    };
+    let arms = Study::find("simsiam")?.resolve(&request)?;
+    let first =
+        arms.into_iter().next().ok_or_else(|| Error::Failure("the study simsiam has no arm".into()))?;
+    Ok(first.recipe)
+}
+
+/// All of the training images that have to be read to show `per_class` of each class.
+fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
+    let (Some(out), Some(&per_class), Some(&seed)) = (
+        matches.get_one::<PathBuf>("out"),
+        matches.get_one::<u32>("per-class"),
+        matches.get_one::<u64>("seed"),
+    ) else {
+        return Ok(2);
+    };
+    let recipe = recipe(matches)?;
+    let dataset = Dataset::open(&recipe.data)?;
+    report_skipped(&dataset);
+    let mut rows: Vec<Row> =
+        dataset.classes.iter().map(|name| Row { name: name.clone(), groups: Vec::new() }).collect();
+    let wanted = per_class as usize;
+    for index in 0..dataset.train.len() {
+        let groups = &mut rows[dataset.train.label(index) as usize].groups;
+        if groups.len() < wanted {
+            groups.push(group(&dataset.train, index, &recipe.augment, seed)?);
+        }
+    }
+    write_durable(out, &contact_sheet(&rows)?)?;
+    output.line(&out.display().to_string())?;
+    Ok(0)
+}
+
+/// An image as the network would see it unaugmented, and two views.
+fn group(split: &Split, index: usize, config: &AugmentConfig, seed: u64) -> Result<Vec<Image>> {
+    let image = split.image(index)?;
+    let mut tiles = vec![image.as_ref().clone()];
+    let mut values = vec![0.0; config.size * config.size * 3];
+    for view in 0..2 {
+        let mut rng = stream(seed, Purpose::Augment, 0, 2 * index as u64 + view);
+        augment::view(config, &image, &mut rng, &mut Scratch::default(), &mut values);
+        let byte = |(i, value): (usize, &f32)| {
+            (255.0 * (value * config.std[i % 3] + config.mean[i % 3])).round().clamp(0.0, 255.0) as u8
+        };
+        let pixels = values.iter().enumerate().map(byte).collect();
+        tiles.push(Image { height: config.size, width: config.size, pixels });
+    }
+    Ok(tiles)
+}
+
+fn report_skipped(dataset: &Dataset) {
+    if !dataset.skipped.is_empty() {
+        super::note(&format!("{} files were skipped:", dataset.skipped.len()));
+        for (path, why) in &dataset.skipped {
+            super::note(&format!("  {}: {why}", path.display()));
+        }
+    }
+}
+
+fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
+    let recipe = recipe(matches)?;
+    let mut config = recipe.data;
+    if config.source != "shapes" {
+        (config.train_images, config.test_images) = (0, 0);
+    }
+    let dataset = Dataset::open(&config)?;
+    report_skipped(&dataset);
+    let counts = |split: &Split| {
+        let mut counts = vec![0usize; dataset.classes.len()];
+        split.labels().iter().for_each(|&label| counts[label as usize] += 1);
+        counts
+    };
+    let (train, test) = (counts(&dataset.train), counts(&dataset.test));
+    let sizes = |split: &Split| -> Result<[usize; 4]> {
+        let mut sizes = [usize::MAX, 0, usize::MAX, 0];
+        for index in 0..split.len() {
+            let image = split.image(index)?;
+            sizes = [
+                sizes[0].min(image.width),
+                sizes[1].max(image.width),
+                sizes[2].min(image.height),
+                sizes[3].max(image.height),
+            ];
+        }
+        Ok(sizes)
+    };
+    let (a, b) = (sizes(&dataset.train)?, sizes(&dataset.test)?);
+    let [w0, w1, h0, h1] = [a[0].min(b[0]), a[1].max(b[1]), a[2].min(b[2]), a[3].max(b[3])];
+    if matches.get_flag("json") {
+        let line = json!({"data": dataset.name, "train": dataset.train.len(), "test": dataset.test.len(),
+            "classes": dataset.classes, "train_by_class": train, "test_by_class": test,
+            "width": [w0, w1], "height": [h0, h1], "skipped": dataset.skipped.len(), "sha256": dataset.digest});
+        output.line(&line.to_string())?;
+        return Ok(0);
+    }
+    output.line(&format!(
+        "{}: {} training and {} held-out images",
+        dataset.name,
+        dataset.train.len(),
+        dataset.test.len()
+    ))?;
+    output.line(&format!(
+        "width {w0} to {w1}, height {h0} to {h1} pixels; {} files skipped",
+        dataset.skipped.len()
+    ))?;
+    for ((name, train), test) in dataset.classes.iter().zip(train).zip(test) {
+        output.line(&format!("  {name:<16} {train:>7} {test:>7}"))?;
+    }
+    output.line(&format!("sha256 {}", dataset.digest))?;
+    Ok(0)
+}
