@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// The panels of the figure of curves: column of metrics.csv, axis label, and what to compare with.
 const CURVES: [(&str, &str, Option<(&str, f64)>); 3] = [
-    ("train/loss", "training loss (−1 is perfect agreement)", None),
-    ("train/z_std", "std of z/‖z‖ · √d (1 isotropic, 0 collapsed)", None),
+    ("train/loss", "training loss", None),
+    ("val/z_std", "std of z/‖z‖ · √d, held out", None),
     ("val/knn_top1", "kNN top-1, held out (%)", None),
 ];
 

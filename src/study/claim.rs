@@ -10,12 +10,13 @@ use crate::measure::estimate::Estimate;
 use serde::Deserialize;
 
 /// Metrics that a claim may name, with whether larger is better and a short title with its unit.
-pub const METRICS: [(&str, bool, &str); 5] = [
+pub const METRICS: [(&str, bool, &str); 6] = [
     ("val/knn_top1", true, "kNN top-1 (%)"),
     ("val/linear_top1", true, "linear top-1 (%)"),
-    ("train/z_std", true, "std(z/|z|)·√d"),
+    ("val/z_std", true, "std(z/‖z‖)·√d"),
     ("train/loss", false, "loss"),
     ("val/rankme", true, "RankMe"),
+    ("train/z_std", true, "std(z/‖z‖)·√d in training"),
 ];
 
 /// `than` for a run's own value before training.

@@ -69,7 +69,11 @@ impl Trainer for Formula {
                     ("train/z_std", z_std),
                 ]);
             }
-            values.extend([("val/knn_top1", mix(45.0, knn_end) + shift), ("val/rankme", mix(10.0, 30.0))]);
+            values.extend([
+                ("val/knn_top1", mix(45.0, knn_end) + shift),
+                ("val/z_std", z_std),
+                ("val/rankme", mix(10.0, 30.0)),
+            ]);
             if epoch == recipe.schedule.epochs {
                 values.push(("val/linear_top1", knn_end + 5.0 + shift));
             }

@@ -48,6 +48,12 @@ pub fn embed(model: &Model, split: &Split, augment: &AugmentConfig) -> Result<(A
     Ok((rows(features, features_dim)?, rows(outputs, output_dim)?))
 }
 
+/// The singular values of z of held-out images.
+pub fn held_out_spectrum(model: &Model, dataset: &Dataset, augment: &AugmentConfig) -> Result<Vec<f64>> {
+    let (_, z) = embed(model, &dataset.test, augment)?;
+    Ok(collapse::singular_values(z.slice(s![..z.nrows().min(SPECTRUM_ROWS), ..])))
+}
+
 /// Measures `model` on `dataset`; the linear probe only where `probe` says so.
 pub fn evaluate(
     model: &Model,

@@ -78,8 +78,12 @@ pub enum Progress {
 }
 
 /// The columns of metrics.csv after step, epoch, samples and wall_s. `train/*` are means over the epoch.
-pub const COLUMNS: [&str; 6] =
-    ["train/loss", "train/lr", "train/z_std", "val/knn_top1", "val/rankme", "val/linear_top1"];
+///
+/// `z_std` is the std of z/‖z‖ times √d. Under the last batch norm a batch's outputs have mean zero, so
+/// `train/z_std` cannot fall below 2/√B: when all other images agree, one of them balances the rest.
+/// `val/z_std`, on held-out images by running statistics, has no such floor and shows collapse as 0.
+pub const COLUMNS: [&str; 7] =
+    ["train/loss", "train/lr", "train/z_std", "val/knn_top1", "val/z_std", "val/rankme", "val/linear_top1"];
 
 /// Views per image.
 const VIEWS: usize = 2;
@@ -111,11 +115,13 @@ pub fn run(
         .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}")))?;
     pool.install(|| {
         let mut state = State::open(recipe, dataset, dir)?;
+        dir.write_env(&environment(dataset, threads)?)?;
         watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
         let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
         match ending {
             Ending::Finished => {
                 state.write_weights(dir)?;
+                state.write_spectrum(recipe, dataset, dir)?;
                 dir.set_outcome(&Outcome::Finished)?;
             }
             Ending::Diverged { step } => dir.set_outcome(&Outcome::Diverged { step })?,
@@ -123,6 +129,25 @@ pub fn run(
         }
         Ok(ending)
     })
+}
+
+/// What a run's numbers may depend on beyond its recipe, or that a reader wants to know.
+fn environment(dataset: &Dataset, threads: usize) -> Result<serde_json::Value> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(serde_json::json!({
+        "sim": env!("CARGO_PKG_VERSION"),
+        "kernel": crate::kernel::select()?.name(),
+        "algorithm": "Winograd F(4x4, 3x3) for 3x3 convolutions of stride 1 with at least 16 channels, direct otherwise",
+        "threads": threads,
+        "cores": cores,
+        "os": std::env::consts::OS,
+        "architecture": std::env::consts::ARCH,
+        "data": dataset.name,
+        "data_sha256": dataset.digest,
+        "train_images": dataset.train.len(),
+        "test_images": dataset.test.len(),
+        "skipped_files": dataset.skipped.len(),
+    }))
 }
 
 /// The alternation.

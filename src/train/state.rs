@@ -1,5 +1,6 @@
 //! The state of a run: exactly what a checkpoint holds, and what is made of it at the end of an epoch.
 
+use super::evaluate::held_out_spectrum;
 use super::weights;
 use super::{Alternation, COLUMNS, Model, Progress, Rates, evaluate};
 use crate::data::{Dataset, loader};
@@ -126,7 +127,8 @@ impl State {
         let e =
             evaluate(&self.alternation.model, dataset, &recipe.augment, &recipe.measure, last, recipe.seed)?;
         let linear = e.linear_top1.map(|top1| ("val/linear_top1", top1));
-        Ok([("val/knn_top1", e.knn_top1), ("val/rankme", e.rankme)].into_iter().chain(linear).collect())
+        let always = [("val/knn_top1", e.knn_top1), ("val/z_std", e.z_std), ("val/rankme", e.rankme)];
+        Ok(always.into_iter().chain(linear).collect())
     }
 
     fn row(&mut self, epoch: f64, values: Vec<(&'static str, f64)>, watch: &dyn Fn(Progress)) -> Result<()> {
@@ -205,6 +207,14 @@ impl State {
             name.strip_prefix("eta.").map(|name| (name.to_string(), t.shape, t.data))
         };
         self.alternation.rule.restore(tensors.into_iter().filter_map(eta).collect())
+    }
+
+    /// Writes `spectrum.csv`: the singular values of z of held-out images, largest first.
+    pub fn write_spectrum(&self, recipe: &Recipe, dataset: &Dataset, dir: &RunDir) -> Result<()> {
+        let spectrum = held_out_spectrum(&self.alternation.model, dataset, &recipe.augment)?;
+        let rows = spectrum.iter().enumerate().map(|(i, value)| format!("{},{value}\n", i + 1));
+        let text: String = std::iter::once("index,singular_value\n".to_string()).chain(rows).collect();
+        write_durable(&dir.path().join("spectrum.csv"), text.as_bytes())
     }
 
     /// Writes `weights.safetensors`: θ and running statistics under torchvision's names.
