@@ -185,6 +185,7 @@ fn print_parts(s: &Setting, x: &Tensor, repetitions: usize) {
 }
 
 fn main() {
+    kernel::elementwise::on_the_caller();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let number = |i: usize, default: usize| arguments.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (repetitions, threads) = (number(1, 7), number(2, 2));
