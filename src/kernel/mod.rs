@@ -10,6 +10,7 @@
 
 mod cpu;
 mod direct;
+pub mod elementwise;
 mod gather;
 pub mod mapped;
 pub mod norm;

@@ -164,7 +164,8 @@ fn lay_out_values(network: &Network, images: usize, mode: Mode) -> (Vec<Range<us
     last_reader[network.features] = usize::MAX;
     last_reader[network.values.len() - 1] = usize::MAX;
     let mut shelf = Shelf::default();
-    let mut places = vec![0..0];
+    // The input lies outside: an empty place.
+    let mut places: Vec<Range<usize>> = std::iter::once(0..0).collect();
     for index in 0..network.nodes.len() {
         places.push(shelf.take(network.values[index + 1].len() * images));
         if mode == Mode::Forget {

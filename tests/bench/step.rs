@@ -1,20 +1,26 @@
 //! Images per second of the SimSiam step: two views, forward, backward, SGD; and where the time goes.
 //!
-//! `cargo bench --bench step -- [resnet8|resnet18|resnet50|laptop] [repetitions] [threads]` prints one line
-//! for each repetition's network and the median, so that a script can interleave it with another
-//! framework's.
+//! `cargo bench --bench step -- [resnet8|resnet18|resnet50|laptop|all] [repetitions] [threads] [parts]`
+//! prints one line for each network, the median over the repetitions; with `parts`, the median time of
+//! each part of a step below it. `tests/bench/compare.py` runs it by turns with PyTorch.
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 use simsiam_em::eta::{BankPlace, Rule, Views};
-use simsiam_em::kernel;
+use simsiam_em::kernel::{self, Conv, Kernel};
 use simsiam_em::network::config::*;
 use simsiam_em::objective::{ObjectiveConfig, Similarity};
-use simsiam_em::optim::{Decay, OptimConfig};
+use simsiam_em::optim::{Decay, OptimConfig, Sgd};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::rng::{Purpose, stream};
 use simsiam_em::train::{Alternation, Model, Rates};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// As in the program: without it the system's allocator gives back large tensors' pages at each step.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct Setting {
     name: &'static str,
@@ -37,35 +43,149 @@ fn settings() -> Vec<Setting> {
     ]
 }
 
-fn alternation(s: &Setting) -> Alternation {
+fn model(s: &Setting, kernel: &Arc<dyn Kernel>) -> Model {
     let encoder = EncoderConfig {
         backbone: s.backbone.clone(),
         zero_init_residual: false,
         projector: ProjectorConfig { layers: 2, hidden: None, dim: s.dim, norm: HeadNorm::All },
     };
     let predictor = Predictor::Mlp(PredictorConfig { hidden: s.hidden, norm: HeadNorm::Hidden });
-    let model = Model::new(&encoder, &predictor, s.size, 0, &kernel::select().unwrap()).unwrap();
-    let optim = OptimConfig {
+    Model::new(&encoder, &predictor, s.size, 0, kernel).unwrap()
+}
+
+fn optim() -> OptimConfig {
+    OptimConfig {
         base_lr: 0.01,
         momentum: 0.9,
         weight_decay: 1e-4,
         decay: Decay::Constant,
         warmup_epochs: 0,
         constant_predictor_lr: false,
-    };
+    }
+}
+
+fn alternation(s: &Setting) -> Alternation {
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
     let rule = Rule::OneStep {};
     let e_step = rule.build(s.batch, s.dim, 1, &place).unwrap();
-    Alternation::new(
-        model,
-        &rule,
-        e_step,
-        ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true },
-        optim,
-    )
+    let objective = ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true };
+    Alternation::new(model(s, &kernel::select().unwrap()), &rule, e_step, objective, optim())
+}
+
+/// A kernel that adds up the time of its calls: forward, input gradient, weight gradient, each of
+/// convolutions and of linear layers.
+struct Clocked {
+    kernel: Arc<dyn Kernel>,
+    nanoseconds: [AtomicU64; 6],
+}
+
+impl Clocked {
+    fn clock(&self, pass: usize, shape: &Conv, run: impl FnOnce(&dyn Kernel)) {
+        let begun = Instant::now();
+        run(self.kernel.as_ref());
+        let linear = usize::from(shape.height == 1 && shape.width == 1);
+        self.nanoseconds[2 * pass + linear].fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// The times since the last call.
+    fn take(&self) -> [Duration; 6] {
+        std::array::from_fn(|i| Duration::from_nanos(self.nanoseconds[i].swap(0, Ordering::Relaxed)))
+    }
+}
+
+impl Kernel for Clocked {
+    fn name(&self) -> &'static str {
+        self.kernel.name()
+    }
+    fn conv_scratch(&self, s: &Conv) -> usize {
+        self.kernel.conv_scratch(s)
+    }
+    fn conv_forward(&self, s: &Conv, x: &[f32], w: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+        self.clock(0, s, |kernel| kernel.conv_forward(s, x, w, y, scratch));
+    }
+    fn conv_input_gradient(&self, s: &Conv, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
+        self.clock(1, s, |kernel| kernel.conv_input_gradient(s, dy, w, dx, scratch));
+    }
+    fn conv_weight_gradient(&self, s: &Conv, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+        self.clock(2, s, |kernel| kernel.conv_weight_gradient(s, x, dy, dw, scratch));
+    }
+}
+
+/// The parts of a step, in the order of `parts`' rows.
+const PARTS: [&str; 10] = [
+    "convolutions, forward",
+    "convolutions, input gradient",
+    "convolutions, weight gradient",
+    "linear layers, forward",
+    "linear layers, input gradient",
+    "linear layers, weight gradient",
+    "norms, ReLU, pooling, forward",
+    "the same backward, and candle's sums",
+    "objective, both ways",
+    "SGD",
+];
+
+/// Milliseconds of each part of one step.
+fn parts(clocked: &Clocked, model: &Model, momentum: &[Sgd], x: &Tensor) -> [f64; PARTS.len()] {
+    let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    clocked.take();
+    let begun = Instant::now();
+    let z = model.z(x).unwrap();
+    let p = model.p(&z).unwrap();
+    let forward = begun.elapsed();
+    let forward_products = clocked.take();
+    // The objective alone, on copies; then within the step, of which its time is taken away.
+    let (begun, alone) = (Instant::now(), Var::from_tensor(&p.detach()).unwrap());
+    Similarity::Cosine.loss(&alone, &z.detach()).unwrap().backward().unwrap();
+    let objective = begun.elapsed();
+    let begun = Instant::now();
+    let loss = Similarity::Cosine.loss(&p, &z.detach()).unwrap();
+    let gradients = loss.backward().unwrap();
+    let backward = begun.elapsed();
+    let backward_products = clocked.take();
+    let begun = Instant::now();
+    for (part, sgd) in model.parts().zip(momentum) {
+        sgd.step(part.theta, gradients.get(part.theta).unwrap(), 0.01, &optim()).unwrap();
+    }
+    let sgd = begun.elapsed();
+    let all = |products: &[Duration; 6]| products.iter().sum::<Duration>();
+    [
+        ms(forward_products[0]),
+        ms(backward_products[2]),
+        ms(backward_products[4]),
+        ms(forward_products[1]),
+        ms(backward_products[3]),
+        ms(backward_products[5]),
+        ms(forward.saturating_sub(all(&forward_products))),
+        ms(backward.saturating_sub(all(&backward_products)).saturating_sub(objective)),
+        ms(objective),
+        ms(sgd),
+    ]
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn print_parts(s: &Setting, x: &Tensor, repetitions: usize) {
+    let clocked = Arc::new(Clocked { kernel: kernel::select().unwrap(), nanoseconds: Default::default() });
+    let kernel: Arc<dyn Kernel> = clocked.clone();
+    let model = model(s, &kernel);
+    let momentum: Vec<Sgd> =
+        model.parts().map(|p| Sgd::new(vec![0.0; p.engine.network().theta_len()])).collect();
+    let runs: Vec<_> = (0..repetitions + 2).map(|_| parts(&clocked, &model, &momentum, x)).collect();
+    let medians = std::array::from_fn::<f64, { PARTS.len() }, _>(|part| {
+        median(runs[2..].iter().map(|run| run[part]).collect())
+    });
+    let whole: f64 = medians.iter().sum();
+    for (name, time) in PARTS.iter().zip(medians) {
+        println!("    {name:38} {time:8.2} ms {:5.1} %", 100.0 * time / whole);
+    }
 }
 
 fn main() {
+    kernel::elementwise::on_the_caller();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let number = |i: usize, default: usize| arguments.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (repetitions, threads) = (number(1, 7), number(2, 2));
@@ -87,9 +207,7 @@ fn main() {
             pool.install(|| alternation.step(step, u64::MAX, rates, &mut batch)).unwrap();
             seconds.push(begun.elapsed().as_secs_f64());
         }
-        let mut timed = seconds.split_off(2);
-        timed.sort_by(f64::total_cmp);
-        let median = timed[timed.len() / 2];
+        let median = median(seconds.split_off(2));
         println!(
             "{} batch {} median {:.1} img/s ({:.1} ms)",
             s.name,
@@ -97,5 +215,8 @@ fn main() {
             s.batch as f64 / median,
             median * 1e3
         );
+        if arguments.get(3).is_some_and(|wanted| wanted == "parts") {
+            pool.install(|| print_parts(&s, &x, repetitions));
+        }
     }
 }
