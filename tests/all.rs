@@ -7,3 +7,7 @@ mod norm;
 mod oracle;
 mod replay;
 mod support;
+
+// Studies and their answers, with a formula in place of training.
+mod mock;
+mod study;
