@@ -55,7 +55,10 @@ fn progress_goes_to_stderr_as_plain_lines_where_there_is_no_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let run = output(folder.path(), &["run", "simsiam", "--scale", "mock", "--jobs", "1", "--threads", "1"]);
     let said = text(&run.stderr);
-    assert!(said.contains("1 arms (simsiam) × 2 seeds, smoke scale, on shapes"), "{said}");
+    assert!(
+        said.contains("1 arm (simsiam) × 2 seeds, smoke scale, on shapes; 1 at a time with 1 thread each"),
+        "{said}"
+    );
     assert!(said.contains("run directories: runs/simsiam"), "{said}");
     assert!(said.contains("simsiam seed 1: epoch 3.0/3  loss -0.900  std 0.950  kNN 79.8 %"), "{said}");
     assert!(!said.contains('\u{1b}'), "no colours");

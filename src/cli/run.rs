@@ -251,16 +251,16 @@ fn announce(
     let names: Vec<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
     let data: Vec<&str> = arms.iter().take(1).map(|arm| arm.recipe.data.source.as_str()).collect();
     super::note(&format!(
-        "{}: {}\n{} arms ({}) × {} seeds, {} scale, on {}; {} at a time with {} threads each\nrun directories: {}",
+        "{}: {}\n{} ({}) × {}, {} scale, on {}; {} at a time with {} each\nrun directories: {}",
         study.name,
         study.head.question,
-        arms.len(),
+        super::count(arms.len(), "arm"),
         names.join(", "),
-        seeds.len(),
+        super::count(seeds.len(), "seed"),
         request.scale.as_deref().unwrap_or(DEFAULT_SCALE),
         data.join(", "),
         settings.jobs,
-        settings.threads,
+        super::count(settings.threads, "thread"),
         folder.display(),
     ));
 }
