@@ -1,11 +1,16 @@
 //! One integration binary, so that candle links once.
 
+mod augment;
+mod cli;
+mod data;
 mod evaluation;
 mod kernel;
 mod laws;
+mod layering;
 mod norm;
 mod oracle;
 mod replay;
+mod resume;
 mod support;
 
 // Studies and their answers, with a formula in place of training.

@@ -28,7 +28,9 @@ fn results(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             let relative = path.strip_prefix(out).unwrap().to_path_buf();
             match name.as_str() {
                 _ if path.is_dir() => folders.push(path),
-                "weights.safetensors" | "spectrum.csv" => found.push((relative, std::fs::read(&path).unwrap())),
+                "weights.safetensors" | "spectrum.csv" => {
+                    found.push((relative, std::fs::read(&path).unwrap()))
+                }
                 "metrics.csv" => found.push((relative, without_wall_clock(&path))),
                 _ => {}
             }
@@ -121,7 +123,8 @@ fn one_step_per_alternation_gives_the_bytes_of_simsiam() {
     let folder = tempfile::tempdir().unwrap();
     run("multistep", &folder.path().join("k"), &["--k", "1"]);
     run("simsiam", &folder.path().join("s"), &[]);
-    let weights = |path: &str| std::fs::read(folder.path().join(path).join("seed-0/weights.safetensors")).unwrap();
+    let weights =
+        |path: &str| std::fs::read(folder.path().join(path).join("seed-0/weights.safetensors")).unwrap();
     let metrics = |path: &str| without_wall_clock(&folder.path().join(path).join("seed-0/metrics.csv"));
     assert!(weights("k/multistep/k=1") == weights("s/simsiam/simsiam"));
     assert!(metrics("k/multistep/k=1") == metrics("s/simsiam/simsiam"));

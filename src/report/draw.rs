@@ -157,7 +157,7 @@ impl Pen<'_> {
             let style = colour(index).stroke_width(2 * self.scale);
             self.dashed(area, ends, index, style)?;
             self.marker(area, (x + s * 16, y), index, 4)?;
-            self.text(area, &self.figure.arms[index].1, 13, (x + s * 40, y - s * 8), HPos::Left, INK)?;
+            self.text(area, &self.figure.arms[index].1, 13, (x + s * 40, y - s * 6), HPos::Left, INK)?;
         }
         Ok(())
     }
@@ -295,13 +295,19 @@ impl Pen<'_> {
         for (index, (arm, _)) in arms.iter().enumerate() {
             let values: Vec<f64> = self.by_x(panel, arm).into_iter().flat_map(|(_, values)| values).collect();
             let x = index as f64;
-            for reference in panel.references.iter().filter(|r| r.arm.as_ref().is_none_or(|a| a == arm)) {
+            let references = || panel.references.iter().filter(|r| r.arm.as_ref().is_none_or(|a| a == arm));
+            for reference in references() {
                 let style = INK.mix(0.8).stroke_width(2 * self.scale);
                 let line = vec![(x - 0.32, reference.value), (x + 0.32, reference.value)];
                 chart.draw_series([PathElement::new(line, style)]).map_err(failed)?;
-                let at = chart.backend_coord(&(x, reference.value));
-                let at = self.local(area, at);
-                self.text(area, &reference.label, 10, (at.0, at.1 - s * 13), HPos::Center, INK)?;
+            }
+            // Below the axis: the arm, and the values it is compared with.
+            let (left, _) = self.local(area, chart.backend_coord(&(x, 0.0)));
+            let bottom = s * PANEL.1 as i32;
+            self.text(area, arm, 12, (left, bottom - s * 46), HPos::Center, INK)?;
+            for (line, reference) in references().enumerate() {
+                let y = bottom - s * (30 - 13 * line as i32);
+                self.text(area, &reference.label, 10, (left, y), HPos::Center, INK)?;
             }
             let Some(estimate) = Estimate::of(&values) else { continue };
             let style = colour(index).stroke_width(2 * self.scale);

@@ -1,0 +1,164 @@
+//! The command line: what a person mistypes gives one clear message and the documented exit code.
+
+use std::process::{Command, Output};
+
+fn sim(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sim")).args(args).output().unwrap()
+}
+
+/// Runs a command that must fail with `code` and a message with all of `words`, and never a panic.
+fn fails(args: &[&str], code: i32, words: &[&str]) {
+    let output = sim(args);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "sim {args:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "sim {args:?}: {stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "sim {args:?} does not say '{word}': {stderr}");
+    }
+}
+
+#[test]
+fn mistakes_on_the_command_line_exit_with_2_and_name_the_way_out() {
+    fails(&["run", "multistp"], 2, &["multistep"]);
+    fails(&["run", "multistep", "--kk", "3"], 2, &["--k"]);
+    fails(&["run", "multistep", "--k", "0"], 2, &["k"]);
+    fails(&["run", "multistep", "--k", "many"], 2, &["many"]);
+    fails(&["run", "membank", "--m", "1.5"], 2, &["1.5"]);
+    fails(&["run", "membank", "--m", "-0.1"], 2, &["-0.1"]);
+    fails(&["run", "simsiam", "--set", "optim.base_lrr=1"], 2, &["base_lr"]);
+    fails(&["run", "simsiam", "--set", "optim.base_lr=fast"], 2, &["optim.base_lr"]);
+    fails(&["run", "simsiam", "--set", "schedule.batch=0"], 2, &["schedule.batch"]);
+    fails(&["run", "simsiam", "--device", "cuda:0"], 2, &["GPU"]);
+    fails(&["run", "simsiam", "--scale", "laptp"], 2, &["laptop"]);
+    fails(&["run", "simsiam", "--data", "imagenet:/x"], 2, &["shapes"]);
+    fails(&["nonsense"], 2, &["nonsense"]);
+    fails(&["run", "simsiam", "--seeds", "0"], 2, &["0"]);
+}
+
+#[test]
+fn missing_and_damaged_files_exit_with_4_and_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("runs").display().to_string();
+    fails(&["run", "simsiam", "--out", &out, "--data", "folder:/nowhere/at/all"], 4, &["/nowhere/at/all"]);
+    fails(&["run", "simsiam", "--out", &out, "--data", "cifar10:/nowhere"], 4, &["/nowhere"]);
+    fails(&["replay", "/nowhere.safetensors"], 4, &["/nowhere.safetensors"]);
+    let bad = folder.path().join("bad.safetensors");
+    for bytes in [Vec::new(), b"not a tensor file".to_vec(), vec![255; 64], b"PK\x03\x04 broken".to_vec()] {
+        std::fs::write(&bad, bytes).unwrap();
+        let bad = bad.display().to_string();
+        fails(&["replay", &bad], 4, &["bad.safetensors"]);
+        fails(
+            &["embed", "--weights", &bad, "--images", &bad, "--out", "/tmp/x.npy"],
+            4,
+            &["bad.safetensors"],
+        );
+    }
+    fails(&["plot", "/nowhere"], 4, &["/nowhere"]);
+    fails(&["eval", "/nowhere"], 4, &["/nowhere"]);
+    let csv = folder.path().join("figure.csv");
+    std::fs::write(&csv, "panel,arm\n1,2\n").unwrap();
+    fails(&["plot", &csv.display().to_string()], 4, &["figure.csv", "line 1"]);
+}
+
+#[test]
+fn an_unwritable_directory_exits_with_5() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "a file, not a folder").unwrap();
+    let below = file.join("runs").display().to_string();
+    fails(&["run", "simsiam", "--scale", "smoke", "--out", &below], 5, &["file"]);
+    fails(&["data", "preview", "--out", &file.join("x.png").display().to_string()], 5, &["x.png"]);
+}
+
+#[test]
+fn mistakes_in_ones_own_study_show_line_and_caret() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    let head = "title = \"Mine\"\nquestion = \"?\"\nbase = \"simsiam\"\n\n[[arm]]\nname = \"a\"\n";
+    for (line, words) in [
+        ("optim.base_lr = \"fast\"", ["mine.toml", "base_lr"]),
+        ("optim.base_lrr = 0.1", ["mine.toml", "base_lr"]),
+        ("eta.memory-bank = { m = 2.0 }", ["mine.toml", "m"]),
+        ("eta.k-step = { k = 0 }", ["mine.toml", "k"]),
+        ("eta.k-step = ", ["mine.toml", "7"]),
+    ] {
+        std::fs::write(&path, format!("{head}{line}\n")).unwrap();
+        fails(&["run", &path.display().to_string(), "--scale", "smoke"], 2, &words);
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_exits_with_3_says_the_step_and_spares_the_other_arms() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    let text = "title = \"Mine\"\nquestion = \"?\"\nbase = \"simsiam\"\n\n[[arm]]\nname = \"wild\"\noptim.base_lr = 1e30\n\n[[arm]]\nname = \"tame\"\n";
+    std::fs::write(&path, text).unwrap();
+    let out = folder.path().join("runs");
+    let args = ["run", &path.display().to_string(), "--scale", "smoke", "--out", &out.display().to_string()];
+    let output = sim(&args);
+    let all =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(3), "{all}");
+    assert!(all.contains("step"), "{all}");
+    assert!(out.join("mine/tame/seed-0/weights.safetensors").is_file(), "{all}");
+}
+
+#[test]
+fn a_directory_in_use_exits_with_6() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let long =
+        ["--set", "schedule.epochs=2000", "--scale", "smoke", "--seeds", "1", "--jobs", "1", "--out", &out];
+    let mut first =
+        Command::new(env!("CARGO_BIN_EXE_sim")).args(["run", "simsiam", "-q"]).args(long).spawn().unwrap();
+    let metrics = folder.path().join("simsiam/simsiam/seed-0/metrics.csv");
+    while !metrics.is_file() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let second = Command::new(env!("CARGO_BIN_EXE_sim")).args(["run", "simsiam", "-q"]).args(long).output();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(second.unwrap().status.code(), Some(6));
+}
+
+#[test]
+fn figures_redraw_from_their_csv_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    assert!(sim(&["run", "stopgrad", "--scale", "smoke", "-q", "--out", &out]).status.success());
+    let figures = folder.path().join("stopgrad/figures");
+    let svg = std::fs::read(figures.join("curves.svg")).unwrap();
+    assert!(String::from_utf8_lossy(&svg).contains("<text"));
+    let alone = folder.path().join("alone");
+    std::fs::create_dir(&alone).unwrap();
+    std::fs::copy(figures.join("curves.csv"), alone.join("curves.csv")).unwrap();
+    assert!(sim(&["plot", &alone.display().to_string()]).status.success());
+    assert!(svg == std::fs::read(alone.join("curves.svg")).unwrap());
+    assert!(
+        std::fs::read(figures.join("curves.png")).unwrap()
+            == std::fs::read(alone.join("curves.png")).unwrap()
+    );
+}
+
+#[test]
+fn embeddings_of_ones_own_weights_are_a_numpy_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("runs").display().to_string();
+    assert!(
+        sim(&["run", "simsiam", "--scale", "smoke", "--seeds", "1", "-q", "--out", &out]).status.success()
+    );
+    let weights = folder.path().join("runs/simsiam/simsiam/seed-0/weights.safetensors").display().to_string();
+    let picture = folder.path().join("picture.png");
+    image::RgbImage::from_pixel(40, 30, image::Rgb([9, 99, 200])).save(&picture).unwrap();
+    let npy = folder.path().join("emb.npy");
+    let [picture, npy_path] = [&picture, &npy].map(|path| path.display().to_string());
+    let output =
+        sim(&["embed", "--weights", &weights, "--images", &picture, "--out", &npy_path, "--size", "16"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bytes = std::fs::read(npy).unwrap();
+    assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
+    let header_len = 10 + u16::from_le_bytes([bytes[8], bytes[9]]) as usize;
+    assert_eq!(header_len % 64, 0);
+    let header = String::from_utf8_lossy(&bytes[10..header_len]).into_owned();
+    assert!(header.contains("(1, "), "{header}");
+}
