@@ -12,3 +12,7 @@ mod oracle;
 mod replay;
 mod resume;
 mod support;
+
+// Studies and their answers, with a formula in place of training.
+mod mock;
+mod study;

@@ -123,9 +123,10 @@ fn group(split: &Split, index: usize, config: &AugmentConfig, seed: u64) -> Resu
     Ok(tiles)
 }
 
-fn report_skipped(dataset: &Dataset) {
+/// Says which files `--skip-bad` left out.
+pub fn report_skipped(dataset: &Dataset) {
     if !dataset.skipped.is_empty() {
-        super::note(&format!("{} files were skipped:", dataset.skipped.len()));
+        super::note(&format!("skipped {}:", super::count(dataset.skipped.len(), "file")));
         for (path, why) in &dataset.skipped {
             super::note(&format!("  {}: {why}", path.display()));
         }

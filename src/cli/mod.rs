@@ -127,6 +127,11 @@ fn complain(error: &Error) {
     }
 }
 
+/// "1 seed", "3 seeds".
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// A note to stderr.
 fn note(text: &str) {
     eprintln!("{text}");

@@ -59,6 +59,7 @@ impl<'a> Watcher<'a> {
                     self.progress(job, line, progress);
                 }
             }
+            Event::Note(note) => self.warn(&format!("{}: {note}", name(job))),
             Event::Ended(ending) => {
                 let line = lines.active.remove(&index);
                 if let Some(bar) = line.as_ref().and_then(|line| line.bar.as_ref()) {

@@ -148,7 +148,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     }
     let engine = Engine::default();
     if !mock {
-        open_data(&engine, &jobs, settings.fresh, quiet)?;
+        open_data(&engine, &jobs, settings.fresh)?;
     }
     let trainer: &dyn Trainer = if mock { &Formula } else { &engine };
     let stop = Arc::new(AtomicBool::new(false));
@@ -172,7 +172,8 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
             if watcher.skipped() == jobs.len() { "; nothing to compute (--fresh starts over)" } else { "" };
         super::note(&format!("{} of {} runs had finished before{all}", watcher.skipped(), jobs.len()));
     }
-    if stop.load(Ordering::Relaxed) {
+    // A signal that comes after the last step has nothing to stop.
+    if ends.iter().any(|end| matches!(end, None | Some(Ok(Ending::Stopped)))) {
         super::note("stopped; the same command goes on from here");
         return Ok(75);
     }
@@ -235,16 +236,7 @@ fn settings(matches: &ArgMatches, runs: usize) -> Settings {
     let count = |name: &str| matches.get_one::<u64>(name).map(|n| *n as usize);
     let jobs = count("jobs").unwrap_or(cores).min(runs.max(1));
     let threads = count("threads").unwrap_or((cores / jobs).max(1));
-    let command: Vec<String> = std::env::args().collect();
-    let env = json!({
-        "sim": env!("CARGO_PKG_VERSION"),
-        "os": std::env::consts::OS,
-        "arch": std::env::consts::ARCH,
-        "cores": cores,
-        "threads": threads,
-        "command": command,
-    });
-    Settings { jobs, threads, fresh: matches.get_flag("fresh"), env }
+    Settings { jobs, threads, fresh: matches.get_flag("fresh") }
 }
 
 /// Says what will be run, and where.
@@ -259,27 +251,26 @@ fn announce(
     let names: Vec<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
     let data: Vec<&str> = arms.iter().take(1).map(|arm| arm.recipe.data.source.as_str()).collect();
     super::note(&format!(
-        "{}: {}\n{} arms ({}) × {} seeds, {} scale, on {}; {} at a time with {} threads each\nrun directories: {}",
+        "{}: {}\n{} ({}) × {}, {} scale, on {}; {} at a time with {} each\nrun directories: {}",
         study.name,
         study.head.question,
-        arms.len(),
+        super::count(arms.len(), "arm"),
         names.join(", "),
-        seeds.len(),
+        super::count(seeds.len(), "seed"),
         request.scale.as_deref().unwrap_or(DEFAULT_SCALE),
         data.join(", "),
         settings.jobs,
-        settings.threads,
+        super::count(settings.threads, "thread"),
         folder.display(),
     ));
 }
 
 /// Opens the data of the runs to be made before the first of them, so that a mistake in it is told once.
-fn open_data(engine: &Engine, jobs: &[Job], fresh: bool, quiet: bool) -> Result<()> {
+fn open_data(engine: &Engine, jobs: &[Job], fresh: bool) -> Result<()> {
     for job in jobs {
         let same = jobs.iter().all(|other| other.recipe.data == job.recipe.data);
         if same && (fresh || read_outcome(&job.path)?.is_none()) {
-            let dataset = engine.dataset(&job.recipe.data)?;
-            let _ = (&dataset, quiet);
+            super::data::report_skipped(&*engine.dataset(&job.recipe.data)?);
             return Ok(());
         }
     }

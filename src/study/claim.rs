@@ -134,23 +134,28 @@ pub struct Judged {
 pub type Lookup<'a> = &'a dyn Fn(&str, u64, &str, bool) -> Option<f64>;
 
 impl Claim {
-    /// Refuses unknown arms and metrics and a comparison without its other side.
-    pub fn check(&self, arms: &[&str]) -> std::result::Result<(), String> {
+    /// Refuses unknown arms and metrics and a comparison without its other side: the key and the reason.
+    pub fn check(&self, arms: &[&str]) -> std::result::Result<(), (&'static str, String)> {
         if !METRICS.iter().any(|(name, ..)| *name == self.metric) {
             let hint = super::nearest::hint(&self.metric, METRICS.iter().map(|(name, ..)| *name));
-            return Err(format!("unknown metric `{}`{hint}", self.metric));
+            return Err(("metric", format!("unknown metric `{}`{hint}", self.metric)));
         }
-        let named = [Some(&self.arm), self.than.as_ref(), self.except.as_ref()];
-        for name in named.into_iter().flatten().filter(|name| *name != START) {
-            if !arms.iter().any(|arm| matches(name, arm)) {
-                let hint = super::nearest::hint(name, arms.iter().copied());
-                return Err(format!("unknown arm `{name}`{hint}"));
+        let named =
+            [("arm", Some(&self.arm)), ("than", self.than.as_ref()), ("except", self.except.as_ref())];
+        for (key, name) in named.into_iter().filter_map(|(key, name)| Some((key, name?))) {
+            if name != START && !arms.iter().any(|arm| matches(name, arm)) {
+                let hint = super::nearest::hint(name, arms.iter().copied().chain([START]));
+                return Err((key, format!("unknown arm `{name}`{hint}")));
             }
         }
         match (self.is.compares_arms(), &self.than, self.value) {
             (true, Some(_), None) | (false, None, Some(_)) => Ok(()),
-            (true, ..) => Err(format!("\"{}\" needs `than`, an arm, and no `value`", self.is.words())),
-            (false, ..) => Err(format!("\"{}\" needs `value`, a number, and no `than`", self.is.words())),
+            (true, ..) => {
+                Err(("is", format!("\"{}\" needs `than`, an arm, and no `value`", self.is.words())))
+            }
+            (false, ..) => {
+                Err(("is", format!("\"{}\" needs `value`, a number, and no `than`", self.is.words())))
+            }
         }
     }
 

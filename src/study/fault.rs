@@ -46,6 +46,17 @@ pub fn at_key(origin: &Origin, message: String, help: Option<String>) -> Error {
     show(&origin.source, origin.key.clone(), message, "here".into(), help)
 }
 
+/// A mistake in the value at `path`, or where that is missing in what should hold it.
+pub fn at_path(tree: &Entry, path: &[&str], message: String) -> Error {
+    let path: Vec<String> = path.iter().filter(|key| !key.is_empty()).map(|key| key.to_string()).collect();
+    let (entry, found) = descend(tree, &path);
+    if found == path.len() {
+        at_value(&entry.origin, message, None)
+    } else {
+        at_key(&entry.origin, message, None)
+    }
+}
+
 /// Reads `tree` as a `T`; `also` are further names that may stand at its top level.
 pub fn deserialize<T: DeserializeOwned>(tree: &Entry, also: &[&str]) -> Result<T> {
     serde_path_to_error::deserialize(tree.value()).map_err(|error| {
@@ -138,6 +149,18 @@ fn explain(tree: &Entry, path: &[String], message: &str, also: &[&str]) -> Error
         return at_key(&entry.origin, format!("`{}` is missing", whole.join(".")), None);
     }
     let key = path[..depth].join(".");
+    let message = in_words(message);
     let message = if key.is_empty() { message.to_string() } else { format!("`{key}`: {message}") };
     at_value(&entry.origin, message, None)
+}
+
+/// serde's names of types in words.
+fn in_words(message: &str) -> String {
+    let (what, expected) = message.rsplit_once("expected ").unwrap_or((message, ""));
+    let expected = match expected {
+        "f32" | "f64" => "a number",
+        "u32" | "u64" | "usize" => "a whole number, not negative",
+        other => other,
+    };
+    if expected.is_empty() { what.to_string() } else { format!("{what}expected {expected}") }
 }

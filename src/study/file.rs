@@ -15,6 +15,14 @@ use std::sync::Arc;
 const HEAD: [&str; 6] = ["title", "question", "paper", "base", "flag", "claim"];
 /// Keys of a study file with recipes inside.
 const BODY: [&str; 2] = ["arm", "scale"];
+/// Keys of a recipe.
+const RECIPE: [&str; 10] =
+    ["seed", "schedule", "eta", "data", "augment", "encoder", "predictor", "objective", "optim", "measure"];
+/// Flags that every study has already.
+const RESERVED: [&str; 13] = [
+    "scale", "data", "skip-bad", "set", "seeds", "jobs", "threads", "out", "device", "fresh", "quiet",
+    "json", "help",
+];
 /// Keys of an arm that are not keys of a recipe.
 const ARM: [&str; 3] = ["name", "title", "reference"];
 /// Keys of a scale that are not keys of a recipe.
@@ -168,8 +176,9 @@ impl Study {
         if tree.get("title").is_none() && tree.get("schedule").is_some() {
             return recipe_as_study(name, source, tree);
         }
-        let head = tree.split(&HEAD);
-        let head: Head = fault::deserialize(&head, &[])?;
+        known_keys(&tree)?;
+        let written = tree.split(&HEAD);
+        let head: Head = fault::deserialize(&written, &[])?;
         let mut arms = Vec::new();
         let list = tree.take("arm");
         for mut arm in list.into_iter().flat_map(items) {
@@ -194,6 +203,10 @@ impl Study {
         let mut scales = BTreeMap::new();
         if let Some(entry) = tree.take("scale") {
             for (scale, entry) in table(entry) {
+                if embedded::find("scale", &scale).is_none() {
+                    let hint = hint(&scale, embedded::names("scale"));
+                    return Err(fault::at_key(&entry.origin, format!("unknown scale `{scale}`{hint}"), None));
+                }
                 scales.insert(scale, Scale::read(entry)?);
             }
         }
@@ -206,32 +219,40 @@ impl Study {
             scales,
             source,
         };
-        study.check()?;
+        study.check(&written)?;
         Ok(study)
     }
 
-    /// Refuses references to arms and metrics that do not exist.
-    fn check(&self) -> Result<()> {
-        let fail = |what: String| Err(Error::Usage(format!("{}: {what}", self.source.name)));
-        let names = || self.arms.iter().map(|arm| arm.name.as_str());
-        for flag in &self.head.flag {
-            if !names().any(|name| name == flag.like) {
-                let hint = hint(&flag.like, names());
-                return fail(format!(
-                    "flag `{}` is like the arm `{}`, which does not exist{hint}",
-                    flag.name, flag.like
-                ));
+    /// Refuses references to bases, arms and metrics that do not exist, pointing into `written`.
+    fn check(&self, written: &Entry) -> Result<()> {
+        let fail = |path: [&str; 3], what: String| Err(fault::at_path(written, &path, what));
+        let names: Vec<&str> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
+        if let Some(base) = self.head.base.as_ref().filter(|base| embedded::find("base", base).is_none()) {
+            let hint = hint(base, embedded::names("base"));
+            return fail(["base", "", ""], format!("unknown base `{base}`{hint}"));
+        }
+        for (index, flag) in self.head.flag.iter().enumerate() {
+            if !names.contains(&flag.like.as_str()) {
+                let hint = hint(&flag.like, names.iter().copied());
+                return fail(
+                    ["flag", &index.to_string(), "like"],
+                    format!("unknown arm `{}`{hint}", flag.like),
+                );
+            }
+            if RESERVED.contains(&flag.name.as_str()) || check_name(&flag.name).is_err() {
+                let what = format!("`{}` cannot be the name of a flag", flag.name);
+                return fail(["flag", &index.to_string(), "name"], what);
             }
         }
-        for claim in &self.head.claim {
-            claim
-                .check(&names().collect::<Vec<_>>())
-                .or_else(|what| fail(format!("claim \"{}\": {what}", claim.text)))?;
+        for (index, claim) in self.head.claim.iter().enumerate() {
+            if let Err((key, what)) = claim.check(&names) {
+                return fail(["claim", &index.to_string(), key], what);
+            }
         }
         Ok(())
     }
 
-    /// Names that may stand at the top level of a study file beside those of a recipe.
+    /// Names at the top level of a study file beside those of a recipe.
     pub fn keys() -> Vec<&'static str> {
         HEAD.into_iter().chain(BODY).collect()
     }
@@ -259,6 +280,18 @@ impl Scale {
         }
         Ok(Scale { about, seeds, overlay: entry })
     }
+}
+
+/// Refuses keys at the top level that neither a study nor a recipe has.
+fn known_keys(tree: &Entry) -> Result<()> {
+    let known = || HEAD.into_iter().chain(BODY).chain(RECIPE);
+    for (key, entry) in tree.entries() {
+        if !known().any(|name| name == key) {
+            let help = super::nearest::nearest(key, known()).map(|name| format!("did you mean `{name}`?"));
+            return Err(fault::at_key(&entry.origin, format!("unknown key `{key}`"), help));
+        }
+    }
+    Ok(())
 }
 
 /// An embedded file as the source of a layer.

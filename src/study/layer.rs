@@ -83,6 +83,16 @@ impl Entry {
         }
     }
 
+    /// The table's entries.
+    pub fn entries(&self) -> impl Iterator<Item = (&String, &Entry)> {
+        match &self.node {
+            Node::Table(table) => Some(table.iter()),
+            _ => None,
+        }
+        .into_iter()
+        .flatten()
+    }
+
     /// Takes `key` out of the table.
     pub fn take(&mut self, key: &str) -> Option<Entry> {
         match &mut self.node {

@@ -4,7 +4,6 @@ use super::embedded;
 use super::fault;
 use super::file::{ArmSpec, Scale, Study, check_name, embedded_source};
 use super::layer::{Entry, Node, Source};
-use super::nearest::hint;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use std::sync::Arc;
@@ -109,10 +108,8 @@ impl Study {
         let base = match &self.head.base {
             None => None,
             Some(base) => {
-                let file = embedded::find("base", base).ok_or_else(|| {
-                    let hint = hint(base, embedded::names("base"));
-                    Error::Usage(format!("{}: unknown base `{base}`{hint}", self.source.name))
-                })?;
+                let file = embedded::find("base", base)
+                    .ok_or_else(|| Error::Usage(format!("{}: unknown base `{base}`", self.source.name)))?;
                 Some(Entry::parse(&embedded_source(file))?)
             }
         };

@@ -33,8 +33,6 @@ pub struct Settings {
     pub threads: usize,
     /// Starts over where runs exist.
     pub fresh: bool,
-    /// What `env.json` says of machine and command.
-    pub env: serde_json::Value,
 }
 
 /// What a watcher of the schedule is told about one run.
@@ -46,6 +44,8 @@ pub enum Event {
     Started,
     /// News from inside.
     Progress(Progress),
+    /// Something a person should know, such as a broken checkpoint that was passed over.
+    Note(String),
     /// It ended.
     Ended(Ending),
     /// It failed, for this reason.
@@ -116,10 +116,10 @@ fn run(
         return Ok(ending);
     }
     watch(index, &Event::Started);
-    dir.write_env(&settings.env)?;
     let ending = trainer.train(job, &dir, settings.threads, stop, &|progress| {
         watch(index, &Event::Progress(progress));
     })?;
+    dir.notes().into_iter().for_each(|note| watch(index, &Event::Note(note)));
     watch(index, &Event::Ended(ending));
     Ok(ending)
 }

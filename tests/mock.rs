@@ -1,0 +1,153 @@
+//! The command line with a formula in place of training: schedule, verdicts, output and streams, byte for
+//! byte and in no time.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn sim(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    command.args(args).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+fn output(folder: &Path, args: &[&str]) -> Output {
+    sim(folder, args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace('\\', "/")
+}
+
+/// Compares with a file of tests/snapshots/, which `UPDATE=1 cargo test` rewrites.
+fn assert_snapshot(name: &str, got: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, got).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(got, expected, "{name} differs; UPDATE=1 cargo test rewrites it");
+}
+
+#[test]
+fn a_study_ends_with_table_verdicts_and_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = output(folder.path(), &["run", "membank", "--m", "0.8", "--scale", "mock", "-q"]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    assert_eq!(text(&run.stderr), "");
+    let out = text(&run.stdout);
+    assert_snapshot("membank.txt", &out);
+    for line in out.lines().filter(|line| line.starts_with("runs/")) {
+        assert!(folder.path().join(line).is_file(), "{line}");
+    }
+    for file in
+        ["summary.csv", "claims.csv", "figures/curves.svg", "figures/curves.png", "figures/curves.csv"]
+    {
+        assert!(out.contains(&format!("runs/membank/{file}")), "{out}");
+    }
+    let again = output(folder.path(), &["run", "membank", "--m", "0.8", "--scale", "mock"]);
+    assert_eq!(text(&again.stdout), out, "the same command gives the same answer");
+    assert!(text(&again.stderr).contains("6 of 6 runs had finished before; nothing to compute"));
+}
+
+#[test]
+fn progress_goes_to_stderr_as_plain_lines_where_there_is_no_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = output(folder.path(), &["run", "simsiam", "--scale", "mock", "--jobs", "1", "--threads", "1"]);
+    let said = text(&run.stderr);
+    assert!(
+        said.contains("1 arm (simsiam) × 2 seeds, smoke scale, on shapes; 1 at a time with 1 thread each"),
+        "{said}"
+    );
+    assert!(said.contains("run directories: runs/simsiam"), "{said}");
+    assert!(said.contains("simsiam seed 1: epoch 3.0/3  loss -0.900  std 0.950  kNN 79.8 %"), "{said}");
+    assert!(!said.contains('\u{1b}'), "no colours");
+}
+
+#[test]
+fn json_is_one_object_per_line_with_a_summary_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = output(folder.path(), &["run", "multistep", "--k", "10", "--scale", "mock", "--json"]);
+    let lines: Vec<serde_json::Value> =
+        text(&run.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (summary, epochs) = lines.split_last().unwrap();
+    assert_eq!(epochs.len(), 2 * 2 * 4);
+    assert!(epochs.iter().all(|line| line["event"] == "epoch" && line["val/knn_top1"].is_f64()));
+    assert_eq!(summary["event"], "summary");
+    assert_eq!(summary["arms"][1]["arm"], "k=10");
+    assert_eq!(summary["claims"][0]["verdict"], "reproduced");
+}
+
+#[test]
+fn an_arm_that_diverges_leaves_the_others_alone_and_exits_3() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\n[[arm]]\nname = \"wild\"\n\
+                 optim.base_lr = 1e9\n[[arm]]\nname = \"tame\"\n[[claim]]\ntext = \"wild learns\"\n\
+                 metric = \"val/knn_top1\"\narm = \"wild\"\nis = \"at least\"\nvalue = 1.0\n";
+    std::fs::write(folder.path().join("mine.toml"), study).unwrap();
+    let run = output(folder.path(), &["run", "./mine.toml", "--scale", "mock", "-q"]);
+    let out = text(&run.stdout);
+    assert_eq!(run.status.code(), Some(3), "{out}{}", text(&run.stderr));
+    assert!(text(&run.stderr).contains("wild seed 0: diverged, the loss of step 10 is not finite"));
+    assert!(out.contains("0 finished, 1 diverged at step 10, 1 diverged at step 10"), "{out}");
+    assert!(out.contains("tame      79.9 ± 1.9"), "{out}");
+    assert!(
+        out.contains("undecided     wild learns") && out.contains("wild has no value for every seed"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_mistake_in_a_file_shows_file_line_and_caret() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\noptim.base_lr = -1.0\n";
+    std::fs::write(folder.path().join("mine.toml"), study).unwrap();
+    let run = output(folder.path(), &["run", "mine.toml"]);
+    let said = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(2));
+    assert!(said.contains("[mine.toml:4:17]") && said.contains("4 │ optim.base_lr = -1.0"), "{said}");
+}
+
+#[test]
+fn a_run_with_another_recipe_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |extra: &[&str]| {
+        let args = [&["run", "simsiam", "--scale", "mock", "-q"], extra].concat();
+        output(folder.path(), &args)
+    };
+    assert_eq!(run(&[]).status.code(), Some(0));
+    let metrics = folder.path().join("runs/simsiam/simsiam/seed-0/metrics.csv");
+    let before = std::fs::read(&metrics).unwrap();
+    let changed = run(&["--set", "optim.base_lr=0.5"]);
+    assert_eq!(changed.status.code(), Some(2));
+    let said = text(&changed.stderr);
+    assert!(said.contains("optim.base_lr") && said.contains("--fresh"), "{said}");
+    assert_eq!(std::fs::read(&metrics).unwrap(), before);
+    assert_eq!(run(&["--set", "optim.base_lr=0.5", "--fresh"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_studys_flags_are_in_its_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = text(&output(folder.path(), &["run", "multistep", "--help"]).stdout);
+    assert!(help.contains("--k <STEPS>") && help.contains("SGD steps on θ per update of η"), "{help}");
+    let list = text(&output(folder.path(), &["list"]).stdout);
+    assert!(list.contains("multistep   Does SimSiam survive") && list.contains("laptop"), "{list}");
+    let show = text(&output(folder.path(), &["show", "membank", "--set", "optim.momentum=0.5"]).stdout);
+    let set = show.lines().find(|line| line.contains("optim.momentum")).unwrap();
+    assert!(set.contains("0.5") && set.ends_with("--set optim.momentum=0.5"), "{set}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in
+        [&["list"][..], &["show", "multistep"], &["run", "simsiam", "--scale", "mock", "--json", "-q"]]
+    {
+        let mut child =
+            sim(folder.path(), args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!((ended.status.code(), text(&ended.stderr)), (Some(0), String::new()), "{args:?}");
+    }
+}

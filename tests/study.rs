@@ -1,0 +1,303 @@
+//! Every study resolves; layers merge as they should; claims are judged as they should.
+
+use simsiam_em::Error;
+use simsiam_em::eta::{Rule, Steps};
+use simsiam_em::recipe::{Predictor, Recipe};
+use simsiam_em::study::{Request, START, Study, Verdict, embedded};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+fn request() -> Request {
+    Request::default()
+}
+
+fn with_flag(name: &str, values: &[&str]) -> Request {
+    let values = values.iter().map(|value| value.to_string()).collect();
+    Request { flags: vec![(name.into(), values)], ..request() }
+}
+
+fn with_set(set: &[&str]) -> Request {
+    Request { set: set.iter().map(|set| set.to_string()).collect(), ..request() }
+}
+
+fn names(study: &str, request: &Request) -> Vec<String> {
+    Study::find(study).unwrap().resolve(request).unwrap().into_iter().map(|arm| arm.name).collect()
+}
+
+fn recipe(study: &str, arm: &str, request: &Request) -> Recipe {
+    let arms = Study::find(study).unwrap().resolve(request).unwrap();
+    arms.into_iter().find(|other| other.name == arm).unwrap().recipe
+}
+
+/// The message and, where it points into a file, the text under the caret.
+fn refusal(result: simsiam_em::Result<impl Sized>) -> (String, String) {
+    match result.err().expect("a mistake is refused") {
+        Error::Config(config) => {
+            let text = config.text.inner();
+            let (start, len) = (config.span.offset(), config.span.len());
+            let help = config.help.clone().unwrap_or_default();
+            (format!("{} {help}", config.message), text[start..start + len].to_string())
+        }
+        error => {
+            assert_eq!(error.exit_code(), 2);
+            (error.to_string(), String::new())
+        }
+    }
+}
+
+#[test]
+fn the_binary_carries_exactly_the_files_of_the_folder() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root.join("studies")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/"));
+            }
+        }
+    }
+    let carried: BTreeSet<String> = embedded::FILES.iter().map(|file| file.path.to_string()).collect();
+    assert_eq!(carried, found);
+}
+
+#[test]
+fn every_study_resolves_at_every_scale() {
+    for study in Study::all().unwrap() {
+        for scale in embedded::names("scale") {
+            let data = match scale {
+                "cifar" => Some("cifar10:x".to_string()),
+                "imagenet" => Some("folder:x".to_string()),
+                _ => None,
+            };
+            let arms = study.resolve(&Request { scale: Some(scale.into()), data, ..request() }).unwrap();
+            assert_eq!(arms.len(), study.arms.len(), "{} at {scale}", study.name);
+            let folders: BTreeSet<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
+            assert_eq!(folders.len(), arms.len());
+        }
+    }
+}
+
+#[test]
+fn every_study_says_how_to_run_it() {
+    for file in embedded::FILES.iter().filter(|file| file.path.matches('/').count() == 1) {
+        let name = file.path.trim_start_matches("studies/").trim_end_matches(".toml");
+        assert!(file.text.starts_with(&format!("# sim run {name}")), "{}", file.path);
+    }
+}
+
+#[test]
+fn every_paper_number_belongs_to_an_arm_or_to_a_flag() {
+    for study in Study::all().unwrap() {
+        for arm in study.head.paper.iter().flat_map(|paper| paper.values.keys()) {
+            let made = study.head.flag.iter().any(|flag| arm.starts_with(&format!("{}=", flag.name)));
+            assert!(made || study.arms.iter().any(|other| other.name == *arm), "{}: {arm}", study.name);
+        }
+    }
+}
+
+#[test]
+fn a_flag_makes_one_arm_per_value_beside_the_references() {
+    assert_eq!(names("multistep", &request()), ["k=1", "k=10"]);
+    assert_eq!(names("multistep", &with_flag("k", &["10"])), ["k=1", "k=10"]);
+    assert_eq!(names("multistep", &with_flag("k", &["1", "100", "epoch"])), ["k=1", "k=100", "k=epoch"]);
+    assert_eq!(names("membank", &with_flag("m", &["0.80", "0.5"])), ["simsiam", "m=0", "m=0.8", "m=0.5"]);
+    let k = |arm| recipe("multistep", arm, &with_flag("k", &["100", "epoch"])).eta;
+    assert_eq!(k("k=100"), Rule::KStep { k: Steps::Count(100) });
+    assert_eq!(k("k=epoch"), Rule::KStep { k: Steps::Epoch });
+    let bank = recipe("membank", "m=0.5", &with_flag("m", &["0.5"]));
+    assert_eq!((bank.eta, bank.predictor), (Rule::MemoryBank { m: 0.5 }, Predictor::None {}));
+}
+
+#[test]
+fn another_choice_replaces_and_the_same_choice_merges() {
+    let arm = |set: &[&str]| recipe("simsiam", "simsiam", &with_set(set));
+    assert_eq!(arm(&["eta.memory-bank.m=0.5"]).eta, Rule::MemoryBank { m: 0.5 });
+    assert_eq!(arm(&["eta=none"]).eta, Rule::None {});
+    assert_eq!(arm(&["predictor=none"]).predictor, Predictor::None {});
+    let merged = arm(&["predictor.mlp.hidden=7"]).predictor;
+    assert_eq!(merged.config().map(|h| h.hidden), Some(7));
+    assert_eq!(merged.config().map(|h| h.norm), arm(&[]).predictor.config().map(|h| h.norm));
+}
+
+#[test]
+fn data_bring_what_fits_them() {
+    let with = |data: &str| recipe("simsiam", "simsiam", &Request { data: Some(data.into()), ..request() });
+    assert_eq!(with("folder:photos").augment.size, 32);
+    assert_eq!(with("folder:photos").data.source, "folder:photos");
+    assert!((with("cifar10:x").augment.mean[0] - 0.4914).abs() < 1e-6);
+    assert_eq!(recipe("simsiam", "simsiam", &request()).augment.size, 24);
+    let larger = Request { data: Some("folder:photos".into()), ..with_set(&["augment.size=64"]) };
+    assert_eq!(recipe("simsiam", "simsiam", &larger).augment.size, 64);
+}
+
+#[test]
+fn a_recipe_written_by_a_run_is_a_study_that_gives_the_same_recipe() {
+    for study in Study::all().unwrap() {
+        for arm in study.resolve(&request()).unwrap() {
+            let recipe = Recipe { seed: 5, ..arm.recipe };
+            let text = toml::to_string(&recipe).unwrap();
+            let again = Study::parse("config", "config.toml", text).unwrap();
+            assert_eq!(again.seeds(&request(), None).unwrap(), [5]);
+            let arms = again.resolve(&request()).unwrap();
+            assert_eq!(arms.len(), 1);
+            assert_eq!(arms[0].recipe, recipe);
+        }
+    }
+}
+
+const OWN: &str = r#"title    = "Mine"
+question = "Is it mine?"
+base     = "simsiam"
+optim.weight_decay = 5e-4
+
+[scale.laptop]
+schedule.epochs = 7
+
+[[flag]]
+name   = "hidden"
+sets   = "predictor.mlp.hidden"
+like   = "small"
+values = "N"
+help   = "width"
+
+[[arm]]
+name = "small"
+predictor.mlp.hidden = 16
+
+[[claim]]
+text   = "it learns"
+metric = "val/knn_top1"
+arm    = "small"
+is     = "better than"
+than   = "random initialisation"
+"#;
+
+#[test]
+fn every_layer_wins_over_those_below_it() {
+    let study = Study::parse("mine", "mine.toml", OWN.into()).unwrap();
+    let arm = study.resolve(&request()).unwrap().remove(0);
+    assert_eq!((arm.recipe.schedule.epochs, arm.recipe.optim.weight_decay), (7, 5e-4));
+    let by: BTreeMap<String, String> =
+        arm.tree.leaves().into_iter().map(|(key, e)| (key, e.origin.source.name.clone())).collect();
+    assert_eq!(by["predictor.mlp.hidden"], "mine.toml");
+    assert_eq!(by["predictor.mlp.norm"], "studies/base/simsiam.toml");
+    assert_eq!(by["data.source"], "studies/scale/laptop.toml");
+    assert_eq!(by["augment.size"], "studies/data/shapes.toml");
+    let set = with_set(&["schedule.epochs=3"]);
+    assert_eq!(study.resolve(&set).unwrap()[0].recipe.schedule.epochs, 3);
+}
+
+#[test]
+fn mistakes_in_a_study_file_are_shown_at_their_place() {
+    for (right, wrong, message, caret) in [
+        ("title  ", "titel  ", "did you mean `title`?", "titel"),
+        ("weight_decay = 5e-4", "weight_decay = -1.0", "optim.weight_decay", "-1.0"),
+        ("weight_decay = 5e-4", "weight_decay = \"much\"", "expected a number", "\"much\""),
+        ("schedule.epochs = 7", "schedule.epochs = -7", "expected a whole number", "-7"),
+        ("schedule.epochs", "schedule.epoch", "did you mean `epochs`?", "epoch"),
+        ("[scale.laptop]", "[scale.lapdog]", "did you mean `laptop`?", "lapdog"),
+        ("mlp.hidden = 16", "mpl.hidden = 16", "did you mean `mlp`?", "mpl"),
+        ("mlp.hidden = 16", "mlp.hiden = 16", "did you mean `hidden`?", "hiden"),
+        ("mlp.hidden = 16", "fixed.hidden = 16", "`predictor.fixed.norm` is missing", "fixed"),
+        ("base     = \"simsiam\"", "base = \"simsima\"", "did you mean `simsiam`?", "\"simsima\""),
+        ("like   = \"small\"", "like = \"smal\"", "did you mean `small`?", "\"smal\""),
+        ("name   = \"hidden\"", "name = \"seeds\"", "cannot be the name of a flag", "\"seeds\""),
+        ("arm    = \"small\"", "arm = \"smal\"", "did you mean `small`?", "\"smal\""),
+        ("val/knn_top1", "val/knn_top", "did you mean `val/knn_top1`?", "\"val/knn_top\""),
+        ("\"better than\"", "\"bettr than\"", "did you mean `better than`?", "\"bettr than\""),
+        ("\"better than\"", "\"at least\"", "needs `value`", "\"at least\""),
+        ("name = \"small\"", "name = \"../up\"", "cannot be the name of a folder", "\"../up\""),
+        ("question = \"Is", "question = Is", "opening quote", ""),
+    ] {
+        assert!(OWN.contains(right), "{right}");
+        let text = OWN.replacen(right, wrong, 1);
+        let refused = Study::parse("mine", "mine.toml", text).and_then(|study| study.resolve(&request()));
+        let (said, under) = refusal(refused);
+        assert!(said.contains(message), "{wrong}: {said}");
+        assert_eq!(under, caret, "{wrong}: {said}");
+    }
+}
+
+#[test]
+fn mistakes_in_flags_name_the_flag() {
+    for (study, request, message) in [
+        ("multistep", with_flag("k", &["0"]), "--k 0: 0 steps"),
+        ("multistep", with_flag("k", &["-3"]), "--k -3: "),
+        ("multistep", with_flag("k", &["many"]), "--k many: "),
+        ("membank", with_flag("m", &["1.5"]), "--m 1.5: 1.5 is not between 0 and 1"),
+        ("membank", with_flag("m", &["nan"]), "--m nan: "),
+        ("simsiam", with_set(&["optim.base_lrr=1"]), "did you mean `base_lr`?"),
+        ("simsiam", with_set(&["optim.base_lr=fast"]), "expected a number"),
+        ("simsiam", with_set(&["optim"]), "expected key=value"),
+        ("simsiam", with_set(&["eta=one-stp"]), "did you mean `one-step`?"),
+        ("simsiam", with_set(&["seed=3"]), "--seeds"),
+        ("simsiam", Request { data: Some("floder:x".into()), ..request() }, "did you mean `folder`?"),
+        ("simsiam", Request { data: Some("folder:".into()), ..request() }, "--data folder:DIR"),
+        ("simsiam", Request { scale: Some("cifar".into()), ..request() }, "--data cifar10:PATH"),
+        ("simsiam", Request { scale: Some("lapdog".into()), ..request() }, "did you mean `laptop`?"),
+    ] {
+        let (said, _) = refusal(Study::find(study).unwrap().resolve(&request));
+        assert!(said.contains(message), "{said}");
+    }
+    assert!(refusal(Study::find("multstep")).0.contains("did you mean `multistep`?"));
+    assert!(refusal(Study::find("simsiam").unwrap().seeds(&request(), Some(0))).0.contains("--seeds 0"));
+}
+
+/// Judges the only claim of a study whose arms `a` and `b` have these values, seed by seed.
+fn verdict(claim: &str, a: &[Option<f64>], b: &[Option<f64>]) -> (Verdict, Option<String>) {
+    let text = format!(
+        "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\n[[arm]]\nname = \"a\"\n[[arm]]\nname = \"b\"\n\
+         [[claim]]\ntext = \"c\"\narm = \"a\"\n{claim}\n"
+    );
+    let study = Study::parse("t", "t.toml", text).unwrap();
+    let lookup = |arm: &str, seed: u64, _: &str, start: bool| {
+        let values = if arm == "a" && !start { a } else { b };
+        values[seed as usize]
+    };
+    let seeds: Vec<u64> = (0..a.len() as u64).collect();
+    let judged = study.head.claim[0].judge(&["a".into(), "b".into()], &seeds, &lookup);
+    assert_eq!(judged.len(), 1);
+    (judged[0].verdict, judged[0].why.clone())
+}
+
+#[test]
+fn claims_are_judged_by_the_whole_interval() {
+    use Verdict::{Contradicted, Reproduced, Undecided};
+    let some = |values: &[f64]| values.iter().copied().map(Some).collect::<Vec<_>>();
+    let knn = |rest: &str| format!("metric = \"val/knn_top1\"\n{rest}");
+    let not_worse = knn("is = \"not worse than\"\nthan = \"b\"\nmargin = 2.0");
+    let better = knn("is = \"better than\"\nthan = \"b\"");
+    let start = knn(&format!("is = \"better than\"\nthan = \"{START}\""));
+    let at_least = knn("is = \"at least\"\nvalue = 50.0");
+    let loss = "metric = \"train/loss\"\nis = \"better than\"\nthan = \"b\"".to_string();
+    for (claim, a, b, expected) in [
+        (&not_worse, [79.0, 81.0, 80.0], [80.0, 82.0, 81.0], Reproduced),
+        (&not_worse, [70.0, 72.0, 71.0], [80.0, 82.0, 81.1], Contradicted),
+        (&not_worse, [70.0, 85.0, 80.0], [80.0, 80.0, 80.0], Undecided),
+        // Paired by seed: seeds differ a lot, arms by the same amount.
+        (&better, [51.0, 61.0, 71.1], [50.0, 60.0, 70.0], Reproduced),
+        (&better, [50.0, 60.0, 70.0], [51.0, 61.0, 71.1], Contradicted),
+        (&better, [50.0, 60.0, 70.0], [51.0, 59.0, 70.0], Undecided),
+        (&start, [50.0, 51.0, 52.0], [30.0, 31.0, 30.0], Reproduced),
+        (&at_least, [55.0, 56.0, 57.0], [0.0; 3], Reproduced),
+        (&at_least, [45.0, 46.0, 47.0], [0.0; 3], Contradicted),
+        (&at_least, [49.0, 51.0, 50.0], [0.0; 3], Undecided),
+        // A smaller loss is the better one.
+        (&loss, [-0.9, -0.91, -0.9], [-0.5, -0.5, -0.51], Reproduced),
+    ] {
+        assert_eq!(verdict(claim, &some(&a), &some(&b)).0, expected, "{claim} {a:?} {b:?}");
+    }
+}
+
+#[test]
+fn one_seed_or_a_missing_value_decides_nothing() {
+    let claim = "metric = \"val/knn_top1\"\nis = \"better than\"\nthan = \"b\"";
+    let (one, why) = verdict(claim, &[Some(90.0)], &[Some(10.0)]);
+    assert_eq!((one, why.as_deref()), (Verdict::Undecided, Some("one seed has no interval")));
+    let (diverged, why) = verdict(claim, &[Some(90.0), None, Some(91.0)], &[Some(1.0); 3]);
+    assert_eq!((diverged, why.as_deref()), (Verdict::Undecided, Some("a has no value for every seed")));
+}
