@@ -51,7 +51,7 @@ fn open(root: &Path) -> Result<Dataset, Error> {
 
 /// The error of a data set that must not open, which names `file` and exits with 4.
 fn refused(result: Result<Dataset, Error>, file: &str) -> String {
-    let error = result.err().expect("the data set must be refused");
+    let error = result.expect_err("the data set must be refused");
     assert_eq!(error.exit_code(), 4, "{error}");
     assert!(error.to_string().contains(file), "{error} does not name {file}");
     error.to_string()

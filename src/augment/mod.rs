@@ -19,7 +19,6 @@ pub use sample::{CropBox, crop_box};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 use crate::rng::Stream;
 
 /// An RGB image: 8 bits per channel, (H, W, 3), row by row.
@@ -57,45 +56,6 @@ pub struct AugmentConfig {
     pub mean: [f32; 3],
     /// Normalisation: standard deviation per channel.
     pub std: [f32; 3],
-}
-
-impl AugmentConfig {
-    /// The first value that is out of range, as a usage error naming its key.
-    pub fn validate(&self) -> Result<()> {
-        let wrong = |key: &str, must: &str| Err(Error::Usage(format!("augment.{key} must be {must}")));
-        let unit = |value: f32| (0.0..=1.0).contains(&value);
-        if !(1..=4096).contains(&self.size) {
-            return wrong("size", "between 1 and 4096 pixels");
-        }
-        let [low, high] = self.crop_scale;
-        if !(low > 0.0 && low <= high && high <= 1.0) {
-            return wrong("crop_scale", "[low, high] with 0 < low <= high <= 1");
-        }
-        for (key, value) in
-            [("flip", self.flip), ("jitter", self.jitter), ("grayscale", self.grayscale), ("blur", self.blur)]
-        {
-            if !unit(value) {
-                return wrong(key, "a probability between 0 and 1");
-            }
-        }
-        if self.jitter_strength[..3].iter().any(|s| !(s.is_finite() && *s >= 0.0)) {
-            return wrong("jitter_strength", "finite and not negative");
-        }
-        if !(0.0..=0.5).contains(&self.jitter_strength[3]) {
-            return wrong("jitter_strength", "at most 0.5 in its last value, the hue");
-        }
-        let [low, high] = self.blur_sigma;
-        if !(low > 0.0 && low <= high && high.is_finite()) {
-            return wrong("blur_sigma", "[low, high] with 0 < low <= high");
-        }
-        if self.mean.iter().any(|m| !m.is_finite()) {
-            return wrong("mean", "finite");
-        }
-        if self.std.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
-            return wrong("std", "finite and above 0");
-        }
-        Ok(())
-    }
 }
 
 /// Working memory of [`view`], kept between calls so that no view allocates.

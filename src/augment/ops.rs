@@ -130,7 +130,7 @@ pub fn horizontal_flip(planes: &mut [f32], width: usize) {
 
 /// Side of the blur's kernel for a view of `size` pixels: a tenth of it, odd, at least 3.
 pub fn blur_kernel_size(size: usize) -> usize {
-    (size / 10 | 1).max(3)
+    ((size / 10) | 1).max(3)
 }
 
 /// `gaussian_blur` with an odd `kernel` and σ = `sigma` pixels; borders are reflected.

@@ -6,11 +6,11 @@ use crate::report::{Figure, Panel, Point, Reference, Style};
 use crate::study::{DEFAULT_SCALE, Request, Results, Study};
 use std::path::{Path, PathBuf};
 
-/// The panels of the figure of curves: column of metrics.csv, axis label, and what to compare with.
-const CURVES: [(&str, &str, Option<(&str, f64)>); 3] = [
-    ("train/loss", "training loss", None),
-    ("val/z_std", "std of z/‖z‖ · √d, held out", None),
-    ("val/knn_top1", "kNN top-1, held out (%)", None),
+/// The panels of the figure of curves: column of metrics.csv and axis label.
+const CURVES: [(&str, &str); 3] = [
+    ("train/loss", "training loss"),
+    ("val/z_std", "std of z/‖z‖ · √d, held out"),
+    ("val/knn_top1", "kNN top-1, held out (%)"),
 ];
 
 /// The panels of the figure of final values.
@@ -52,17 +52,8 @@ pub fn draw(study: &Study, results: &Results, request: &Request, command: &str) 
             read(&path, arm, seed, &mut curves, &mut last)?;
         }
     }
-    let chance = |name: &str, panel: &mut Panel| {
-        if let Some((_, _, Some((label, value)))) = CURVES.iter().find(|(metric, ..)| *metric == name) {
-            panel.references.push(Reference { label: (*label).into(), value: *value, arm: None });
-        }
-    };
-    let curve_panels = CURVES.iter().map(|(name, y, _)| {
-        let mut panel = panel((name, y), Style::Curves);
-        chance(name, &mut panel);
-        panel
-    });
-    let curves = figure(study.head.title.clone(), curve_panels.collect(), curves);
+    let curve_panels = CURVES.iter().map(|c| panel(*c, Style::Curves)).collect();
+    let curves = figure(study.head.title.clone(), curve_panels, curves);
     let mut column_panels: Vec<Panel> = COLUMNS.iter().map(|c| panel(*c, Style::Columns)).collect();
     // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.
     if let Some(linear) = column_panels.get_mut(1) {
@@ -87,7 +78,7 @@ fn read(path: &Path, arm: &str, seed: u64, curves: &mut Vec<Point>, last: &mut V
     }
     let table = read_metrics(&metrics)?;
     let point = |panel: &str, x, y| Point { panel: panel.into(), arm: arm.into(), seed, x, y };
-    for (name, ..) in CURVES {
+    for (name, _) in CURVES {
         curves.extend(table.points("epoch", name).into_iter().map(|(x, y)| point(name, x, y)));
     }
     for (name, _) in COLUMNS {

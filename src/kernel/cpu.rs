@@ -21,12 +21,12 @@ struct Cpu<S> {
 }
 
 impl<S: Simd> Cpu<S> {
-    fn new(winograd: bool) -> Option<Arc<dyn Kernel>> {
+    fn make(winograd: bool) -> Option<Arc<dyn Kernel>> {
         S::supported().then(|| Arc::new(Self { winograd, set: PhantomData }) as Arc<dyn Kernel>)
     }
 
     fn if_supported() -> Option<Arc<dyn Kernel>> {
-        Self::new(true)
+        Self::make(true)
     }
 }
 
@@ -40,12 +40,12 @@ impl<S: Simd> Cpu<S> {
 pub fn direct_sums() -> Result<Arc<dyn Kernel>> {
     #[cfg(target_arch = "x86_64")]
     let all = [
-        Cpu::<super::x86::Avx512>::new(false),
-        Cpu::<super::x86::Avx2>::new(false),
-        Cpu::<Portable>::new(false),
+        Cpu::<super::x86::Avx512>::make(false),
+        Cpu::<super::x86::Avx2>::make(false),
+        Cpu::<Portable>::make(false),
     ];
     #[cfg(not(target_arch = "x86_64"))]
-    let all = [Cpu::<Portable>::new(false)];
+    let all = [Cpu::<Portable>::make(false)];
     all.into_iter().flatten().next().ok_or_else(|| Error::Failure("no kernel runs on this machine".into()))
 }
 

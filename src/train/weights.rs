@@ -63,7 +63,7 @@ pub fn read_model(path: &Path, size: usize, kernel: &Arc<dyn Kernel>) -> Result<
 }
 
 /// Puts tensors named as above into `model`; each part's must all be there.
-pub fn load(model: &Model, find: &dyn Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>) -> Result<()> {
+pub fn load(model: &Model, find: names::Find) -> Result<()> {
     for part in model.parts() {
         let network = part.engine.network();
         let find = |name: &str| find(&format!("{}.{name}", part.name));
