@@ -9,6 +9,7 @@ mod laws;
 mod layering;
 mod norm;
 mod oracle;
+mod record;
 mod replay;
 mod resume;
 mod support;

@@ -89,6 +89,7 @@ impl RunDir {
         let checkpoints = self.checkpoints();
         if checkpoints.exists() {
             remove_temporaries(&checkpoints)?;
+            generations::step_forward(&checkpoints)?;
         }
         for (_, generation) in generations::newest_first(&checkpoints)? {
             match self.read_generation(&generation) {

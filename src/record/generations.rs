@@ -45,6 +45,19 @@ pub fn newest_first(checkpoints: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found.into_iter().rev().map(|(step, _, path)| (step, path)).collect())
 }
 
+/// Gives a generation its name back whose successor never took its place.
+pub fn step_forward(checkpoints: &Path) -> Result<()> {
+    for name in names(checkpoints)? {
+        if let Some(current) = name.strip_suffix(REPLACED).map(|current| checkpoints.join(current))
+            && !current.exists()
+        {
+            let replaced = checkpoints.join(&name);
+            std::fs::rename(&replaced, current).map_err(Error::disk(&replaced, "rename the checkpoint"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Puts a generation that failed its checks out of use, in place of an earlier such one.
 pub fn set_aside(checkpoints: &Path, generation: &Path) -> Result<PathBuf> {
     for name in names(checkpoints)? {
