@@ -18,7 +18,14 @@ fn temporary() -> tempfile::TempDir {
 }
 
 fn open(path: &Path) -> RunDir {
-    RunDir::open(path, CONFIG, false).expect("the run directory opens")
+    // Other tests of this process start programs; between fork and exec a child holds every lock.
+    for _ in 0..200 {
+        match RunDir::open(path, CONFIG, false) {
+            Err(simsiam_em::Error::InUse { .. }) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            opened => return opened.expect("the run directory opens"),
+        }
+    }
+    panic!("the run directory stays in use")
 }
 
 /// The state after `step` steps of a make-believe training: every number depends on all before it.
