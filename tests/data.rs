@@ -87,6 +87,8 @@ fn damaged_files_are_named_or_counted() {
     for (what, bytes) in [
         ("empty", Vec::new()),
         ("truncated", whole[..whole.len() / 3].to_vec()),
+        // The decoder alone would fill the missing rows with grey and say nothing.
+        ("a little truncated", whole[..whole.len() - 4].to_vec()),
         ("no image", b"hello".to_vec()),
     ] {
         std::fs::write(&bad, bytes).unwrap();
@@ -212,4 +214,10 @@ fn a_data_set_smaller_than_the_batch_is_gone_through_again() {
         Dataset::open(&DataConfig { train_images: 1, test_images: 1, ..config("shapes".into()) }).unwrap();
     let batch = prepare(&data.train, &augment(16), 4, 2, 0, 0).unwrap();
     assert_eq!(batch.indices, [0, 0, 0, 0]);
+}
+
+#[test]
+fn a_mistyped_number_of_shapes_is_refused() {
+    let error = Dataset::open(&DataConfig { train_images: usize::MAX / 2, ..config("shapes".into()) });
+    assert_eq!(error.expect_err("must be refused").exit_code(), 2);
 }

@@ -4,6 +4,7 @@ pub use folder::decode;
 
 mod cifar;
 mod folder;
+mod jpeg;
 pub mod loader;
 pub mod shapes;
 
@@ -159,7 +160,8 @@ fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
         return Err(Error::Usage(format!("data.shapes_size: {size} pixels; shapes are between 4 and 1024")));
     }
     let count = |asked: usize, default: usize| match if asked == 0 { default } else { asked } {
-        n if n * size * size * 3 <= SHAPES_MOST * 1728 => Ok(n),
+        // Divided, not multiplied: a mistyped number may be as large as there are.
+        n if n <= SHAPES_MOST * 1728 / (size * size * 3) => Ok(n),
         n => Err(Error::Usage(format!("{n} procedural images of {size} pixels would not fit into memory"))),
     };
     let render = |split: u64, n: usize| -> (Vec<Image>, Vec<u32>) {
