@@ -74,6 +74,8 @@ pub struct Figure {
     pub points: Vec<Point>,
 }
 
+const NOT_OURS: &str = "does not describe a figure; the file was not written by sim";
+
 /// The part of a figure that stands in the comment line.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -129,14 +131,29 @@ impl Figure {
     pub fn from_csv(path: &Path) -> Result<Figure> {
         let text =
             std::fs::read_to_string(path).map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
+        let damaged = |line: u64, what: String| Error::data(path, format!("line {line}: {what}"));
         let (head, data) = text.split_once('\n').unwrap_or((&text, ""));
-        let head: Head =
-            head.strip_prefix("# ").and_then(|json| serde_json::from_str(json).ok()).ok_or_else(|| {
-                Error::data(path, "line 1 does not describe a figure; it was not written by sim")
-            })?;
-        let mut points = Vec::new();
-        for (row, point) in csv::Reader::from_reader(data.as_bytes()).deserialize().enumerate() {
-            points.push(point.map_err(|e| Error::data(path, format!("line {}: {e}", row + 3)))?);
+        let json = head.strip_prefix("# ").ok_or_else(|| damaged(1, NOT_OURS.into()))?;
+        let head: Head = serde_json::from_str(json).map_err(|e| damaged(1, format!("{NOT_OURS} ({e})")))?;
+        if !text.ends_with('\n') {
+            return Err(damaged(text.lines().count() as u64, "the file ends in the middle of it".into()));
+        }
+        let mut points: Vec<Point> = Vec::new();
+        let mut rows = csv::Reader::from_reader(data.as_bytes());
+        let header = rows.headers().map_err(|e| damaged(2, e.to_string()))?.clone();
+        for row in rows.records() {
+            let row =
+                row.map_err(|e| damaged(1 + e.position().map_or(1, csv::Position::line), e.to_string()))?;
+            // The comment line stands before what the reader sees.
+            let line = 1 + row.position().map_or(1, csv::Position::line);
+            let point: Point = row.deserialize(Some(&header)).map_err(|e| damaged(line, e.to_string()))?;
+            if !head.panels.iter().any(|panel| panel.name == point.panel) {
+                return Err(damaged(line, format!("line 1 names no panel '{}'", point.panel)));
+            }
+            if !head.arms.iter().any(|(arm, _)| *arm == point.arm) {
+                return Err(damaged(line, format!("line 1 names no arm '{}'", point.arm)));
+            }
+            points.push(point);
         }
         Ok(Figure { title: head.title, caption: head.caption, arms: head.arms, panels: head.panels, points })
     }
