@@ -69,7 +69,7 @@ impl Axes {
         }
         let widest = labels.iter().map(|label| text_width(label, TICK)).fold(0.0, f64::max);
         let upwards = Letters { upwards: true, ..Letters::new(LABEL, HPos::Center) };
-        pen.text(y, (self.left - widest - 17.0, middle), upwards)?;
+        pen.text(y, ((self.left - widest - 17.0).max(self.left - 55.0), middle), upwards)?;
         if x_ticks {
             let ticks = self::ticks(&self.x, 6);
             for (tick, label) in ticks.iter().zip(self::labels(&ticks)) {
