@@ -59,7 +59,7 @@ impl Axes {
 
     /// Grid, frame, ticks and labels. Without x ticks the caller labels what stands there.
     pub fn draw<B: DrawingBackend>(&self, pen: &Pen<B>, x: &str, y: &str, x_ticks: bool) -> Result<()> {
-        let ticks = ticks(&self.y, 5);
+        let ticks = ticks(&self.y, 5, &[1.0, 2.0, 2.5, 5.0, 10.0]);
         let labels = labels(&ticks);
         let middle = (self.top + self.bottom) / 2.0;
         for (tick, label) in ticks.iter().zip(&labels) {
@@ -71,7 +71,7 @@ impl Axes {
         let upwards = Letters { upwards: true, ..Letters::new(LABEL, HPos::Center) };
         pen.text(y, ((self.left - widest - 17.0).max(self.left - 55.0), middle), upwards)?;
         if x_ticks {
-            let ticks = self::ticks(&self.x, 6);
+            let ticks = self::ticks(&self.x, 6, &[1.0, 2.0, 5.0, 10.0]);
             for (tick, label) in ticks.iter().zip(self::labels(&ticks)) {
                 let at = self.place(*tick, self.y.start).0;
                 pen.line(&[(at, self.bottom), (at, self.bottom + 3.5)], INK.to_rgba(), 0.9, &[])?;
@@ -106,9 +106,9 @@ impl Axes {
 }
 
 /// The range of y: all data, and as much of the intervals around it as leaves the data readable (two
-/// seeds have intervals of many times their distance). It does not go below 0 or, in percent, above
-/// 100 where no data does.
-pub fn y_range(data: &[f64], intervals: &[f64], beyond: f64, percent: bool) -> Range<f64> {
+/// seeds have intervals of many times their distance), at least `least` in all. It does not go below 0
+/// or, in percent, above 100 where no data does.
+pub fn y_range(data: &[f64], intervals: &[f64], beyond: f64, least: f64, percent: bool) -> Range<f64> {
     let ends = |values: &[f64]| {
         let finite = values.iter().copied().filter(|v| v.is_finite());
         finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
@@ -123,21 +123,20 @@ pub fn y_range(data: &[f64], intervals: &[f64], beyond: f64, percent: bool) -> R
     let (widest_low, widest_high) = ends(intervals);
     let bottom = low.min(widest_low.max(low - beyond * span));
     let top = high.max(widest_high.min(high + beyond * span));
+    let missing = (least - (top - bottom)).max(0.0) / 2.0;
+    let (bottom, top) = (bottom - missing, top + missing);
     let margin = 0.06 * (top - bottom).max(span);
     let floor = if low >= 0.0 { -0.2 * margin } else { f64::NEG_INFINITY };
     let ceiling = if percent && high <= 100.0 { 100.0 + 0.5 * margin } else { f64::INFINITY };
     (bottom - margin).max(floor)..(top + margin).min(ceiling)
 }
 
-/// Round numbers in `range`, about `count` of them, a multiple of 1, 2, 2.5 or 5 apart.
-fn ticks(range: &Range<f64>, count: usize) -> Vec<f64> {
+/// Round numbers in `range`, about `count` of them; their distance is one of `steps` times a power of 10.
+fn ticks(range: &Range<f64>, count: usize, steps: &[f64]) -> Vec<f64> {
     let rough = (range.end - range.start) / count as f64;
     let power = 10f64.powf(rough.log10().floor());
-    let Some(step) =
-        [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= rough * 0.99)
-    else {
-        return Vec::new();
-    };
+    let enough = |step: &f64| *step >= 0.95 * rough;
+    let Some(step) = steps.iter().map(|m| m * power).find(enough) else { return Vec::new() };
     let (first, last) = ((range.start / step - 1e-9).ceil() as i64, (range.end / step + 1e-9).floor() as i64);
     (first..=last).map(|n| n as f64 * step).collect()
 }
@@ -171,7 +170,7 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_labelled_without_needless_digits() {
-        let of = |range| labels(&ticks(&range, 5));
+        let of = |range| labels(&ticks(&range, 5, &[1.0, 2.0, 2.5, 5.0, 10.0]));
         assert_eq!(of(0.0..1.0), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(of(-1.0..-0.2), ["−1.0", "−0.8", "−0.6", "−0.4", "−0.2"]);
         assert_eq!(of(-0.3..101.0), ["0", "25", "50", "75", "100"]);
@@ -182,12 +181,14 @@ mod tests {
 
     #[test]
     fn an_interval_of_two_seeds_does_not_swallow_the_data() {
-        let range = y_range(&[17.0, 25.0], &[-60.0, 90.0], 0.5, true);
+        let range = y_range(&[17.0, 25.0], &[-60.0, 90.0], 0.5, 0.0, true);
         assert!(range.start > 11.0 && range.end < 31.0, "{range:?}");
-        let range = y_range(&[1.0, 99.0], &[-60.0, 190.0], 0.5, true);
+        let range = y_range(&[1.0, 99.0], &[-60.0, 190.0], 0.5, 0.0, true);
         assert!(range.start > -5.0 && range.end < 106.0, "{range:?}");
-        assert_eq!(y_range(&[f64::NAN], &[], 0.5, false), 0.0..1.0);
-        let range = y_range(&[-1.0, -1.0], &[], 0.5, false);
+        let range = y_range(&[42.2, 43.5], &[], 1.0, 10.0, true);
+        assert!(range.end - range.start > 10.0, "{range:?}");
+        assert_eq!(y_range(&[f64::NAN], &[], 0.5, 0.0, false), 0.0..1.0);
+        let range = y_range(&[-1.0, -1.0], &[], 0.5, 0.0, false);
         assert!(range.start < -1.0 && range.end > -1.0);
     }
 

@@ -14,6 +14,8 @@ use plotters::style::text_anchor::HPos;
 /// Dots for each unit: fine enough for smooth lines in an SVG, 200 dots per inch in a PNG.
 const SVG_SCALE: u32 = 10;
 const PNG_SCALE: u32 = 2;
+/// A PNG is drawn this much larger: plotters sets letters on whole dots.
+const PNG_FINER: u32 = 2;
 /// Size of a panel of curves with its labels, in units.
 const PANEL_WIDTH: f64 = 370.0;
 const PANEL_HEIGHT: f64 = 300.0;
@@ -25,6 +27,8 @@ const CAPTION: f64 = 9.0;
 const LEGEND_ROW: f64 = 19.0;
 /// Length of the line in the legend, and the space before its text and after it.
 const SAMPLE: (f64, f64, f64) = (30.0, 7.0, 22.0);
+/// The same where nothing but the marker is shown.
+const MARKER: (f64, f64, f64) = (10.0, 5.0, 22.0);
 
 /// The figure as SVG.
 pub fn svg(figure: &Figure) -> Result<String> {
@@ -46,12 +50,13 @@ pub fn svg(figure: &Figure) -> Result<String> {
 pub fn png(figure: &Figure) -> Result<Vec<u8>> {
     prepare_font()?;
     let layout = Layout::of(figure);
-    let (width, height) = layout.dots(PNG_SCALE);
+    let (width, height) = layout.dots(PNG_SCALE * PNG_FINER);
     let mut dots = vec![0; width as usize * height as usize * 3];
     let backend = BitMapBackend::with_buffer(&mut dots, (width, height));
-    layout.draw(figure, PNG_SCALE, Target::Bitmap, &backend.into_drawing_area())?;
-    let image = image::RgbImage::from_raw(width, height, dots).ok_or_else(|| failed("wrong size"))?;
-    super::sheet::encode(&image)
+    layout.draw(figure, PNG_SCALE * PNG_FINER, Target::Bitmap, &backend.into_drawing_area())?;
+    let drawn = image::RgbImage::from_raw(width, height, dots).ok_or_else(|| failed("wrong size"))?;
+    let (width, height) = layout.dots(PNG_SCALE);
+    super::sheet::encode(&image::imageops::thumbnail(&drawn, width, height))
 }
 
 /// Where everything stands, in units.
@@ -108,15 +113,16 @@ impl Layout {
             let baseline = MARGIN + TITLE + row as f64 * 1.35 * TITLE;
             pen.text(line, (middle, baseline), Letters::new(TITLE, HPos::Center))?;
         }
+        let (length, before, _) = sample(figure);
         for (row, entries) in self.legend.iter().enumerate() {
             let y = self.legend_top + (row as f64 + 0.5) * LEGEND_ROW;
             for &(index, left) in entries {
-                let ends = [(left, y), (left + SAMPLE.0, y)];
-                if figure.panels.iter().any(|panel| panel.style == Style::Curves) {
+                let ends = [(left, y), (left + length, y)];
+                if length > MARKER.0 {
                     pen.line(&ends, colour(index).to_rgba(), 2.0, dash(index))?;
                 }
-                pen.marker((left + SAMPLE.0 / 2.0, y), index, 3.4)?;
-                let text = (left + SAMPLE.0 + SAMPLE.1, y + 0.36 * LABEL);
+                pen.marker((left + length / 2.0, y), index, 3.4)?;
+                let text = (left + length + before, y + 0.36 * LABEL);
                 pen.text(&figure.arms[index].1, text, Letters::new(LABEL, HPos::Left))?;
             }
         }
@@ -148,6 +154,10 @@ fn panel_width(figure: &Figure, panel: &Panel) -> f64 {
     (slot * figure.arms.len() as f64 + panel::LEFT + panel::RIGHT).max(PANEL_WIDTH * 0.8)
 }
 
+fn sample(figure: &Figure) -> (f64, f64, f64) {
+    if figure.panels.iter().any(|panel| panel.style == Style::Curves) { SAMPLE } else { MARKER }
+}
+
 /// The arms in rows that fit into `width`, each row in the middle; none where columns bear the names.
 fn legend(figure: &Figure, width: f64) -> Vec<Vec<(usize, f64)>> {
     let named = figure.arms.iter().all(|(name, title)| name == title);
@@ -155,10 +165,11 @@ fn legend(figure: &Figure, width: f64) -> Vec<Vec<(usize, f64)>> {
         return Vec::new();
     }
     let mut rows: Vec<(f64, Vec<(usize, f64)>)> = Vec::new();
+    let (length, before, after) = sample(figure);
     for (index, (_, title)) in figure.arms.iter().enumerate() {
-        let len = SAMPLE.0 + SAMPLE.1 + text_width(title, LABEL) + SAMPLE.2;
+        let len = length + before + text_width(title, LABEL) + after;
         match rows.last_mut() {
-            Some((used, row)) if *used + len - SAMPLE.2 <= width - 2.0 * MARGIN => {
+            Some((used, row)) if *used + len - after <= width - 2.0 * MARGIN => {
                 row.push((index, *used));
                 *used += len;
             }
@@ -166,7 +177,7 @@ fn legend(figure: &Figure, width: f64) -> Vec<Vec<(usize, f64)>> {
         }
     }
     let centred = |(used, row): (f64, Vec<(usize, f64)>)| {
-        let shift = ((width - (used - SAMPLE.2)) / 2.0).max(0.0);
+        let shift = ((width - (used - after)) / 2.0).max(0.0);
         row.into_iter().map(|(index, left)| (index, left + shift)).collect()
     };
     rows.into_iter().map(centred).collect()

@@ -4,6 +4,7 @@ use super::draw;
 use crate::error::{Error, Result};
 use crate::record::write_durable;
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// How a panel shows its data.
@@ -34,7 +35,7 @@ pub struct Reference {
 pub struct Panel {
     /// The name by which points refer to it.
     pub name: String,
-    /// Label of the x axis.
+    /// Label of the x axis; below columns, a remark on the paper's values.
     pub x: String,
     /// Label of the y axis, with its unit.
     pub y: String,
@@ -122,6 +123,13 @@ impl Figure {
         }
         let bytes = writer.into_inner().map_err(|e| fail(&e))?;
         String::from_utf8(bytes).map_err(|e| fail(&e))
+    }
+
+    /// Whether the file at `path` begins as a figure's CSV does.
+    pub fn is_csv(path: &Path) -> bool {
+        let mut start = [0; 3];
+        let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+        read.is_ok() && start == *b"# {"
     }
 
     /// Reads a figure back.

@@ -20,6 +20,8 @@ pub const RIGHT: f64 = 16.0;
 pub const NAME: f64 = TICK;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
+/// Height of a grey line below the names.
+const REMARK_ROW: f64 = 15.0;
 /// Lines of an arm's name.
 const NAME_LINES: usize = 3;
 
@@ -29,8 +31,9 @@ pub fn below(figure: &Figure, panel: &Panel) -> f64 {
         return 0.0;
     }
     let lines = figure.arms.iter().map(|(name, _)| name_lines(name, 132.0).len()).max().unwrap_or(1);
-    let paper = if panel.references.iter().any(|r| r.arm.is_some()) { 14.0 } else { 0.0 };
-    lines.saturating_sub(1) as f64 * 1.25 * NAME + paper
+    let paper = if panel.references.iter().any(|r| r.arm.is_some()) { REMARK_ROW } else { 0.0 };
+    let remark = if panel.x.is_empty() { 0.0 } else { REMARK_ROW };
+    lines.saturating_sub(1) as f64 * 1.25 * NAME + paper + remark
 }
 
 /// Draws the panel between `left` and `right`, `top` and `bottom` (before [`below`]).
@@ -107,7 +110,12 @@ impl Data {
         data.extend(panel.references.iter().filter(|r| r.arm.is_none()).map(|r| r.value));
         let means = (0..self.arms.len()).flat_map(|arm| self.means(arm));
         let ends: Vec<f64> = means.flat_map(|(_, e)| [e.mean - half(&e), e.mean + half(&e)]).collect();
-        y_range(&data, &ends, if panel.style == Style::Curves { 0.4 } else { 1.0 }, panel.y.contains('%'))
+        let percent = panel.y.contains('%');
+        match panel.style {
+            Style::Curves => y_range(&data, &ends, 0.4, 0.0, percent),
+            // A difference of a point should look like one.
+            Style::Columns => y_range(&data, &ends, 1.0, if percent { 10.0 } else { 0.0 }, percent),
+        }
     }
 }
 
@@ -133,7 +141,7 @@ fn draw_curves<B: DrawingBackend>(panel: &Panel, pen: &Pen<B>, axes: &Axes, data
     }
     for (index, seeds) in data.arms.iter().enumerate().filter(|(_, seeds)| seeds.len() > 1) {
         for seed in seeds.values() {
-            pen.line(&places(axes, seed), colour(index).mix(0.4), 0.7, &[])?;
+            pen.line(&places(axes, seed), colour(index).mix(0.5), 0.9, &[])?;
         }
     }
     let drawn: Vec<Place> = means.iter().flat_map(|arm| between(&line(arm, 0.0))).collect();
@@ -202,6 +210,7 @@ fn draw_columns<B: DrawingBackend>(
     for reference in panel.references.iter().filter(|r| r.arm.is_none()) {
         level(reference, pen, axes, &drawn)?;
     }
+    let mut lowest = axes.bottom;
     for (index, (arm, _)) in figure.arms.iter().enumerate() {
         let x = axes.place(index as f64, axes.y.start).0;
         let mut baseline = axes.bottom + 5.0;
@@ -210,10 +219,11 @@ fn draw_columns<B: DrawingBackend>(
             pen.text(&line, (x, baseline), Letters::new(NAME, HPos::Center))?;
         }
         for reference in panel.references.iter().filter(|r| r.arm.as_ref() == Some(arm)) {
-            baseline += 15.0;
+            baseline += REMARK_ROW;
             let letters = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Center) };
             pen.text(&reference.label, (x, baseline), letters)?;
         }
+        lowest = lowest.max(baseline);
         for (_, estimate) in data.means(index) {
             bar(pen, axes, index, &estimate)?;
         }
@@ -224,7 +234,8 @@ fn draw_columns<B: DrawingBackend>(
             pen.dot(dot, 1.8, colour(index).mix(0.55))?;
         }
     }
-    Ok(())
+    let letters = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Center) };
+    pen.text(&panel.x, ((axes.left + axes.right) / 2.0, lowest + REMARK_ROW), letters)
 }
 
 /// A mean with its interval and its number.
