@@ -2,7 +2,8 @@
 
 use crate::augment::Image;
 use crate::error::{Error, Result};
-use image::{Rgb, RgbImage};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
 use plotters::prelude::*;
 
 /// A class and its tiles: each image followed by its views.
@@ -89,9 +90,10 @@ fn names(sheet: &mut RgbImage, rows: &[Row], tile: u32) -> Result<()> {
 /// A picture as PNG bytes.
 pub(super) fn encode(picture: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut cursor = std::io::Cursor::new(&mut bytes);
-    picture
-        .write_to(&mut cursor, image::ImageFormat::Png)
+    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive);
+    let (width, height) = picture.dimensions();
+    encoder
+        .write_image(picture, width, height, ExtendedColorType::Rgb8)
         .map_err(|e| Error::Failure(format!("cannot encode a PNG: {e}")))?;
     Ok(bytes)
 }
