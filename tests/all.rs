@@ -11,6 +11,7 @@ mod norm;
 mod oracle;
 mod record;
 mod replay;
+mod report;
 mod resume;
 mod support;
 

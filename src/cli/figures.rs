@@ -57,6 +57,9 @@ pub fn draw(study: &Study, results: &Results, request: &Request, command: &str) 
     let mut column_panels: Vec<Panel> = COLUMNS.iter().map(|c| panel(*c, Style::Columns)).collect();
     // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.
     if let Some(linear) = column_panels.get_mut(1) {
+        if let Some(paper) = &study.head.paper {
+            linear.x = format!("paper: {}", paper.metric);
+        }
         for arm in &results.arms {
             if let Some(value) = arm.paper {
                 let label = format!("paper {value:.1}");

@@ -38,7 +38,8 @@ fn csv_files(run: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "csv") {
+        // summary.csv and claims.csv may lie beside the figures.
+        if path.extension().is_some_and(|extension| extension == "csv") && Figure::is_csv(&path) {
             files.push(path);
         }
     }

@@ -4,6 +4,7 @@ use super::draw;
 use crate::error::{Error, Result};
 use crate::record::write_durable;
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// How a panel shows its data.
@@ -34,7 +35,7 @@ pub struct Reference {
 pub struct Panel {
     /// The name by which points refer to it.
     pub name: String,
-    /// Label of the x axis.
+    /// Label of the x axis; below columns, a remark on the paper's values.
     pub x: String,
     /// Label of the y axis, with its unit.
     pub y: String,
@@ -73,6 +74,8 @@ pub struct Figure {
     /// All data.
     pub points: Vec<Point>,
 }
+
+const NOT_OURS: &str = "does not describe a figure; the file was not written by sim";
 
 /// The part of a figure that stands in the comment line.
 #[derive(Serialize, Deserialize)]
@@ -122,6 +125,13 @@ impl Figure {
         String::from_utf8(bytes).map_err(|e| fail(&e))
     }
 
+    /// Whether the file at `path` begins as a figure's CSV does.
+    pub fn is_csv(path: &Path) -> bool {
+        let mut start = [0; 3];
+        let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+        read.is_ok() && start == *b"# {"
+    }
+
     /// Reads a figure back.
     ///
     /// # Errors
@@ -129,14 +139,29 @@ impl Figure {
     pub fn from_csv(path: &Path) -> Result<Figure> {
         let text =
             std::fs::read_to_string(path).map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
+        let damaged = |line: u64, what: String| Error::data(path, format!("line {line}: {what}"));
         let (head, data) = text.split_once('\n').unwrap_or((&text, ""));
-        let head: Head =
-            head.strip_prefix("# ").and_then(|json| serde_json::from_str(json).ok()).ok_or_else(|| {
-                Error::data(path, "line 1 does not describe a figure; it was not written by sim")
-            })?;
-        let mut points = Vec::new();
-        for (row, point) in csv::Reader::from_reader(data.as_bytes()).deserialize().enumerate() {
-            points.push(point.map_err(|e| Error::data(path, format!("line {}: {e}", row + 3)))?);
+        let json = head.strip_prefix("# ").ok_or_else(|| damaged(1, NOT_OURS.into()))?;
+        let head: Head = serde_json::from_str(json).map_err(|e| damaged(1, format!("{NOT_OURS} ({e})")))?;
+        if !text.ends_with('\n') {
+            return Err(damaged(text.lines().count() as u64, "the file ends in the middle of it".into()));
+        }
+        let mut points: Vec<Point> = Vec::new();
+        let mut rows = csv::Reader::from_reader(data.as_bytes());
+        let header = rows.headers().map_err(|e| damaged(2, e.to_string()))?.clone();
+        for row in rows.records() {
+            let row =
+                row.map_err(|e| damaged(1 + e.position().map_or(1, csv::Position::line), e.to_string()))?;
+            // The comment line stands before what the reader sees.
+            let line = 1 + row.position().map_or(1, csv::Position::line);
+            let point: Point = row.deserialize(Some(&header)).map_err(|e| damaged(line, e.to_string()))?;
+            if !head.panels.iter().any(|panel| panel.name == point.panel) {
+                return Err(damaged(line, format!("line 1 names no panel '{}'", point.panel)));
+            }
+            if !head.arms.iter().any(|(arm, _)| *arm == point.arm) {
+                return Err(damaged(line, format!("line 1 names no arm '{}'", point.arm)));
+            }
+            points.push(point);
         }
         Ok(Figure { title: head.title, caption: head.caption, arms: head.arms, panels: head.panels, points })
     }

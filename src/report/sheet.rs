@@ -2,9 +2,9 @@
 
 use crate::augment::Image;
 use crate::error::{Error, Result};
-use image::{Rgb, RgbImage};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
 use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
 
 /// A class and its tiles: each image followed by its views.
 pub struct Row {
@@ -76,13 +76,12 @@ fn paste(sheet: &mut RgbImage, image: &Image, x: u32, y: u32, tile: u32) {
 
 fn names(sheet: &mut RgbImage, rows: &[Row], tile: u32) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| Error::Failure(format!("cannot draw the contact sheet: {e}"));
-    register_font("sans-serif", FontStyle::Normal, include_bytes!("font/DejaVuSans-subset.ttf"))
-        .map_err(|_| failed(&"the embedded font cannot be read"))?;
+    super::pen::prepare_font()?;
     let size = sheet.dimensions();
     let area = BitMapBackend::with_buffer(sheet, size).into_drawing_area();
     let style = TextStyle::from(("sans-serif", f64::from(TEXT)).into_font());
     for (index, row) in rows.iter().enumerate() {
-        let y = MARGIN + index as u32 * (tile + GAP) + tile / 2 - TEXT / 2;
+        let y = MARGIN + index as u32 * (tile + GAP) + tile / 2 - TEXT / 5;
         area.draw_text(&row.name, &style, (MARGIN as i32, y as i32)).map_err(|e| failed(&e))?;
     }
     area.present().map_err(|e| failed(&e))
@@ -91,9 +90,10 @@ fn names(sheet: &mut RgbImage, rows: &[Row], tile: u32) -> Result<()> {
 /// A picture as PNG bytes.
 pub(super) fn encode(picture: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut cursor = std::io::Cursor::new(&mut bytes);
-    picture
-        .write_to(&mut cursor, image::ImageFormat::Png)
+    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive);
+    let (width, height) = picture.dimensions();
+    encoder
+        .write_image(picture, width, height, ExtendedColorType::Rgb8)
         .map_err(|e| Error::Failure(format!("cannot encode a PNG: {e}")))?;
     Ok(bytes)
 }

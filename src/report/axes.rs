@@ -1,0 +1,200 @@
+//! Axes: the range of a panel, its ticks, its frame; from numbers to places and labels that avoid data.
+
+use super::pen::{GRID, INK, Letters, Pen, Place, text_width};
+use crate::error::Result;
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+use std::ops::Range;
+
+/// em of tick labels, axis labels and remarks, in units.
+pub const TICK: f64 = 10.0;
+/// See [`TICK`].
+pub const LABEL: f64 = 11.5;
+/// See [`TICK`].
+pub const REMARK: f64 = 9.5;
+
+/// A rectangle in units in which numbers are places.
+#[derive(Clone)]
+pub struct Axes {
+    /// Left and right edge.
+    pub left: f64,
+    /// See `left`.
+    pub right: f64,
+    /// Upper and lower edge.
+    pub top: f64,
+    /// See `top`.
+    pub bottom: f64,
+    /// The numbers from left to right.
+    pub x: Range<f64>,
+    /// The numbers from bottom to top.
+    pub y: Range<f64>,
+}
+
+impl Axes {
+    /// The place of a pair of numbers; y beyond the range lies on the edge.
+    pub fn place(&self, x: f64, y: f64) -> Place {
+        let share = |v: f64, range: &Range<f64>| (v - range.start) / (range.end - range.start);
+        let y = share(y.clamp(self.y.start, self.y.end), &self.y);
+        (self.left + share(x, &self.x) * (self.right - self.left), self.bottom - y * (self.bottom - self.top))
+    }
+
+    /// The points of a line, with one more wherever it crosses an edge of the range of y, so that
+    /// [`Axes::place`] cuts it there instead of bending it.
+    pub fn cut(&self, line: &[(f64, f64)]) -> Vec<(f64, f64)> {
+        let mut cut = Vec::with_capacity(line.len());
+        for (index, &(x, y)) in line.iter().enumerate() {
+            if let Some(&(px, py)) = index.checked_sub(1).and_then(|before| line.get(before)) {
+                let mut shares: Vec<f64> = [self.y.start, self.y.end]
+                    .into_iter()
+                    .map(|edge| (edge - py) / (y - py))
+                    .filter(|share| share.is_finite() && *share > 0.0 && *share < 1.0)
+                    .collect();
+                shares.sort_by(f64::total_cmp);
+                cut.extend(shares.into_iter().map(|share| (px + share * (x - px), py + share * (y - py))));
+            }
+            cut.push((x, y));
+        }
+        cut
+    }
+
+    /// Grid, frame, ticks and labels. Without x ticks the caller labels what stands there.
+    pub fn draw<B: DrawingBackend>(&self, pen: &Pen<B>, x: &str, y: &str, x_ticks: bool) -> Result<()> {
+        let ticks = ticks(&self.y, 5, &[1.0, 2.0, 2.5, 5.0, 10.0]);
+        let labels = labels(&ticks);
+        let middle = (self.top + self.bottom) / 2.0;
+        for (tick, label) in ticks.iter().zip(&labels) {
+            let (left, at) = self.place(self.x.start, *tick);
+            pen.line(&[(left, at), (self.right, at)], GRID.to_rgba(), 0.8, &[])?;
+            pen.text(label, (left - 6.0, at + 0.36 * TICK), Letters::new(TICK, HPos::Right))?;
+        }
+        let widest = labels.iter().map(|label| text_width(label, TICK)).fold(0.0, f64::max);
+        let upwards = Letters { upwards: true, ..Letters::new(LABEL, HPos::Center) };
+        pen.text(y, ((self.left - widest - 17.0).max(self.left - 55.0), middle), upwards)?;
+        if x_ticks {
+            let ticks = self::ticks(&self.x, 6, &[1.0, 2.0, 5.0, 10.0]);
+            for (tick, label) in ticks.iter().zip(self::labels(&ticks)) {
+                let at = self.place(*tick, self.y.start).0;
+                pen.line(&[(at, self.bottom), (at, self.bottom + 3.5)], INK.to_rgba(), 0.9, &[])?;
+                pen.text(&label, (at, self.bottom + 7.0 + 0.73 * TICK), Letters::new(TICK, HPos::Center))?;
+            }
+        }
+        let below = (self.left / 2.0 + self.right / 2.0, self.bottom + 34.0);
+        pen.text(x, below, Letters::new(LABEL, HPos::Center))?;
+        let frame = [(self.left, self.top), (self.left, self.bottom), (self.right, self.bottom)];
+        pen.line(&frame, INK.to_rgba(), 0.9, &[])
+    }
+
+    /// Of the four places for a remark of this width at the level `y` (left or right end, above or
+    /// below), the baseline's left end of the one that covers the fewest of `drawn`.
+    pub fn free_place(&self, y: f64, width: f64, drawn: &[Place]) -> Place {
+        let level = self.place(self.x.start, y).1;
+        let mut best = (usize::MAX, (self.left, level));
+        for left in [self.right - width - 4.0, self.left + 5.0] {
+            for baseline in [level - 4.0, level + 4.0 + 0.75 * REMARK] {
+                let box_x = left - 2.0..left + width + 2.0;
+                let box_y = baseline - REMARK..baseline + 3.0;
+                let outside = box_y.start < self.top || box_y.end > self.bottom;
+                let covered = drawn.iter().filter(|(x, y)| box_x.contains(x) && box_y.contains(y)).count();
+                let count = if outside { usize::MAX - 1 } else { covered };
+                if count < best.0 {
+                    best = (count, (left, baseline));
+                }
+            }
+        }
+        best.1
+    }
+}
+
+/// The range of y: all data, and as much of the intervals around it as leaves the data readable (two
+/// seeds have intervals of many times their distance), at least `least` in all. It does not go below 0
+/// or, in percent, above 100 where no data does.
+pub fn y_range(data: &[f64], intervals: &[f64], beyond: f64, least: f64, percent: bool) -> Range<f64> {
+    let ends = |values: &[f64]| {
+        let finite = values.iter().copied().filter(|v| v.is_finite());
+        finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+    };
+    let (low, high) = ends(data);
+    if low > high {
+        return 0.0..1.0;
+    }
+    // Halves, because the distance of the two largest numbers overflows.
+    let (low, high) = (low.max(f64::MIN / 16.0), high.min(f64::MAX / 16.0));
+    let span = (high - low).max(1e-3 * high.abs().max(low.abs())).max(1e-9);
+    let (widest_low, widest_high) = ends(intervals);
+    let bottom = low.min(widest_low.max(low - beyond * span));
+    let top = high.max(widest_high.min(high + beyond * span));
+    let missing = (least - (top - bottom)).max(0.0) / 2.0;
+    let (bottom, top) = (bottom - missing, top + missing);
+    let margin = 0.06 * (top - bottom).max(span);
+    let floor = if low >= 0.0 { -0.2 * margin } else { f64::NEG_INFINITY };
+    let ceiling = if percent && high <= 100.0 { 100.0 + 0.5 * margin } else { f64::INFINITY };
+    (bottom - margin).max(floor)..(top + margin).min(ceiling)
+}
+
+/// Round numbers in `range`, about `count` of them; their distance is one of `steps` times a power of 10.
+fn ticks(range: &Range<f64>, count: usize, steps: &[f64]) -> Vec<f64> {
+    let rough = (range.end - range.start) / count as f64;
+    let power = 10f64.powf(rough.log10().floor());
+    let enough = |step: &f64| *step >= 0.95 * rough;
+    let Some(step) = steps.iter().map(|m| m * power).find(enough) else { return Vec::new() };
+    let (first, last) = ((range.start / step - 1e-9).ceil() as i64, (range.end / step + 1e-9).floor() as i64);
+    (first..=last).map(|n| n as f64 * step).collect()
+}
+
+/// All ticks with as many digits as tell them apart.
+fn labels(ticks: &[f64]) -> Vec<String> {
+    let step = ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+    let exact = |digits: &usize| {
+        let scaled = step * 10f64.powi(*digits as i32);
+        scaled.round() >= 1.0 && (scaled - scaled.round()).abs() < 1e-6 * scaled
+    };
+    let digits = if step.is_finite() { (0..9).find(exact).unwrap_or(9) } else { 3 };
+    let largest = ticks.iter().fold(0.0, |largest: f64, tick| largest.max(tick.abs()));
+    let label =
+        |tick: f64| if largest < 1e6 && digits < 6 { format!("{tick:.digits$}") } else { short(tick) };
+    ticks.iter().map(|tick| label(tick + 0.0).replace('-', "−")).collect()
+}
+
+/// A very large or very small number with at most three digits behind the point.
+fn short(number: f64) -> String {
+    let text = format!("{number:.3e}");
+    match text.split_once('e') {
+        Some((_, "0")) | None => format!("{number}"),
+        Some((digits, power)) => format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_labelled_without_needless_digits() {
+        let of = |range| labels(&ticks(&range, 5, &[1.0, 2.0, 2.5, 5.0, 10.0]));
+        assert_eq!(of(0.0..1.0), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(of(-1.0..-0.2), ["−1.0", "−0.8", "−0.6", "−0.4", "−0.2"]);
+        assert_eq!(of(-0.3..101.0), ["0", "25", "50", "75", "100"]);
+        assert_eq!(of(0.0..1e-7), ["0", "2e−8", "4e−8", "6e−8", "8e−8", "1e−7"]);
+        assert_eq!(of(-2e300..2e300), ["−2e300", "−1e300", "0", "1e300", "2e300"]);
+        assert_eq!(of(7e5..8e5), ["700000", "720000", "740000", "760000", "780000", "800000"]);
+    }
+
+    #[test]
+    fn an_interval_of_two_seeds_does_not_swallow_the_data() {
+        let range = y_range(&[17.0, 25.0], &[-60.0, 90.0], 0.5, 0.0, true);
+        assert!(range.start > 11.0 && range.end < 31.0, "{range:?}");
+        let range = y_range(&[1.0, 99.0], &[-60.0, 190.0], 0.5, 0.0, true);
+        assert!(range.start > -5.0 && range.end < 106.0, "{range:?}");
+        let range = y_range(&[42.2, 43.5], &[], 1.0, 10.0, true);
+        assert!(range.end - range.start > 10.0, "{range:?}");
+        assert_eq!(y_range(&[f64::NAN], &[], 0.5, 0.0, false), 0.0..1.0);
+        let range = y_range(&[-1.0, -1.0], &[], 0.5, 0.0, false);
+        assert!(range.start < -1.0 && range.end > -1.0);
+    }
+
+    #[test]
+    fn a_line_is_cut_where_it_leaves_the_range() {
+        let axes = Axes { left: 0.0, right: 1.0, top: 0.0, bottom: 1.0, x: 0.0..1.0, y: 0.0..1.0 };
+        assert_eq!(axes.cut(&[(0.0, -1.0), (1.0, 3.0)]), [(0.0, -1.0), (0.25, 0.0), (0.5, 1.0), (1.0, 3.0)]);
+    }
+}
