@@ -42,16 +42,14 @@ pub enum Decay {
 impl OptimConfig {
     /// Refuses rates that are not numbers or have the wrong sign.
     pub fn check(&self) -> Result<()> {
-        for (key, value, high) in [
-            ("base_lr", self.base_lr, f64::INFINITY),
-            ("momentum", self.momentum, 1.0),
-            ("weight_decay", self.weight_decay, f64::INFINITY),
-        ] {
-            if !(value >= 0.0 && value < high) {
-                return Err(Error::Usage(format!(
-                    "optim.{key}: {value} must be at least 0 and below {high}"
-                )));
+        for (key, value) in [("base_lr", self.base_lr), ("weight_decay", self.weight_decay)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::Usage(format!("optim.{key}: {value} must be a number of at least 0")));
             }
+        }
+        if !(0.0..1.0).contains(&self.momentum) {
+            let momentum = self.momentum;
+            return Err(Error::Usage(format!("optim.momentum: {momentum} must be at least 0 and below 1")));
         }
         Ok(())
     }

@@ -178,13 +178,19 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         return Ok(75);
     }
     let results = Results::read(study, &arms, &seeds, &folder)?;
-    let mut paths = results.write()?.to_vec();
-    paths.extend(super::figures::draw(study, &results, &request, &as_given())?);
+    // The table comes first: a full disk must not take the answer along.
+    let mut paths = Vec::new();
+    let written = results.write().and_then(|tables| {
+        paths.extend(tables);
+        paths.extend(super::figures::draw(study, &results, &request, &as_given())?);
+        Ok(())
+    });
     if json {
         output.line(&answer::summary_line(study, &results, &paths))?;
     } else {
         answer::print(study, &results, &paths, output)?;
     }
+    written?;
     let mut code = 0;
     for end in &ends {
         match end {
