@@ -9,6 +9,7 @@ use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::eta::Rule;
 use crate::measure::MeasureConfig;
+use crate::network::Network;
 use crate::network::config::{EncoderConfig, PredictorConfig};
 use crate::objective::ObjectiveConfig;
 use crate::optim::OptimConfig;
@@ -74,6 +75,9 @@ pub struct ScheduleConfig {
     pub checkpoint_every: u64,
 }
 
+/// A larger batch is taken for a slip of the hand; the paper's largest is 4096.
+const LARGEST_BATCH: usize = 1 << 20;
+
 impl Recipe {
     /// Refuses values outside their range, naming the key as it stands in TOML.
     ///
@@ -81,8 +85,9 @@ impl Recipe {
     /// [`Error::Usage`], one sentence with the key, the value and the range.
     pub fn check(&self) -> Result<()> {
         let fail = |key: &str, what: String| Err(Error::Usage(format!("{key}: {what}")));
-        if self.schedule.batch == 0 {
-            return fail("schedule.batch", "must be at least 1".into());
+        if !(1..=LARGEST_BATCH).contains(&self.schedule.batch) {
+            let batch = self.schedule.batch;
+            return fail("schedule.batch", format!("{batch} must be between 1 and {LARGEST_BATCH}"));
         }
         if self.schedule.epochs == 0 {
             return fail("schedule.epochs", "must be at least 1".into());
@@ -91,7 +96,6 @@ impl Recipe {
             return fail("schedule.checkpoint_every", "must be at least 1".into());
         }
         self.eta.check()?;
-
         self.optim.check()?;
         self.measure.check()?;
         let probability = |key: &str, p: f32| {
@@ -135,12 +139,17 @@ impl Recipe {
                 format!("{}; a projector has 1 to 3", self.encoder.projector.layers),
             );
         }
-        if self.encoder.projector.dim == 0 {
-            return fail("encoder.projector.dim", "must be at least 1".into());
-        }
-        if self.predictor.config().is_some_and(|h| h.hidden == 0) {
-            return fail("predictor.hidden", "must be at least 1".into());
-        }
-        Ok(())
+        self.networks().map(drop)
+    }
+
+    /// F_θ and, where there is one, h, as lists of layers.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when images are too small for the architecture or a width is out of range.
+    pub fn networks(&self) -> Result<(Network, Option<Network>)> {
+        let size = self.augment.size;
+        let encoder = Network::encoder(&self.encoder, (size, size))?;
+        let head = |h| Network::predictor(h, self.encoder.projector.dim);
+        Ok((encoder, self.predictor.config().map(head).transpose()?))
     }
 }

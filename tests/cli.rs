@@ -28,11 +28,25 @@ fn mistakes_on_the_command_line_exit_with_2_and_name_the_way_out() {
     fails(&["run", "simsiam", "--set", "optim.base_lrr=1"], 2, &["base_lr"]);
     fails(&["run", "simsiam", "--set", "optim.base_lr=fast"], 2, &["optim.base_lr"]);
     fails(&["run", "simsiam", "--set", "schedule.batch=0"], 2, &["schedule.batch"]);
+    fails(&["run", "simsiam", "--set", "schedule.batch=9999999999"], 2, &["schedule.batch"]);
+    fails(&["run", "simsiam", "--set", "encoder.backbone.resnet8.width=0"], 2, &["width"]);
+    fails(&["run", "simsiam", "--set", "encoder.projector.dim=1000000000"], 2, &["dim"]);
+    fails(&["run", "simsiam", "--set", "optim.momentum=1"], 2, &["optim.momentum"]);
     fails(&["run", "simsiam", "--device", "cuda:0"], 2, &["GPU"]);
     fails(&["run", "simsiam", "--scale", "laptp"], 2, &["laptop"]);
     fails(&["run", "simsiam", "--data", "imagenet:/x"], 2, &["shapes"]);
     fails(&["nonsense"], 2, &["nonsense"]);
     fails(&["run", "simsiam", "--seeds", "0"], 2, &["0"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_run_that_would_not_fit_into_memory_is_refused_before_it_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let huge = ["--set", "schedule.batch=1000000", "--set", "augment.size=1024"];
+    let smoke = ["run", "simsiam", "--scale", "smoke", "--out", &out];
+    fails(&[&smoke[..], &huge].concat(), 2, &["GiB", "schedule.batch"]);
 }
 
 #[test]

@@ -25,15 +25,17 @@ pub fn draw(study: &Study, results: &Results, request: &Request, command: &str) 
     let arms: Vec<(String, String)> =
         results.arms.iter().map(|arm| (arm.name.clone(), arm.title.clone())).collect();
     let seeds = results.seeds.len();
-    let caption = format!(
-        "{command}   ·   {} scale, {seeds} seed{}{}",
-        request.scale.as_deref().unwrap_or(DEFAULT_SCALE),
-        if seeds == 1 { "" } else { "s: thin lines; mean ± 95 % interval" },
-        concat!("   ·   sim ", env!("CARGO_PKG_VERSION"))
-    );
-    let figure = |title: String, panels: Vec<Panel>, points: Vec<Point>| Figure {
+    let caption = |seeds_as: &str| {
+        let seeds = match seeds {
+            1 => "1 seed".to_string(),
+            _ => format!("{seeds} seeds: {seeds_as}; mean ± 95 % interval"),
+        };
+        let scale = request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
+        format!("{command}   ·   {scale} scale, {seeds}   ·   sim {}", env!("CARGO_PKG_VERSION"))
+    };
+    let figure = |title: String, seeds_as: &str, panels: Vec<Panel>, points: Vec<Point>| Figure {
         title,
-        caption: caption.clone(),
+        caption: caption(seeds_as),
         arms: arms.clone(),
         panels,
         points,
@@ -53,7 +55,7 @@ pub fn draw(study: &Study, results: &Results, request: &Request, command: &str) 
         }
     }
     let curve_panels = CURVES.iter().map(|c| panel(*c, Style::Curves)).collect();
-    let curves = figure(study.head.title.clone(), curve_panels, curves);
+    let curves = figure(study.head.title.clone(), "thin lines", curve_panels, curves);
     let mut column_panels: Vec<Panel> = COLUMNS.iter().map(|c| panel(*c, Style::Columns)).collect();
     // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.
     if let Some(linear) = column_panels.get_mut(1) {
@@ -67,7 +69,7 @@ pub fn draw(study: &Study, results: &Results, request: &Request, command: &str) 
             }
         }
     }
-    let finals = figure(format!("{}: at the end", study.head.title), column_panels, last);
+    let finals = figure(format!("{}: at the end", study.head.title), "small dots", column_panels, last);
     let mut paths = curves.save(&folder.join("curves"))?;
     paths.extend(finals.save(&folder.join("final"))?);
     Ok(paths)

@@ -9,7 +9,7 @@ use crate::study::{
     Arm, DEFAULT_SCALE, Engine, Event, Formula, Job, Request, Results, Settings, Study, Trainer, jobs,
     schedule,
 };
-use crate::train::{Ending, Progress};
+use crate::train::{Ending, Progress, memory_bytes};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -148,7 +148,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     }
     let engine = Engine::default();
     if !mock {
-        open_data(&engine, &jobs, settings.fresh)?;
+        open_data(&engine, &jobs, &settings)?;
     }
     let trainer: &dyn Trainer = if mock { &Formula } else { &engine };
     let stop = Arc::new(AtomicBool::new(false));
@@ -271,16 +271,55 @@ fn announce(
     ));
 }
 
-/// Opens the data of the runs to be made before the first of them, so that a mistake in it is told once.
-fn open_data(engine: &Engine, jobs: &[Job], fresh: bool) -> Result<()> {
+/// Opens the data of the runs to be made before the first of them, so that a mistake in it is told once,
+/// and refuses runs that do not fit into memory.
+fn open_data(engine: &Engine, jobs: &[Job], settings: &Settings) -> Result<()> {
+    let same = jobs.windows(2).all(|pair| pair[0].recipe.data == pair[1].recipe.data);
+    let mut opened = false;
     for job in jobs {
-        let same = jobs.iter().all(|other| other.recipe.data == job.recipe.data);
-        if same && (fresh || read_outcome(&job.path)?.is_none()) {
-            super::data::report_skipped(&*engine.dataset(&job.recipe.data)?);
-            return Ok(());
+        if !settings.fresh && read_outcome(&job.path)?.is_some() {
+            continue;
         }
+        if same && !opened {
+            super::data::report_skipped(&*engine.dataset(&job.recipe.data)?);
+            opened = true;
+        }
+        let images = if same { engine.dataset(&job.recipe.data)?.train.len() } else { 0 };
+        fits(job, images, settings.jobs)?;
     }
     Ok(())
+}
+
+/// Refuses a run that would be killed for its memory.
+fn fits(job: &Job, images: usize, jobs: usize) -> Result<()> {
+    let needed = memory_bytes(&job.recipe, images)?;
+    let Some(available) = available_memory() else { return Ok(()) };
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    if needed > available {
+        return Err(Error::Usage(format!(
+            "{} needs about {:.1} GiB of memory and {:.1} GiB are available; a smaller schedule.batch, augment.size or encoder needs less",
+            job.arm,
+            gib(needed),
+            gib(available)
+        )));
+    }
+    if needed.saturating_mul(jobs as u64) > available {
+        return Err(Error::Usage(format!(
+            "{} needs about {:.1} GiB of memory, and {:.1} GiB are not enough for {jobs} such runs at a time; pass --jobs {}",
+            job.arm,
+            gib(needed),
+            gib(available),
+            available / needed
+        )));
+    }
+    Ok(())
+}
+
+/// Bytes of memory that new programs may use, where the system tells.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// The first signal asks for checkpoints, the second quits.

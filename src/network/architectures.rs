@@ -53,8 +53,8 @@ impl Network {
     /// # Errors
     /// [`Error::Usage`] when a width is 0.
     pub fn predictor(config: &PredictorConfig, dim: usize) -> Result<Network> {
-        positive("predictor.hidden", config.hidden)?;
-        positive("encoder.projector.dim", dim)?;
+        in_range("predictor.hidden", config.hidden)?;
+        in_range("encoder.projector.dim", dim)?;
         let mut net = Network::start(Shape { height: 1, width: 1, channels: dim }, true);
         let hidden = net.linear("0", 0, config.hidden);
         let hidden = match config.norm {
@@ -71,8 +71,14 @@ impl Network {
     }
 }
 
-fn positive(key: &str, width: usize) -> Result<()> {
-    if width == 0 { Err(Error::Usage(format!("{key}: must be at least 1"))) } else { Ok(()) }
+/// Wider layers are taken for a slip of the hand.
+const WIDEST: usize = 65_536;
+
+fn in_range(key: &str, width: usize) -> Result<()> {
+    match width {
+        1..=WIDEST => Ok(()),
+        _ => Err(Error::Usage(format!("{key}: {width} must be between 1 and {WIDEST}"))),
+    }
 }
 
 fn mlp(net: &mut Network, widths: &[usize]) -> Result<ValueId> {
@@ -81,7 +87,7 @@ fn mlp(net: &mut Network, widths: &[usize]) -> Result<ValueId> {
     }
     let mut value = 0;
     for (i, &width) in widths.iter().enumerate() {
-        positive("encoder.backbone.mlp.widths", width)?;
+        in_range("encoder.backbone.mlp.widths", width)?;
         value = net.linear(&format!("layers.{}", 3 * i), value, width);
         value = net.norm(&format!("layers.{}", 3 * i + 1), value, Some(1.0), None, true);
     }
@@ -96,7 +102,7 @@ fn resnet(
     stem: Stem,
     zero_init: bool,
 ) -> Result<ValueId> {
-    positive("encoder.backbone.width", width)?;
+    in_range("encoder.backbone.width", width)?;
     if blocks.is_empty() || blocks.len() > 8 || blocks.contains(&0) {
         return Err(Error::Usage("encoder.backbone.resnet.blocks: 1 to 8 stages of at least 1 block".into()));
     }
@@ -153,10 +159,10 @@ fn residual_block(
 }
 
 fn projector(net: &mut Network, config: &ProjectorConfig) -> Result<ValueId> {
-    positive("encoder.projector.dim", config.dim)?;
+    in_range("encoder.projector.dim", config.dim)?;
     let hidden = config.hidden.unwrap_or(config.dim);
-    positive("encoder.projector.hidden", hidden)?;
-    positive("encoder.projector.layers", config.layers)?;
+    in_range("encoder.projector.hidden", hidden)?;
+    in_range("encoder.projector.layers", config.layers)?;
     let mut value = net.features;
     for layer in 0..config.layers {
         let last = layer + 1 == config.layers;

@@ -15,4 +15,4 @@ mod plan;
 
 pub use files::{Tensors, infer_encoder, infer_predictor, read_metadata, read_weights};
 pub use layers::{Network, Parameter, ParameterKind, Shape};
-pub use op::Engine;
+pub use op::{Engine, pass_floats};

@@ -47,6 +47,13 @@ impl Inner {
     }
 }
 
+/// Numbers of f32 that a training pass of `network` over `views` × `batch` images holds beside θ and its
+/// input: values, gradients, statistics, scratch.
+pub fn pass_floats(network: &Network, kernel: &dyn Kernel, views: usize, batch: usize) -> usize {
+    let plan = Plan::new(network, kernel, views, batch, Mode::Train);
+    plan.values_len + plan.gradients_len + plan.statistics_len + plan.scratch_len
+}
+
 impl Engine {
     /// An engine for `network` with the running statistics of a new network.
     pub fn new(network: Network, kernel: Arc<dyn Kernel>) -> Self {

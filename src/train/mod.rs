@@ -6,6 +6,7 @@
 
 mod alternation;
 mod batches;
+mod cost;
 mod evaluate;
 mod model;
 mod replay;
@@ -13,6 +14,7 @@ mod state;
 pub mod weights;
 
 pub use alternation::{Alternation, Rates};
+pub use cost::memory_bytes;
 pub use evaluate::{Evaluation, embed, evaluate};
 pub use model::{Model, Part};
 pub use replay::{Case, Replayed, Trajectory, replay};
