@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::gather::Gather;
 use super::pack::Weights;
 use super::simd::{Portable, Simd};
+use super::winograd::Stride1;
 use super::winograd_pass::Pass;
+use super::winograd_strided::{Stride2, Stride2Gradient};
 use super::{Conv, Kernel, direct, weight_gradient, winograd_gradient, winograd_pass};
 use crate::error::{Error, Result};
 
@@ -27,6 +29,11 @@ impl<S: Simd> Cpu<S> {
 
     fn if_supported() -> Option<Arc<dyn Kernel>> {
         Self::make(true)
+    }
+
+    /// The stride for which Winograd's algorithm is used, if it is.
+    fn stride(&self, s: &Conv) -> Option<usize> {
+        (self.winograd && suits_winograd(s)).then_some(s.stride)
     }
 }
 
@@ -87,7 +94,7 @@ impl<S: Simd> Kernel for Cpu<S> {
     }
 
     fn conv_scratch(&self, s: &Conv) -> usize {
-        if self.winograd && suits_winograd(s) {
+        if self.stride(s).is_some() {
             let passes = [Pass::forward(s), Pass::input_gradient(s)].map(|p| winograd_pass::scratch::<S>(&p));
             return passes[0].max(passes[1]).max(winograd_gradient::scratch(s));
         }
@@ -103,10 +110,14 @@ impl<S: Simd> Kernel for Cpu<S> {
             Weights { w, in_channels: s.in_channels, out_channels: s.out_channels, transposed: false };
         // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
         unsafe {
-            if self.winograd && suits_winograd(s) {
-                winograd_pass::pass::<S>(&Pass::forward(s), x, weights, y, scratch);
-            } else {
-                direct::gather::<S>(&Gather::forward(s), x, weights, y, scratch);
+            match self.stride(s) {
+                Some(1) => {
+                    winograd_pass::pass::<S, Stride1, _, _, _>(&Pass::forward(s), x, weights, y, scratch)
+                }
+                Some(_) => {
+                    winograd_pass::pass::<S, Stride2, _, _, _>(&Pass::forward(s), x, weights, y, scratch)
+                }
+                None => direct::gather::<S>(&Gather::forward(s), x, weights, y, scratch),
             }
         }
     }
@@ -117,11 +128,15 @@ impl<S: Simd> Kernel for Cpu<S> {
             Weights { w, in_channels: s.in_channels, out_channels: s.out_channels, transposed: true };
         // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
         unsafe {
-            if self.winograd && suits_winograd(s) {
-                return winograd_pass::pass::<S>(&Pass::input_gradient(s), dy, weights, dx, scratch);
-            }
-            for g in Gather::input_gradient(s) {
-                direct::gather::<S>(&g, dy, weights, dx, scratch);
+            let pass = Pass::input_gradient;
+            match self.stride(s) {
+                Some(1) => winograd_pass::pass::<S, Stride1, _, _, _>(&pass(s), dy, weights, dx, scratch),
+                Some(_) => {
+                    winograd_pass::pass::<S, Stride2Gradient, _, _, _>(&pass(s), dy, weights, dx, scratch)
+                }
+                None => {
+                    Gather::input_gradient(s).for_each(|g| direct::gather::<S>(&g, dy, weights, dx, scratch))
+                }
             }
         }
     }
@@ -130,23 +145,29 @@ impl<S: Simd> Kernel for Cpu<S> {
         check(s, x, dw, dy);
         // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
         unsafe {
-            if self.winograd && suits_winograd(s) {
-                winograd_gradient::weight_gradient::<S>(s, x, dy, dw, scratch);
-            } else {
-                weight_gradient::weight_gradient::<S>(s, x, dy, dw, scratch);
+            match self.stride(s) {
+                Some(1) => winograd_gradient::weight_gradient::<S, Stride1, _, _>(s, x, dy, dw, scratch),
+                Some(_) => winograd_gradient::weight_gradient::<S, Stride2, _, _>(s, x, dy, dw, scratch),
+                None => weight_gradient::weight_gradient::<S>(s, x, dy, dw, scratch),
             }
         }
     }
 }
 
-/// Whether the 36 products of Winograd's algorithm beat the direct sum: stride 1, 3×3, and enough
-/// channels and tiles to pay for the transforms. A function of the shape only.
+/// Whether Winograd's algorithm beats the direct sum: 3×3, stride 1 or 2, and enough channels and tiles to
+/// pay for the transforms. A function of the shape only.
 fn suits_winograd(s: &Conv) -> bool {
-    s.kernel == 3
-        && s.stride == 1
-        && s.padding <= 2
-        && s.in_channels.min(s.out_channels) >= 16
-        && s.out_height().min(s.out_width()).min(s.height).min(s.width) >= 4
+    let [height, width] = [s.out_height(), s.out_width()];
+    let strides = match s.stride {
+        1 => s.padding <= 2 && height.min(width).min(s.height).min(s.width) >= 4,
+        // 81 products stand for 144: the tiles must not reach far beyond the image.
+        2 => {
+            let tiled = height.next_multiple_of(4) * width.next_multiple_of(4);
+            s.padding == 1 && 5 * tiled <= 7 * height * width
+        }
+        _ => false,
+    };
+    s.kernel == 3 && s.in_channels.min(s.out_channels) >= 16 && strides
 }
 
 /// The lengths that the unsafe code below relies on; a mismatch is a defect of the caller.

@@ -24,6 +24,8 @@ mod weight_gradient;
 mod winograd;
 mod winograd_gradient;
 mod winograd_pass;
+mod winograd_strided;
+mod winograd_tiles;
 mod work;
 #[cfg(target_arch = "x86_64")]
 mod x86;

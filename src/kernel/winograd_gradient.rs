@@ -9,19 +9,21 @@ use super::Conv;
 use super::simd::{Job, Simd};
 use super::tile::{self, Outer};
 use super::weight_gradient::add_in_order;
-use super::winograd::{
-    IN, Image, Input, Layout, OUT, OutputGradient, POINTS, Tiles, WeightGradient, both, load_points, spread,
-};
+use super::winograd::{POINTS, WeightScheme, both, copies};
+use super::winograd_tiles::{Image, Layout, Tiles, load_points, spread};
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, piece, with_workspace};
+use std::marker::PhantomData;
 
 /// Most channels in a group.
 const GROUP: usize = 128;
+/// Side of the tiles of dy.
+const OUT: usize = 4;
 /// Tasks wanted, and most numbers in all partial sums together.
 const TASKS: usize = 16;
 const PARTIALS: usize = 1 << 21;
 
 fn tiles(s: &Conv) -> Tiles {
-    Tiles::new(s.batch, s.out_height(), s.out_width())
+    Tiles::new(s.batch, s.out_height(), s.out_width(), OUT)
 }
 
 /// Groups of input channels, of output channels, chunks of tiles.
@@ -37,13 +39,14 @@ fn group(channels: usize, parts: usize, part: usize) -> std::ops::Range<usize> {
     lines.start * 16..channels.min(lines.end * 16)
 }
 
-/// Tiles in a block.
-fn block(s: &Conv) -> usize {
-    (4096 / (s.in_channels.min(GROUP) + s.out_channels.min(GROUP))).clamp(24, 64).min(tiles(s).count())
+/// Tiles of `side`² points in a block.
+fn block(s: &Conv, side: usize) -> usize {
+    let channels = s.in_channels.min(GROUP) + s.out_channels.min(GROUP);
+    (4096 * POINTS * POINTS / (side * side * channels)).clamp(24, 64)
 }
 
-/// The task's tiles, group by group.
-struct Task<'a> {
+/// The task's tiles, group by group, by the scheme F.
+struct Task<'a, F, const IN: usize, const SPREAD: usize> {
     s: &'a Conv,
     x: Image,
     dy: Image,
@@ -57,58 +60,61 @@ struct Task<'a> {
     zeros: *const f32,
     /// The chunk's gradient, shaped as the weights.
     dw: Shared,
+    by: PhantomData<F>,
 }
 
 /// Where the sums of a task lie.
 fn sums_layout(i: usize, o: usize) -> Layout {
-    let column = i * o.next_multiple_of(16) + 16;
-    Layout { row: IN * column, column, tile: 0 }
+    Layout::of_weights(i * o.next_multiple_of(16) + 16)
 }
 
 /// Sizes of a task's buffers.
-fn buffers(s: &Conv) -> [usize; 4] {
+fn buffers(s: &Conv, side: usize) -> [usize; 4] {
     let (i, o) = (s.in_channels.min(GROUP), s.out_channels.min(GROUP));
-    let transformed = |channels| Layout::new(block(s), channels).len();
+    let transformed = |channels| Layout::new(side, block(s, side), channels).len();
     let zeros = s.in_channels.max(s.out_channels).next_multiple_of(16);
     [transformed(i), transformed(o), sums_layout(i, o).len(), zeros]
 }
 
-impl Job for Task<'_> {
+impl<F: WeightScheme<IN, SPREAD>, const IN: usize, const SPREAD: usize> Job for Task<'_, F, IN, SPREAD> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let s = self.s;
         let (i_len, o_len) = (self.in_channels.len(), self.out_channels.len());
-        let [v_layout, z_layout] = [i_len, o_len].map(|channels| Layout::new(block(s), channels));
+        let [v_layout, z_layout] =
+            [i_len, o_len].map(|channels| Layout::new(SPREAD, block(s, SPREAD), channels));
         let (sum_row, sums_layout) = (o_len.next_multiple_of(16), sums_layout(i_len, o_len));
         let mut next = self.tiles.start;
         while next < self.tiles.end {
-            let count = block(s).min(self.tiles.end - next);
+            let count = block(s, SPREAD).min(self.tiles.end - next);
             for at in 0..count {
-                let [image, y, x] = tiles(s).origin(next + at);
-                let window = self.dy.window::<OUT>(image, y as isize, x as isize, self.zeros);
+                let [image, row, column] = tiles(s).place(next + at);
+                let [y, x] = [row, column].map(|n| (n * OUT) as isize);
+                let window = self.dy.window::<OUT>(image, y, x, self.zeros);
                 let to = self.z.wrapping_add(at * z_layout.tile);
                 let channels = self.out_channels.clone();
                 // SAFETY: window pointers lie in the image or at a pixel of zeros; z holds the block.
                 unsafe {
-                    spread::<S, OutputGradient, OUT>(&window, channels, to, &z_layout);
+                    spread::<S, F::OutputGradient, OUT, SPREAD>(&window, channels, to, &z_layout);
                 }
-                let (y, x) = (y as isize - s.padding as isize, x as isize - s.padding as isize);
+                let [y, x] = [row, column].map(|n| (n * F::STEP) as isize - s.padding as isize);
                 let window = self.x.window::<IN>(image, y, x, self.zeros);
                 let to = self.v.wrapping_add(at * v_layout.tile);
                 let channels = self.in_channels.clone();
                 // SAFETY: as above, with v.
-                unsafe { spread::<S, Input, IN>(&window, channels, to, &v_layout) };
+                unsafe { spread::<S, F::Input, IN, SPREAD>(&window, channels, to, &v_layout) };
             }
-            for point in 0..POINTS {
+            for (row, column) in (0..POINTS).flat_map(|row| (0..POINTS).map(move |column| (row, column))) {
+                let (down, across) = (copies(row, SPREAD).len(), copies(column, SPREAD).len());
                 for o in (0..o_len).step_by(2 * S::LANES) {
                     for i in (0..i_len).step_by(S::OUTER_ROWS) {
                         let product = Outer {
-                            a: self.v.wrapping_add(v_layout.point(point) + i),
-                            a_steps: [0, 0, v_layout.tile],
-                            b: self.z.wrapping_add(z_layout.point(point) + o),
-                            b_steps: [0, 0, z_layout.tile],
-                            grid: [1, 1, count],
-                            c: self.sums.wrapping_add(sums_layout.point(point) + i * sum_row + o),
+                            a: self.v.wrapping_add(v_layout.point(row, column) + i),
+                            a_steps: [v_layout.row, v_layout.column, v_layout.tile],
+                            b: self.z.wrapping_add(z_layout.point(row, column) + o),
+                            b_steps: [z_layout.row, z_layout.column, z_layout.tile],
+                            grid: [down, across, count],
+                            c: self.sums.wrapping_add(sums_layout.point(row, column) + i * sum_row + o),
                             c_step: sum_row,
                             height: S::OUTER_ROWS.min(i_len - i),
                             // Whole vectors: the padding of z is zeros, that of the sums is not used.
@@ -129,8 +135,8 @@ impl Job for Task<'_> {
                 let row = (self.in_channels.start + i) * s.out_channels + self.out_channels.start + o;
                 // SAFETY: the sums hold 36 points; the task owns these channels of its chunk's dw.
                 unsafe {
-                    let points = load_points::<S>(from, &sums_layout);
-                    let taps = both::<S, WeightGradient, IN, 3>(&points);
+                    let points = load_points::<S, POINTS>(from, &sums_layout);
+                    let taps = both::<S, F::WeightGradient, POINTS, 3>(&points);
                     for (tap, value) in taps.as_flattened().iter().enumerate() {
                         let to = self.dw.at(tap * s.in_channels * s.out_channels + row);
                         if o_len - o >= S::LANES {
@@ -151,11 +157,16 @@ pub(super) fn scratch(s: &Conv) -> usize {
     if chunks == 1 { 0 } else { chunks * s.weight_len() + ALIGNMENT }
 }
 
-/// dw = x ⋆ dy for a stride-1, 3×3 convolution.
+/// dw = x ⋆ dy by the scheme F, for a 3×3 convolution of its stride.
 ///
 /// # Safety
 /// The CPU has `S`; the slices have the lengths of `s`.
-pub(super) unsafe fn weight_gradient<S: Simd>(
+pub(super) unsafe fn weight_gradient<
+    S: Simd,
+    F: WeightScheme<IN, SPREAD>,
+    const IN: usize,
+    const SPREAD: usize,
+>(
     s: &Conv,
     x: &[f32],
     dy: &[f32],
@@ -166,7 +177,7 @@ pub(super) unsafe fn weight_gradient<S: Simd>(
     let [in_groups, out_groups, chunks] = cut(s);
     let len = s.weight_len();
     let partials = if chunks == 1 { Shared::new(dw) } else { Shared::new(aligned(scratch)) };
-    let [v_len, z_len, sums_len, zeros_len] = buffers(s);
+    let [v_len, z_len, sums_len, zeros_len] = buffers(s, SPREAD);
     let (x, dy) = (Shared::new_at(x.as_ptr().cast_mut()), Shared::new_at(dy.as_ptr().cast_mut()));
     for_each(chunks * in_groups * out_groups, |task| {
         with_workspace(|space| {
@@ -178,7 +189,7 @@ pub(super) unsafe fn weight_gradient<S: Simd>(
             let zeros = sums.wrapping_add(sums_len);
             // SAFETY: the buffer's last part, this thread's own.
             unsafe { std::slice::from_raw_parts_mut(zeros, zeros_len) }.fill(0.0);
-            let job = Task {
+            let job = Task::<F, IN, SPREAD> {
                 s,
                 x: Image { data: x.at(0), height: s.height, width: s.width, channels: s.in_channels },
                 dy: Image {
@@ -195,6 +206,7 @@ pub(super) unsafe fn weight_gradient<S: Simd>(
                 sums,
                 zeros,
                 dw: Shared::new_at(partials.at(chunk * len)),
+                by: PhantomData,
             };
             // SAFETY: the caller vouches for `S`; each task has its own chunk and channels.
             unsafe { S::enter(job) };

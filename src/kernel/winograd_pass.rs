@@ -3,25 +3,26 @@
 //! Blocks of a few dozen tiles are transformed, multiplied by the transformed weights (36 products of
 //! tiles × I by I × O, one panel of O at a time) and transformed back while they are in the level-two
 //! cache. The input gradient of a stride-1 convolution is the convolution of dy with the weights
-//! turned by half a turn and transposed.
+//! turned by half a turn and transposed; that of stride 2 has tiles of its own.
 
 use super::Conv;
 use super::pack::{Panels, Weights};
 use super::simd::{Job, Simd};
 use super::tile::{self, Rows};
-use super::winograd::{
-    IN, Image, Input, Layout, OUT, Output, POINTS, Tiles, Weight, both, load_points, spread, store_points,
-};
+use super::winograd::{POINTS, Scheme, Transform, both, copies};
+use super::winograd_tiles::{Image, Layout, Tiles, load_points, spread, store_points};
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, with_workspace};
+use std::marker::PhantomData;
 
-/// A stride-1, 3×3 pass: forward, or the input gradient as a convolution of dy.
+/// A 3×3 pass of stride 1 or 2: forward, or the input gradient as a convolution of dy.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pass {
     batch: usize,
     /// Height, width, channels.
     input: [usize; 3],
     output: [usize; 3],
-    padding: usize,
+    /// How far the window of the first tile begins outside the input.
+    shift: usize,
     /// Whether tap t uses weight matrix 8 − t, transposed.
     gradient: bool,
 }
@@ -32,41 +33,45 @@ impl Pass {
             batch: s.batch,
             input: [s.height, s.width, s.in_channels],
             output: [s.out_height(), s.out_width(), s.out_channels],
-            padding: s.padding,
+            shift: s.padding,
             gradient: false,
         }
     }
-    /// Needs padding ≤ 2.
+    /// Needs padding ≤ 2 at stride 1, padding 1 at stride 2.
     pub(super) fn input_gradient(s: &Conv) -> Self {
         let forward = Self::forward(s);
         Pass {
             input: forward.output,
             output: forward.input,
-            padding: 2 - s.padding,
+            shift: if s.stride == 1 { 2 - s.padding } else { 0 },
             gradient: true,
             ..forward
         }
     }
-    fn tiles(&self) -> Tiles {
-        Tiles::new(self.batch, self.output[0], self.output[1])
+    fn tiles(&self, side: usize) -> Tiles {
+        Tiles::new(self.batch, self.output[0], self.output[1], side)
     }
     fn panels<S: Simd>(&self) -> Panels {
         Panels { columns: self.output[2], lanes: S::LANES }
     }
-    /// Tiles in a block: two register blocks, or enough to pay for reading many weights.
-    fn block<S: Simd>(&self) -> usize {
-        let wanted =
-            if self.input[2] * self.output[2] > 1 << 16 { 64 } else { 24usize.next_multiple_of(S::ROWS) };
-        wanted.min(self.tiles().count())
+    /// Tiles of `side`² points in a block: whole register blocks, more where many weights are read; a few
+    /// blocks are made an even number, for two threads to share.
+    fn block<S: Simd>(&self, side: usize, out: usize) -> usize {
+        let tiles = if self.input[2] * self.output[2] > 1 << 16 { 64 } else { 24 };
+        let wanted = (tiles * POINTS * POINTS / (side * side)).next_multiple_of(S::ROWS);
+        let count = self.tiles(out).count();
+        match count.div_ceil(wanted) {
+            blocks @ ..16 => count.div_ceil(blocks.next_multiple_of(2)),
+            _ => wanted,
+        }
     }
     /// Where a panel of transformed weights lies.
     fn weight_layout<S: Simd>(&self) -> Layout {
-        let column = self.input[2] * 2 * S::LANES + 16;
-        Layout { row: IN * column, column, tile: 0 }
+        Layout::of_weights(self.input[2] * 2 * S::LANES + 16)
     }
     /// Where the transformed input of a block lies, and the products with one panel.
-    fn layouts<S: Simd>(&self) -> [Layout; 2] {
-        [self.input[2], 2 * S::LANES].map(|channels| Layout::new(self.block::<S>(), channels))
+    fn layouts<S: Simd>(&self, side: usize, out: usize) -> [Layout; 2] {
+        [self.input[2], 2 * S::LANES].map(|channels| Layout::new(side, self.block::<S>(side, out), channels))
     }
 }
 
@@ -75,17 +80,18 @@ pub(super) fn scratch<S: Simd>(p: &Pass) -> usize {
     p.panels::<S>().count() * p.weight_layout::<S>().len() + ALIGNMENT
 }
 
-/// The transformed weights of one panel.
-struct TransformWeights {
+/// The transformed weights of one panel, by the transform T.
+struct TransformWeights<T> {
     /// (9, I, width), packed.
     taps: *const f32,
     depth: usize,
     width: usize,
     to: *mut f32,
     layout: Layout,
+    by: PhantomData<T>,
 }
 
-impl Job for TransformWeights {
+impl<T: Transform<3, POINTS>> Job for TransformWeights<T> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         for at in (0..self.depth * self.width).step_by(S::LANES) {
@@ -97,14 +103,14 @@ impl Job for TransformWeights {
                         *w = S::load(self.taps.add((r * 3 + c) * self.depth * self.width + at));
                     }
                 }
-                store_points::<S>(both::<S, Weight, 3, IN>(&w), self.to.add(at), &self.layout);
+                store_points::<S, POINTS>(both::<S, T, 3, POINTS>(&w), self.to.add(at), &self.layout);
             }
         }
     }
 }
 
-/// One block of tiles, all panels.
-struct Block<'a> {
+/// One block of tiles, all panels, by the scheme F.
+struct Block<'a, F, const IN: usize, const SPREAD: usize, const OUT: usize> {
     p: &'a Pass,
     x: Image,
     weights: *const f32,
@@ -116,40 +122,63 @@ struct Block<'a> {
     zeros: *const f32,
     rows: &'a mut Vec<usize>,
     outs: &'a mut Vec<usize>,
+    by: PhantomData<F>,
 }
 
 /// Sizes of the buffers of a block: transformed input, products, zeros.
-fn buffers<S: Simd>(p: &Pass) -> [usize; 3] {
-    let [v, m] = p.layouts::<S>();
+fn buffers<S: Simd>(p: &Pass, side: usize, out: usize) -> [usize; 3] {
+    let [v, m] = p.layouts::<S>(side, out);
     [v.len(), m.len(), p.input[2].next_multiple_of(16)]
 }
 
-impl Job for Block<'_> {
+/// Offsets of all (tile point, tile) that weight points share, seen from the first of them: four lists,
+/// for a weight point that has `many` tile points in neither direction, across, down, in both.
+fn offsets(to: &mut Vec<usize>, layout: &Layout, tiles: usize, many: usize) {
+    to.clear();
+    for (down, across) in [(1, 1), (1, many), (many, 1), (many, many)] {
+        for (r, c) in (0..down).flat_map(|r| (0..across).map(move |c| (r, c))) {
+            to.extend((0..tiles).map(|t| layout.point(r, c) + t * layout.tile));
+        }
+    }
+}
+
+impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT: usize> Job
+    for Block<'_, F, IN, SPREAD, OUT>
+{
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (p, count) = (self.p, self.tiles.len());
-        let (tiles, panels) = (p.tiles(), p.panels::<S>());
-        let [v_layout, m_layout] = p.layouts::<S>();
+        let (tiles, panels) = (p.tiles(OUT), p.panels::<S>());
+        let [v_layout, m_layout] = p.layouts::<S>(SPREAD, OUT);
         for (at, t) in self.tiles.clone().enumerate() {
-            let [image, y, x] = tiles.origin(t);
-            let (y, x) = (y as isize - p.padding as isize, x as isize - p.padding as isize);
+            let [image, row, column] = tiles.place(t);
+            let [y, x] = [row, column].map(|n| (n * F::STEP) as isize - p.shift as isize);
             let window = self.x.window::<IN>(image, y, x, self.zeros);
             let to = self.v.wrapping_add(at * v_layout.tile);
             // SAFETY: window pointers lie in the image or at a pixel of zeros; v holds the block.
-            unsafe { spread::<S, Input, IN>(&window, 0..p.input[2], to, &v_layout) };
+            unsafe { spread::<S, F::Input, IN, SPREAD>(&window, 0..p.input[2], to, &v_layout) };
         }
-        self.rows.clear();
-        self.rows.extend((0..count).map(|t| t * v_layout.tile));
+        let many = SPREAD - POINTS + 1;
+        offsets(self.rows, &v_layout, count, many);
+        offsets(self.outs, &m_layout, count, many);
         let weight_layout = p.weight_layout::<S>();
         for n in 0..panels.count() {
             let (columns, width) = (panels.range(n), panels.width(n));
-            self.outs.clear();
-            self.outs.extend((0..count).map(|t| t * m_layout.tile));
-            for point in 0..POINTS {
-                let b = self.weights.wrapping_add(n * weight_layout.len() + weight_layout.point(point));
-                let (a, c) =
-                    (self.v.wrapping_add(v_layout.point(point)), self.m.wrapping_add(m_layout.point(point)));
-                for (rows, outs) in self.rows.chunks(S::ROWS).zip(self.outs.chunks(S::ROWS)) {
+            for (row, column) in (0..POINTS).flat_map(|row| (0..POINTS).map(move |column| (row, column))) {
+                let at = n * weight_layout.len() + weight_layout.point(row, column);
+                let b = self.weights.wrapping_add(at);
+                let a = self.v.wrapping_add(v_layout.point(row, column));
+                let c = self.m.wrapping_add(m_layout.point(row, column));
+                let (down, across) = (copies(row, SPREAD).len(), copies(column, SPREAD).len());
+                let first = match (down > 1, across > 1) {
+                    (false, false) => 0,
+                    (false, true) => 1,
+                    (true, false) => 1 + many,
+                    (true, true) => 1 + 2 * many,
+                };
+                let list = first * count..(first + down * across) * count;
+                let (rows, outs) = (&self.rows[list.clone()], &self.outs[list]);
+                for (rows, outs) in rows.chunks(S::ROWS).zip(outs.chunks(S::ROWS)) {
                     let block = Rows { a, rows, runs: &[0], len: p.input[2], b, c, outs, columns: width };
                     // SAFETY: v and m hold the block, the weights the panel.
                     unsafe { tile::rows::<S>(block) };
@@ -158,9 +187,11 @@ impl Job for Block<'_> {
             for (at, t) in self.tiles.clone().enumerate() {
                 for v in (0..columns.len()).step_by(S::LANES) {
                     let m = self.m.wrapping_add(at * m_layout.tile + v);
-                    // SAFETY: m holds 36 points of this tile; `put` writes pixels of this tile only.
+                    let channels = columns.start + v..columns.end;
+                    // SAFETY: m holds all points of this tile; `put` writes pixels of this tile only.
                     unsafe {
-                        put::<S>(p, self.y, tiles.origin(t), columns.start + v..columns.end, m, &m_layout)
+                        let done = both::<S, F::Output, SPREAD, OUT>(&load_points::<S, SPREAD>(m, &m_layout));
+                        put::<S, OUT>(p, self.y, tiles.place(t), channels, &done);
                     };
                 }
             }
@@ -168,25 +199,24 @@ impl Job for Block<'_> {
     }
 }
 
-/// Transforms one vector of products back and writes it to the pixels of its tile.
+/// Writes one vector of channels to the pixels of its tile.
 #[inline(always)]
-unsafe fn put<S: Simd>(
+unsafe fn put<S: Simd, const OUT: usize>(
     p: &Pass,
     y: Shared,
     [image, row, column]: [usize; 3],
     channels: std::ops::Range<usize>,
-    m: *const f32,
-    layout: &Layout,
+    done: &[[S::Vector; OUT]; OUT],
 ) {
     let [height, width, depth] = p.output;
-    // SAFETY: the caller vouches for m; pixels and channels are checked against the image.
-    unsafe {
-        let done = both::<S, Output, IN, OUT>(&load_points::<S>(m, layout));
-        let left = channels.len();
-        let (rows, columns) = ((height - row).min(OUT), (width - column).min(OUT));
-        for (r, done) in done.iter().enumerate().take(rows) {
-            let to = y.at(((image * height + row + r) * width + column) * depth + channels.start);
-            for (c, value) in done.iter().enumerate().take(columns) {
+    let (row, column) = (row * OUT, column * OUT);
+    let left = channels.len();
+    let (rows, columns) = ((height - row).min(OUT), (width - column).min(OUT));
+    for (r, done) in done.iter().enumerate().take(rows) {
+        let to = y.at(((image * height + row + r) * width + column) * depth + channels.start);
+        for (c, value) in done.iter().enumerate().take(columns) {
+            // SAFETY: pixels and channels were just cut to the image's.
+            unsafe {
                 if left >= S::LANES {
                     S::store(to.add(c * depth), *value);
                 } else {
@@ -197,11 +227,17 @@ unsafe fn put<S: Simd>(
     }
 }
 
-/// Computes the pass from `x` (dy for the input gradient) into all of `y` (dx).
+/// Computes the pass by the scheme F from `x` (dy for the input gradient) into all of `y` (dx).
 ///
 /// # Safety
 /// The CPU has `S`; the slices have the lengths of the pass's shape.
-pub(super) unsafe fn pass<S: Simd>(
+pub(super) unsafe fn pass<
+    S: Simd,
+    F: Scheme<IN, SPREAD, OUT>,
+    const IN: usize,
+    const SPREAD: usize,
+    const OUT: usize,
+>(
     p: &Pass,
     x: &[f32],
     weights: Weights,
@@ -223,7 +259,8 @@ pub(super) unsafe fn pass<S: Simd>(
                 let tap = if p.gradient { 8 - tap } else { tap };
                 weights.pack(tap, panels.range(n), width, to);
             }
-            let job = TransformWeights { taps, depth, width, to: transformed.at(n * layout.len()), layout };
+            let to = transformed.at(n * layout.len());
+            let job = TransformWeights::<F::Weight> { taps, depth, width, to, layout, by: PhantomData };
             // SAFETY: the caller vouches for `S`; panel n's own part of the scratch.
             unsafe { S::enter(job) };
         });
@@ -233,9 +270,9 @@ pub(super) unsafe fn pass<S: Simd>(
     } else {
         (0..panels.count()).for_each(transform);
     }
-    let [v_len, m_len, zeros_len] = buffers::<S>(p);
-    let block = p.block::<S>();
-    let tiles = p.tiles().count();
+    let [v_len, m_len, zeros_len] = buffers::<S>(p, SPREAD, OUT);
+    let block = p.block::<S>(SPREAD, OUT);
+    let tiles = p.tiles(OUT).count();
     let y = Shared::new(y);
     let [height, width, channels] = p.input;
     let data = Shared::new_at(x.as_ptr().cast_mut());
@@ -246,7 +283,7 @@ pub(super) unsafe fn pass<S: Simd>(
             let zeros = m.wrapping_add(m_len);
             // SAFETY: the buffer's last part, this thread's own.
             unsafe { std::slice::from_raw_parts_mut(zeros, zeros_len) }.fill(0.0);
-            let job = Block {
+            let job = Block::<F, IN, SPREAD, OUT> {
                 p,
                 x: Image { data: data.at(0), height, width, channels },
                 weights: transformed.at(0),
@@ -257,6 +294,7 @@ pub(super) unsafe fn pass<S: Simd>(
                 zeros,
                 rows: &mut space.rows,
                 outs: &mut space.outs,
+                by: PhantomData,
             };
             // SAFETY: the caller vouches for `S`; tiles are disjoint pixels of y.
             unsafe { S::enter(job) };

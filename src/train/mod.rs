@@ -139,7 +139,7 @@ fn environment(dataset: &Dataset, threads: usize) -> Result<serde_json::Value> {
     Ok(serde_json::json!({
         "sim": env!("CARGO_PKG_VERSION"),
         "kernel": crate::kernel::select()?.name(),
-        "algorithm": "Winograd F(4x4, 3x3) for 3x3 convolutions of stride 1 with at least 16 channels, direct otherwise",
+        "algorithm": "Winograd F(4x4, 3x3) for 3x3 convolutions of stride 1 and 2 with at least 16 channels, direct otherwise",
         "threads": threads,
         "cores": cores,
         "os": std::env::consts::OS,
