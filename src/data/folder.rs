@@ -203,6 +203,12 @@ fn lengths(path: &Path) -> Result<(u64, u64)> {
 /// Decodes one file to RGB; transparency is ignored.
 pub fn decode(path: &Path) -> Result<Image> {
     lengths(path)?;
+    decode_listed(path)
+}
+
+/// The same for a file whose lengths were checked before: a small picture's header costs as much as the
+/// rest of it.
+pub(super) fn decode_listed(path: &Path) -> Result<Image> {
     let bytes = std::fs::read(path).map_err(|e| unreadable(path, e))?;
     if jpeg::is_jpeg(&bytes) && !jpeg::is_whole(&bytes) {
         return Err(refused(path, "the JPEG file is truncated"));
@@ -214,7 +220,7 @@ pub fn decode(path: &Path) -> Result<Image> {
 
 /// The files that decode; the others are noted.
 fn decodable(files: Vec<File>, half: &Path, skipped: &mut Vec<(PathBuf, String)>) -> Result<Vec<File>> {
-    let tried = files.into_par_iter().map(|file| decode(&file.path).map(|_| file)).collect();
+    let tried = files.into_par_iter().map(|file| decode_listed(&file.path).map(|_| file)).collect();
     keep_good(tried, half, true, skipped)
 }
 
@@ -225,7 +231,7 @@ fn decode_all(
     skipped: &mut Vec<(PathBuf, String)>,
 ) -> Result<(Vec<Image>, Vec<u32>)> {
     let decoded: Vec<Result<(Image, u32)>> =
-        files.into_par_iter().map(|file| Ok((decode(&file.path)?, file.label))).collect();
+        files.into_par_iter().map(|file| Ok((decode_listed(&file.path)?, file.label))).collect();
     Ok(keep_good(decoded, half, skip_bad, skipped)?.into_iter().unzip())
 }
 

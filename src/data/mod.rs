@@ -83,7 +83,7 @@ impl Split {
     pub fn image(&self, index: usize) -> Result<Cow<'_, Image>> {
         match &self.images {
             Images::Memory(images) => Ok(Cow::Borrowed(&images[index])),
-            Images::Files(paths) => folder::decode(&paths[index]).map(Cow::Owned),
+            Images::Files(paths) => folder::decode_listed(&paths[index]).map(Cow::Owned),
         }
     }
 }

@@ -1,13 +1,15 @@
 """The SimSiam step here and in PyTorch, side by side in one run.
 
-Builds the bench once, then runs it and tests/bench/pytorch.py (both precisions) by turns, so that whatever
-else the machine does falls on all alike; prints versions, cores, each one's median over the rounds, and the
-ratio to PyTorch's fp32.
+Builds the benches once, then runs them and tests/bench/pytorch.py by turns, so that whatever else the machine
+does falls on all alike; prints versions, cores, each one's median over the rounds, the ratios to PyTorch, and
+the highest memory of each process.
 
-    python tests/bench/compare.py [--networks resnet8,resnet18,laptop] [--rounds 5] [--repetitions 5]
-                                  [--threads 2] [--csv FILE]
+    python tests/bench/compare.py [--networks resnet8,resnet18,resnet50,laptop] [--rounds 5] [--repetitions 5]
+                                  [--threads 2] [--compile] [--variants] [--epoch DIR] [--csv FILE]
 
-Run it with the Python that has torch.
+--compile adds torch.compile, --variants this program on one thread and without AVX-512, --epoch DIR an epoch of
+resnet8 on JPEG files (DIR/train/CLASS, DIR/test/CLASS) with augmentation, beside torchvision's with 0, 1, 2
+and 4 workers. Run it with the Python that has torch.
 """
 
 import argparse
@@ -21,13 +23,25 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+PYTORCH = [sys.executable, os.path.join(HERE, "pytorch.py")]
 
 
-def output(command):
-    run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if run.returncode != 0:
-        sys.exit(f"{' '.join(command)} failed:\n{run.stderr}")
-    return run.stdout
+def bench(name, *arguments):
+    return ["cargo", "bench", "--quiet", "--bench", name, "--", *arguments]
+
+
+def run(command, environment=None):
+    """What `command` prints, and the most memory of it and its children in MiB."""
+    settings = {**os.environ, **(environment or {})}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        text, errors = process.stdout.read(), process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed:\n{errors}")
+    return text, usage.ru_maxrss / 1024
 
 
 def processor():
@@ -46,43 +60,78 @@ def images_per_second(text, what):
     return float(found.group(1))
 
 
+def step_commands(a, network):
+    """Engine → (command, environment) for one network."""
+
+    def sim(threads, environment=None):
+        return bench("step", network, str(a.repetitions), str(threads)), environment
+
+    def torch(precision, how="eager"):
+        return PYTORCH + [network, str(a.repetitions), str(a.threads), precision, how], None
+
+    commands = {"sim": sim(a.threads), "torch fp32": torch("fp32"), "torch bf16": torch("bf16")}
+    if a.compile:
+        commands["fp32 compiled"] = torch("fp32", "compile")
+        commands["bf16 compiled"] = torch("bf16", "compile")
+    if a.variants:
+        commands["sim, 1 thread"] = sim(1)
+        commands["sim, avx2"] = sim(a.threads, {"SIM_KERNEL": "avx2"})
+    return commands
+
+
+def epoch_commands(a):
+    folder, steps = os.path.abspath(a.epoch), "60"
+    commands = {"sim": (bench("epoch", folder, steps, str(a.threads)), None)}
+    for precision in ["fp32", "bf16"]:
+        for workers in ["0", "1", "2", "4"]:
+            command = PYTORCH + ["epoch", folder, steps, str(a.threads), precision, workers]
+            commands[f"{precision}, {workers} workers"] = (command, None)
+    return commands
+
+
+def compare(what, commands, rounds):
+    """Runs `commands` by turns and prints a line for each engine; its rows for the CSV."""
+    rates, memory = {key: [] for key in commands}, {key: 0.0 for key in commands}
+    for _ in range(rounds):
+        for key, (command, environment) in commands.items():
+            text, most = run(command, environment)
+            rates[key].append(images_per_second(text, key))
+            memory[key] = max(memory[key], most)
+    sim = statistics.median(rates["sim"])
+    for key, values in rates.items():
+        rate = statistics.median(values)
+        print(f"{what:10} {key:18} {rate:9.1f} {sim / rate:11.2f} {memory[key]:9.0f}", flush=True)
+    return [
+        {"network": what, "engine": key, "round": i, "images_per_second": rate, "peak_mib": round(memory[key])}
+        for key, values in rates.items()
+        for i, rate in enumerate(values)
+    ]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", default="resnet8,resnet18,laptop")
+    parser.add_argument("--networks", default="resnet8,resnet18,resnet50,laptop")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--csv")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--variants", action="store_true")
+    parser.add_argument("--epoch", metavar="DIR")
+    parser.add_argument("--csv", metavar="FILE")
     a = parser.parse_args()
-    bench = ["cargo", "bench", "--quiet", "--bench", "step"]
-    output(bench + ["--no-run"])
-    torch = output([sys.executable, "-c", "import torch; print(torch.__version__)"]).strip()
-    revision = output(["git", "rev-parse", "--short", "HEAD"]).strip()
-    rustc = output(["rustc", "--version"]).strip()
+    run(["cargo", "bench", "--quiet", "--bench", "step", "--bench", "epoch", "--no-run"])
+    torch = run([sys.executable, "-c", "import torch; print(torch.__version__)"])[0].strip()
+    revision = run(["git", "rev-parse", "--short", "HEAD"])[0].strip()
+    rustc = run(["rustc", "--version"])[0].strip()
     print(f"sim {revision}, {rustc}; torch {torch}; {processor()}, {os.cpu_count()} cores, {a.threads} threads")
-    print(f"images/s of one SimSiam step; median of {a.rounds} rounds by turns, each a median of {a.repetitions}")
-    print(f"{'network':10} {'sim':>9} {'torch fp32':>11} {'torch bf16':>11} {'sim / fp32':>11} {'sim / bf16':>11}")
+    print(f"median of {a.rounds} rounds by turns, each a median of {a.repetitions} steps (60 where epochs are compared)")
+    print(f"{'network':10} {'engine':18} {'images/s':>9} {'sim / it':>11} {'peak MiB':>9}")
     rows = []
-    for name in a.networks.split(","):
-        settings = [name, str(a.repetitions), str(a.threads)]
-        torch_step = [sys.executable, os.path.join(HERE, "pytorch.py")] + settings
-        commands = {
-            "sim": bench + ["--"] + settings,
-            "fp32": torch_step + ["fp32"],
-            "bf16": torch_step + ["bf16"],
-        }
-        rates = {key: [] for key in commands}
-        for _ in range(a.rounds):
-            for key, command in commands.items():
-                rates[key].append(images_per_second(output(command), key))
-        sim, fp32, bf16 = (statistics.median(rates[key]) for key in ("sim", "fp32", "bf16"))
-        print(f"{name:10} {sim:9.1f} {fp32:11.1f} {bf16:11.1f} {sim / fp32:11.2f} {sim / bf16:11.2f}", flush=True)
-        rows += [
-            {"network": name, "engine": key, "round": i, "images_per_second": rate}
-            for key in commands
-            for i, rate in enumerate(rates[key])
-        ]
-    if a.csv:
+    for network in filter(None, a.networks.split(",")):
+        rows += compare(network, step_commands(a, network), a.rounds)
+    if a.epoch:
+        rows += compare("epoch", epoch_commands(a), a.rounds)
+    if a.csv and rows:
         with open(a.csv, "w", newline="") as file:
             table = csv.DictWriter(file, fieldnames=list(rows[0]))
             table.writeheader()

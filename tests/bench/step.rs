@@ -4,16 +4,17 @@
 //! prints one line for each network, the median over the repetitions; with `parts`, the median time of
 //! each part of a step below it. `tests/bench/compare.py` runs it by turns with PyTorch.
 
+mod setting;
+
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;
-use simsiam_em::eta::{BankPlace, Rule, Views};
+use setting::{Setting, alternation, median, model, optim, settings};
+use simsiam_em::eta::Views;
 use simsiam_em::kernel::{self, Conv, Kernel};
-use simsiam_em::network::config::*;
-use simsiam_em::objective::{ObjectiveConfig, Similarity};
-use simsiam_em::optim::{Decay, OptimConfig, Sgd};
-use simsiam_em::recipe::Predictor;
+use simsiam_em::objective::Similarity;
+use simsiam_em::optim::Sgd;
 use simsiam_em::rng::{Purpose, stream};
-use simsiam_em::train::{Alternation, Model, Rates};
+use simsiam_em::train::{Model, Rates};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,56 +22,6 @@ use std::time::{Duration, Instant};
 /// As in the program: without it the system's allocator gives back large tensors' pages at each step.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-struct Setting {
-    name: &'static str,
-    backbone: Backbone,
-    dim: usize,
-    hidden: usize,
-    batch: usize,
-    size: usize,
-}
-
-fn settings() -> Vec<Setting> {
-    let stem = Stem::Cifar;
-    let setting =
-        |name, backbone, dim, hidden, batch, size| Setting { name, backbone, dim, hidden, batch, size };
-    vec![
-        setting("resnet8", Backbone::Resnet8 { width: 32 }, 512, 128, 64, 32),
-        setting("resnet18", Backbone::Resnet18 { stem }, 2048, 512, 64, 32),
-        setting("resnet50", Backbone::Resnet50 { stem: Stem::Imagenet }, 2048, 512, 16, 64),
-        setting("laptop", Backbone::Resnet8 { width: 16 }, 256, 64, 64, 24),
-    ]
-}
-
-fn model(s: &Setting, kernel: &Arc<dyn Kernel>) -> Model {
-    let encoder = EncoderConfig {
-        backbone: s.backbone.clone(),
-        zero_init_residual: false,
-        projector: ProjectorConfig { layers: 2, hidden: None, dim: s.dim, norm: HeadNorm::All },
-    };
-    let predictor = Predictor::Mlp(PredictorConfig { hidden: s.hidden, norm: HeadNorm::Hidden });
-    Model::new(&encoder, &predictor, s.size, 0, kernel).unwrap()
-}
-
-fn optim() -> OptimConfig {
-    OptimConfig {
-        base_lr: 0.01,
-        momentum: 0.9,
-        weight_decay: 1e-4,
-        decay: Decay::Constant,
-        warmup_epochs: 0,
-        constant_predictor_lr: false,
-    }
-}
-
-fn alternation(s: &Setting) -> Alternation {
-    let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
-    let rule = Rule::OneStep {};
-    let e_step = rule.build(s.batch, s.dim, 1, &place).unwrap();
-    let objective = ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true };
-    Alternation::new(model(s, &kernel::select().unwrap()), &rule, e_step, objective, optim())
-}
 
 /// A kernel that adds up the time of its calls: forward, input gradient, weight gradient, each of
 /// convolutions and of linear layers.
@@ -161,11 +112,6 @@ fn parts(clocked: &Clocked, model: &Model, momentum: &[Sgd], x: &Tensor) -> [f64
         ms(objective),
         ms(sgd),
     ]
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn print_parts(s: &Setting, x: &Tensor, repetitions: usize) {

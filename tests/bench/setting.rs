@@ -1,0 +1,74 @@
+//! The networks that the benches train, the same as in `pytorch.py`.
+
+use simsiam_em::eta::{BankPlace, Rule};
+use simsiam_em::kernel::{self, Kernel};
+use simsiam_em::network::config::*;
+use simsiam_em::objective::{ObjectiveConfig, Similarity};
+use simsiam_em::optim::{Decay, OptimConfig};
+use simsiam_em::recipe::Predictor;
+use simsiam_em::train::{Alternation, Model};
+use std::sync::Arc;
+
+/// A network of the comparison with PyTorch.
+pub struct Setting {
+    /// As given on the command line.
+    pub name: &'static str,
+    pub backbone: Backbone,
+    /// d, and the predictor's hidden width.
+    pub dim: usize,
+    pub hidden: usize,
+    pub batch: usize,
+    /// Side of the images in pixels.
+    pub size: usize,
+}
+
+/// All of them; `pytorch.py` has the same.
+pub fn settings() -> Vec<Setting> {
+    let stem = Stem::Cifar;
+    let setting =
+        |name, backbone, dim, hidden, batch, size| Setting { name, backbone, dim, hidden, batch, size };
+    vec![
+        setting("resnet8", Backbone::Resnet8 { width: 32 }, 512, 128, 64, 32),
+        setting("resnet18", Backbone::Resnet18 { stem }, 2048, 512, 64, 32),
+        setting("resnet50", Backbone::Resnet50 { stem: Stem::Imagenet }, 2048, 512, 16, 64),
+        setting("laptop", Backbone::Resnet8 { width: 16 }, 256, 64, 64, 24),
+    ]
+}
+
+/// Its networks.
+pub fn model(s: &Setting, kernel: &Arc<dyn Kernel>) -> Model {
+    let encoder = EncoderConfig {
+        backbone: s.backbone.clone(),
+        zero_init_residual: false,
+        projector: ProjectorConfig { layers: 2, hidden: None, dim: s.dim, norm: HeadNorm::All },
+    };
+    let predictor = Predictor::Mlp(PredictorConfig { hidden: s.hidden, norm: HeadNorm::Hidden });
+    Model::new(&encoder, &predictor, s.size, 0, kernel).unwrap()
+}
+
+/// SGD as PyTorch is given it.
+pub fn optim() -> OptimConfig {
+    OptimConfig {
+        base_lr: 0.01,
+        momentum: 0.9,
+        weight_decay: 1e-4,
+        decay: Decay::Constant,
+        warmup_epochs: 0,
+        constant_predictor_lr: false,
+    }
+}
+
+/// SimSiam with it.
+pub fn alternation(s: &Setting) -> Alternation {
+    let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+    let rule = Rule::OneStep {};
+    let e_step = rule.build(s.batch, s.dim, 1, &place).unwrap();
+    let objective = ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true };
+    Alternation::new(model(s, &kernel::select().unwrap()), &rule, e_step, objective, optim())
+}
+
+/// The middle one.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
