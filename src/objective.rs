@@ -3,7 +3,7 @@
 //! Tensors in, scalar out. Whether a gradient reaches η is not decided here: the E-step hands η over
 //! already detached (or not, for the baseline without stop-gradient).
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -15,12 +15,32 @@ pub struct ObjectiveConfig {
     pub similarity: Similarity,
     /// ½D(p₁, η₂) + ½D(p₂, η₁) when true, D(p₁, η₂) when false (Sec. 4.6).
     pub symmetric: bool,
+    /// Pairs of views per image: 2 for the "asym. 2×" of Sec. 4.6, otherwise 1.
+    pub pairs: usize,
 }
 
+/// More pairs of views are taken for a slip of the hand.
+const MOST_PAIRS: usize = 16;
+
 impl ObjectiveConfig {
-    /// How many of the two views pass through the network with gradient.
+    /// Refuses a number of pairs out of range.
+    pub fn check(&self) -> Result<()> {
+        match self.pairs {
+            1..=MOST_PAIRS => Ok(()),
+            pairs => {
+                Err(Error::Usage(format!("objective.pairs: {pairs} must be between 1 and {MOST_PAIRS}")))
+            }
+        }
+    }
+
+    /// Views per image: the first of every pair, then the second of every pair.
+    pub fn views(&self) -> usize {
+        2 * self.pairs
+    }
+
+    /// How many of them, from the first on, have a term of the loss.
     pub fn trained_views(&self) -> usize {
-        if self.symmetric { 2 } else { 1 }
+        if self.symmetric { self.views() } else { self.pairs }
     }
 }
 

@@ -23,8 +23,20 @@ pub struct OptimConfig {
     pub decay: Decay,
     /// Epochs over which the learning rate rises linearly from 0 (Table 2: 10 for batches ≥ 1024).
     pub warmup_epochs: u64,
-    /// Keeps the predictor's learning rate at its start value (Table 1, "lr not decayed").
-    pub constant_predictor_lr: bool,
+    /// The predictor's learning rate.
+    pub predictor_lr: PredictorLr,
+}
+
+/// The learning rate of h, which Table 1 varies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PredictorLr {
+    /// The encoder's.
+    Decayed,
+    /// The encoder's at the start of the run, kept: "lr not decayed".
+    Constant,
+    /// 0: h stays at its random initialisation, "fixed random init".
+    Zero,
 }
 
 /// How the learning rate falls over a run.
@@ -178,7 +190,7 @@ mod tests {
             weight_decay: 0.1,
             decay,
             warmup_epochs,
-            constant_predictor_lr: false,
+            predictor_lr: PredictorLr::Decayed,
         }
     }
 

@@ -47,10 +47,8 @@ pub struct Recipe {
 pub enum Predictor {
     /// No predictor: p = z.
     None {},
-    /// The predictor MLP, trained with θ.
+    /// The predictor MLP.
     Mlp(PredictorConfig),
-    /// The predictor MLP, left at its random initialisation.
-    Fixed(PredictorConfig),
 }
 
 impl Predictor {
@@ -58,7 +56,7 @@ impl Predictor {
     pub fn config(&self) -> Option<&PredictorConfig> {
         match self {
             Predictor::None {} => None,
-            Predictor::Mlp(config) | Predictor::Fixed(config) => Some(config),
+            Predictor::Mlp(config) => Some(config),
         }
     }
 }
@@ -96,6 +94,13 @@ impl Recipe {
             return fail("schedule.checkpoint_every", "must be at least 1".into());
         }
         self.eta.check()?;
+        self.objective.check()?;
+        if self.objective.pairs > 1 && matches!(self.eta, Rule::MemoryBank { .. }) {
+            return fail(
+                "objective.pairs",
+                "a memory bank keeps one target per image; it takes 1 pair".into(),
+            );
+        }
         self.optim.check()?;
         self.measure.check()?;
         let probability = |key: &str, p: f32| {

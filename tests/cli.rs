@@ -31,6 +31,9 @@ fn mistakes_on_the_command_line_exit_with_2_and_name_the_way_out() {
     fails(&["run", "simsiam", "--set", "schedule.batch=9999999999"], 2, &["schedule.batch"]);
     fails(&["run", "simsiam", "--set", "encoder.backbone.resnet8.width=0"], 2, &["width"]);
     fails(&["run", "simsiam", "--set", "encoder.projector.dim=1000000000"], 2, &["dim"]);
+    fails(&["run", "simsiam", "--set", "objective.pairs=0"], 2, &["objective.pairs"]);
+    fails(&["run", "membank", "--set", "objective.pairs=2"], 2, &["objective.pairs", "memory bank"]);
+    fails(&["run", "simsiam", "--set", "optim.predictor_lr=fast"], 2, &["constant"]);
     fails(&["run", "simsiam", "--set", "optim.momentum=1"], 2, &["optim.momentum"]);
     fails(&["run", "simsiam", "--device", "cuda:0"], 2, &["GPU"]);
     fails(&["run", "simsiam", "--scale", "laptp"], 2, &["laptop"]);

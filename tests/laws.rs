@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 use simsiam_em::error::Result;
 use simsiam_em::eta::{BankPlace, EStep, Rule, Steps, Views};
+use simsiam_em::objective::{ObjectiveConfig, Similarity};
 use simsiam_em::rng::{Purpose, stream};
 
 const BATCH: usize = 4;
@@ -19,10 +20,18 @@ fn build(rule: &Rule) -> Box<dyn EStep> {
 
 /// Views whose "encoder" is a plain linear map, so that values can be computed by hand.
 fn views(step: u64) -> Views {
+    views_of(step, 1)
+}
+
+fn views_of(step: u64, pairs: usize) -> Views {
     let mut rng = stream(0, Purpose::Test, step, 0);
-    let x: Vec<f32> = (0..2 * BATCH * DIM).map(|_| rng.random()).collect();
-    let x = Tensor::from_vec(x, (2, BATCH, 1, 1, DIM), &Device::Cpu).unwrap();
+    let x: Vec<f32> = (0..2 * pairs * BATCH * DIM).map(|_| rng.random()).collect();
+    let x = Tensor::from_vec(x, (2 * pairs, BATCH, 1, 1, DIM), &Device::Cpu).unwrap();
     Views { step, indices: vec![0, 3, 5, 6], x }
+}
+
+fn objective(symmetric: bool, pairs: usize) -> ObjectiveConfig {
+    ObjectiveConfig { similarity: Similarity::Cosine, symmetric, pairs }
 }
 
 fn frozen(x: &Tensor) -> Result<Tensor> {
@@ -52,8 +61,8 @@ fn chunk(rule: &mut dyn EStep, with_gradient: usize) -> Vec<Tensor> {
 #[test]
 fn eta_has_the_shape_of_z_and_carries_no_gradient_unless_asked_to() {
     for rule in Rule::ALL {
-        for with_gradient in [1, 2] {
-            let with_gradient = rule.views_with_gradient(with_gradient);
+        for symmetric in [false, true] {
+            let with_gradient = rule.views_with_gradient(2, objective(symmetric, 1).trained_views());
             for eta in chunk(build(&rule).as_mut(), with_gradient) {
                 assert_eq!(eta.dims(), [with_gradient, BATCH, DIM], "{rule:?}");
                 assert_eq!(eta.track_op(), matches!(rule, Rule::None {}), "{rule:?}");
@@ -78,6 +87,29 @@ fn k_steps_take_the_other_view_of_each_batch_of_the_chunk() {
     for (step, eta) in chunk(build(&rule).as_mut(), 2).iter().enumerate() {
         let z = frozen(&views(step as u64).x).unwrap();
         assert_eq!(values(&eta.get(0).unwrap()), values(&z.get(1).unwrap()));
+    }
+}
+
+#[test]
+fn with_several_pairs_each_view_takes_the_other_of_its_pair() {
+    for rule in [Rule::OneStep {}, Rule::None {}, Rule::KStep { k: Steps::Count(2) }] {
+        for (symmetric, trained) in [(false, 3), (true, 6)] {
+            let objective = objective(symmetric, 3);
+            assert_eq!(objective.trained_views(), trained);
+            let mut built = build(&rule);
+            let reads = built.reads(built.chunk());
+            built.refresh(&frozen, &mut reads.map(|i| Ok(views_of(i, 3)))).unwrap();
+            for step in 0..built.chunk() {
+                let views = views_of(step, 3);
+                let z = frozen(&views.x).unwrap();
+                let shown = z.narrow(0, 0, rule.views_with_gradient(6, trained)).unwrap();
+                let eta = built.targets(&views, &shown, &frozen).unwrap();
+                for view in 0..trained {
+                    let other = z.get((view + 3) % 6).unwrap();
+                    assert_eq!(values(&eta.get(view).unwrap()), values(&other), "{rule:?}, view {view}");
+                }
+            }
+        }
     }
 }
 

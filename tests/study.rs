@@ -202,7 +202,7 @@ fn mistakes_in_a_study_file_are_shown_at_their_place() {
         ("[scale.laptop]", "[scale.lapdog]", "did you mean `laptop`?", "lapdog"),
         ("mlp.hidden = 16", "mpl.hidden = 16", "did you mean `mlp`?", "mpl"),
         ("mlp.hidden = 16", "mlp.hiden = 16", "did you mean `hidden`?", "hiden"),
-        ("mlp.hidden = 16", "fixed.hidden = 16", "`predictor.fixed.norm` is missing", "fixed"),
+        ("mlp.hidden = 16", "none.hidden = 16", "hidden", "hidden"),
         ("base     = \"simsiam\"", "base = \"simsima\"", "did you mean `simsiam`?", "\"simsima\""),
         ("like   = \"small\"", "like = \"smal\"", "did you mean `small`?", "\"smal\""),
         ("name   = \"hidden\"", "name = \"seeds\"", "cannot be the name of a flag", "\"seeds\""),

@@ -3,7 +3,7 @@
 use super::output::Output;
 use super::table::table;
 use crate::error::Result;
-use crate::study::{METRICS, Results, RunEnd, Study};
+use crate::study::{METRICS, Results, RunEnd, Study, Verdict};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -109,4 +109,18 @@ fn with_interval(mean: f64, half_width: Option<f64>, decimals: usize) -> String 
         Some(half) => format!("{mean:.decimals$} ± {half:.decimals$}"),
         None => format!("{mean:.decimals$}"),
     }
+}
+
+/// "23 claims of 7 studies: 15 reproduced, 3 contradicted, 5 undecided".
+pub fn tally(verdicts: &[Verdict], studies: usize) -> String {
+    let count = |verdict| verdicts.iter().filter(|other| **other == verdict).count();
+    let all = [Verdict::Reproduced, Verdict::Contradicted, Verdict::Undecided];
+    let parts: Vec<String> =
+        all.into_iter().map(|verdict| format!("{} {}", count(verdict), verdict.word())).collect();
+    format!(
+        "\n{} of {}: {}",
+        super::count(verdicts.len(), "claim"),
+        super::count(studies, "study"),
+        parts.join(", ")
+    )
 }

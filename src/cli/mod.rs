@@ -13,6 +13,7 @@ mod eval;
 mod figures;
 mod list;
 mod output;
+mod plan;
 mod plot;
 mod progress;
 mod replay;
@@ -127,9 +128,13 @@ fn complain(error: &Error) {
     }
 }
 
-/// "1 seed", "3 seeds".
+/// "1 seed", "3 seeds", "7 studies".
 fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+    match (n, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{n} {stem}ies"),
+        _ => format!("{n} {what}s"),
+    }
 }
 
 /// A note to stderr.

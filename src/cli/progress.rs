@@ -15,6 +15,8 @@ pub struct Watcher<'a> {
     bars: Option<MultiProgress>,
     lines: Mutex<Lines>,
     width: usize,
+    /// Whether there are several studies, so that runs are named with theirs.
+    many: bool,
 }
 
 #[derive(Default)]
@@ -41,8 +43,9 @@ impl<'a> Watcher<'a> {
     pub fn new(jobs: &'a [Job], quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        let width = jobs.iter().map(|job| name(job).chars().count()).max().unwrap_or(0);
-        Self { jobs, quiet, bars, lines: Mutex::new(Lines::default()), width }
+        let many = jobs.windows(2).any(|pair| pair[0].study != pair[1].study);
+        let width = jobs.iter().map(|job| name(job, many).chars().count()).max().unwrap_or(0);
+        Self { jobs, quiet, bars, lines: Mutex::new(Lines::default()), width, many }
     }
 
     /// Takes note of an event.
@@ -51,6 +54,9 @@ impl<'a> Watcher<'a> {
         let mut lines = self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match event {
             Event::Skipped(_) => lines.skipped += 1,
+            Event::Shared(twin) => {
+                self.say(&format!("{}: the same run as {}, copied", self.name(job), twin.display()));
+            }
             Event::Started => {
                 lines.active.insert(index, self.line(job));
             }
@@ -59,7 +65,7 @@ impl<'a> Watcher<'a> {
                     self.progress(job, line, progress);
                 }
             }
-            Event::Note(note) => self.warn(&format!("{}: {note}", name(job))),
+            Event::Note(note) => self.warn(&format!("{}: {note}", self.name(job))),
             Event::Ended(ending) => {
                 let line = lines.active.remove(&index);
                 if let Some(bar) = line.as_ref().and_then(|line| line.bar.as_ref()) {
@@ -67,12 +73,12 @@ impl<'a> Watcher<'a> {
                 }
                 let took = line.map_or(0, |line| line.begun.elapsed().as_secs());
                 self.say(&match ending {
-                    Ending::Finished => format!("{}: finished after {}", name(job), duration(took)),
-                    Ending::Stopped => format!("{}: stopped; its checkpoint is saved", name(job)),
+                    Ending::Finished => format!("{}: finished after {}", self.name(job), duration(took)),
+                    Ending::Stopped => format!("{}: stopped; its checkpoint is saved", self.name(job)),
                     Ending::Diverged { step } => {
                         return self.warn(&format!(
                             "{}: diverged, the loss of step {step} is not finite",
-                            name(job)
+                            self.name(job)
                         ));
                     }
                 });
@@ -82,11 +88,15 @@ impl<'a> Watcher<'a> {
                     bar.finish_and_clear();
                 }
                 match lines.reasons.insert(reason.clone()) {
-                    true => self.warn(&format!("{}: {reason}", name(job))),
-                    false => self.warn(&format!("{}: failed for the same reason", name(job))),
+                    true => self.warn(&format!("{}: {reason}", self.name(job))),
+                    false => self.warn(&format!("{}: failed for the same reason", self.name(job))),
                 }
             }
         }
+    }
+
+    fn name(&self, job: &Job) -> String {
+        name(job, self.many)
     }
 
     /// How many runs had ended before.
@@ -100,7 +110,7 @@ impl<'a> Watcher<'a> {
             if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:20} {msg}") {
                 bar.set_style(style.progress_chars("━╾ "));
             }
-            bar.set_prefix(format!("{:<width$}", name(job), width = self.width));
+            bar.set_prefix(format!("{:<width$}", self.name(job), width = self.width));
             bar.set_message("preparing");
             bar
         });
@@ -122,7 +132,7 @@ impl<'a> Watcher<'a> {
             Progress::Begun { steps, resumed_at } => {
                 (line.steps, line.resumed_at, line.begun) = (*steps, *resumed_at, Instant::now());
                 if *resumed_at > 0 {
-                    self.say(&format!("{}: goes on at step {resumed_at} of {steps}", name(job)));
+                    self.say(&format!("{}: goes on at step {resumed_at} of {steps}", self.name(job)));
                 }
                 if let Some(bar) = &line.bar {
                     bar.set_length(*steps);
@@ -146,7 +156,7 @@ impl<'a> Watcher<'a> {
                 let text = message(job, line, *step, *epoch);
                 match &line.bar {
                     Some(bar) => bar.set_message(text),
-                    None => self.say(&format!("{}: {text}", name(job))),
+                    None => self.say(&format!("{}: {text}", self.name(job))),
                 }
             }
             Progress::Saved { .. } => {}
@@ -173,8 +183,9 @@ impl<'a> Watcher<'a> {
     }
 }
 
-fn name(job: &Job) -> String {
-    format!("{} seed {}", job.arm, job.seed)
+fn name(job: &Job, with_study: bool) -> String {
+    let study = if with_study { format!("{}/", job.study) } else { String::new() };
+    format!("{study}{} seed {}", job.arm, job.seed)
 }
 
 fn message(job: &Job, line: &Line, step: u64, epoch: f64) -> String {

@@ -2,22 +2,21 @@
 
 use super::answer;
 use super::output::Output;
+use super::plan::{self, Plan};
 use super::progress::Watcher;
 use crate::error::{Error, Result};
-use crate::record::read_outcome;
-use crate::study::{
-    Arm, DEFAULT_SCALE, Engine, Event, Formula, Job, Request, Results, Settings, Study, Trainer, jobs,
-    schedule,
-};
-use crate::train::{Ending, Progress, memory_bytes};
+use crate::study::{Engine, Event, Formula, Job, Request, Settings, Study, Trainer, schedule};
+use crate::train::{Ending, Progress};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// In the place of a study: every one of them.
+const ALL: &str = "all";
 /// The scale that replaces training by a formula; not in the lists, for tests.
-const MOCK: &str = "mock";
+pub(super) const MOCK: &str = "mock";
 
 /// The command, with one subcommand per study whose flags are the study's own.
 pub fn command(studies: &[Study]) -> Command {
@@ -47,6 +46,7 @@ pub fn command(studies: &[Study]) -> Command {
         .disable_help_subcommand(true)
         .allow_external_subcommands(true)
         .subcommands(studies.iter().map(study))
+        .subcommand(Command::new(ALL).about("Every study; a run that several of them need is made once"))
         .args(layer_flags().into_iter().map(global))
         .args(run_flags().into_iter().map(global))
         .after_help("STUDY may also be a file ending in .toml.")
@@ -120,35 +120,34 @@ pub fn request(matches: &ArgMatches, flags: Vec<(String, Vec<String>)>) -> Reque
 /// Runs it.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
-    let study = match studies.iter().find(|study| study.given == name) {
-        Some(study) => study,
+    let chosen: Vec<&Study> = match studies.iter().find(|study| study.given == name) {
+        Some(study) => vec![study],
+        None if name == ALL => studies.iter().collect(),
         None => {
             Study::find(name)?;
             return Err(Error::Usage(format!("put {name} directly after `run`")));
         }
     };
     check_device(matches.get_one::<String>("device").map_or("cpu", String::as_str))?;
-    let values = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
-    let flags = study.head.flag.iter().map(|flag| (flag.name.clone(), values(&flag.name))).collect();
-    let mut request = request(matches, flags);
-    let mock = request.scale.as_deref() == Some(MOCK);
-    if mock {
-        request.scale = Some("smoke".to_string());
-    }
-    let arms = study.resolve(&request)?;
-    let seeds = study.seeds(&request, matches.get_one::<u64>("seeds").copied())?;
     let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("runs"));
-    let folder = out.join(&study.name);
-    std::fs::create_dir_all(&folder).map_err(Error::disk(&folder, "create the study's folder"))?;
-    let jobs = jobs(&arms, &seeds, &folder);
+    let seeds = matches.get_one::<u64>("seeds").copied();
+    let mut jobs = Vec::new();
+    let mut plans = Vec::new();
+    for study in chosen {
+        let values = |flag: &str| matches.get_many::<String>(flag).into_iter().flatten().cloned().collect();
+        let own = if name == ALL { &[][..] } else { &study.head.flag[..] };
+        let flags = own.iter().map(|flag| (flag.name.clone(), values(&flag.name))).collect();
+        plans.push(Plan::new(study, request(matches, flags), seeds, &out, &mut jobs)?);
+    }
+    let mock = matches.get_one::<String>("scale").is_some_and(|scale| scale == MOCK);
     let settings = settings(matches, jobs.len());
     let quiet = matches.get_flag("quiet");
     if !quiet {
-        announce(study, &arms, &seeds, &request, &folder, &settings);
+        plan::announce(&plans, &jobs, &settings);
     }
     let engine = Engine::default();
     if !mock {
-        open_data(&engine, &jobs, &settings)?;
+        plan::prepare(&engine, &jobs, &settings, plans.len() > 1 && !quiet)?;
     }
     let trainer: &dyn Trainer = if mock { &Formula } else { &engine };
     let stop = Arc::new(AtomicBool::new(false));
@@ -177,20 +176,27 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         super::note("stopped; the same command goes on from here");
         return Ok(75);
     }
-    let results = Results::read(study, &arms, &seeds, &folder)?;
-    // The table comes first: a full disk must not take the answer along.
-    let mut paths = Vec::new();
-    let written = results.write().and_then(|tables| {
-        paths.extend(tables);
-        paths.extend(super::figures::draw(study, &results, &request, &as_given())?);
-        Ok(())
-    });
-    if json {
-        output.line(&answer::summary_line(study, &results, &paths))?;
-    } else {
-        answer::print(study, &results, &paths, output)?;
+    let mut verdicts = Vec::new();
+    for plan in &plans {
+        let results = plan.results()?;
+        // The table comes first: a full disk must not take the answer along.
+        let mut paths = Vec::new();
+        let written = results.write().and_then(|tables| {
+            paths.extend(tables);
+            paths.extend(super::figures::draw(plan.study, &results, &plan.request, &as_given())?);
+            Ok(())
+        });
+        if json {
+            output.line(&answer::summary_line(plan.study, &results, &paths))?;
+        } else {
+            answer::print(plan.study, &results, &paths, output)?;
+        }
+        written?;
+        verdicts.extend(results.claims.iter().map(|claim| claim.verdict));
     }
-    written?;
+    if plans.len() > 1 && !json {
+        output.line(&answer::tally(&verdicts, plans.len()))?;
+    }
     let mut code = 0;
     for end in &ends {
         match end {
@@ -245,83 +251,6 @@ fn settings(matches: &ArgMatches, runs: usize) -> Settings {
     Settings { jobs, threads, fresh: matches.get_flag("fresh") }
 }
 
-/// Says what will be run, and where.
-fn announce(
-    study: &Study,
-    arms: &[Arm],
-    seeds: &[u64],
-    request: &Request,
-    folder: &Path,
-    settings: &Settings,
-) {
-    let names: Vec<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
-    let data: Vec<&str> = arms.iter().take(1).map(|arm| arm.recipe.data.source.as_str()).collect();
-    super::note(&format!(
-        "{}: {}\n{} ({}) × {}, {} scale, on {}; {} at a time with {} each\nrun directories: {}",
-        study.name,
-        study.head.question,
-        super::count(arms.len(), "arm"),
-        names.join(", "),
-        super::count(seeds.len(), "seed"),
-        request.scale.as_deref().unwrap_or(DEFAULT_SCALE),
-        data.join(", "),
-        settings.jobs,
-        super::count(settings.threads, "thread"),
-        folder.display(),
-    ));
-}
-
-/// Opens the data of the runs to be made before the first of them, so that a mistake in it is told once,
-/// and refuses runs that do not fit into memory.
-fn open_data(engine: &Engine, jobs: &[Job], settings: &Settings) -> Result<()> {
-    let same = jobs.windows(2).all(|pair| pair[0].recipe.data == pair[1].recipe.data);
-    let mut opened = false;
-    for job in jobs {
-        if !settings.fresh && read_outcome(&job.path)?.is_some() {
-            continue;
-        }
-        if same && !opened {
-            super::data::report_skipped(&*engine.dataset(&job.recipe.data)?);
-            opened = true;
-        }
-        let images = if same { engine.dataset(&job.recipe.data)?.train.len() } else { 0 };
-        fits(job, images, settings.jobs)?;
-    }
-    Ok(())
-}
-
-/// Refuses a run that would be killed for its memory.
-fn fits(job: &Job, images: usize, jobs: usize) -> Result<()> {
-    let needed = memory_bytes(&job.recipe, images)?;
-    let Some(available) = available_memory() else { return Ok(()) };
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    if needed > available {
-        return Err(Error::Usage(format!(
-            "{} needs about {:.1} GiB of memory and {:.1} GiB are available; a smaller schedule.batch, augment.size or encoder needs less",
-            job.arm,
-            gib(needed),
-            gib(available)
-        )));
-    }
-    if needed.saturating_mul(jobs as u64) > available {
-        return Err(Error::Usage(format!(
-            "{} needs about {:.1} GiB of memory, and {:.1} GiB are not enough for {jobs} such runs at a time; pass --jobs {}",
-            job.arm,
-            gib(needed),
-            gib(available),
-            available / needed
-        )));
-    }
-    Ok(())
-}
-
-/// Bytes of memory that new programs may use, where the system tells.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
 /// The first signal asks for checkpoints, the second quits.
 fn listen(stop: &Arc<AtomicBool>) -> Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -336,7 +265,7 @@ fn listen(stop: &Arc<AtomicBool>) -> Result<()> {
 /// A row of metrics as JSON.
 fn epoch_line(job: &Job, event: &Event) -> Option<String> {
     let Event::Progress(Progress::Measured { step, epoch, values }) = event else { return None };
-    let mut line = json!({"event": "epoch", "arm": job.arm, "seed": job.seed, "step": step, "epoch": epoch});
+    let mut line = json!({"event": "epoch", "study": job.study, "arm": job.arm, "seed": job.seed, "step": step, "epoch": epoch});
     for (name, value) in values {
         line[*name] = json!(value);
     }

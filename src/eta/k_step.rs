@@ -4,7 +4,7 @@
 //! The first batch of a chunk needs no pass of its own: θ has not moved when the M-step sees it, so
 //! its forward pass gives the same η. Hence k = 1 *is* SimSiam, byte for byte.
 
-use super::{EStep, Frozen, Held, Views, other_view};
+use super::{EStep, Frozen, Held, Views, one_sample, other_views};
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub struct KStep {
     k: u64,
-    /// (step, z of both views (2, B, d)), in the order of use.
+    /// (step, z of all views (V, B, d)), in the order of use.
     kept: VecDeque<(u64, Tensor)>,
 }
 
@@ -47,10 +47,10 @@ impl EStep for KStep {
         if self.kept.front().is_some_and(|(step, _)| *step == views.step)
             && let Some((_, kept)) = self.kept.pop_front()
         {
-            let eta = other_view(&kept, || Ok(kept.clone()))?;
+            let eta = other_views(&kept)?;
             return Ok(eta.narrow(0, 0, z.dim(0)?)?);
         }
-        Ok(other_view(z, || frozen(&views.x.narrow(0, 1, 1)?))?.detach())
+        Ok(one_sample(views, z, frozen)?.detach())
     }
 
     fn state(&self) -> Result<Vec<Held<'_>>> {

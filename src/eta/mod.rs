@@ -105,14 +105,14 @@ impl Rule {
     }
 }
 
-/// Two views of a batch, as the loop hands them over.
+/// The views of a batch, as the loop hands them over.
 #[derive(Clone, Debug)]
 pub struct Views {
     /// The SGD step that trains on them.
     pub step: u64,
     /// Which images they show, (B).
     pub indices: Vec<u32>,
-    /// The views, (2, B, H, W, C).
+    /// The views, (V, B, H, W, C): the first of every pair, then the second of every pair.
     pub x: Tensor,
 }
 
@@ -136,7 +136,7 @@ pub trait EStep: Send {
     fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()>;
 
     /// η for each row of z, (V', B, d) like z, where z (V', B, d) is what θ makes of the first V'
-    /// views with gradient. For the first view η comes from the second and the other way round.
+    /// views with gradient. η of a view comes from the other view of its pair.
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor>;
 
     /// What the rule keeps, for a checkpoint.
@@ -147,12 +147,12 @@ pub trait EStep: Send {
 }
 
 impl Rule {
-    /// Views of a batch that pass through the network with gradient: 2 when the loss is symmetrised.
-    /// Without stop-gradient both do, whatever the loss.
-    pub fn views_with_gradient(&self, trained_views: usize) -> usize {
+    /// How many of `all` views of a batch pass through the network with gradient: the `trained` ones, which
+    /// have a term of the loss. Without stop-gradient all do, whatever the loss.
+    pub fn views_with_gradient(&self, all: usize, trained: usize) -> usize {
         match self {
-            Rule::None {} => 2,
-            _ => trained_views,
+            Rule::None {} => all,
+            _ => trained,
         }
     }
 
@@ -178,11 +178,14 @@ impl Rule {
     }
 }
 
-/// η for z of one or two views: each view's target is the other view's output. `other` computes the
-/// second view's output where z has only the first.
-fn other_view(z: &Tensor, other: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
-    match z.dim(0)? {
-        2 => Ok(Tensor::cat(&[z.narrow(0, 1, 1)?, z.narrow(0, 0, 1)?], 0)?),
-        _ => other(),
-    }
+/// η for z (V, B, d) of all views: each view's target is the output of the other view of its pair.
+fn other_views(z: &Tensor) -> Result<Tensor> {
+    let pairs = z.dim(0)? / 2;
+    Ok(Tensor::cat(&[z.narrow(0, pairs, pairs)?, z.narrow(0, 0, pairs)?], 0)?)
+}
+
+/// η for z of all views, or of the first of every pair; then the second ones are passed through θ frozen.
+fn one_sample(views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
+    let all = views.x.dim(0)?;
+    if z.dim(0)? == all { other_views(z) } else { frozen(&views.x.narrow(0, all / 2, all / 2)?) }
 }

@@ -1,7 +1,7 @@
 //! SimSiam's E-step: one sample of the other view, from the forward pass that the M-step makes anyway
 //! (Sec. 5.1, "Approximation"). Keeps nothing.
 
-use super::{EStep, Frozen, Held, Views, other_view};
+use super::{EStep, Frozen, Held, Views, one_sample};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -22,7 +22,7 @@ impl EStep for OneStep {
     }
 
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
-        let eta = other_view(z, || frozen(&views.x.narrow(0, 1, 1)?))?;
+        let eta = one_sample(views, z, frozen)?;
         Ok(if self.stop_gradient { eta.detach() } else { eta })
     }
 

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 const CONFIG: &str = "config.toml";
 const LOCK: &str = ".lock";
 const OUTCOME: &str = "outcome.json";
+const ENV: &str = "env.json";
 
 /// How a run ended for good; a stopped run has no outcome yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,9 +98,37 @@ impl RunDir {
         self.write_json(OUTCOME, outcome)
     }
 
+    /// Takes over the finished run in the folder `from`, which had the same recipe: its metrics, weights and
+    /// outcome. env.json says where they come from. Checkpoints stay behind.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when a file of it cannot be read, [`Error::Disk`] when one cannot be written.
+    pub fn adopt(&self, from: &Path) -> Result<()> {
+        let Some(outcome) = read_outcome(from)? else {
+            return Err(Error::Failure(format!("{}: not a finished run", from.display())));
+        };
+        for name in names(&self.path)?.into_iter().filter(|name| name != LOCK && name != CONFIG) {
+            remove(&self.path.join(name))?;
+        }
+        let kept_back = [LOCK, CONFIG, OUTCOME, ENV];
+        for name in names(from)?.into_iter().filter(|name| !kept_back.contains(&name.as_str())) {
+            let file = from.join(&name);
+            if file.is_file() {
+                let bytes =
+                    std::fs::read(&file).map_err(|e| Error::data(&file, format!("cannot be read: {e}")))?;
+                write_durable(&self.path.join(&name), &bytes)?;
+            }
+        }
+        let env = read_if_there(&from.join(ENV))?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut env: serde_json::Value = env.unwrap_or_else(|| serde_json::json!({}));
+        env["taken_from"] = serde_json::json!(from.display().to_string());
+        self.write_env(&env)?;
+        self.set_outcome(&outcome)
+    }
+
     /// Writes env.json: machine, command, versions; whatever is not part of the recipe.
     pub fn write_env(&self, env: &serde_json::Value) -> Result<()> {
-        self.write_json("env.json", env)
+        self.write_json(ENV, env)
     }
 
     /// What a person should know about how the run was taken up again, such as a broken checkpoint.
@@ -130,6 +159,29 @@ pub fn read_outcome(path: &Path) -> Result<Option<Outcome>> {
     let Some(bytes) = read_if_there(&file)? else { return Ok(None) };
     let damaged = |e| Error::data(&file, format!("damaged ({e}); remove it and run again to finish the run"));
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+}
+
+/// A finished run below `out` (out/study/arm/seed) with the recipe `config`, in a folder called `seed`; none
+/// is `own`.
+///
+/// # Errors
+/// [`Error::Data`] where a run's outcome is damaged.
+pub fn find_twin(out: &Path, seed: &std::ffi::OsStr, config: &str, own: &Path) -> Result<Option<PathBuf>> {
+    // What cannot be listed or read is no twin.
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        let mut all: Vec<PathBuf> =
+            std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        all.sort();
+        all
+    };
+    for run in folders(out).iter().flat_map(|study| folders(study)).map(|arm| arm.join(seed)) {
+        let same =
+            run != own && std::fs::read(run.join(CONFIG)).is_ok_and(|bytes| bytes == config.as_bytes());
+        if same && read_outcome(&run)?.is_some() {
+            return Ok(Some(run));
+        }
+    }
+    Ok(None)
 }
 
 fn lock(path: &Path) -> Result<File> {

@@ -19,11 +19,16 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 13] = embed![
+pub const FILES: [Embedded; 18] = embed![
     "simsiam.toml",
+    "stopgrad.toml",
+    "predictor.toml",
+    "batchsize.toml",
+    "batchnorm.toml",
+    "similarity.toml",
+    "symmetry.toml",
     "multistep.toml",
     "membank.toml",
-    "stopgrad.toml",
     "base/simsiam.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",

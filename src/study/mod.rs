@@ -23,5 +23,5 @@ pub use formula::Formula;
 pub use nearest::{hint, nearest};
 pub use resolve::{Arm, DEFAULT_SCALE, Request};
 pub use results::{ArmRow, Results, RunEnd};
-pub use schedule::{Event, Job, Settings, jobs, schedule};
+pub use schedule::{Event, Job, Settings, firsts, jobs, schedule};
 pub use trainer::{Engine, Trainer};

@@ -4,7 +4,7 @@ use super::resolve::Arm;
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::record::{Outcome, RunDir};
+use crate::record::{Outcome, RunDir, find_twin, read_outcome};
 use crate::train::{Ending, Progress};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// One run to make.
 #[derive(Clone, Debug)]
 pub struct Job {
+    /// Its study.
+    pub study: String,
     /// Its arm.
     pub arm: String,
     /// Its seed.
@@ -40,6 +42,8 @@ pub struct Settings {
 pub enum Event {
     /// It had ended before; nothing was computed.
     Skipped(Ending),
+    /// The run in this folder is the same one; its files were copied.
+    Shared(PathBuf),
     /// A worker took it.
     Started,
     /// News from inside.
@@ -52,9 +56,10 @@ pub enum Event {
     Failed(String),
 }
 
-/// Every arm with every seed below `folder`, seed by seed, so that comparisons are complete early.
-pub fn jobs(arms: &[Arm], seeds: &[u64], folder: &Path) -> Vec<Job> {
+/// Every arm of `study` with every seed below `folder`, seed by seed, so that comparisons are complete early.
+pub fn jobs(study: &str, arms: &[Arm], seeds: &[u64], folder: &Path) -> Vec<Job> {
     let job = |arm: &Arm, seed: u64| Job {
+        study: study.to_string(),
         arm: arm.name.clone(),
         seed,
         recipe: Recipe { seed, ..arm.recipe.clone() },
@@ -63,7 +68,16 @@ pub fn jobs(arms: &[Arm], seeds: &[u64], folder: &Path) -> Vec<Job> {
     seeds.iter().flat_map(|seed| arms.iter().map(move |arm| job(arm, *seed))).collect()
 }
 
+/// For each job the first one with the same recipe, often itself.
+pub fn firsts(jobs: &[Job]) -> Vec<usize> {
+    let first = |job: &Job| jobs.iter().position(|other| other.recipe == job.recipe);
+    jobs.iter().enumerate().map(|(index, job)| first(job).unwrap_or(index)).collect()
+}
+
 /// Makes all runs. The result has one entry per job, none where `stop` came first.
+///
+/// Jobs with the same recipe are the same run: the first of them is made, then copied for the others. A
+/// finished run of another study below the same folder is copied too, unless everything is to start over.
 pub fn schedule(
     jobs: &[Job],
     trainer: &dyn Trainer,
@@ -71,13 +85,16 @@ pub fn schedule(
     stop: &AtomicBool,
     watch: &(dyn Fn(usize, &Event) + Sync),
 ) -> Vec<Option<Result<Ending>>> {
-    let next = AtomicUsize::new(0);
+    let firsts = firsts(jobs);
+    let (made, copied): (Vec<usize>, Vec<usize>) = (0..jobs.len()).partition(|&index| firsts[index] == index);
     let ends: Vec<Mutex<Option<Result<Ending>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
-    let work = || {
+    let work = |next: &AtomicUsize, indices: &[usize]| {
         while !stop.load(Ordering::Relaxed) {
-            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&index) = indices.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             let (Some(job), Some(end)) = (jobs.get(index), ends.get(index)) else { break };
-            let attempt = AssertUnwindSafe(|| run(index, job, trainer, settings, stop, watch));
+            let twin =
+                jobs.get(firsts[index]).filter(|_| firsts[index] != index).map(|job| job.path.as_path());
+            let attempt = AssertUnwindSafe(|| run(index, job, twin, trainer, settings, stop, watch));
             let result = catch_unwind(attempt).unwrap_or_else(|_| {
                 Err(Error::Failure(format!("{}: a defect of this program ended the run", job.path.display())))
             });
@@ -87,17 +104,21 @@ pub fn schedule(
             *end.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..settings.jobs.clamp(1, jobs.len().max(1)) {
-            scope.spawn(work);
-        }
-    });
+    for indices in [made, copied] {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..settings.jobs.clamp(1, jobs.len().max(1)) {
+                scope.spawn(|| work(&next, &indices));
+            }
+        });
+    }
     ends.into_iter().map(|end| end.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect()
 }
 
 fn run(
     index: usize,
     job: &Job,
+    twin: Option<&Path>,
     trainer: &dyn Trainer,
     settings: &Settings,
     stop: &AtomicBool,
@@ -115,6 +136,14 @@ fn run(
         watch(index, &Event::Skipped(ending));
         return Ok(ending);
     }
+    if let Some(twin) = finished_twin(job, twin, &config, settings.fresh)? {
+        dir.adopt(&twin)?;
+        watch(index, &Event::Shared(twin));
+        return match dir.outcome()? {
+            Some(Outcome::Diverged { step }) => Ok(Ending::Diverged { step }),
+            _ => Ok(Ending::Finished),
+        };
+    }
     watch(index, &Event::Started);
     let ending = trainer.train(job, &dir, settings.threads, stop, &|progress| {
         watch(index, &Event::Progress(progress));
@@ -122,4 +151,16 @@ fn run(
     dir.notes().into_iter().for_each(|note| watch(index, &Event::Note(note)));
     watch(index, &Event::Ended(ending));
     Ok(ending)
+}
+
+/// The finished run that `job` can be copied from: `twin`, or one of another study below the same folder.
+fn finished_twin(job: &Job, twin: Option<&Path>, config: &str, fresh: bool) -> Result<Option<PathBuf>> {
+    match twin {
+        Some(twin) => Ok(read_outcome(twin)?.map(|_| twin.to_path_buf())),
+        None if fresh => Ok(None),
+        None => match (job.path.ancestors().nth(3), job.path.file_name()) {
+            (Some(out), Some(seed)) => find_twin(out, seed, config, &job.path),
+            _ => Ok(None),
+        },
+    }
 }

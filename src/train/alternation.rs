@@ -14,7 +14,7 @@ use candle_core::backprop::GradStore;
 pub struct Rates {
     /// F_θ's.
     pub encoder: f64,
-    /// h's (Table 1: it may stay constant).
+    /// h's, which Table 1 varies.
     pub predictor: f64,
 }
 
@@ -52,7 +52,7 @@ impl Alternation {
     ) -> Self {
         let zeros = |part: super::Part| Sgd::new(vec![0.0; part.engine.network().theta_len()]);
         let momentum = model.parts().map(zeros).collect();
-        let views_with_gradient = eta.views_with_gradient(objective.trained_views());
+        let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
         Self { model, rule, momentum, objective, optim, views_with_gradient }
     }
 
@@ -93,7 +93,7 @@ impl Alternation {
     fn descend(&self, gradients: &GradStore, rates: Rates) -> Result<()> {
         for (part, sgd) in self.model.parts().zip(&self.momentum) {
             let lr = if part.name == "predictor" { rates.predictor } else { rates.encoder };
-            if let (true, Some(gradient)) = (part.trained, gradients.get(part.theta)) {
+            if let Some(gradient) = gradients.get(part.theta) {
                 sgd.step(part.theta, gradient, lr, &self.optim)?;
             }
         }

@@ -1,6 +1,6 @@
 //! The batches of a run in the order in which the alternation asks for them.
 
-use super::{VIEWS, state::State};
+use super::state::State;
 use crate::data::Dataset;
 use crate::data::loader::Loader;
 use crate::error::{Error, Result};
@@ -48,12 +48,12 @@ impl Batches {
             dataset.train.clone(),
             recipe.augment.clone(),
             batch,
-            VIEWS,
+            recipe.objective.views(),
             recipe.seed,
             program,
             workers,
         );
-        Self { loader, last: None, shape: (VIEWS, batch, size, size, 3) }
+        Self { loader, last: None, shape: (recipe.objective.views(), batch, size, size, 3) }
     }
 
     /// The batch of `step`, which must be the next in the order, or the one given last.

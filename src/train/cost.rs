@@ -1,12 +1,14 @@
-//! What a run costs, reckoned from its recipe before anything is allocated.
+//! What a run costs: its memory, reckoned from the recipe, and its time, from a few steps.
 
-use super::VIEWS;
+use super::{Alternation, Model, Rates};
 use crate::data::loader;
 use crate::error::Result;
-use crate::eta::{Rule, Steps};
+use crate::eta::{BankPlace, Rule, Steps, Views};
 use crate::kernel;
 use crate::network::pass_floats;
-use crate::recipe::{Predictor, Recipe};
+use crate::recipe::Recipe;
+use candle_core::{Device, Tensor};
+use std::time::Instant;
 
 /// Vectors as long as θ: θ itself, momentum, the gradient, candle's sum of it, a checkpoint's copy.
 const COPIES_OF_THETA: usize = 5;
@@ -22,13 +24,11 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     let kernel = kernel::select()?;
     let (encoder, predictor) = recipe.networks()?;
     let (batch, size) = (recipe.schedule.batch, recipe.augment.size);
-    let trained = !matches!(recipe.predictor, Predictor::Fixed(_));
-    let mut floats = BATCHES * VIEWS * batch * size * size * 3;
-    for (network, trained) in
-        std::iter::once((&encoder, true)).chain(predictor.as_ref().map(|h| (h, trained)))
-    {
-        floats += network.theta_len() * if trained { COPIES_OF_THETA } else { 2 };
-        floats += pass_floats(network, kernel.as_ref(), VIEWS, batch);
+    let views = recipe.objective.views();
+    let mut floats = BATCHES * views * batch * size * size * 3;
+    for network in std::iter::once(&encoder).chain(&predictor) {
+        floats += network.theta_len() * COPIES_OF_THETA;
+        floats += pass_floats(network, kernel.as_ref(), views, batch);
     }
     let d = encoder.output_dim();
     let per_epoch = loader::steps_per_epoch(images, batch);
@@ -38,7 +38,7 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
                 Steps::Count(k) => k.min(per_epoch * recipe.schedule.epochs),
                 Steps::Epoch => per_epoch,
             };
-            k as usize * VIEWS * batch * d
+            k as usize * views * batch * d
         }
         Rule::MemoryBank { .. } => images * d,
         Rule::OneStep {} | Rule::None {} => 0,
@@ -46,4 +46,40 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     // Held-out measuring keeps the features of all training images.
     floats += images * encoder.features_dim();
     Ok(floats as u64 * size_of::<f32>() as u64)
+}
+
+/// Steps that are timed, after one that warms up.
+const TIMED: u64 = 3;
+
+/// Seconds that a run takes on one thread, judging by a few steps on noise: training, and passing all
+/// images through the encoder whenever it is measured. To within a third or so.
+///
+/// # Errors
+/// [`crate::Error::Usage`] for a recipe that cannot be trained.
+pub fn seconds(recipe: &Recipe, train_images: usize, test_images: usize) -> Result<f64> {
+    let kernel = kernel::select()?;
+    let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.objective.views());
+    let model = Model::new(&recipe.encoder, &recipe.predictor, size, recipe.seed, &kernel)?;
+    let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+    let rule = Rule::OneStep {};
+    let e_step = rule.build(batch, model.output_dim(), 1, &place)?;
+    let mut alternation =
+        Alternation::new(model, &rule, e_step, recipe.objective.clone(), recipe.optim.clone());
+    let x = Tensor::randn(0f32, 1.0, (views, batch, size, size, 3), &Device::Cpu)?;
+    let mut noise = |step| Ok(Views { step, indices: Vec::new(), x: x.clone() });
+    let mut begun = Instant::now();
+    for step in 0..=TIMED {
+        if step == 1 {
+            begun = Instant::now();
+        }
+        alternation.step(step, u64::MAX, Rates { encoder: 0.0, predictor: 0.0 }, &mut noise)?;
+    }
+    let step = begun.elapsed().as_secs_f64() / TIMED as f64;
+    // A step is a forward and a backward pass, which is two of them; an E-step of its own is one more.
+    let forward = step / 3.0;
+    let own_e_step = matches!(recipe.eta, Rule::KStep { k } if k != Steps::Count(1));
+    let steps = loader::steps_per_epoch(train_images, batch) * recipe.schedule.epochs;
+    let measured = (train_images + test_images) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
+    Ok(steps as f64 * (step + if own_e_step { forward } else { 0.0 })
+        + measured as f64 * forward / (views * batch) as f64)
 }

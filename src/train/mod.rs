@@ -14,7 +14,7 @@ mod state;
 pub mod weights;
 
 pub use alternation::{Alternation, Rates};
-pub use cost::memory_bytes;
+pub use cost::{memory_bytes, seconds};
 pub use evaluate::{Evaluation, embed, evaluate};
 pub use model::{Model, Part};
 pub use replay::{Case, Replayed, Trajectory, replay};
@@ -86,9 +86,6 @@ pub enum Progress {
 /// `val/z_std`, on held-out images by running statistics, has no such floor and shows collapse as 0.
 pub const COLUMNS: [&str; 7] =
     ["train/loss", "train/lr", "train/z_std", "val/knn_top1", "val/z_std", "val/rankme", "val/linear_top1"];
-
-/// Views per image.
-const VIEWS: usize = 2;
 
 /// Trains one run in `dir` to its end, from its newest checkpoint if it has one, on `threads` threads.
 ///

@@ -16,11 +16,10 @@ pub struct Model {
     predictor: Option<Head>,
 }
 
-/// h with its weights; `trained` is false where they stay at their random initialisation (Table 1).
+/// h with its weights.
 struct Head {
     engine: Engine,
     theta: Var,
-    trained: bool,
 }
 
 /// One part of a model.
@@ -31,8 +30,6 @@ pub struct Part<'a> {
     pub engine: &'a Engine,
     /// Its weights, flat.
     pub theta: &'a Var,
-    /// Whether SGD moves them.
-    pub trained: bool,
 }
 
 /// The streams of initial weights.
@@ -50,15 +47,14 @@ impl Model {
     ) -> Result<Self> {
         let network = Network::encoder(encoder, (size, size))?;
         let theta = flat(network.init(seed, ENCODER))?;
-        let head = |config: &PredictorConfig, trained| -> Result<Head> {
+        let head = |config: &PredictorConfig| -> Result<Head> {
             let network = Network::predictor(config, encoder.projector.dim)?;
             let theta = flat(network.init(seed, PREDICTOR))?;
-            Ok(Head { engine: Engine::new(network, kernel.clone()), theta, trained })
+            Ok(Head { engine: Engine::new(network, kernel.clone()), theta })
         };
         let predictor = match predictor {
             Predictor::None {} => None,
-            Predictor::Mlp(config) => Some(head(config, true)?),
-            Predictor::Fixed(config) => Some(head(config, false)?),
+            Predictor::Mlp(config) => Some(head(config)?),
         };
         Ok(Self { encoder: Engine::new(network, kernel.clone()), theta, predictor })
     }
@@ -88,13 +84,9 @@ impl Model {
 
     /// The parts: "encoder", then, where there is one, "predictor".
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
-        let encoder = Part { name: "encoder", engine: &self.encoder, theta: &self.theta, trained: true };
-        let predictor = self.predictor.iter().map(|h| Part {
-            name: "predictor",
-            engine: &h.engine,
-            theta: &h.theta,
-            trained: h.trained,
-        });
+        let encoder = Part { name: "encoder", engine: &self.encoder, theta: &self.theta };
+        let predictor =
+            self.predictor.iter().map(|h| Part { name: "predictor", engine: &h.engine, theta: &h.theta });
         std::iter::once(encoder).chain(predictor)
     }
 

@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 use crate::measure::collapse;
 use crate::network;
 use crate::objective::{ObjectiveConfig, Similarity};
-use crate::optim::{Decay, OptimConfig};
+use crate::optim::{Decay, OptimConfig, PredictorLr};
 use candle_core::{Device, Tensor};
 use ndarray::ArrayView2;
 use std::collections::{BTreeMap, HashMap};
@@ -120,7 +120,7 @@ impl Case {
             }
         };
         let symmetric = self.flag("symmetric", !matches!(rule, Rule::MemoryBank { .. }))?;
-        Ok(ObjectiveConfig { similarity, symmetric })
+        Ok(ObjectiveConfig { similarity, symmetric, pairs: 1 })
     }
 
     fn optim(&self) -> Result<OptimConfig> {
@@ -131,7 +131,11 @@ impl Case {
             weight_decay: self.number("weight_decay", 1e-4)?,
             decay: if constant { Decay::Constant } else { Decay::CosineEpoch },
             warmup_epochs: 0,
-            constant_predictor_lr: self.flag("fix_pred_lr", false)?,
+            predictor_lr: if self.flag("fix_pred_lr", false)? {
+                PredictorLr::Constant
+            } else {
+                PredictorLr::Decayed
+            },
         };
         config.check().map_err(|e| self.wrong(e.to_string()))?;
         Ok(config)
@@ -192,7 +196,7 @@ pub fn replay(
     for step in 0..given {
         // The case's learning rate is not scaled by its batch.
         let lr = optim.lr(256, step, whole.max(given), epochs);
-        let predictor = if optim.constant_predictor_lr { optim.base_lr } else { lr };
+        let predictor = if optim.predictor_lr == PredictorLr::Constant { optim.base_lr } else { lr };
         let made =
             alternation.step(step, given, Rates { encoder: lr, predictor }, &mut |step| case.views(step))?;
         let (n, dim) = made.z.dims2()?;

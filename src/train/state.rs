@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::eta::BankPlace;
 use crate::kernel;
 use crate::measure::collapse;
-use crate::optim::Sgd;
+use crate::optim::{PredictorLr, Sgd};
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
 use candle_core::Tensor;
@@ -77,9 +77,12 @@ impl State {
     /// The learning rates of the next step.
     pub fn rates(&self, recipe: &Recipe) -> Rates {
         let lr = |step| recipe.optim.lr(self.batch, step, self.steps, recipe.schedule.epochs);
-        let constant = recipe.optim.constant_predictor_lr;
-        let start = recipe.optim.base_lr * self.batch as f64 / 256.0;
-        Rates { encoder: lr(self.step), predictor: if constant { start } else { lr(self.step) } }
+        let predictor = match recipe.optim.predictor_lr {
+            PredictorLr::Decayed => lr(self.step),
+            PredictorLr::Constant => recipe.optim.base_lr * self.batch as f64 / 256.0,
+            PredictorLr::Zero => 0.0,
+        };
+        Rates { encoder: lr(self.step), predictor }
     }
 
     /// Takes note of a step's loss, its learning rate and the spread of its outputs z (B, d).

@@ -4,7 +4,7 @@ use simsiam_em::eta::{BankPlace, Rule};
 use simsiam_em::kernel::{self, Kernel};
 use simsiam_em::network::config::*;
 use simsiam_em::objective::{ObjectiveConfig, Similarity};
-use simsiam_em::optim::{Decay, OptimConfig};
+use simsiam_em::optim::{Decay, OptimConfig, PredictorLr};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::train::{Alternation, Model};
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub fn optim() -> OptimConfig {
         weight_decay: 1e-4,
         decay: Decay::Constant,
         warmup_epochs: 0,
-        constant_predictor_lr: false,
+        predictor_lr: PredictorLr::Decayed,
     }
 }
 
@@ -63,7 +63,7 @@ pub fn alternation(s: &Setting) -> Alternation {
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
     let rule = Rule::OneStep {};
     let e_step = rule.build(s.batch, s.dim, 1, &place).unwrap();
-    let objective = ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true };
+    let objective = ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true, pairs: 1 };
     Alternation::new(model(s, &kernel::select().unwrap()), &rule, e_step, objective, optim())
 }
 

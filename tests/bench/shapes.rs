@@ -10,7 +10,7 @@ use simsiam_em::data::{DataConfig, Dataset, Split};
 use simsiam_em::kernel;
 use simsiam_em::measure::knn;
 use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, ProjectorConfig};
-use simsiam_em::optim::{Decay, OptimConfig, Sgd};
+use simsiam_em::optim::{Decay, OptimConfig, PredictorLr, Sgd};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::train::{Model, embed};
 
@@ -86,7 +86,7 @@ fn supervised(data: &Dataset) -> f64 {
         weight_decay: 1e-4,
         decay: Decay::CosineStep,
         warmup_epochs: 0,
-        constant_predictor_lr: false,
+        predictor_lr: PredictorLr::Decayed,
     };
     let steps = EPOCHS * steps_per_epoch(data.train.len(), BATCH);
     for step in 0..steps {
