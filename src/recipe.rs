@@ -122,8 +122,11 @@ impl Recipe {
         if !(4..=1024).contains(&a.size) {
             return fail("augment.size", format!("{} pixels; views are between 4 and 1024", a.size));
         }
-        if !a.std.iter().all(|s| *s > 0.0) {
+        if !a.std.iter().all(|s| *s > 0.0 && s.is_finite()) {
             return fail("augment.std", "every channel's must be above 0".into());
+        }
+        if !a.mean.iter().all(|m| m.is_finite()) {
+            return fail("augment.mean", "every channel's must be a number".into());
         }
         let [low, high] = a.blur_sigma;
         if !(low > 0.0 && low <= high && high.is_finite()) {

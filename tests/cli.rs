@@ -179,3 +179,14 @@ fn embeddings_of_ones_own_weights_are_a_numpy_file() {
     let header = String::from_utf8_lossy(&bytes[10..header_len]).into_owned();
     assert!(header.contains("(1, "), "{header}");
 }
+
+#[test]
+fn every_study_runs_through_at_the_smallest_scale() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let all = sim(&["run", "all", "--scale", "smoke", "-q", "--out", &out]);
+    assert!(all.status.success(), "{}", String::from_utf8_lossy(&all.stderr));
+    let text = String::from_utf8_lossy(&all.stdout);
+    assert!(text.contains("claims of 9 studies"), "{text}");
+    assert!(folder.path().join("symmetry/asymmetric-2x/seed-1/weights.safetensors").is_file());
+}

@@ -151,3 +151,29 @@ fn a_reader_that_goes_away_is_no_failure() {
         assert_eq!((ended.status.code(), text(&ended.stderr)), (Some(0), String::new()), "{args:?}");
     }
 }
+
+#[test]
+fn a_run_that_several_studies_need_is_made_once_and_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = output(folder.path(), &["run", "all", "--scale", "mock"]);
+    let (out, err) = (text(&all.stdout), text(&all.stderr));
+    assert!(all.status.success(), "{err}");
+    assert!(err.contains("of them different") && err.contains("simsiam, stopgrad"), "{err}");
+    assert!(err.contains("stopgrad/with seed 0: the same run as") && err.contains("copied"), "{err}");
+    assert!(out.contains("studies: ") && out.contains(" reproduced, "), "{out}");
+    let file =
+        |run: &str, name: &str| std::fs::read(folder.path().join("runs").join(run).join(name)).unwrap();
+    let (made, copied) = ("simsiam/simsiam/seed-0", "stopgrad/with/seed-0");
+    for name in ["config.toml", "metrics.csv", "outcome.json"] {
+        assert!(file(made, name) == file(copied, name), "{name}");
+    }
+    assert!(text(&file(copied, "env.json")).contains(made));
+
+    // A later command takes over what lies there; starting over does not.
+    std::fs::remove_dir_all(folder.path().join("runs/membank")).unwrap();
+    let again = output(folder.path(), &["run", "membank", "--scale", "mock"]);
+    assert!(text(&again.stderr).contains("simsiam seed 0: the same run as"), "{}", text(&again.stderr));
+    let fresh = output(folder.path(), &["run", "membank", "--scale", "mock", "--fresh"]);
+    assert!(!text(&fresh.stderr).contains("the same run as"), "{}", text(&fresh.stderr));
+    assert_eq!(text(&again.stdout), text(&fresh.stdout));
+}

@@ -1,7 +1,7 @@
 //! The figures of a study, made from the metrics that its runs left.
 
 use crate::error::Result;
-use crate::record::read_metrics;
+use crate::record::{Outcome, read_metrics, read_outcome};
 use crate::report::{Figure, Panel, Point, Reference, Style};
 use crate::study::{DEFAULT_SCALE, Request, Results, Study};
 use std::path::{Path, PathBuf};
@@ -85,6 +85,10 @@ fn read(path: &Path, arm: &str, seed: u64, curves: &mut Vec<Point>, last: &mut V
     let point = |panel: &str, x, y| Point { panel: panel.into(), arm: arm.into(), seed, x, y };
     for (name, _) in CURVES {
         curves.extend(table.points("epoch", name).into_iter().map(|(x, y)| point(name, x, y)));
+    }
+    // A run that diverged has no end to show.
+    if read_outcome(path)? != Some(Outcome::Finished) {
+        return Ok(());
     }
     for (name, _) in COLUMNS {
         last.extend(table.last(name).map(|y| point(name, 0.0, y)));

@@ -2,7 +2,7 @@
 
 use super::run::MOCK;
 use crate::error::{Error, Result};
-use crate::record::read_outcome;
+use crate::record::{check_recipe, read_outcome};
 use crate::study::{Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs};
 use crate::train::{memory_bytes, seconds};
 use std::path::{Path, PathBuf};
@@ -73,6 +73,12 @@ pub fn announce(plans: &[Plan], jobs: &[Job], settings: &Settings) {
     ));
 }
 
+/// Refuses, before anything is trained or written, folders that hold runs of other recipes: their numbers
+/// would be mixed with those of this command.
+pub fn check_recipes(jobs: &[Job]) -> Result<()> {
+    jobs.iter().try_for_each(|job| check_recipe(&job.path, &job.config()?))
+}
+
 /// Opens the data of the runs to be made before the first of them, so that a mistake in it is told once;
 /// refuses runs that do not fit into memory; says, if asked to, how long all will take.
 pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, tell: bool) -> Result<()> {
@@ -99,7 +105,7 @@ pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, tell: bool) -
             let known = measured.iter().find(|(other, _)| other.study == job.study && other.arm == job.arm);
             let time = match known {
                 Some((_, time)) => *time,
-                None => seconds(&job.recipe, images.0, images.1)?,
+                None => seconds(&job.recipe, images.0, images.1, settings.threads)?,
             };
             measured.push((job, time));
             expected += time;

@@ -170,7 +170,7 @@ impl<'a> Watcher<'a> {
         }
         match &self.bars {
             Some(bars) => drop(bars.println(text)),
-            None => eprintln!("{text}"),
+            None => super::note(text),
         }
     }
 
@@ -178,7 +178,7 @@ impl<'a> Watcher<'a> {
     fn warn(&self, text: &str) {
         match &self.bars {
             Some(bars) => drop(bars.println(text)),
-            None => eprintln!("{text}"),
+            None => super::note(text),
         }
     }
 }

@@ -145,6 +145,9 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     if !quiet {
         plan::announce(&plans, &jobs, &settings);
     }
+    if !settings.fresh {
+        plan::check_recipes(&jobs)?;
+    }
     let engine = Engine::default();
     if !mock {
         plan::prepare(&engine, &jobs, &settings, plans.len() > 1 && !quiet)?;
@@ -175,6 +178,12 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     if ends.iter().any(|end| matches!(end, None | Some(Ok(Ending::Stopped)))) {
         super::note("stopped; the same command goes on from here");
         return Ok(75);
+    }
+    // Who holds a folder writes its study's answer.
+    if let Some(Some(Err(Error::InUse { .. }))) =
+        ends.iter().find(|end| matches!(end, Some(Err(Error::InUse { .. }))))
+    {
+        return Ok(6);
     }
     let mut verdicts = Vec::new();
     for plan in &plans {
@@ -253,9 +262,9 @@ fn settings(matches: &ArgMatches, runs: usize) -> Settings {
 
 /// The first signal asks for checkpoints, the second quits.
 fn listen(stop: &Arc<AtomicBool>) -> Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let fail = |e: std::io::Error| Error::Failure(format!("cannot listen to signals: {e}"));
-    for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
+    for (signal, code) in [(SIGHUP, 129), (SIGINT, 130), (SIGTERM, 143)] {
         signal_hook::flag::register_conditional_shutdown(signal, code, stop.clone()).map_err(fail)?;
         signal_hook::flag::register(signal, stop.clone()).map_err(fail)?;
     }

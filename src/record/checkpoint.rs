@@ -95,6 +95,8 @@ impl RunDir {
             match self.read_generation(&generation) {
                 Ok((snapshot, manifest)) => {
                     self.cut_logs(&manifest.logs)?;
+                    // A kill between saving and forgetting leaves one too many, perhaps for good.
+                    prune(&checkpoints, &generation)?;
                     return Ok(Some(snapshot));
                 }
                 Err(Fault::Stop(error)) => return Err(error),

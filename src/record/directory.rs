@@ -3,6 +3,8 @@
 //! Invariant: while a [`RunDir`] lives, no other process has one for the same folder.
 
 use super::durable::{names, parent, read_if_there, remove, remove_temporaries, sync_folder, write_durable};
+use super::events::EVENTS_PREFIX;
+use super::metrics::METRICS_FILE;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -67,7 +69,7 @@ impl RunDir {
         }
         if fresh && kept.is_some() {
             // The recipe goes last: killed in between, the folder is still known as a run's.
-            for name in others()? {
+            for name in others()?.into_iter().filter(|name| is_of_a_run(name)) {
                 remove(&path.join(name))?;
             }
             remove(&file)?;
@@ -107,11 +109,12 @@ impl RunDir {
         let Some(outcome) = read_outcome(from)? else {
             return Err(Error::Failure(format!("{}: not a finished run", from.display())));
         };
-        for name in names(&self.path)?.into_iter().filter(|name| name != LOCK && name != CONFIG) {
+        for name in names(&self.path)?.into_iter().filter(|name| is_of_a_run(name)) {
             remove(&self.path.join(name))?;
         }
         let kept_back = [LOCK, CONFIG, OUTCOME, ENV];
-        for name in names(from)?.into_iter().filter(|name| !kept_back.contains(&name.as_str())) {
+        let copied = |name: &String| is_of_a_run(name) && !kept_back.contains(&name.as_str());
+        for name in names(from)?.into_iter().filter(copied) {
             let file = from.join(&name);
             if file.is_file() {
                 let bytes =
@@ -129,6 +132,11 @@ impl RunDir {
     /// Writes env.json: machine, command, versions; whatever is not part of the recipe.
     pub fn write_env(&self, env: &serde_json::Value) -> Result<()> {
         self.write_json(ENV, env)
+    }
+
+    /// What env.json holds; `None` where there is none, or it is damaged.
+    pub fn read_env(&self) -> Result<Option<serde_json::Value>> {
+        Ok(read_if_there(&self.path.join(ENV))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// What a person should know about how the run was taken up again, such as a broken checkpoint.
@@ -159,6 +167,22 @@ pub fn read_outcome(path: &Path) -> Result<Option<Outcome>> {
     let Some(bytes) = read_if_there(&file)? else { return Ok(None) };
     let damaged = |e| Error::data(&file, format!("damaged ({e}); remove it and run again to finish the run"));
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+}
+
+/// Whether a run writes files of this name; others in its folder are somebody's own and stay.
+fn is_of_a_run(name: &str) -> bool {
+    const NAMES: [&str; 6] =
+        [ENV, OUTCOME, METRICS_FILE, "checkpoints", "spectrum.csv", "weights.safetensors"];
+    NAMES.contains(&name) || name.starts_with(EVENTS_PREFIX)
+}
+
+/// Refuses, without changing anything, a folder in which [`RunDir::open`] would refuse the recipe `config`.
+///
+/// # Errors
+/// [`Error::Usage`] where the folder belongs to another recipe, [`Error::Data`] where its recipe is damaged.
+pub fn check_recipe(path: &Path, config: &str) -> Result<()> {
+    let file = path.join(CONFIG);
+    read_if_there(&file)?.map_or(Ok(()), |kept| compare(&file, &kept, config))
 }
 
 /// A finished run below `out` (out/study/arm/seed) with the recipe `config`, in a folder called `seed`; none

@@ -26,7 +26,7 @@ mod state_file;
 mod table;
 
 pub use checkpoint::{SavedTensor, Snapshot};
-pub use directory::{Outcome, RunDir, find_twin, read_outcome};
+pub use directory::{Outcome, RunDir, check_recipe, find_twin, read_outcome};
 pub use durable::write_durable;
 pub use events::EVENTS_PREFIX;
 pub use metrics::{METRICS_FILE, MetricsLog};

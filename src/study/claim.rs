@@ -148,6 +148,15 @@ impl Claim {
                 return Err((key, format!("unknown arm `{name}`{hint}")));
             }
         }
+        if !(self.margin >= 0.0 && self.margin.is_finite()) {
+            return Err(("margin", format!("{} must be a number of at least 0", self.margin)));
+        }
+        if self.value.is_some_and(|value| !value.is_finite()) {
+            return Err(("value", "must be a finite number".into()));
+        }
+        if self.than.as_ref() == Some(&self.arm) && !self.arm.ends_with('*') {
+            return Err(("than", format!("`{}` cannot be compared with itself", self.arm)));
+        }
         match (self.is.compares_arms(), &self.than, self.value) {
             (true, Some(_), None) | (false, None, Some(_)) => Ok(()),
             (true, ..) => {

@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use std::sync::Arc;
 
+/// More seeds are taken for a slip of the hand.
+const MOST_SEEDS: u64 = 10_000;
+
 /// The scale when nothing else is said.
 pub const DEFAULT_SCALE: &str = "laptop";
 
@@ -68,6 +71,9 @@ impl Study {
         let own = self.scales.get(name).and_then(|scale| scale.seeds);
         match (asked.or(own), &self.head.base, &request.scale) {
             (Some(0), ..) => Err(Error::Usage("--seeds 0: at least one seed".to_string())),
+            (Some(seeds), ..) if seeds > MOST_SEEDS => {
+                Err(Error::Usage(format!("--seeds {seeds}: at most {MOST_SEEDS}")))
+            }
             (Some(seeds), ..) => Ok((0..seeds).collect()),
             (None, None, None) => match self.overlay.get("seed").map(|entry| &entry.node) {
                 Some(Node::Scalar(toml::Value::Integer(seed))) => Ok(vec![u64::try_from(*seed).unwrap_or(0)]),

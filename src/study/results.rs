@@ -68,7 +68,7 @@ impl Results {
         for arm in arms {
             for &seed in seeds {
                 let path = folder.join(&arm.name).join(format!("seed-{seed}"));
-                runs.insert((arm.name.as_str(), seed), numbers(&path)?);
+                runs.insert((arm.name.as_str(), seed), numbers(&path, arm.recipe.schedule.epochs)?);
             }
         }
         let value = |arm: &str, seed: u64, metric: &str, start: bool| {
@@ -154,8 +154,8 @@ fn csv_bytes(rows: &[Vec<String>]) -> Result<Vec<u8>> {
     writer.into_inner().map_err(|e| fail(&e))
 }
 
-/// The first and the last value of every metric of the run in `path`.
-fn numbers(path: &Path) -> Result<RunNumbers> {
+/// The first and the last value of every metric of the run in `path`, which has `epochs` epochs.
+fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
     let end = match read_outcome(path)? {
         Some(Outcome::Finished) => RunEnd::Finished,
         Some(Outcome::Diverged { step }) => RunEnd::Diverged(step),
@@ -163,10 +163,20 @@ fn numbers(path: &Path) -> Result<RunNumbers> {
     };
     let mut numbers = RunNumbers { end, first: BTreeMap::new(), last: BTreeMap::new() };
     let file = path.join("metrics.csv");
-    if end == RunEnd::Unfinished || !file.exists() {
+    if end == RunEnd::Unfinished {
         return Ok(numbers);
     }
-    let table = read_metrics(&file)?;
+    let damaged = |what: String| {
+        Error::data(&file, format!("{what}, though the run has ended; remove its folder and run again"))
+    };
+    if !file.exists() {
+        return Err(damaged("is missing".into()));
+    }
+    let table = read_metrics(&file).map_err(|e| damaged(format!("is damaged ({e})")))?;
+    let last = table.last("epoch");
+    if end == RunEnd::Finished && last != Some(epochs as f64) {
+        return Err(damaged(format!("does not reach epoch {epochs}")));
+    }
     for (metric, ..) in METRICS {
         let Some(column) = table.column(metric) else { continue };
         // The initial weights have the first row to themselves.

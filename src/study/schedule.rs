@@ -26,6 +26,14 @@ pub struct Job {
     pub path: PathBuf,
 }
 
+impl Job {
+    /// Its recipe as TOML, as config.toml holds it.
+    pub fn config(&self) -> Result<String> {
+        toml::to_string(&self.recipe)
+            .map_err(|e| Error::Failure(format!("cannot write the recipe as TOML: {e}")))
+    }
+}
+
 /// How runs are made.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -124,8 +132,7 @@ fn run(
     stop: &AtomicBool,
     watch: &(dyn Fn(usize, &Event) + Sync),
 ) -> Result<Ending> {
-    let config = toml::to_string(&job.recipe)
-        .map_err(|e| Error::Failure(format!("cannot write the recipe as TOML: {e}")))?;
+    let config = job.config()?;
     let dir = RunDir::open(&job.path, &config, settings.fresh)?;
     let ended = match dir.outcome()? {
         Some(Outcome::Finished) => Some(Ending::Finished),

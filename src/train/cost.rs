@@ -51,12 +51,16 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
 /// Steps that are timed, after one that warms up.
 const TIMED: u64 = 3;
 
-/// Seconds that a run takes on one thread, judging by a few steps on noise: training, and passing all
+/// Seconds that a run takes on `threads` threads, judging by a few steps on noise: training, and passing all
 /// images through the encoder whenever it is measured. To within a third or so.
 ///
 /// # Errors
 /// [`crate::Error::Usage`] for a recipe that cannot be trained.
-pub fn seconds(recipe: &Recipe, train_images: usize, test_images: usize) -> Result<f64> {
+pub fn seconds(recipe: &Recipe, train_images: usize, test_images: usize, threads: usize) -> Result<f64> {
+    super::pool(threads)?.install(|| measured_seconds(recipe, train_images, test_images))
+}
+
+fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) -> Result<f64> {
     let kernel = kernel::select()?;
     let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.objective.views());
     let model = Model::new(&recipe.encoder, &recipe.predictor, size, recipe.seed, &kernel)?;

@@ -108,12 +108,13 @@ pub fn run(
         None => {}
     }
     recipe.check()?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}")))?;
-    pool.install(|| {
+    pool(threads)?.install(|| {
         let mut state = State::open(recipe, dataset, dir)?;
+        let digest = dir.read_env()?.and_then(|env| Some(env.get("data_sha256")?.as_str()?.to_string()));
+        if state.step > 0 && digest.is_some_and(|digest| digest != dataset.digest) {
+            let what = "the images have changed since this run began; --fresh starts over";
+            return Err(Error::data(dir.path(), what));
+        }
         dir.write_env(&environment(dataset, threads)?)?;
         watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
         let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
@@ -128,6 +129,13 @@ pub fn run(
         }
         Ok(ending)
     })
+}
+
+fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}")))
 }
 
 /// What a run's numbers may depend on beyond its recipe, or that a reader wants to know.

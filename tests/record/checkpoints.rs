@@ -40,6 +40,20 @@ fn a_snapshot_is_read_back_as_it_was_saved_and_two_are_kept() {
     assert_eq!(read, saved);
 }
 
+/// A kill between saving and forgetting, and then nothing more to save.
+#[test]
+fn taking_up_a_run_forgets_what_saving_could_not() {
+    let folder = trained();
+    let old = generation(folder.path(), 6);
+    std::fs::create_dir(&old).expect("a folder");
+    for entry in std::fs::read_dir(generation(folder.path(), 8)).expect("a generation") {
+        let file = entry.expect("an entry").path();
+        std::fs::copy(&file, old.join(file.file_name().expect("a name"))).expect("copied");
+    }
+    open(folder.path()).resume().expect("readable").expect("a generation");
+    assert_eq!(generations(folder.path()), ["step-0000000008", "step-0000000010"]);
+}
+
 #[test]
 fn the_same_snapshot_gives_the_same_bytes_which_safetensors_reads() {
     let bytes =
