@@ -20,7 +20,7 @@ const PNG_FINER: u32 = 2;
 const PANEL_WIDTH: f64 = 370.0;
 const PANEL_HEIGHT: f64 = 300.0;
 /// Columns are no closer than this, and no further apart than that.
-const SLOT: std::ops::RangeInclusive<f64> = 64.0..=132.0;
+const SLOT: std::ops::RangeInclusive<f64> = 78.0..=132.0;
 const MARGIN: f64 = 14.0;
 const TITLE: f64 = 15.0;
 const CAPTION: f64 = 9.0;
