@@ -1,8 +1,8 @@
 //! The multi-step alternation: η for the next k batches is computed with θ frozen and kept, then θ
 //! makes k SGD steps against it (Sec. 5.2).
 //!
-//! The first batch of a chunk needs no pass of its own: θ has not moved when the M-step sees it, so
-//! its forward pass gives the same η. Hence k = 1 *is* SimSiam, byte for byte.
+//! With k = 1 no pass of its own is needed: θ has not moved when the M-step sees the batch, so its forward
+//! pass gives the same η. Hence k = 1 *is* SimSiam, byte for byte.
 
 use super::{EStep, Frozen, Held, Views, one_sample, other_views};
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-/// Targets of the chunk's remaining batches, by step.
+/// Targets of the chunk's batches, by step.
 #[derive(Debug)]
 pub struct KStep {
     k: u64,
@@ -31,7 +31,7 @@ impl EStep for KStep {
     }
 
     fn reads(&self, steps: u64) -> std::ops::Range<u64> {
-        1..steps.max(1)
+        if self.k == 1 { 0..0 } else { 0..steps }
     }
 
     fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
