@@ -101,8 +101,14 @@ fn check_gradients(name: &str, case: &Case, replayed: &Replayed) {
 fn check_final_state(name: &str, case: &Case, replayed: &Replayed) {
     // PyTorch 2.15 against itself on simsiam_basic: 1.8e-3 when it computes in f64, 8.5e-3 when weights
     // move by 1e-7 of themselves, 1.9e-2 when its memory layout is channels last. The other cases meet
-    // no such event and agree to 2e-3 of a tensor's largest number.
-    let tolerance: f32 = if name.starts_with("simsiam_basic") { 2e-2 } else { 2e-3 };
+    // no such event: running statistics agree to 1e-3 of a tensor's largest number (or of 1), weights to
+    // 2e-3, which nothing asks of them.
+    let chaotic = name.starts_with("simsiam_basic");
+    let tolerance_of = |key: &str| match (chaotic, key.contains("running")) {
+        (true, _) => 2e-2,
+        (false, true) => 1e-3,
+        (false, false) => 2e-3,
+    };
     for part in replayed.alternation.model.parts() {
         let network = part.engine.network();
         let running = names::running_to_torch(network, &part.engine.running());
@@ -113,7 +119,7 @@ fn check_final_state(name: &str, case: &Case, replayed: &Replayed) {
             if let Ok((_, expected)) = case.tensor(&format!("final.{}.{key}", part.name)) {
                 let error = max_difference(&got, expected);
                 let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
-                let allowed = f64::from(tolerance * largest.max(1.0));
+                let allowed = tolerance_of(&key) * f64::from(largest.max(1.0));
                 assert!(error < allowed, "{name}: final {key} is off by {error:.1e} of {largest}");
             }
         }
@@ -127,7 +133,7 @@ fn check_final_state(name: &str, case: &Case, replayed: &Replayed) {
         let got: Vec<f32> = features.flatten_all().unwrap().to_vec1().unwrap();
         let error = relative_difference(&got, expected);
         assert!(
-            error < 10.0 * f64::from(tolerance),
+            error < 10.0 * tolerance_of("features"),
             "{name}: features after the last step are off by {error:.1e}"
         );
     }

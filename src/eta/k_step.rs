@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub struct KStep {
     k: u64,
-    /// (step, z of all views (V, B, d)), in the order of use.
+    /// (step, η of all views (V, B, d)), in the order of use.
     kept: VecDeque<(u64, Tensor)>,
 }
 
@@ -38,16 +38,16 @@ impl EStep for KStep {
         self.kept.clear();
         for views in batches {
             let views = views?;
-            self.kept.push_back((views.step, frozen(&views.x)?.detach()));
+            // Every view in the place of the other of its pair: what comes out is η, in its order.
+            self.kept.push_back((views.step, frozen(&other_views(&views.x)?)?.detach()));
         }
         Ok(())
     }
 
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
         if self.kept.front().is_some_and(|(step, _)| *step == views.step)
-            && let Some((_, kept)) = self.kept.pop_front()
+            && let Some((_, eta)) = self.kept.pop_front()
         {
-            let eta = other_views(&kept)?;
             return Ok(eta.narrow(0, 0, z.dim(0)?)?);
         }
         Ok(one_sample(views, z, frozen)?.detach())

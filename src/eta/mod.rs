@@ -178,7 +178,7 @@ impl Rule {
     }
 }
 
-/// η for z (V, B, d) of all views: each view's target is the output of the other view of its pair.
+/// All views (V, …), or their outputs, each in the place of the other view of its pair.
 fn other_views(z: &Tensor) -> Result<Tensor> {
     let pairs = z.dim(0)? / 2;
     Ok(Tensor::cat(&[z.narrow(0, pairs, pairs)?, z.narrow(0, 0, pairs)?], 0)?)
