@@ -101,7 +101,7 @@ fn every_paper_number_belongs_to_an_arm_or_to_a_flag() {
 
 #[test]
 fn a_flag_makes_one_arm_per_value_beside_the_references() {
-    assert_eq!(names("multistep", &request()), ["k=1", "k=10"]);
+    assert_eq!(names("multistep", &request()), ["k=1", "k=10", "k=100", "k=epoch"]);
     assert_eq!(names("multistep", &with_flag("k", &["10"])), ["k=1", "k=10"]);
     assert_eq!(names("multistep", &with_flag("k", &["1", "100", "epoch"])), ["k=1", "k=100", "k=epoch"]);
     assert_eq!(names("membank", &with_flag("m", &["0.80", "0.5"])), ["simsiam", "m=0", "m=0.8", "m=0.5"]);
