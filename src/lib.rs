@@ -22,7 +22,7 @@
 //! - `cli` — one file for each command; the only room that prints.
 //! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms × seeds
 //!   into runs, runs into verdicts.
-//! - [`report`] — figures from the files of finished runs, from nothing else.
+//! - [`report`] — figures, pages and tables from the files of finished runs, from nothing else.
 //! - [`recipe`] — one run, completely described.
 //! - [`train`] — one run, trained: θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η).
 //! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, or averaged with momentum m.

@@ -17,4 +17,5 @@ mod support;
 
 // Studies and their answers, with a formula in place of training.
 mod mock;
+mod page;
 mod study;

@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Compares with a file of tests/snapshots/, which `UPDATE=1 cargo test` rewrites.
-fn assert_snapshot(name: &str, got: &str) {
+pub fn assert_snapshot(name: &str, got: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -40,9 +40,15 @@ fn a_study_ends_with_table_verdicts_and_paths() {
     for line in out.lines().filter(|line| line.starts_with("runs/")) {
         assert!(folder.path().join(line).is_file(), "{line}");
     }
-    for file in
-        ["summary.csv", "claims.csv", "figures/curves.svg", "figures/curves.png", "figures/curves.csv"]
-    {
+    for file in [
+        "summary.csv",
+        "claims.csv",
+        "answer.json",
+        "report.html",
+        "figures/curves.svg",
+        "figures/curves.png",
+        "figures/curves.csv",
+    ] {
         assert!(out.contains(&format!("runs/membank/{file}")), "{out}");
     }
     let again = output(folder.path(), &["run", "membank", "--m", "0.8", "--scale", "mock"]);
@@ -68,8 +74,10 @@ fn progress_goes_to_stderr_as_plain_lines_where_there_is_no_terminal() {
 fn json_is_one_object_per_line_with_a_summary_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let run = output(folder.path(), &["run", "multistep", "--k", "10", "--scale", "mock", "--json"]);
-    let lines: Vec<serde_json::Value> =
-        text(&run.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = String::from_utf8_lossy(&run.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let (summary, epochs) = lines.split_last().unwrap();
     assert_eq!(epochs.len(), 2 * 2 * 4);
     assert!(epochs.iter().all(|line| line["event"] == "epoch" && line["val/knn_top1"].is_f64()));

@@ -1,9 +1,9 @@
 //! The figures of a study, made from the metrics that its runs left.
 
 use crate::error::Result;
-use crate::record::{Outcome, read_metrics, read_outcome};
+use crate::record::{Answer, Outcome, read_metrics, read_outcome};
 use crate::report::{Figure, Panel, Point, Reference, Style};
-use crate::study::{DEFAULT_SCALE, Request, Results, Study};
+use crate::study::Results;
 use std::path::{Path, PathBuf};
 
 /// The panels of the figure of curves: column of metrics.csv and axis label.
@@ -18,20 +18,21 @@ const COLUMNS: [(&str, &str); 2] =
     [("val/knn_top1", "kNN top-1, held out (%)"), ("val/linear_top1", "linear probe top-1, held out (%)")];
 
 /// Draws `curves` and `final` below the study's folder; the paths of what was written.
-pub fn draw(study: &Study, results: &Results, request: &Request, command: &str) -> Result<Vec<PathBuf>> {
+pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
+    let answer = &results.answer;
     let folder = results.folder.join("figures");
     std::fs::create_dir_all(&folder)
         .map_err(crate::error::Error::disk(&folder, "make the folder of figures"))?;
     let arms: Vec<(String, String)> =
-        results.arms.iter().map(|arm| (arm.name.clone(), arm.title.clone())).collect();
-    let seeds = results.seeds.len();
+        answer.arms.iter().map(|arm| (arm.arm.clone(), arm.title.clone())).collect();
+    let seeds = answer.seeds.len();
     let caption = |seeds_as: &str| {
         let seeds = match seeds {
             1 => "1 seed".to_string(),
             _ => format!("{seeds} seeds: {seeds_as}; mean ± 95 % interval"),
         };
-        let scale = request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
-        format!("{command}   ·   {scale} scale, {seeds}   ·   sim {}", env!("CARGO_PKG_VERSION"))
+        let Answer { command, scale, sim, .. } = answer;
+        format!("{command}   ·   {scale} scale, {seeds}   ·   sim {sim}")
     };
     let figure = |title: String, seeds_as: &str, panels: Vec<Panel>, points: Vec<Point>| Figure {
         title,
@@ -49,27 +50,27 @@ pub fn draw(study: &Study, results: &Results, request: &Request, command: &str) 
     };
     let (mut curves, mut last) = (Vec::new(), Vec::new());
     for (arm, _) in &arms {
-        for &seed in &results.seeds {
+        for &seed in &answer.seeds {
             let path = results.folder.join(arm).join(format!("seed-{seed}"));
             read(&path, arm, seed, &mut curves, &mut last)?;
         }
     }
     let curve_panels = CURVES.iter().map(|c| panel(*c, Style::Curves)).collect();
-    let curves = figure(study.head.title.clone(), "thin lines", curve_panels, curves);
+    let curves = figure(answer.title.clone(), "thin lines", curve_panels, curves);
     let mut column_panels: Vec<Panel> = COLUMNS.iter().map(|c| panel(*c, Style::Columns)).collect();
     // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.
     if let Some(linear) = column_panels.get_mut(1) {
-        if let Some(paper) = &study.head.paper {
+        if let Some(paper) = &answer.paper {
             linear.x = format!("paper: {}", paper.metric);
         }
-        for arm in &results.arms {
+        for arm in &answer.arms {
             if let Some(value) = arm.paper {
                 let label = format!("paper {value:.1}");
-                linear.references.push(Reference { label, value, arm: Some(arm.name.clone()) });
+                linear.references.push(Reference { label, value, arm: Some(arm.arm.clone()) });
             }
         }
     }
-    let finals = figure(format!("{}: at the end", study.head.title), "small dots", column_panels, last);
+    let finals = figure(format!("{}: at the end", answer.title), "small dots", column_panels, last);
     let mut paths = curves.save(&folder.join("curves"))?;
     paths.extend(finals.save(&folder.join("final"))?);
     Ok(paths)

@@ -17,11 +17,13 @@ mod plan;
 mod plot;
 mod progress;
 mod replay;
+mod report;
 mod run;
 mod show;
 mod table;
 
 use crate::error::{Error, Result};
+use crate::report::count;
 use crate::study::Study;
 use clap::{Arg, ArgAction, Command};
 use output::Output;
@@ -57,6 +59,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("list", matches)) => list::run(matches, &studies, output),
         Some(("show", matches)) => show::run(matches, output),
         Some(("plot", matches)) => plot::run(matches, output),
+        Some(("report", matches)) => report::run(matches, output),
         Some(("data", matches)) => data::run(matches, output),
         Some(("eval", matches)) => eval::run(matches, output),
         Some(("embed", matches)) => embed::run(matches, output),
@@ -79,6 +82,7 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(list::command())
         .subcommand(show::command())
         .subcommand(plot::command())
+        .subcommand(report::command())
         .subcommand(data::command())
         .subcommand(eval::command())
         .subcommand(embed::command())
@@ -125,15 +129,6 @@ fn complain(error: &Error) {
             }
         }
         _ => note(&format!("error: {error}")),
-    }
-}
-
-/// "1 seed", "3 seeds", "7 studies".
-fn count(n: usize, what: &str) -> String {
-    match (n, what.strip_suffix('y')) {
-        (1, _) => format!("1 {what}"),
-        (_, Some(stem)) => format!("{n} {stem}ies"),
-        _ => format!("{n} {what}s"),
     }
 }
 

@@ -36,9 +36,10 @@ impl<'a> Plan<'a> {
         Ok(Plan { study, request, arms, seeds, folder })
     }
 
-    /// What its runs left.
-    pub fn results(&self) -> Result<Results> {
-        Results::read(self.study, &self.arms, &self.seeds, &self.folder)
+    /// What its runs, made by `command`, left.
+    pub fn results(&self, command: &str) -> Result<Results> {
+        let scale = self.request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
+        Results::read(self.study, &self.arms, &self.seeds, &self.folder, scale, command)
     }
 }
 

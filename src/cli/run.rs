@@ -4,12 +4,13 @@ use super::answer;
 use super::output::Output;
 use super::plan::{self, Plan};
 use super::progress::Watcher;
+use super::report::REPORT;
 use crate::error::{Error, Result};
 use crate::study::{Engine, Event, Formula, Job, Request, Settings, Study, Trainer, schedule};
 use crate::train::{Ending, Progress};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -185,27 +186,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     {
         return Ok(6);
     }
-    let mut verdicts = Vec::new();
-    for plan in &plans {
-        let results = plan.results()?;
-        // The table comes first: a full disk must not take the answer along.
-        let mut paths = Vec::new();
-        let written = results.write().and_then(|tables| {
-            paths.extend(tables);
-            paths.extend(super::figures::draw(plan.study, &results, &plan.request, &as_given())?);
-            Ok(())
-        });
-        if json {
-            output.line(&answer::summary_line(plan.study, &results, &paths))?;
-        } else {
-            answer::print(plan.study, &results, &paths, output)?;
-        }
-        written?;
-        verdicts.extend(results.claims.iter().map(|claim| claim.verdict));
-    }
-    if plans.len() > 1 && !json {
-        output.line(&answer::tally(&verdicts, plans.len()))?;
-    }
+    answer(&plans, &out, json, output)?;
     let mut code = 0;
     for end in &ends {
         match end {
@@ -215,6 +196,39 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         }
     }
     Ok(code)
+}
+
+/// Tables, verdicts, figures and reports of the studies, from what their runs left.
+fn answer(plans: &[Plan], out: &Path, json: bool, output: &Output) -> Result<()> {
+    let command = as_given();
+    let (mut answers, mut folders) = (Vec::new(), Vec::new());
+    for plan in plans {
+        let results = plan.results(&command)?;
+        // The table comes first: a full disk must not take the answer along.
+        let mut paths = Vec::new();
+        let written = results.write().and_then(|tables| {
+            paths.extend(tables);
+            paths.extend(super::figures::draw(&results)?);
+            paths.push(super::report::write(&[&results.folder], &results.folder.join(REPORT))?);
+            Ok(())
+        });
+        if json {
+            output.line(&answer::summary_line(&results.answer, &paths)?)?;
+        } else {
+            answer::print(&results.answer, &paths, output)?;
+        }
+        written?;
+        answers.push(results.answer);
+        folders.push(results.folder);
+    }
+    if plans.len() > 1 {
+        let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+        let path = super::report::write(&folders, &out.join(REPORT))?;
+        if !json {
+            output.line(&format!("\n{}\n{}", path.display(), crate::report::tally(&answers)))?;
+        }
+    }
+    Ok(())
 }
 
 /// The command as it was given, for the figures' captions; a path is cut down to its last part.

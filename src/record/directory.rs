@@ -122,21 +122,15 @@ impl RunDir {
                 write_durable(&self.path.join(&name), &bytes)?;
             }
         }
-        let env = read_if_there(&from.join(ENV))?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let mut env: serde_json::Value = env.unwrap_or_else(|| serde_json::json!({}));
-        env["taken_from"] = serde_json::json!(from.display().to_string());
-        self.write_env(&env)?;
+        let mut env = read_env(from)?.unwrap_or_default();
+        env.insert("taken_from".into(), from.display().to_string().into());
+        self.write_env(&serde_json::json!(env))?;
         self.set_outcome(&outcome)
     }
 
     /// Writes env.json: machine, command, versions; whatever is not part of the recipe.
     pub fn write_env(&self, env: &serde_json::Value) -> Result<()> {
         self.write_json(ENV, env)
-    }
-
-    /// What env.json holds; `None` where there is none, or it is damaged.
-    pub fn read_env(&self) -> Result<Option<serde_json::Value>> {
-        Ok(read_if_there(&self.path.join(ENV))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// What a person should know about how the run was taken up again, such as a broken checkpoint.
@@ -167,6 +161,11 @@ pub fn read_outcome(path: &Path) -> Result<Option<Outcome>> {
     let Some(bytes) = read_if_there(&file)? else { return Ok(None) };
     let damaged = |e| Error::data(&file, format!("damaged ({e}); remove it and run again to finish the run"));
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+}
+
+/// What env.json of the run in the folder `path` holds; `None` where there is none, or it is damaged.
+pub fn read_env(path: &Path) -> Result<Option<BTreeMap<String, serde_json::Value>>> {
+    Ok(read_if_there(&path.join(ENV))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 /// Whether a run writes files of this name; others in its folder are somebody's own and stay.

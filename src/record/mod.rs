@@ -8,6 +8,7 @@
 //!     events.out.tfevents.<time>.sim  the same numbers for TensorBoard, append-only
 //!     checkpoints/step-XXXXXXXXXX/    state.safetensors, manifest.json; the newest two
 //!     outcome.json                    there once the run has ended
+//! runs/<study>/answer.json            arms, claims and provenance, written when the command ends
 //! ```
 //!
 //! Invariants: a file under its final name is whole (it was written under a temporary name, synced
@@ -15,6 +16,7 @@
 //! so that an interrupted run ends with the bytes of an uninterrupted one; of all this only wall-clock
 //! columns, event times and the lengths of the logs in a manifest differ between two equal runs.
 
+mod answer;
 mod checkpoint;
 mod directory;
 mod durable;
@@ -25,8 +27,9 @@ mod metrics;
 mod state_file;
 mod table;
 
+pub use answer::{ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Number};
 pub use checkpoint::{SavedTensor, Snapshot};
-pub use directory::{Outcome, RunDir, check_recipe, find_twin, read_outcome};
+pub use directory::{Outcome, RunDir, check_recipe, find_twin, read_env, read_outcome};
 pub use durable::write_durable;
 pub use events::EVENTS_PREFIX;
 pub use metrics::{METRICS_FILE, MetricsLog};

@@ -5,7 +5,7 @@
 use super::axes::LABEL;
 use super::figure::{Figure, Panel, Style};
 use super::panel;
-use super::pen::{GREY, Letters, Pen, Target, colour, dash, failed, prepare_font, text_width, wrap};
+use super::pen::{GREY, Letters, Pen, Place, Target, colour, dash, failed, prepare_font, text_width, wrap};
 use crate::error::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -57,6 +57,70 @@ pub fn png(figure: &Figure) -> Result<Vec<u8>> {
     let drawn = image::RgbImage::from_raw(width, height, dots).ok_or_else(|| failed("wrong size"))?;
     let (width, height) = layout.dots(PNG_SCALE);
     super::sheet::encode(&image::imageops::thumbnail(&drawn, width, height))
+}
+
+/// One panel of the figure as SVG for a page: as wide as its place, without background, legend and letters
+/// around it; its means tell their numbers when pointed at.
+pub fn panel_svg(figure: &Figure, panel: &Panel) -> Result<String> {
+    prepare_font()?;
+    let (width, height) = (panel_width(figure, panel), PANEL_HEIGHT + panel::below(figure, panel));
+    let dots = (width.ceil() as u32 * SVG_SCALE, height.ceil() as u32 * SVG_SCALE);
+    let mut text = String::new();
+    let mut spots = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, dots).into_drawing_area();
+        let pen = Pen::new(&area, SVG_SCALE, Target::Svg);
+        for spot in panel::draw(figure, panel, &pen, (0.0, width), (0.0, PANEL_HEIGHT))? {
+            let [x, y] = [spot.place.0, spot.place.1].map(|units| (units * f64::from(SVG_SCALE)).round());
+            let text = maud::html! { (spot.text) }.into_string();
+            spots.push_str(&format!(
+                "<circle cx=\"{x}\" cy=\"{y}\" r=\"70\"><title>{text}</title></circle>\n"
+            ));
+        }
+        area.present().map_err(failed)?;
+    }
+    let drawn = format!("<svg width=\"{}\" height=\"{}\"", dots.0, dots.1);
+    let label = maud::html! { (panel.y) " of " (figure.title) }.into_string();
+    let shown = format!("<svg role=\"img\" aria-label=\"{label}\"");
+    let fonts = "font-family=\"inherit\"";
+    Ok(text
+        .replacen(&drawn, &shown, 1)
+        .replace("font-family=\"sans-serif\"", fonts)
+        .replace("</svg>", &format!("<g class=\"spots\">\n{spots}</g></svg>")))
+}
+
+/// The width of a panel with its labels, in units.
+pub fn panel_width(figure: &Figure, panel: &Panel) -> f64 {
+    if panel.style == Style::Curves {
+        return PANEL_WIDTH;
+    }
+    // Columns have as much space as their names need.
+    let names = figure.arms.iter().map(|(name, _)| text_width(name, panel::NAME) + 14.0);
+    let slot = names.fold(*SLOT.start(), f64::max).min(*SLOT.end());
+    (slot * figure.arms.len() as f64 + panel::LEFT + panel::RIGHT).max(PANEL_WIDTH * 0.8)
+}
+
+/// The sample of arm `index` in a legend, as SVG.
+pub fn sample_svg(figure: &Figure, index: usize) -> Result<String> {
+    let (length, ..) = sample(figure);
+    let dots = ((length + 2.0) as u32 * SVG_SCALE, 12 * SVG_SCALE);
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, dots).into_drawing_area();
+        let pen = Pen::new(&area, SVG_SCALE, Target::Svg);
+        draw_sample(&pen, index, (1.0, 6.0), length)?;
+        area.present().map_err(failed)?;
+    }
+    let drawn = format!("<svg width=\"{}\" height=\"{}\"", dots.0, dots.1);
+    let shown = format!("<svg aria-hidden=\"true\" width=\"{}\" height=\"12\"", dots.0 / SVG_SCALE);
+    Ok(text.replacen(&drawn, &shown, 1))
+}
+
+fn draw_sample<B: DrawingBackend>(pen: &Pen<B>, index: usize, (left, y): Place, length: f64) -> Result<()> {
+    if length > MARKER.0 {
+        pen.line(&[(left, y), (left + length, y)], colour(index).to_rgba(), 2.0, dash(index))?;
+    }
+    pen.marker((left + length / 2.0, y), index, 3.4)
 }
 
 /// Where everything stands, in units.
@@ -117,11 +181,7 @@ impl Layout {
         for (row, entries) in self.legend.iter().enumerate() {
             let y = self.legend_top + (row as f64 + 0.5) * LEGEND_ROW;
             for &(index, left) in entries {
-                let ends = [(left, y), (left + length, y)];
-                if length > MARKER.0 {
-                    pen.line(&ends, colour(index).to_rgba(), 2.0, dash(index))?;
-                }
-                pen.marker((left + length / 2.0, y), index, 3.4)?;
+                draw_sample(&pen, index, (left, y), length)?;
                 let text = (left + length + before, y + 0.36 * LABEL);
                 pen.text(&figure.arms[index].1, text, Letters::new(LABEL, HPos::Left))?;
             }
@@ -142,16 +202,6 @@ impl Layout {
         }
         area.present().map_err(failed)
     }
-}
-
-/// Columns have as much space as their names need.
-fn panel_width(figure: &Figure, panel: &Panel) -> f64 {
-    if panel.style == Style::Curves {
-        return PANEL_WIDTH;
-    }
-    let names = figure.arms.iter().map(|(name, _)| text_width(name, panel::NAME) + 14.0);
-    let slot = names.fold(*SLOT.start(), f64::max).min(*SLOT.end());
-    (slot * figure.arms.len() as f64 + panel::LEFT + panel::RIGHT).max(PANEL_WIDTH * 0.8)
 }
 
 fn sample(figure: &Figure) -> (f64, f64, f64) {

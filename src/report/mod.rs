@@ -1,14 +1,21 @@
-//! Figures for a paper, from files alone.
+//! Figures for a paper and reports, from files alone.
 //!
 //! A [`Figure`] is saved as a CSV with its data and, in comment lines, everything else that the drawing
-//! needs; SVG and PNG are drawn from that CSV, so it alone redraws them.
+//! needs; SVG and PNG are drawn from that CSV, so it alone redraws them. A report ([`page`], [`text`])
+//! needs a study's `answer.json` and these CSV files.
 
 mod axes;
+mod chapter;
 mod draw;
 mod figure;
+mod html;
 mod panel;
 mod pen;
 mod sheet;
+mod tables;
 
+pub use chapter::{Chapter, count, find, tally};
 pub use figure::{Figure, Panel, Point, Reference, Style};
+pub use html::page;
 pub use sheet::{Row, contact_sheet};
+pub use tables::{Format, text};

@@ -36,14 +36,22 @@ pub fn below(figure: &Figure, panel: &Panel) -> f64 {
     lines.saturating_sub(1) as f64 * 1.25 * NAME + paper + remark
 }
 
-/// Draws the panel between `left` and `right`, `top` and `bottom` (before [`below`]).
+/// A mean that is shown, and what it says to a reader who points at it.
+pub struct Spot {
+    /// Where it lies.
+    pub place: Place,
+    /// "k=10, epoch 12: 85.3 ± 4.1".
+    pub text: String,
+}
+
+/// Draws the panel between `left` and `right`, `top` and `bottom` (before [`below`]); its means.
 pub fn draw<B: DrawingBackend>(
     figure: &Figure,
     panel: &Panel,
     pen: &Pen<B>,
     (left, right): (f64, f64),
     (top, bottom): (f64, f64),
-) -> Result<()> {
+) -> Result<Vec<Spot>> {
     let data = Data::of(figure, panel);
     let columns = panel.style == Style::Columns;
     let x = if columns { -0.5..figure.arms.len().max(1) as f64 - 0.5 } else { 0.0..data.last_x * 1.02 };
@@ -63,10 +71,35 @@ pub fn draw<B: DrawingBackend>(
         pen.text("not measured", middle, letters)?;
     }
     if columns {
-        draw_columns(figure, panel, pen, &axes, &data)
+        draw_columns(figure, panel, pen, &axes, &data)?;
     } else {
-        draw_curves(panel, pen, &axes, &data)
+        draw_curves(panel, pen, &axes, &data)?;
     }
+    let spots = |(index, (_, title)): (usize, &(String, String))| {
+        let means = data.means(index).into_iter();
+        let spot = |(x, e): (f64, Estimate)| {
+            let (at, place) = match columns {
+                true => (String::new(), axes.place(index as f64, e.mean)),
+                false => (format!(", {} {x}", panel.x), axes.place(x, e.mean)),
+            };
+            Spot { place, text: format!("{title}{at}: {}", shown(panel, &e)) }
+        };
+        means.map(spot).collect::<Vec<_>>()
+    };
+    Ok(figure.arms.iter().enumerate().flat_map(spots).collect())
+}
+
+/// A panel's means in words: for each arm, x → "85.3 ± 4.1".
+pub fn means_in_words(figure: &Figure, panel: &Panel) -> Vec<Vec<(f64, String)>> {
+    let data = Data::of(figure, panel);
+    let words = |arm| data.means(arm).into_iter().map(|(x, e)| (x, shown(panel, &e))).collect();
+    (0..figure.arms.len()).map(words).collect()
+}
+
+fn shown(panel: &Panel, estimate: &Estimate) -> String {
+    let decimals = if panel.y.contains('%') { 1 } else { 3 };
+    let half = estimate.half_width.map_or_else(String::new, |half| format!(" ± {half:.decimals$}"));
+    format!("{:.decimals$}{half}", estimate.mean)
 }
 
 /// A panel's finite numbers: for each arm, seed → points in order of x.

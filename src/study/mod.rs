@@ -22,6 +22,6 @@ pub use file::{ArmSpec, Flag, Head, Paper, Scale, Study};
 pub use formula::Formula;
 pub use nearest::{hint, nearest};
 pub use resolve::{Arm, DEFAULT_SCALE, Request};
-pub use results::{ArmRow, Results, RunEnd};
+pub use results::Results;
 pub use schedule::{Event, Job, Settings, firsts, jobs, schedule};
 pub use trainer::{Engine, Trainer};

@@ -1,11 +1,14 @@
 //! The answer: what the runs left in their folders, as numbers per arm and verdicts per claim.
 
 use super::claim::{Judged, METRICS};
-use super::file::{Paper, Study};
+use super::file::Study;
 use super::resolve::Arm;
 use crate::error::{Error, Result};
 use crate::measure::estimate::Estimate;
-use crate::record::{Outcome, read_metrics, read_outcome, write_durable};
+use crate::record::{
+    Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Number, Outcome, read_env,
+    read_metrics, read_outcome, write_durable,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -20,55 +23,62 @@ pub enum RunEnd {
     Unfinished,
 }
 
+impl RunEnd {
+    fn words(self) -> String {
+        match self {
+            RunEnd::Finished => "finished".to_string(),
+            RunEnd::Diverged(step) => format!("diverged at step {step}"),
+            RunEnd::Unfinished => "unfinished".to_string(),
+        }
+    }
+}
+
 /// One run's numbers.
 #[derive(Clone, Debug)]
 struct RunNumbers {
     end: RunEnd,
+    wall_s: Option<f64>,
     first: BTreeMap<&'static str, f64>,
     last: BTreeMap<&'static str, f64>,
 }
 
-/// One arm over all seeds.
-#[derive(Clone, Debug)]
-pub struct ArmRow {
-    /// The arm.
-    pub name: String,
-    /// Its name in tables.
-    pub title: String,
-    /// Runs that finished, diverged and did neither.
-    pub ends: Vec<RunEnd>,
-    /// Metric → mean with interval over the runs that finished.
-    pub metrics: BTreeMap<&'static str, Estimate>,
-    /// The paper's number.
-    pub paper: Option<f64>,
-}
+/// Metrics that tables show: the first of [`METRICS`].
+const SHOWN: usize = 4;
 
-/// A study's answer.
+/// A study's answer and where its runs lie.
 #[derive(Clone, Debug)]
 pub struct Results {
     /// The study's folder.
     pub folder: PathBuf,
-    /// Seeds.
-    pub seeds: Vec<u64>,
-    /// Arms in order.
-    pub arms: Vec<ArmRow>,
-    /// Claims in order.
-    pub claims: Vec<Judged>,
-    /// What the paper's column means.
-    pub paper: Option<Paper>,
+    /// What the runs say.
+    pub answer: Answer,
 }
 
 impl Results {
-    /// Reads the runs of `arms` × `seeds` below `folder`.
+    /// Reads the runs of `arms` × `seeds` below `folder`, which `command` made at `scale`.
     ///
     /// # Errors
     /// [`Error::Data`] for a damaged metrics file; a run that is not there counts as unfinished.
-    pub fn read(study: &Study, arms: &[Arm], seeds: &[u64], folder: &Path) -> Result<Results> {
+    pub fn read(
+        study: &Study,
+        arms: &[Arm],
+        seeds: &[u64],
+        folder: &Path,
+        scale: &str,
+        command: &str,
+    ) -> Result<Results> {
         let mut runs = BTreeMap::new();
+        let mut machines = Vec::new();
         for arm in arms {
             for &seed in seeds {
                 let path = folder.join(&arm.name).join(format!("seed-{seed}"));
                 runs.insert((arm.name.as_str(), seed), numbers(&path, arm.recipe.schedule.epochs)?);
+                let mut machine = read_env(&path)?.unwrap_or_default();
+                // Where a run was copied from, and on how many threads it ran, says nothing of its numbers.
+                machine.retain(|key, _| !["taken_from", "threads"].contains(&key.as_str()));
+                if !machine.is_empty() && !machines.contains(&machine) {
+                    machines.push(machine);
+                }
             }
         }
         let value = |arm: &str, seed: u64, metric: &str, start: bool| {
@@ -79,70 +89,133 @@ impl Results {
             let metrics = METRICS.iter().filter_map(|(metric, ..)| {
                 let values: Vec<f64> =
                     seeds.iter().filter_map(|&seed| value(&arm.name, seed, metric, false)).collect();
-                Some((*metric, Estimate::of(&values)?))
+                Some((metric.to_string(), number(Estimate::of(&values)?)))
             });
-            let end = |seed| runs.get(&(arm.name.as_str(), seed)).map_or(RunEnd::Unfinished, |run| run.end);
-            ArmRow {
-                name: arm.name.clone(),
+            let run = |&seed: &u64| {
+                let run = runs.get(&(arm.name.as_str(), seed));
+                let end = run.map_or(RunEnd::Unfinished, |run| run.end).words();
+                AnswerRun { seed, end, wall_s: run.and_then(|run| run.wall_s) }
+            };
+            AnswerArm {
+                arm: arm.name.clone(),
                 title: arm.title.clone(),
-                ends: seeds.iter().map(|&seed| end(seed)).collect(),
-                metrics: metrics.collect(),
                 paper: study.head.paper.as_ref().and_then(|paper| paper.values.get(&arm.name).copied()),
+                metrics: metrics.collect(),
+                runs: seeds.iter().map(run).collect(),
             }
         };
         let names: Vec<String> = arms.iter().map(|arm| arm.name.clone()).collect();
-        let claims = study.head.claim.iter().flat_map(|claim| claim.judge(&names, seeds, &value)).collect();
-        Ok(Results {
-            folder: folder.to_path_buf(),
+        let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, seeds, &value));
+        let metric = |&(name, _, title): &(&str, bool, &str)| AnswerMetric {
+            name: name.to_string(),
+            title: title.to_string(),
+            decimals: decimals(name),
+        };
+        let (recipe, differences) = recipes(arms);
+        let answer = Answer {
+            schema: Answer::SCHEMA,
+            study: study.name.clone(),
+            title: study.head.title.clone(),
+            question: study.head.question.clone(),
+            command: command.to_string(),
+            scale: scale.to_string(),
+            sim: env!("CARGO_PKG_VERSION").to_string(),
+            paper: study
+                .head
+                .paper
+                .as_ref()
+                .map(|paper| AnswerPaper { r#where: paper.r#where.clone(), metric: paper.metric.clone() }),
             seeds: seeds.to_vec(),
+            metrics: METRICS[..SHOWN].iter().map(metric).collect(),
             arms: arms.iter().map(row).collect(),
-            claims,
-            paper: study.head.paper.clone(),
-        })
+            claims: judged.map(claim).collect(),
+            recipe,
+            differences,
+            machines,
+        };
+        Ok(Results { folder: folder.to_path_buf(), answer })
     }
 
-    /// Writes `summary.csv` and `claims.csv` into the study's folder and returns their paths.
-    pub fn write(&self) -> Result<[PathBuf; 2]> {
+    /// Writes `summary.csv`, `claims.csv` and `answer.json` into the study's folder and returns their paths.
+    pub fn write(&self) -> Result<[PathBuf; 3]> {
+        let text = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
         let mut summary =
             vec![["arm", "metric", "seeds", "mean", "half_width_95"].map(String::from).to_vec()];
-        for arm in &self.arms {
-            for (metric, estimate) in &arm.metrics {
-                let half_width = estimate.half_width.map_or_else(String::new, |half| half.to_string());
-                let n = estimate.n.to_string();
+        for arm in &self.answer.arms {
+            for (metric, number) in &arm.metrics {
                 summary.push(vec![
-                    arm.name.clone(),
-                    metric.to_string(),
-                    n,
-                    estimate.mean.to_string(),
-                    half_width,
+                    arm.arm.clone(),
+                    metric.clone(),
+                    number.seeds.to_string(),
+                    text(number.mean),
+                    text(number.half_width_95),
                 ]);
             }
         }
         let header =
             ["claim", "metric", "arm", "asked", "verdict", "effect", "half_width_95", "seeds", "why"];
         let mut claims = vec![header.map(String::from).to_vec()];
-        for claim in &self.claims {
-            let effect = |f: &dyn Fn(&Estimate) -> Option<String>| {
-                claim.effect.as_ref().and_then(f).unwrap_or_default()
-            };
+        for claim in &self.answer.claims {
             claims.push(vec![
-                claim.text.clone(),
+                claim.claim.clone(),
                 claim.metric.clone(),
                 claim.arm.clone(),
                 claim.asked.clone(),
-                claim.verdict.word().to_string(),
-                effect(&|e| Some(e.mean.to_string())),
-                effect(&|e| e.half_width.map(|half| half.to_string())),
-                effect(&|e| Some(e.n.to_string())),
+                claim.verdict.clone(),
+                text(claim.effect.and_then(|effect| effect.mean)),
+                text(claim.effect.and_then(|effect| effect.half_width_95)),
+                claim.effect.map_or_else(String::new, |effect| effect.seeds.to_string()),
                 claim.why.clone().unwrap_or_default(),
             ]);
         }
-        let paths = [self.folder.join("summary.csv"), self.folder.join("claims.csv")];
-        for (path, rows) in paths.iter().zip([summary, claims]) {
-            write_durable(path, &csv_bytes(&rows)?)?;
-        }
-        Ok(paths)
+        let [summary_path, claims_path] = ["summary.csv", "claims.csv"].map(|name| self.folder.join(name));
+        write_durable(&summary_path, &csv_bytes(&summary)?)?;
+        write_durable(&claims_path, &csv_bytes(&claims)?)?;
+        Ok([summary_path, claims_path, self.answer.write(&self.folder)?])
     }
+}
+
+fn decimals(metric: &str) -> usize {
+    if metric.ends_with("top1") { 1 } else { 3 }
+}
+
+fn number(estimate: Estimate) -> Number {
+    let finite = |value: &f64| value.is_finite();
+    Number {
+        mean: Some(estimate.mean).filter(finite),
+        half_width_95: estimate.half_width.filter(finite),
+        seeds: estimate.n,
+    }
+}
+
+fn claim(judged: Judged) -> AnswerClaim {
+    AnswerClaim {
+        decimals: decimals(&judged.metric),
+        claim: judged.text,
+        metric: judged.metric,
+        arm: judged.arm,
+        asked: judged.asked,
+        verdict: judged.verdict.word().to_string(),
+        is_difference: judged.is_difference,
+        effect: judged.effect.map(number),
+        why: judged.why,
+    }
+}
+
+/// The first arm's recipe, and the keys in which arms differ.
+fn recipes(arms: &[Arm]) -> (BTreeMap<String, String>, BTreeMap<String, Vec<String>>) {
+    let flat = |arm: &Arm| -> BTreeMap<String, String> {
+        let leaves = arm.tree.leaves().into_iter().filter(|(key, _)| key != "seed");
+        leaves.map(|(key, entry)| (key, entry.value().to_string())).collect()
+    };
+    let all: Vec<_> = arms.iter().map(flat).collect();
+    let keys: std::collections::BTreeSet<&String> = all.iter().flat_map(BTreeMap::keys).collect();
+    let values = |key: &String| -> Vec<String> {
+        all.iter().map(|recipe| recipe.get(key).cloned().unwrap_or_default()).collect()
+    };
+    let rows = keys.into_iter().map(|key| (key.clone(), values(key)));
+    let differences = rows.filter(|(_, values)| values.iter().any(|value| *value != values[0])).collect();
+    (all.into_iter().next().unwrap_or_default(), differences)
 }
 
 fn csv_bytes(rows: &[Vec<String>]) -> Result<Vec<u8>> {
@@ -161,7 +234,7 @@ fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
         Some(Outcome::Diverged { step }) => RunEnd::Diverged(step),
         None => RunEnd::Unfinished,
     };
-    let mut numbers = RunNumbers { end, first: BTreeMap::new(), last: BTreeMap::new() };
+    let mut numbers = RunNumbers { end, wall_s: None, first: BTreeMap::new(), last: BTreeMap::new() };
     let file = path.join("metrics.csv");
     if end == RunEnd::Unfinished {
         return Ok(numbers);
@@ -177,6 +250,7 @@ fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
     if end == RunEnd::Finished && last != Some(epochs as f64) {
         return Err(damaged(format!("does not reach epoch {epochs}")));
     }
+    numbers.wall_s = table.last("wall_s");
     for (metric, ..) in METRICS {
         let Some(column) = table.column(metric) else { continue };
         // The initial weights have the first row to themselves.

@@ -22,7 +22,7 @@ pub use replay::{Case, Replayed, Trajectory, replay};
 use crate::data::{Dataset, loader};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::record::{Outcome, RunDir};
+use crate::record::{Outcome, RunDir, read_env};
 use batches::Batches;
 use state::State;
 use std::sync::Arc;
@@ -110,7 +110,8 @@ pub fn run(
     recipe.check()?;
     pool(threads)?.install(|| {
         let mut state = State::open(recipe, dataset, dir)?;
-        let digest = dir.read_env()?.and_then(|env| Some(env.get("data_sha256")?.as_str()?.to_string()));
+        let digest =
+            read_env(dir.path())?.and_then(|env| Some(env.get("data_sha256")?.as_str()?.to_string()));
         if state.step > 0 && digest.is_some_and(|digest| digest != dataset.digest) {
             let what = "the images have changed since this run began; --fresh starts over";
             return Err(Error::data(dir.path(), what));

@@ -1,0 +1,82 @@
+//! `sim report`: finished studies as one page, or as tables for a text.
+
+use super::output::Output;
+use crate::error::Result;
+use crate::record::write_durable;
+use crate::report::{Chapter, Format, find, page, text};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::path::{Path, PathBuf};
+
+/// The name of the page that `sim run` leaves beside its results.
+pub const REPORT: &str = "report.html";
+
+/// The command.
+pub fn command() -> Command {
+    Command::new("report")
+        .about("Write finished studies as one HTML page, or as Markdown or LaTeX tables")
+        .arg(
+            Arg::new("runs")
+                .value_name("RUNS")
+                .required(true)
+                .action(ArgAction::Append)
+                .num_args(1..)
+                .value_parser(value_parser!(PathBuf))
+                .help("Studies' folders (runs/multistep), or folders of them (runs)"),
+        )
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .value_parser(["html", "md", "latex"])
+                .default_value("html")
+                .help("html: one page that needs nothing else; md, latex: tables, LaTeX's with booktabs"),
+        )
+        .arg(
+            Arg::new("out")
+                .long("out")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Where to write [default: report.html; md and latex go to standard output]"),
+        )
+}
+
+/// Runs it.
+pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for path in matches.get_many::<PathBuf>("runs").into_iter().flatten() {
+        folders.extend(find(path)?);
+    }
+    let format = match matches.get_one::<String>("format").map(String::as_str) {
+        Some("md") => Some(Format::Markdown),
+        Some("latex") => Some(Format::Latex),
+        _ => None,
+    };
+    let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+    let out = matches.get_one::<PathBuf>("out");
+    let path = match (format, out) {
+        (None, out) => write(&folders, out.map_or(Path::new(REPORT), PathBuf::as_path))?,
+        (Some(format), Some(out)) => {
+            write_durable(out, text(&chapters(&folders)?, format).as_bytes())?;
+            out.clone()
+        }
+        (Some(format), None) => {
+            output.line(text(&chapters(&folders)?, format).trim_end())?;
+            return Ok(0);
+        }
+    };
+    output.line(&path.display().to_string())?;
+    Ok(0)
+}
+
+/// Writes the page about the studies in `folders` to `path`, and returns it.
+pub fn write(folders: &[&Path], path: &Path) -> Result<PathBuf> {
+    write_durable(path, page(&chapters(folders)?)?.as_bytes())?;
+    Ok(path.to_path_buf())
+}
+
+/// The studies in the paper's order.
+fn chapters(folders: &[&Path]) -> Result<Vec<Chapter>> {
+    let mut chapters = folders.iter().map(|folder| Chapter::read(folder)).collect::<Result<Vec<_>>>()?;
+    chapters.sort_by(|a, b| a.place().cmp(b.place()));
+    Ok(chapters)
+}

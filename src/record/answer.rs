@@ -1,0 +1,204 @@
+//! `answer.json` in a study's folder: all that a table or a report says of the study, beside its curves.
+
+use super::durable::{read_if_there, write_durable};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The file's name.
+pub const ANSWER_FILE: &str = "answer.json";
+/// Grows when an older program could not read the file.
+const SCHEMA: u32 = 1;
+
+/// A study's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// The layout of the file.
+    pub schema: u32,
+    /// The study's name.
+    pub study: String,
+    /// Its title.
+    pub title: String,
+    /// Its question.
+    pub question: String,
+    /// The command that asked it.
+    pub command: String,
+    /// The scale.
+    pub scale: String,
+    /// The version of the program that answered.
+    pub sim: String,
+    /// The paper's place, and what its numbers measure.
+    pub paper: Option<AnswerPaper>,
+    /// The seeds of every arm.
+    pub seeds: Vec<u64>,
+    /// The metrics that tables show, in order.
+    pub metrics: Vec<AnswerMetric>,
+    /// The arms in order.
+    pub arms: Vec<AnswerArm>,
+    /// The claims in order.
+    pub claims: Vec<AnswerClaim>,
+    /// The recipe of the first arm: dotted key → value as TOML, without the seed.
+    pub recipe: BTreeMap<String, String>,
+    /// The keys in which arms differ: one value for each arm, empty where it has none.
+    pub differences: BTreeMap<String, Vec<String>>,
+    /// What the runs' env.json files say, each different one once.
+    pub machines: Vec<BTreeMap<String, serde_json::Value>>,
+}
+
+/// Where the paper asks the same.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerPaper {
+    /// Section, table or figure.
+    pub r#where: String,
+    /// What its numbers measure.
+    pub metric: String,
+}
+
+/// A column of the table of arms.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerMetric {
+    /// Its column in metrics.csv.
+    pub name: String,
+    /// A short title with its unit.
+    pub title: String,
+    /// Digits behind the point.
+    pub decimals: usize,
+}
+
+/// One arm over all seeds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerArm {
+    /// The name of its folder.
+    pub arm: String,
+    /// Its name in tables.
+    pub title: String,
+    /// The paper's number.
+    pub paper: Option<f64>,
+    /// Metric → mean over the runs that finished.
+    pub metrics: BTreeMap<String, Number>,
+    /// Its runs, one for each seed.
+    pub runs: Vec<AnswerRun>,
+}
+
+/// One run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerRun {
+    /// The seed.
+    pub seed: u64,
+    /// "finished", "unfinished" or "diverged at step 40".
+    pub end: String,
+    /// Seconds of training and measuring.
+    pub wall_s: Option<f64>,
+}
+
+/// A claim, judged.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerClaim {
+    /// In words.
+    pub claim: String,
+    /// The metric.
+    pub metric: String,
+    /// The arm.
+    pub arm: String,
+    /// What was asked of it: "not worse than k=1 by more than 2".
+    pub asked: String,
+    /// "reproduced", "contradicted" or "undecided".
+    pub verdict: String,
+    /// The effect's digits behind the point.
+    pub decimals: usize,
+    /// Whether the effect is a difference between arms, not a value.
+    pub is_difference: bool,
+    /// The effect, with its interval.
+    pub effect: Option<Number>,
+    /// Why it is undecided, where the interval is not the reason.
+    pub why: Option<String>,
+}
+
+/// A mean over seeds with its 95 % interval; a number that is not finite is none.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Number {
+    /// The mean.
+    pub mean: Option<f64>,
+    /// Half the width of the interval; none with one seed.
+    pub half_width_95: Option<f64>,
+    /// Seeds.
+    pub seeds: usize,
+}
+
+impl Number {
+    /// "91.9 ± 26.1".
+    pub fn text(&self, decimals: usize) -> String {
+        match (self.mean, self.half_width_95) {
+            (Some(mean), Some(half)) => format!("{mean:.decimals$} ± {half:.decimals$}"),
+            (Some(mean), None) => format!("{mean:.decimals$}"),
+            (None, _) => "not a number".to_string(),
+        }
+    }
+}
+
+impl AnswerArm {
+    /// A metric's mean with its interval, "-" where there is none.
+    pub fn text(&self, metric: &AnswerMetric) -> String {
+        self.metrics.get(&metric.name).map_or_else(|| "-".to_string(), |n| n.text(metric.decimals))
+    }
+
+    /// "3 finished", "2 finished, 1 diverged at step 40".
+    pub fn ends(&self) -> String {
+        let count = |end: &str| self.runs.iter().filter(|run| run.end == end).count();
+        let mut parts = vec![format!("{} finished", count("finished"))];
+        let others = self.runs.iter().filter(|run| run.end.starts_with("diverged"));
+        parts.extend(others.map(|run| format!("1 {}", run.end)));
+        if count("unfinished") > 0 {
+            parts.push(format!("{} unfinished", count("unfinished")));
+        }
+        parts.join(", ")
+    }
+}
+
+impl AnswerClaim {
+    /// "val/knn_top1 of k=10 not worse than k=1 by more than 2: difference −4.6 ± 26.7".
+    pub fn detail(&self) -> String {
+        let effect = self.effect.map_or_else(String::new, |effect| {
+            let what = if self.is_difference { "difference " } else { "" };
+            format!(": {what}{}", effect.text(self.decimals))
+        });
+        let why = self.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        format!("{} of {} {}{effect}{why}", self.metric, self.arm, self.asked)
+    }
+}
+
+impl Answer {
+    /// The schema that this program writes.
+    pub const SCHEMA: u32 = SCHEMA;
+
+    /// Writes it into the study's folder; its path.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<PathBuf> {
+        let path = folder.join(ANSWER_FILE);
+        let fail = |e: serde_json::Error| Error::Failure(format!("{}: {e}", path.display()));
+        let mut text = serde_json::to_string_pretty(self).map_err(fail)?;
+        text.push('\n');
+        write_durable(&path, text.as_bytes())?;
+        Ok(path)
+    }
+
+    /// Reads the answer in a study's folder; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when it is damaged, or of a newer program.
+    pub fn read(folder: &Path) -> Result<Option<Answer>> {
+        let path = folder.join(ANSWER_FILE);
+        let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
+        let damaged = |e: serde_json::Error| {
+            Error::data(&path, format!("damaged ({e}); the command that made it writes it again"))
+        };
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if let Some(schema) = value["schema"].as_u64().filter(|schema| *schema > u64::from(SCHEMA)) {
+            return Err(Error::data(&path, format!("of schema {schema}, which a newer sim reads")));
+        }
+        serde_json::from_value(value).map(Some).map_err(damaged)
+    }
+}

@@ -1,0 +1,101 @@
+//! What a report says of one study: its answer and its two figures.
+
+use super::figure::Figure;
+use crate::error::{Error, Result};
+use crate::record::{ANSWER_FILE, Answer};
+use std::path::{Path, PathBuf};
+
+/// One study of a report.
+pub struct Chapter {
+    /// Arms, claims, provenance.
+    pub answer: Answer,
+    /// The figures that lie in the folder: curves, final values.
+    pub figures: Vec<Figure>,
+}
+
+/// Sorts studies without a place in the paper behind "Sec. 6".
+const LAST: &str = "~";
+
+/// The figures of a study, in the order of a report.
+const FIGURES: [&str; 2] = ["curves.csv", "final.csv"];
+
+impl Chapter {
+    /// Reads a study's folder: `answer.json`, and the figures there or in `figures/`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where there is no answer or a file is damaged.
+    pub fn read(folder: &Path) -> Result<Chapter> {
+        let answer = Answer::read(folder)?.ok_or_else(|| {
+            Error::data(
+                folder,
+                format!("holds no {ANSWER_FILE}; `sim run` writes it when a study's runs have ended"),
+            )
+        })?;
+        let path = |name: &str| {
+            let inner = folder.join("figures").join(name);
+            if inner.is_file() { inner } else { folder.join(name) }
+        };
+        let there = FIGURES.iter().map(|name| path(name)).filter(|path| path.is_file());
+        let figures = there.map(|path| Figure::from_csv(&path)).collect::<Result<_>>()?;
+        Ok(Chapter { answer, figures })
+    }
+
+    /// What puts chapters into the paper's order.
+    pub fn place(&self) -> &str {
+        self.answer.paper.as_ref().map_or(LAST, |paper| &paper.r#where)
+    }
+
+    /// Claims with this verdict.
+    pub fn verdicts(&self, verdict: &str) -> usize {
+        self.answer.claims.iter().filter(|claim| claim.verdict == verdict).count()
+    }
+}
+
+/// The verdicts, in the order in which they are counted.
+pub const VERDICTS: [&str; 3] = ["reproduced", "contradicted", "undecided"];
+
+/// The studies' folders that `path` names: itself, or those in it.
+///
+/// # Errors
+/// [`Error::Data`] where there are none.
+pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.join(ANSWER_FILE).is_file() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let unreadable = |e: std::io::Error| Error::data(path, format!("cannot be listed: {e}"));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+        let folder = entry.map_err(unreadable)?.path();
+        if folder.join(ANSWER_FILE).is_file() {
+            found.push(folder);
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        let what = format!(
+            "holds no {ANSWER_FILE}, nor do the folders in it; `sim run` writes it when a study's runs have ended"
+        );
+        return Err(Error::data(path, what));
+    }
+    Ok(found)
+}
+
+/// "41 claims of 9 studies: 26 reproduced, 2 contradicted, 13 undecided".
+pub fn tally<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> String {
+    let answers: Vec<&Answer> = answers.into_iter().collect();
+    let verdicts: Vec<&str> =
+        answers.iter().flat_map(|a| a.claims.iter().map(|claim| claim.verdict.as_str())).collect();
+    let parts = VERDICTS
+        .map(|verdict| format!("{} {verdict}", verdicts.iter().filter(|other| **other == verdict).count()));
+    let (claims, studies) = (count(verdicts.len(), "claim"), count(answers.len(), "study"));
+    format!("{claims} of {studies}: {}", parts.join(", "))
+}
+
+/// "1 seed", "3 seeds", "7 studies".
+pub fn count(n: usize, what: &str) -> String {
+    match (n, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{n} {stem}ies"),
+        _ => format!("{n} {what}s"),
+    }
+}

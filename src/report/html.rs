@@ -1,0 +1,225 @@
+//! The report as one HTML page: no script, no network, light and dark, from a phone's width on.
+
+use super::chapter::{Chapter, VERDICTS};
+use super::draw::{panel_svg, panel_width, sample_svg};
+use super::figure::{Figure, Panel};
+use super::tables::{self, Table};
+use crate::error::Result;
+use crate::record::{Answer, AnswerClaim};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use std::collections::BTreeMap;
+
+const STYLE: &str = include_str!("page.css");
+
+/// The page about `chapters`: verdicts first, then each study.
+///
+/// # Errors
+/// [`crate::Error::Failure`] where a figure cannot be drawn.
+pub fn page(chapters: &[Chapter]) -> Result<String> {
+    let tally = super::tally(chapters.iter().map(|chapter| &chapter.answer));
+    let title = match chapters {
+        [one] => one.answer.title.clone(),
+        _ => "What the runs say of SimSiam".to_string(),
+    };
+    let studies = chapters.iter().map(study).collect::<Result<Vec<_>>>()?;
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="generator" content={ "sim " (env!("CARGO_PKG_VERSION")) };
+                // Without it a browser asks for /favicon.ico.
+                link rel="icon" href="data:,";
+                title { (title) " · sim" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { (title) }
+                    p .tally { (tally) "." }
+                    (bar(chapters))
+                }
+                main {
+                    section #verdicts {
+                        h2 { "Verdicts" }
+                        p .aside {
+                            "A claim is reproduced where the whole 95 % interval over seeds (Student's t, paired by seed) \
+                             satisfies it, contradicted where none of it does, undecided otherwise."
+                        }
+                        @for chapter in chapters { (verdicts(chapter, chapters.len() > 1)) }
+                    }
+                    @for study in &studies { (study) }
+                }
+            }
+        }
+    };
+    Ok(page.into_string())
+}
+
+/// How many claims have which verdict, as lengths.
+fn bar(chapters: &[Chapter]) -> Markup {
+    let count = |verdict: &str| chapters.iter().map(|chapter| chapter.verdicts(verdict)).sum::<usize>();
+    html! {
+        div .bar aria-hidden="true" {
+            @for verdict in VERDICTS {
+                @if count(verdict) > 0 {
+                    span class=(verdict) style={ "flex-grow:" (count(verdict)) } { (count(verdict)) }
+                }
+            }
+        }
+    }
+}
+
+fn verdicts(chapter: &Chapter, named: bool) -> Markup {
+    let Answer { study, title, claims, .. } = &chapter.answer;
+    html! {
+        @if named { h3 { a href={ "#" (study) } { (title) } } }
+        @if claims.is_empty() { p .aside { "No claims." } }
+        ul .claims {
+            @for claim in claims { (verdict(claim)) }
+        }
+    }
+}
+
+fn verdict(claim: &AnswerClaim) -> Markup {
+    let sign = match claim.verdict.as_str() {
+        "reproduced" => "✓",
+        "contradicted" => "✗",
+        _ => "?",
+    };
+    html! {
+        li {
+            span class={ "verdict " (claim.verdict) } { span aria-hidden="true" { (sign) } " " (claim.verdict) }
+            div {
+                (claim.claim)
+                p .aside { (claim.detail()) }
+            }
+        }
+    }
+}
+
+fn study(chapter: &Chapter) -> Result<Markup> {
+    let answer = &chapter.answer;
+    let figures = chapter.figures.iter().map(figure).collect::<Result<Vec<_>>>()?;
+    let differences = tables::differences(answer);
+    Ok(html! {
+        section id=(answer.study) {
+            h2 { (answer.title) }
+            p .question { (answer.question) }
+            @if let Some(paper) = &answer.paper {
+                p .aside { "Chen & He 2020, " (paper.r#where) ". " (super::tally([answer])) "." }
+            }
+            @for figure in &figures { (figure) }
+            (table(&tables::arms(answer)))
+            @if !differences.rows.is_empty() { (table(&differences)) }
+            (provenance(answer))
+        }
+    })
+}
+
+fn figure(figure: &Figure) -> Result<Markup> {
+    let panels = figure
+        .panels
+        .iter()
+        .map(|p| Ok((p, panel_svg(figure, p)?)))
+        .collect::<Result<Vec<(&Panel, String)>>>()?;
+    let samples = (0..figure.arms.len()).map(|arm| sample_svg(figure, arm)).collect::<Result<Vec<_>>>()?;
+    Ok(html! {
+        figure {
+            ul .legend {
+                @for ((name, title), sample) in figure.arms.iter().zip(&samples) {
+                    li {
+                        (PreEscaped(sample)) " " (title)
+                        @if name != title && figure.panels.iter().any(|p| p.style == super::Style::Columns) { " (" (name) ")" }
+                    }
+                }
+            }
+            div .panels {
+                @for (panel, svg) in &panels {
+                    div .panel style={ "flex:0 1 " (panel_width(figure, panel)) "px" } { (PreEscaped(svg)) }
+                }
+            }
+            figcaption { (figure.title) ". " (figure.caption) }
+            details {
+                summary { "The numbers of this figure" }
+                @for (panel, _) in &panels { (table(&tables::means(figure, panel))) }
+            }
+        }
+    })
+}
+
+fn table(table: &Table) -> Markup {
+    html! {
+        div .scroll tabindex="0" role="region" aria-label=(table.caption) {
+            table .numbers[table.numbers] {
+                caption { (table.caption) }
+                thead { tr { @for cell in &table.header { th scope="col" { (cell) } } } }
+                tbody {
+                    @for row in &table.rows {
+                        tr {
+                            @for (index, cell) in row.iter().enumerate() {
+                                @if index == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where the numbers come from.
+fn provenance(answer: &Answer) -> Markup {
+    let times: Vec<f64> =
+        answer.arms.iter().flat_map(|arm| arm.runs.iter().filter_map(|run| run.wall_s)).collect();
+    let seeds: Vec<String> = answer.seeds.iter().map(u64::to_string).collect();
+    let recipe = Table {
+        caption: format!(
+            "{}: the recipe of the arm {}",
+            answer.title,
+            answer.arms.first().map_or("", |arm| &arm.arm)
+        ),
+        header: vec!["key".into(), "value".into()],
+        rows: answer.recipe.iter().map(|(key, value)| vec![key.clone(), value.clone()]).collect(),
+        numbers: false,
+    };
+    html! {
+        details .provenance {
+            summary { "Where the numbers come from" }
+            dl {
+                dt { "command" } dd { code { (answer.command) } }
+                dt { "program" } dd { "sim " (answer.sim) }
+                dt { "scale" } dd { (answer.scale) }
+                dt { "seeds" } dd { (seeds.join(", ")) }
+                @if !times.is_empty() {
+                    dt { "wall time" }
+                    dd { (duration(times.iter().sum())) " in " (super::count(times.len(), "run")) ", as each of them measured it" }
+                }
+                @for machine in &answer.machines { (of_machine(machine)) }
+            }
+            (table(&recipe))
+        }
+    }
+}
+
+fn of_machine(machine: &BTreeMap<String, serde_json::Value>) -> Markup {
+    let word = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    html! {
+        @for (key, value) in machine {
+            dt { (key.replace('_', " ")) }
+            dd { (word(value)) }
+        }
+    }
+}
+
+/// "12 s", "3 min", "2 h 5 min".
+fn duration(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).round() as u64;
+    match minutes {
+        0..2 => format!("{seconds:.0} s"),
+        2..60 => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}

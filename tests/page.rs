@@ -1,0 +1,138 @@
+//! `sim report`: the page and the tables, made from what a study with a formula in place of training leaves.
+
+use simsiam_em::report::{Chapter, Format, page, text};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn sim(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    command.args(args).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null()).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Runs every study and returns the folder with `runs/`.
+fn suite() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let run = sim(folder.path(), &["run", "all", "--scale", "mock", "-q"]);
+    assert_eq!(run.status.code(), Some(0), "{}", said(&run));
+    folder
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Rows of all claims.csv files below `runs`.
+fn claims(runs: &Path) -> usize {
+    let files = std::fs::read_dir(runs).unwrap().map(|entry| entry.unwrap().path().join("claims.csv"));
+    files
+        .filter(|file| file.is_file())
+        .map(|file| csv::Reader::from_path(file).unwrap().records().count())
+        .sum()
+}
+
+fn occurrences(text: &str, of: &str) -> usize {
+    text.matches(of).count()
+}
+
+#[test]
+fn the_page_holds_every_claim_and_needs_nothing_else() {
+    let folder = suite();
+    let runs = folder.path().join("runs");
+    let page = read(&runs.join("report.html"));
+    assert_eq!(occurrences(&page, "<span class=\"verdict "), claims(&runs));
+    assert!(page.contains(&format!("{} claims of 9 studies", claims(&runs))));
+    // Names of vocabularies are the only addresses.
+    let addresses = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(!addresses.contains("http") && !page.contains("<script") && !page.contains("@import"));
+    assert_eq!(occurrences(&page, "<svg role=\"img\""), 9 * 5, "five panels for each study");
+    assert!(page.contains("<title>SimSiam, epoch 3: 79.9 ± 1.9</title>"), "a mean tells its number");
+    assert!(page.contains("id=\"multistep\"") && page.contains("href=\"#multistep\""));
+    let order: Vec<usize> = ["simsiam", "stopgrad", "symmetry", "membank"]
+        .map(|study| page.find(&format!("<section id=\"{study}\"")).unwrap())
+        .into();
+    assert!(order.is_sorted(), "studies stand in the paper's order");
+    let again = sim(folder.path(), &["report", "runs", "--out", "again.html"]);
+    assert_eq!(said(&again), "again.html\n");
+    assert_eq!(read(&folder.path().join("again.html")), page, "made from files alone, the same bytes");
+}
+
+#[test]
+fn a_browser_shows_it_without_complaint() {
+    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success()))
+    else {
+        println!("skipped: no chromium on this machine");
+        return;
+    };
+    let folder = suite();
+    let page = folder.path().join("runs/report.html");
+    let shown = Command::new(browser)
+        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let (dom, log) = (String::from_utf8_lossy(&shown.stdout), String::from_utf8_lossy(&shown.stderr));
+    assert!(!log.contains("CONSOLE"), "{log}");
+    assert_eq!(occurrences(&dom, "<span class=\"verdict "), claims(&folder.path().join("runs")));
+    assert_eq!(
+        occurrences(&dom, "</svg>"),
+        occurrences(&read(&page), "</svg>"),
+        "every drawing was understood"
+    );
+}
+
+#[test]
+fn what_a_study_says_of_itself_is_text_and_not_markup() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = "title = \"<b>A & B</b>\"\nquestion = \"a | b_1 \\\\ 50 %?\"\nbase = \"simsiam\"\n[[arm]]\n\
+                 name = \"x\"\ntitle = \"<script>\"\n[[claim]]\ntext = \"\\\"x\\\" < 1\"\nmetric = \"train/loss\"\n\
+                 arm = \"x\"\nis = \"at most\"\nvalue = 1.0\n";
+    std::fs::write(folder.path().join("mine.toml"), study).unwrap();
+    let run = sim(folder.path(), &["run", "./mine.toml", "--scale", "mock", "-q"]);
+    assert_eq!(run.status.code(), Some(0), "{}", said(&run));
+    let chapter = || vec![Chapter::read(&folder.path().join("runs/mine")).unwrap()];
+    let html = page(&chapter()).unwrap();
+    assert!(!html.contains("<b>") && !html.contains("<script>"), "{html}");
+    assert!(
+        html.contains("<h1>&lt;b&gt;A &amp; B&lt;/b&gt;</h1>") && html.contains("&lt;script&gt;, epoch 3")
+    );
+    assert!(text(&chapter(), Format::Latex).contains("$<$b$>$A \\& B$<$/b$>$"));
+}
+
+#[test]
+fn tables_for_a_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = sim(folder.path(), &["run", "multistep", "--scale", "mock", "-q"]);
+    assert_eq!(run.status.code(), Some(0), "{}", said(&run));
+    for (format, name) in [("md", "multistep.md"), ("latex", "multistep.tex")] {
+        let table = sim(folder.path(), &["report", "runs/multistep", "--format", format]);
+        assert_eq!(table.status.code(), Some(0), "{}", said(&table));
+        super::mock::assert_snapshot(name, &said(&table));
+    }
+}
+
+#[test]
+fn what_cannot_be_reported_is_said_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = |path: &str| {
+        let report = sim(folder.path(), &["report", path]);
+        assert_eq!(report.status.code(), Some(4), "{}", said(&report));
+        assert_eq!(report.stdout, b"");
+        said(&report)
+    };
+    assert!(report("nowhere").contains("nowhere: cannot be listed"));
+    std::fs::create_dir_all(folder.path().join("runs/half")).unwrap();
+    assert!(report("runs").contains("holds no answer.json, nor do the folders in it"));
+    let answer = folder.path().join("runs/half/answer.json");
+    std::fs::write(&answer, "{\"schema\": 1, \"study\":").unwrap();
+    assert!(report("runs").contains("answer.json: damaged"));
+    std::fs::write(&answer, "{\"schema\": 99}").unwrap();
+    assert!(report("runs/half").contains("of schema 99, which a newer sim reads"));
+    assert!(!folder.path().join("report.html").exists(), "nothing half done is left");
+}
