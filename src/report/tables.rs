@@ -32,7 +32,7 @@ pub fn arms(answer: &Answer) -> Table {
     let troubled = answer.arms.iter().any(|arm| arm.runs.iter().any(|run| run.end != "finished"));
     let mut header = vec!["arm".to_string()];
     header.extend(answer.metrics.iter().map(|metric| metric.title.clone()));
-    header.extend(paper.map(|paper| format!("paper: {}", paper.metric)));
+    header.extend(paper.map(|_| "paper".to_string()));
     header.extend(troubled.then(|| "runs".to_string()));
     let row = |arm: &crate::record::AnswerArm| {
         let mut row = vec![arm.title.clone()];
@@ -43,7 +43,8 @@ pub fn arms(answer: &Answer) -> Table {
     };
     let seeds = super::count(answer.seeds.len(), "seed");
     let interval = if answer.seeds.len() > 1 { ", mean ± 95 % interval" } else { "" };
-    let caption = format!("{}, {} scale, {seeds}{interval}", answer.title, answer.scale);
+    let paper = paper.map_or_else(String::new, |paper| format!("; the paper's numbers are {}", paper.metric));
+    let caption = format!("{}, {} scale, {seeds}{interval}{paper}", answer.title, answer.scale);
     Table { caption, header, rows: answer.arms.iter().map(row).collect(), numbers: true }
 }
 
@@ -134,17 +135,22 @@ fn markdown(table: &Table) -> String {
 
 fn latex(table: &Table, label: &str) -> String {
     let row = |cells: &[String]| {
-        let cells: Vec<String> = cells.iter().map(|cell| latex_text(cell)).collect();
-        format!("    {} \\\\\n", cells.join(" & "))
+        let cell = |(index, cell): (usize, &String)| {
+            // Columns of prose, not stretched to their width.
+            let ragged = if (index == 0) == table.numbers { "\\raggedright " } else { "" };
+            format!("{ragged}{}", latex_text(cell))
+        };
+        let cells: Vec<String> = cells.iter().enumerate().map(cell).collect();
+        format!("    {} \\tabularnewline\n", cells.join(" & "))
     };
     // A line of prose is broken, a number is not.
     let columns = match table.numbers {
-        true => format!("l{}", "r".repeat(table.header.len().saturating_sub(1))),
+        true => format!("p{{0.18\\linewidth}}{}", "r".repeat(table.header.len().saturating_sub(1))),
         false => "lp{0.38\\linewidth}p{0.38\\linewidth}".to_string(),
     };
     let rows: String = table.rows.iter().map(|cells| row(cells)).collect();
     format!(
-        "\\begin{{table}}\n  \\centering\\small\n  \\caption{{{}}}\n  \\label{{{label}}}\n  \\begin{{tabular}}{{{columns}}}\n    \\toprule\n{}    \\midrule\n{rows}    \\bottomrule\n  \\end{{tabular}}\n\\end{{table}}\n",
+        "\\begin{{table}}\n  \\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n  \\caption{{{}}}\n  \\label{{{label}}}\n  \\begin{{tabular}}{{{columns}}}\n    \\toprule\n{}    \\midrule\n{rows}    \\bottomrule\n  \\end{{tabular}}\n\\end{{table}}\n",
         latex_text(&table.caption),
         row(&table.header),
     )
@@ -210,9 +216,12 @@ mod tests {
     fn latex_escapes_what_is_special_and_sets_symbols_as_mathematics() {
         let text = latex(&table(), "tab:x-0");
         assert!(text.contains("\\caption{50 \\% \\& more}"), "{text}");
-        assert!(text.contains("arm & std(z/$\\|$z$\\|$)$\\cdot$$\\surd$d \\\\"), "{text}");
-        assert!(text.contains("a|b\\_1 & $-$0.5 $\\pm$ 0.1 \\\\"), "{text}");
-        assert!(text.contains("cross-entropy & $-$ \\\\"), "{text}");
-        assert!(text.contains("\\begin{tabular}{lr}") && text.contains("\\bottomrule"), "{text}");
+        assert!(text.contains("arm & std(z/$\\|$z$\\|$)$\\cdot$$\\surd$d \\tabularnewline"), "{text}");
+        assert!(text.contains("a|b\\_1 & $-$0.5 $\\pm$ 0.1 \\tabularnewline"), "{text}");
+        assert!(text.contains("cross-entropy & $-$ \\tabularnewline"), "{text}");
+        assert!(
+            text.contains("\\begin{tabular}{p{0.18\\linewidth}r}") && text.contains("\\bottomrule"),
+            "{text}"
+        );
     }
 }
