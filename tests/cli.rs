@@ -88,6 +88,41 @@ fn an_unwritable_directory_exits_with_5() {
 }
 
 #[test]
+fn products_of_bf16_numbers_are_trained_with_where_the_processor_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("runs");
+    let command = |kernel: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+        command.args([
+            "run",
+            "simsiam",
+            "--scale",
+            "smoke",
+            "--seeds",
+            "1",
+            "--set",
+            "encoder.precision=bf16",
+        ]);
+        command.args(["--set", "encoder.backbone.resnet8.width=16", "-q", "--out"]).arg(&out);
+        kernel.map(|kernel| command.env("SIM_KERNEL", kernel));
+        command.output().unwrap()
+    };
+    let refused = command(Some("portable"));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("precision bf16 needs"));
+    if simsiam_em::kernel::bf16().is_none() {
+        println!("skipped: no AVX512-BF16 on this machine");
+        return;
+    }
+    let done = command(None);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let run = out.join("simsiam/simsiam/seed-0");
+    let read = |name: &str| std::fs::read_to_string(run.join(name)).unwrap();
+    assert!(read("env.json").contains("\"kernel\": \"avx512-bf16\""));
+    assert!(read("config.toml").contains("precision = \"bf16\""));
+}
+
+#[test]
 fn mistakes_in_ones_own_study_show_line_and_caret() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");

@@ -148,7 +148,12 @@ fn an_official_checkpoint_gives_pytorchs_features_and_projection() {
         return;
     };
     let outputs = simsiam_em::network::read_weights(&outputs).unwrap();
-    let model = simsiam_em::train::weights::read_model(&weights, 64, &kernel::select().unwrap()).unwrap();
+    let model = simsiam_em::train::weights::read_model(
+        &weights,
+        64,
+        &kernel::select(simsiam_em::kernel::Precision::F32).unwrap(),
+    )
+    .unwrap();
     let (shape, images) = &outputs["images"];
     let x = candle_core::Tensor::from_slice(images, shape.as_slice(), &candle_core::Device::Cpu).unwrap();
     let x = x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();

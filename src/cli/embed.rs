@@ -4,7 +4,7 @@ use super::output::Output;
 use crate::augment::{Image, normalise, resize_and_centre_crop};
 use crate::data::decode;
 use crate::error::{Error, Result};
-use crate::kernel;
+use crate::kernel::{self, Precision};
 use crate::network::read_weights;
 use crate::record::write_durable;
 use crate::train::{Model, weights};
@@ -59,7 +59,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let imagenet = tensors.get("encoder.conv1.weight").is_some_and(|(shape, _)| shape.get(2) == Some(&7));
     let size = matches.get_one::<u64>("size").map_or(if imagenet { 224 } else { 32 }, |size| *size as usize);
     let source = Source::open(images, size)?;
-    let kernel = kernel::select()?;
+    let kernel = kernel::select(Precision::F32)?;
     let model = weights::model_of(&tensors, source.size(), &kernel)
         .map_err(|e| Error::data(weights_path, e.to_string()))?;
     let (mut values, mut dim) = (Vec::new(), 0);

@@ -3,7 +3,7 @@
 
 use super::output::Output;
 use crate::error::Result;
-use crate::kernel;
+use crate::kernel::{self, Precision};
 use crate::train::{self, Case};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
@@ -34,7 +34,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let mut diverged = false;
     // The forced kernel where there is one; otherwise direct sums, which keep a comparison comparable.
     let kernel = match std::env::var_os(kernel::VARIABLE) {
-        Some(_) => kernel::select()?,
+        Some(_) => kernel::select(Precision::F32)?,
         None => kernel::direct_sums()?,
     };
     train::replay(&case, &kernel, &mut |row| {

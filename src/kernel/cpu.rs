@@ -9,22 +9,23 @@ use super::simd::{Portable, Simd};
 use super::winograd::Stride1;
 use super::winograd_pass::Pass;
 use super::winograd_strided::{Stride2, Stride2Gradient};
-use super::{Conv, Kernel, direct, weight_gradient, winograd_gradient, winograd_pass};
+use super::{Conv, Kernel, Precision, direct, weight_gradient, winograd_gradient, winograd_pass};
 use crate::error::{Error, Result};
 
 /// The environment variable that forces an implementation: `portable`, `avx2` or `avx512`.
 pub const VARIABLE: &str = "SIM_KERNEL";
 
-/// The kernels on instruction set `S`; made only where the CPU has it.
-struct Cpu<S> {
+/// The kernels on instruction set `S`, `W` for Winograd's algorithm; made only where the CPU has both.
+struct Cpu<S, W = S> {
     /// Uses Winograd's algorithm where it wins; otherwise every sum is direct.
     winograd: bool,
-    set: PhantomData<S>,
+    sets: PhantomData<(S, W)>,
 }
 
-impl<S: Simd> Cpu<S> {
+impl<S: Simd, W: Simd> Cpu<S, W> {
     fn make(winograd: bool) -> Option<Arc<dyn Kernel>> {
-        S::supported().then(|| Arc::new(Self { winograd, set: PhantomData }) as Arc<dyn Kernel>)
+        let supported = S::supported() && W::supported();
+        supported.then(|| Arc::new(Self { winograd, sets: PhantomData }) as Arc<dyn Kernel>)
     }
 
     fn if_supported() -> Option<Arc<dyn Kernel>> {
@@ -69,6 +70,17 @@ pub fn all_supported() -> Vec<Arc<dyn Kernel>> {
     all.into_iter().flatten().collect()
 }
 
+/// The kernel whose Winograd products take factors rounded to bf16, where this machine has one.
+///
+/// Tiles and weights are transformed in f32, rounded, multiplied, and added up in f32; everything else is as
+/// in f32. Twice the multiplications in the same time.
+pub fn bf16() -> Option<Arc<dyn Kernel>> {
+    #[cfg(target_arch = "x86_64")]
+    return Cpu::<super::x86::Avx512, super::x86::Avx512Bf16>::if_supported();
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
+
 /// The implementation called `name`, or an error that lists the choices.
 pub fn named(name: &str) -> Result<Arc<dyn Kernel>> {
     let all = all_supported();
@@ -80,22 +92,33 @@ pub fn named(name: &str) -> Result<Arc<dyn Kernel>> {
     all.into_iter().find(|k| k.name() == name).ok_or(Error::Usage(message))
 }
 
-/// The implementation to use: the one that [`VARIABLE`] names, otherwise the fastest supported.
-pub fn select() -> Result<Arc<dyn Kernel>> {
-    match std::env::var_os(VARIABLE) {
-        Some(name) => named(&name.to_string_lossy()),
-        None => named(all_supported().first().map_or(Portable::NAME, |k| k.name())),
+/// The implementation to use: the one that [`VARIABLE`] names, otherwise the fastest of `precision`.
+///
+/// # Errors
+/// [`Error::Usage`] where this machine has none of that name or precision.
+pub fn select(precision: Precision) -> Result<Arc<dyn Kernel>> {
+    let forced = std::env::var_os(VARIABLE).map(|name| name.to_string_lossy().into_owned());
+    if precision == Precision::F32 {
+        return match forced {
+            Some(name) => named(&name),
+            None => named(all_supported().first().map_or(Portable::NAME, |k| k.name())),
+        };
     }
+    let message =
+        "precision bf16 needs a processor with AVX512-BF16, and SIM_KERNEL unset; f32 runs everywhere";
+    bf16()
+        .filter(|kernel| forced.is_none_or(|name| name == kernel.name()))
+        .ok_or_else(|| Error::Usage(message.to_string()))
 }
 
-impl<S: Simd> Kernel for Cpu<S> {
+impl<S: Simd, W: Simd> Kernel for Cpu<S, W> {
     fn name(&self) -> &'static str {
-        S::NAME
+        W::NAME
     }
 
     fn conv_scratch(&self, s: &Conv) -> usize {
         if self.stride(s).is_some() {
-            let passes = [Pass::forward(s), Pass::input_gradient(s)].map(|p| winograd_pass::scratch::<S>(&p));
+            let passes = [Pass::forward(s), Pass::input_gradient(s)].map(|p| winograd_pass::scratch::<W>(&p));
             return passes[0].max(passes[1]).max(winograd_gradient::scratch(s));
         }
         let gradients = Gather::input_gradient(s).map(|g| direct::scratch::<S>(&g));
@@ -112,10 +135,10 @@ impl<S: Simd> Kernel for Cpu<S> {
         unsafe {
             match self.stride(s) {
                 Some(1) => {
-                    winograd_pass::pass::<S, Stride1, _, _, _>(&Pass::forward(s), x, weights, y, scratch)
+                    winograd_pass::pass::<W, Stride1, _, _, _>(&Pass::forward(s), x, weights, y, scratch)
                 }
                 Some(_) => {
-                    winograd_pass::pass::<S, Stride2, _, _, _>(&Pass::forward(s), x, weights, y, scratch)
+                    winograd_pass::pass::<W, Stride2, _, _, _>(&Pass::forward(s), x, weights, y, scratch)
                 }
                 None => direct::gather::<S>(&Gather::forward(s), x, weights, y, scratch),
             }
@@ -130,9 +153,9 @@ impl<S: Simd> Kernel for Cpu<S> {
         unsafe {
             let pass = Pass::input_gradient;
             match self.stride(s) {
-                Some(1) => winograd_pass::pass::<S, Stride1, _, _, _>(&pass(s), dy, weights, dx, scratch),
+                Some(1) => winograd_pass::pass::<W, Stride1, _, _, _>(&pass(s), dy, weights, dx, scratch),
                 Some(_) => {
-                    winograd_pass::pass::<S, Stride2Gradient, _, _, _>(&pass(s), dy, weights, dx, scratch)
+                    winograd_pass::pass::<W, Stride2Gradient, _, _, _>(&pass(s), dy, weights, dx, scratch)
                 }
                 None => {
                     Gather::input_gradient(s).for_each(|g| direct::gather::<S>(&g, dy, weights, dx, scratch))
@@ -146,8 +169,8 @@ impl<S: Simd> Kernel for Cpu<S> {
         // SAFETY: this kernel exists only where the CPU has `S`; the lengths were just checked.
         unsafe {
             match self.stride(s) {
-                Some(1) => winograd_gradient::weight_gradient::<S, Stride1, _, _>(s, x, dy, dw, scratch),
-                Some(_) => winograd_gradient::weight_gradient::<S, Stride2, _, _>(s, x, dy, dw, scratch),
+                Some(1) => winograd_gradient::weight_gradient::<W, Stride1, _, _>(s, x, dy, dw, scratch),
+                Some(_) => winograd_gradient::weight_gradient::<W, Stride2, _, _>(s, x, dy, dw, scratch),
                 None => weight_gradient::weight_gradient::<S>(s, x, dy, dw, scratch),
             }
         }

@@ -30,8 +30,28 @@ mod work;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use cpu::{VARIABLE, all_supported, direct_sums, named, select};
+pub use cpu::{VARIABLE, all_supported, bf16, direct_sums, named, select};
 pub use peak::multiply_adds;
+
+use serde::{Deserialize, Serialize};
+
+/// The numbers that the products of the encoder multiply; sums are f32 in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 24 significant bits.
+    #[default]
+    F32,
+    /// 8 significant bits, in the 3×3 convolutions that suit Winograd's algorithm; twice as fast there.
+    Bf16,
+}
+
+impl Precision {
+    /// Whether it is the default, which recipes leave out.
+    pub fn is_default(&self) -> bool {
+        *self == Precision::default()
+    }
+}
 
 /// The shape of a convolution with a square kernel, zero padding and no bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -17,7 +17,7 @@ impl Job for Burst {
             let mut sums = [a; CHAINS];
             for _ in 0..self.0 {
                 for sum in &mut sums {
-                    *sum = S::fma(*sum, a, b);
+                    *sum = S::multiply_add(a, b, *sum);
                 }
             }
             let mut seen = [0.0; 16];
@@ -39,9 +39,11 @@ pub fn multiply_adds(name: &str, rounds: usize) -> f64 {
         let threads = rayon::current_num_threads();
         // SAFETY: the CPU has `S`.
         for_each(threads, |_| unsafe { S::enter(Burst(rounds)) });
-        (threads * rounds * CHAINS * S::LANES * 2) as f64
+        (threads * rounds * CHAINS * S::LANES * S::PACK * 2) as f64
     }
     match name {
+        #[cfg(target_arch = "x86_64")]
+        "avx512-bf16" => on::<super::x86::Avx512Bf16>(rounds),
         #[cfg(target_arch = "x86_64")]
         "avx512" => on::<super::x86::Avx512>(rounds),
         #[cfg(target_arch = "x86_64")]

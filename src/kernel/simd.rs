@@ -30,6 +30,8 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     const OUTER_ROWS: usize;
     /// The register type.
     type Vector: Copy;
+    /// Numbers in a word of a product's factors: 1, or 2 where they are rounded to bf16.
+    const PACK: usize = 1;
 
     /// Whether this CPU has it.
     fn supported() -> bool;
@@ -48,6 +50,26 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// a·b + c, with one rounding where the set has that instruction.
     unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+
+    /// Words a·b + c: of [`Simd::PACK`] numbers each in a and b, one f32 in c.
+    #[inline(always)]
+    unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        // SAFETY: passed on.
+        unsafe { Self::fma(a, b, c) }
+    }
+    /// Stores a vector's numbers as LANES / PACK words of a factor, neighbours together.
+    #[inline(always)]
+    unsafe fn store_words(to: *mut f32, v: Self::Vector) {
+        // SAFETY: passed on.
+        unsafe { Self::store(to, v) }
+    }
+    /// Words whose first numbers are those of `first` and whose second ones, if there are two, those of
+    /// `second`.
+    #[inline(always)]
+    unsafe fn words(first: Self::Vector, second: Self::Vector) -> Self::Vector {
+        let _ = second;
+        first
+    }
 }
 
 /// Plain Rust, four lanes at a time: what every target compiles to its baseline vectors.

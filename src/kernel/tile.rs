@@ -16,7 +16,7 @@ pub(super) struct Rows<'a> {
     pub rows: &'a [usize],
     /// Offsets of the contiguous runs that make up a row.
     pub runs: &'a [usize],
-    /// Length of every run.
+    /// Length of every run, in words of [`Simd::PACK`] numbers, as are all of A and B.
     pub len: usize,
     /// The packed panel: runs.len()·len rows of one or two vectors.
     pub b: *const f32,
@@ -55,7 +55,7 @@ impl<const MR: usize, const NV: usize> Job for Block<'_, MR, NV> {
                     for r in 0..MR {
                         let value = S::splat(*a[r].add(k));
                         for v in 0..NV {
-                            sum[r][v] = S::fma(value, panel[v], sum[r][v]);
+                            sum[r][v] = S::multiply_add(value, panel[v], sum[r][v]);
                         }
                     }
                 }
@@ -166,7 +166,7 @@ impl<const MR: usize, const NV: usize> Job for OuterBlock<MR, NV> {
                         for (m, sum) in sum.iter_mut().enumerate() {
                             let left = S::splat(*a.add(m));
                             for (sum, right) in sum.iter_mut().zip(right) {
-                                *sum = S::fma(left, right, *sum);
+                                *sum = S::multiply_add(left, right, *sum);
                             }
                         }
                         a = a.wrapping_add(t.a_steps[2]);

@@ -10,7 +10,7 @@ use super::simd::{Job, Simd};
 use super::tile::{self, Outer};
 use super::weight_gradient::add_in_order;
 use super::winograd::{POINTS, WeightScheme, both, copies};
-use super::winograd_tiles::{Image, Layout, Tiles, load_points, spread};
+use super::winograd_tiles::{Image, Layout, Tiles, load_points, spread_tiles};
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, piece, with_workspace};
 use std::marker::PhantomData;
 
@@ -68,10 +68,15 @@ fn sums_layout(i: usize, o: usize) -> Layout {
     Layout::of_weights(i * o.next_multiple_of(16) + 16)
 }
 
+/// Where a block of transformed tiles lies; as many tiles as a word has numbers share words.
+fn layout<S: Simd>(s: &Conv, side: usize, channels: usize) -> Layout {
+    Layout::new(side, block(s, side).div_ceil(S::PACK), channels)
+}
+
 /// Sizes of a task's buffers.
-fn buffers(s: &Conv, side: usize) -> [usize; 4] {
+fn buffers<S: Simd>(s: &Conv, side: usize) -> [usize; 4] {
     let (i, o) = (s.in_channels.min(GROUP), s.out_channels.min(GROUP));
-    let transformed = |channels| Layout::new(side, block(s, side), channels).len();
+    let transformed = |channels| layout::<S>(s, side, channels).len();
     let zeros = s.in_channels.max(s.out_channels).next_multiple_of(16);
     [transformed(i), transformed(o), sums_layout(i, o).len(), zeros]
 }
@@ -81,28 +86,28 @@ impl<F: WeightScheme<IN, SPREAD>, const IN: usize, const SPREAD: usize> Job for 
     unsafe fn run<S: Simd>(self) {
         let s = self.s;
         let (i_len, o_len) = (self.in_channels.len(), self.out_channels.len());
-        let [v_layout, z_layout] =
-            [i_len, o_len].map(|channels| Layout::new(SPREAD, block(s, SPREAD), channels));
+        let [v_layout, z_layout] = [layout::<S>(s, SPREAD, i_len), layout::<S>(s, SPREAD, o_len)];
         let (sum_row, sums_layout) = (o_len.next_multiple_of(16), sums_layout(i_len, o_len));
         let mut next = self.tiles.start;
         while next < self.tiles.end {
             let count = block(s, SPREAD).min(self.tiles.end - next);
-            for at in 0..count {
-                let [image, row, column] = tiles(s).place(next + at);
-                let [y, x] = [row, column].map(|n| (n * OUT) as isize);
-                let window = self.dy.window::<OUT>(image, y, x, self.zeros);
-                let to = self.z.wrapping_add(at * z_layout.tile);
+            for at in (0..count).step_by(S::PACK) {
+                let (mut dy, mut x) = ([None; 2], [None; 2]);
+                for (n, (dy, x)) in dy.iter_mut().zip(&mut x).enumerate().take(S::PACK.min(count - at)) {
+                    let [image, row, column] = tiles(s).place(next + at + n);
+                    let [top, left] = [row, column].map(|n| (n * OUT) as isize);
+                    *dy = Some(self.dy.window::<OUT>(image, top, left, self.zeros));
+                    let [top, left] = [row, column].map(|n| (n * F::STEP) as isize - s.padding as isize);
+                    *x = Some(self.x.window::<IN>(image, top, left, self.zeros));
+                }
+                let to = self.z.wrapping_add(at / S::PACK * z_layout.tile);
                 let channels = self.out_channels.clone();
                 // SAFETY: window pointers lie in the image or at a pixel of zeros; z holds the block.
-                unsafe {
-                    spread::<S, F::OutputGradient, OUT, SPREAD>(&window, channels, to, &z_layout);
-                }
-                let [y, x] = [row, column].map(|n| (n * F::STEP) as isize - s.padding as isize);
-                let window = self.x.window::<IN>(image, y, x, self.zeros);
-                let to = self.v.wrapping_add(at * v_layout.tile);
+                unsafe { spread_tiles::<S, F::OutputGradient, OUT, SPREAD>(dy, channels, to, &z_layout) };
+                let to = self.v.wrapping_add(at / S::PACK * v_layout.tile);
                 let channels = self.in_channels.clone();
                 // SAFETY: as above, with v.
-                unsafe { spread::<S, F::Input, IN, SPREAD>(&window, channels, to, &v_layout) };
+                unsafe { spread_tiles::<S, F::Input, IN, SPREAD>(x, channels, to, &v_layout) };
             }
             for (row, column) in (0..POINTS).flat_map(|row| (0..POINTS).map(move |column| (row, column))) {
                 let (down, across) = (copies(row, SPREAD).len(), copies(column, SPREAD).len());
@@ -113,7 +118,7 @@ impl<F: WeightScheme<IN, SPREAD>, const IN: usize, const SPREAD: usize> Job for 
                             a_steps: [v_layout.row, v_layout.column, v_layout.tile],
                             b: self.z.wrapping_add(z_layout.point(row, column) + o),
                             b_steps: [z_layout.row, z_layout.column, z_layout.tile],
-                            grid: [down, across, count],
+                            grid: [down, across, count.div_ceil(S::PACK)],
                             c: self.sums.wrapping_add(sums_layout.point(row, column) + i * sum_row + o),
                             c_step: sum_row,
                             height: S::OUTER_ROWS.min(i_len - i),
@@ -177,7 +182,7 @@ pub(super) unsafe fn weight_gradient<
     let [in_groups, out_groups, chunks] = cut(s);
     let len = s.weight_len();
     let partials = if chunks == 1 { Shared::new(dw) } else { Shared::new(aligned(scratch)) };
-    let [v_len, z_len, sums_len, zeros_len] = buffers(s, SPREAD);
+    let [v_len, z_len, sums_len, zeros_len] = buffers::<S>(s, SPREAD);
     let (x, dy) = (Shared::new_at(x.as_ptr().cast_mut()), Shared::new_at(dy.as_ptr().cast_mut()));
     for_each(chunks * in_groups * out_groups, |task| {
         with_workspace(|space| {

@@ -65,13 +65,18 @@ impl Pass {
             _ => wanted,
         }
     }
+    /// Words in which the channels of a pixel lie.
+    fn words<S: Simd>(&self) -> usize {
+        self.input[2].div_ceil(S::PACK)
+    }
     /// Where a panel of transformed weights lies.
     fn weight_layout<S: Simd>(&self) -> Layout {
-        Layout::of_weights(self.input[2] * 2 * S::LANES + 16)
+        Layout::of_weights(self.words::<S>() * 2 * S::LANES + 16)
     }
     /// Where the transformed input of a block lies, and the products with one panel.
     fn layouts<S: Simd>(&self, side: usize, out: usize) -> [Layout; 2] {
-        [self.input[2], 2 * S::LANES].map(|channels| Layout::new(side, self.block::<S>(side, out), channels))
+        [self.words::<S>(), 2 * S::LANES]
+            .map(|channels| Layout::new(side, self.block::<S>(side, out), channels))
     }
 }
 
@@ -91,19 +96,44 @@ struct TransformWeights<T> {
     by: PhantomData<T>,
 }
 
+impl<T: Transform<3, POINTS>> TransformWeights<T> {
+    /// The points of one row of the panel, from column `at` on; zeros behind the last row.
+    ///
+    /// # Safety
+    /// Nine taps of depth × width numbers are readable; the CPU has `S`.
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, row: usize, at: usize) -> [[S::Vector; POINTS]; POINTS] {
+        // SAFETY: the caller's, for rows below `depth`.
+        unsafe {
+            let mut w = [[S::splat(0.0); 3]; 3];
+            for (r, w) in w.iter_mut().enumerate().filter(|_| row < self.depth) {
+                for (c, w) in w.iter_mut().enumerate() {
+                    *w = S::load(self.taps.add(((r * 3 + c) * self.depth + row) * self.width + at));
+                }
+            }
+            both::<S, T, 3, POINTS>(&w)
+        }
+    }
+}
+
 impl<T: Transform<3, POINTS>> Job for TransformWeights<T> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for at in (0..self.depth * self.width).step_by(S::LANES) {
-            // SAFETY: `pass` lends nine packed taps and room for 36 points of this size.
-            unsafe {
-                let mut w = [[S::splat(0.0); 3]; 3];
-                for (r, w) in w.iter_mut().enumerate() {
-                    for (c, w) in w.iter_mut().enumerate() {
-                        *w = S::load(self.taps.add((r * 3 + c) * self.depth * self.width + at));
+        for row in (0..self.depth).step_by(S::PACK) {
+            for at in (0..self.width).step_by(S::LANES) {
+                // SAFETY: `pass` lends nine packed taps and room for 36 points of this size.
+                unsafe {
+                    let mut points = self.row::<S>(row, at);
+                    if S::PACK > 1 {
+                        let second = self.row::<S>(row + 1, at);
+                        for (first, second) in points.as_flattened_mut().iter_mut().zip(second.as_flattened())
+                        {
+                            *first = S::words(*first, *second);
+                        }
                     }
+                    let to = self.to.add(row / S::PACK * self.width + at);
+                    store_points::<S, POINTS>(points, to, &self.layout);
                 }
-                store_points::<S, POINTS>(both::<S, T, 3, POINTS>(&w), self.to.add(at), &self.layout);
             }
         }
     }
@@ -179,7 +209,8 @@ impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT
                 let list = first * count..(first + down * across) * count;
                 let (rows, outs) = (&self.rows[list.clone()], &self.outs[list]);
                 for (rows, outs) in rows.chunks(S::ROWS).zip(outs.chunks(S::ROWS)) {
-                    let block = Rows { a, rows, runs: &[0], len: p.input[2], b, c, outs, columns: width };
+                    let len = p.words::<S>();
+                    let block = Rows { a, rows, runs: &[0], len, b, c, outs, columns: width };
                     // SAFETY: v and m hold the block, the weights the panel.
                     unsafe { tile::rows::<S>(block) };
                 }

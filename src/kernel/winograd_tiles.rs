@@ -16,7 +16,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// For `tiles` tiles of `side`² points and `channels` channels, in whole lines. The extra line between
+    /// For `tiles` tiles of `side`² points and `channels` numbers (or words) at each, in whole lines. The extra line between
     /// tiles keeps their channels out of each other's cache sets.
     pub(super) fn new(side: usize, tiles: usize, channels: usize) -> Self {
         let column = channels.next_multiple_of(16);
@@ -117,7 +117,7 @@ impl Image {
         y: isize,
         x: isize,
         zeros: *const f32,
-    ) -> [[*const f32; N]; N] {
+    ) -> Window<N> {
         let mut window = [[zeros; N]; N];
         for (r, window) in window.iter_mut().enumerate() {
             let y = y + r as isize;
@@ -136,30 +136,83 @@ impl Image {
     }
 }
 
-/// Transforms channels `channels` of a window and writes the points of a tile to `to`, whole vectors.
+/// Where a window's pixels lie.
+pub(super) type Window<const N: usize> = [[*const f32; N]; N];
+
+/// The transform of channels `at`.. of a window, as many as fit a vector.
+///
+/// # Safety
+/// Every pointer of the window is readable for `left` channels from `at` on; the CPU has `S`.
+#[inline(always)]
+unsafe fn transformed<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
+    window: &Window<N>,
+    at: usize,
+    left: usize,
+) -> [[S::Vector; M]; M] {
+    // SAFETY: passed on.
+    unsafe {
+        let mut d = [[S::splat(0.0); N]; N];
+        for (d, from) in d.as_flattened_mut().iter_mut().zip(window.as_flattened()) {
+            let from = from.add(at);
+            *d = if left >= S::LANES { S::load(from) } else { S::load_first(from, left) };
+        }
+        both::<S, T, N, M>(&d)
+    }
+}
+
+/// Transforms channels `channels` of a window and writes the points of a tile to `to`, whole vectors, with
+/// neighbouring channels in a word.
 ///
 /// # Safety
 /// Every pointer of the window is readable for the channels; `to` writable for all points and the
 /// channels rounded up to whole vectors; the CPU has `S`.
 #[inline(always)]
 pub(super) unsafe fn spread<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
-    window: &[[*const f32; N]; N],
+    window: &Window<N>,
     channels: std::ops::Range<usize>,
     to: *mut f32,
     layout: &Layout,
 ) {
-    // SAFETY: passed on; `at` stays below the range's end.
-    unsafe {
-        let mut at = channels.start;
-        while at < channels.end {
-            let left = channels.end - at;
-            let mut d = [[S::splat(0.0); N]; N];
-            for (d, from) in d.as_flattened_mut().iter_mut().zip(window.as_flattened()) {
-                let from = from.add(at);
-                *d = if left >= S::LANES { S::load(from) } else { S::load_first(from, left) };
+    for at in channels.clone().step_by(S::LANES) {
+        // SAFETY: passed on; `at` stays below the range's end.
+        unsafe {
+            let points = transformed::<S, T, N, M>(window, at, channels.end - at);
+            let to = to.add((at - channels.start) / S::PACK);
+            for (r, points) in points.iter().enumerate() {
+                for (c, point) in points.iter().enumerate() {
+                    S::store_words(to.add(layout.point(r, c)), *point);
+                }
             }
-            store_points::<S, M>(both::<S, T, N, M>(&d), to.add(at - channels.start), layout);
-            at += S::LANES;
+        }
+    }
+}
+
+/// The same for as many tiles as a word has numbers, which share words; the last of `windows` may be
+/// missing.
+///
+/// # Safety
+/// As for [`spread`], of every window.
+#[inline(always)]
+pub(super) unsafe fn spread_tiles<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
+    windows: [Option<Window<N>>; 2],
+    channels: std::ops::Range<usize>,
+    to: *mut f32,
+    layout: &Layout,
+) {
+    for at in channels.clone().step_by(S::LANES) {
+        // SAFETY: passed on; `at` stays below the range's end.
+        unsafe {
+            let mut points = [[S::splat(0.0); M]; M];
+            let mut second = points;
+            for (window, points) in windows.iter().zip([&mut points, &mut second]).take(S::PACK) {
+                if let Some(window) = window {
+                    *points = transformed::<S, T, N, M>(window, at, channels.end - at);
+                }
+            }
+            for (points, second) in points.as_flattened_mut().iter_mut().zip(second.as_flattened()) {
+                *points = S::words(*points, *second);
+            }
+            store_points::<S, M>(points, to.add(at - channels.start), layout);
         }
     }
 }

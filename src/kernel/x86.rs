@@ -1,4 +1,4 @@
-//! [`Simd`] for x86-64: AVX2 with FMA, and AVX-512F.
+//! [`Simd`] for x86-64: AVX2 with FMA, AVX-512F, and AVX-512 with products of bf16 numbers.
 
 use std::arch::x86_64::*;
 
@@ -11,6 +11,10 @@ pub(super) struct Avx2;
 /// Sixteen lanes, 32 registers: a block of 14 rows × 2 vectors.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512;
+
+/// [`Avx512`] whose products take factors rounded to bf16 and add them up in f32, two at a time.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512Bf16;
 
 /// Eight ones then eight zeros: read at 8 − n, a mask of the first n lanes.
 static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -104,6 +108,32 @@ impl Simd for Avx2 {
     );
 }
 
+/// What both sets with sixteen lanes share.
+macro_rules! operations_512 {
+    () => {
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, first: usize) -> __m512 {
+            // SAFETY: masked lanes are not read; the caller vouches for the first ones.
+            unsafe { _mm512_maskz_loadu_ps(((1u32 << first) - 1) as u16, from) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(to: *mut f32, v: __m512, first: usize) {
+            // SAFETY: masked lanes are not written; the caller vouches for the first ones.
+            unsafe { _mm512_mask_storeu_ps(to, ((1u32 << first) - 1) as u16, v) }
+        }
+        operations!(
+            __m512,
+            _mm512_set1_ps,
+            _mm512_loadu_ps,
+            _mm512_storeu_ps,
+            _mm512_add_ps,
+            _mm512_sub_ps,
+            _mm512_mul_ps,
+            _mm512_fmadd_ps
+        );
+    };
+}
+
 impl Simd for Avx512 {
     const NAME: &'static str = "avx512";
     const LANES: usize = 16;
@@ -124,24 +154,67 @@ impl Simd for Avx512 {
         // SAFETY: the caller vouches for the instruction set and the job.
         unsafe { inside(job) }
     }
-    #[inline(always)]
-    unsafe fn load_first(from: *const f32, first: usize) -> __m512 {
-        // SAFETY: masked lanes are not read; the caller vouches for the first ones.
-        unsafe { _mm512_maskz_loadu_ps(((1u32 << first) - 1) as u16, from) }
+    operations_512!();
+}
+
+/// Two vectors of sixteen bf16 numbers, one behind the other, to pairs of one of each.
+static PAIRS: [u16; 32] = {
+    let mut order = [0; 32];
+    let mut word = 0;
+    while word < 16 {
+        order[2 * word] = word as u16;
+        order[2 * word + 1] = 16 + word as u16;
+        word += 1;
+    }
+    order
+};
+
+impl Simd for Avx512Bf16 {
+    const NAME: &'static str = "avx512-bf16";
+    const LANES: usize = Avx512::LANES;
+    const ROWS: usize = Avx512::ROWS;
+    const OUTER_ROWS: usize = Avx512::OUTER_ROWS;
+    const PACK: usize = 2;
+    type Vector = __m512;
+
+    fn supported() -> bool {
+        is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") && Avx512::supported()
     }
     #[inline(always)]
-    unsafe fn store_first(to: *mut f32, v: __m512, first: usize) {
-        // SAFETY: masked lanes are not written; the caller vouches for the first ones.
-        unsafe { _mm512_mask_storeu_ps(to, ((1u32 << first) - 1) as u16, v) }
+    unsafe fn enter<J: Job>(job: J) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma")]
+        unsafe fn inside<J: Job>(job: J) {
+            // SAFETY: the features are those of this function; the caller vouches for the job.
+            unsafe { job.run::<Avx512Bf16>() }
+        }
+        // SAFETY: the caller vouches for the instruction set and the job.
+        unsafe { inside(job) }
     }
-    operations!(
-        __m512,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_add_ps,
-        _mm512_sub_ps,
-        _mm512_mul_ps,
-        _mm512_fmadd_ps
-    );
+    #[inline(always)]
+    unsafe fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the caller vouches for the instruction set; both types are 64 bytes of any content.
+        unsafe {
+            use std::mem::transmute;
+            _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_words(to: *mut f32, v: __m512) {
+        // SAFETY: the caller vouches for the instruction set and eight writable words; both types are 32
+        // bytes of any content.
+        unsafe {
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+            _mm256_storeu_si256(to.cast(), rounded);
+        }
+    }
+    #[inline(always)]
+    unsafe fn words(first: __m512, second: __m512) -> __m512 {
+        // SAFETY: the caller vouches for the instruction set; all three types are 64 bytes of any content.
+        unsafe {
+            let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            let order = _mm512_loadu_si512(PAIRS.as_ptr().cast());
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both))
+        }
+    }
+    operations_512!();
 }

@@ -1,5 +1,6 @@
 //! What F_θ and h are made of, as data.
 
+use crate::kernel::Precision;
 use serde::{Deserialize, Serialize};
 
 /// The backbone of F_θ.
@@ -76,6 +77,9 @@ pub struct EncoderConfig {
     pub zero_init_residual: bool,
     /// The projection MLP.
     pub projector: ProjectorConfig,
+    /// What its convolutions multiply.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
 }
 
 /// The projection MLP: linear, BN, ReLU, …; the last BN has neither affine parameters nor ReLU.

@@ -2,6 +2,7 @@
 
 use super::config::{Backbone, EncoderConfig, HeadNorm, PredictorConfig, ProjectorConfig, Stem};
 use crate::error::{Error, Result};
+use crate::kernel::Precision;
 use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -114,7 +115,7 @@ pub fn infer_encoder(shapes: &BTreeMap<String, Vec<usize>>) -> Result<EncoderCon
         () => HeadNorm::None,
     };
     let projector = ProjectorConfig { layers, hidden: (hidden != dim).then_some(hidden), dim, norm };
-    Ok(EncoderConfig { backbone, zero_init_residual: false, projector })
+    Ok(EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 })
 }
 
 /// The predictor that tensors of these shapes belong to, or none where there are none; names without

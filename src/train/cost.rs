@@ -21,7 +21,7 @@ const BATCHES: usize = 5;
 /// # Errors
 /// [`crate::Error::Usage`] for a recipe whose networks cannot be made.
 pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
-    let kernel = kernel::select()?;
+    let kernel = kernel::select(recipe.encoder.precision)?;
     let (encoder, predictor) = recipe.networks()?;
     let (batch, size) = (recipe.schedule.batch, recipe.augment.size);
     let views = recipe.objective.views();
@@ -61,7 +61,7 @@ pub fn seconds(recipe: &Recipe, train_images: usize, test_images: usize, threads
 }
 
 fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) -> Result<f64> {
-    let kernel = kernel::select()?;
+    let kernel = kernel::select(recipe.encoder.precision)?;
     let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.objective.views());
     let model = Model::new(&recipe.encoder, &recipe.predictor, size, recipe.seed, &kernel)?;
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };

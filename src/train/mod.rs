@@ -116,7 +116,7 @@ pub fn run(
             let what = "the images have changed since this run began; --fresh starts over";
             return Err(Error::data(dir.path(), what));
         }
-        dir.write_env(&environment(dataset, threads)?)?;
+        dir.write_env(&environment(recipe, dataset, threads)?)?;
         watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
         let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
         match ending {
@@ -140,11 +140,11 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool> {
 }
 
 /// What a run's numbers may depend on beyond its recipe, or that a reader wants to know.
-fn environment(dataset: &Dataset, threads: usize) -> Result<serde_json::Value> {
+fn environment(recipe: &Recipe, dataset: &Dataset, threads: usize) -> Result<serde_json::Value> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(serde_json::json!({
         "sim": env!("CARGO_PKG_VERSION"),
-        "kernel": crate::kernel::select()?.name(),
+        "kernel": crate::kernel::select(recipe.encoder.precision)?.name(),
         "algorithm": "Winograd F(4x4, 3x3) for 3x3 convolutions of stride 1 and 2 with at least 16 channels, direct otherwise",
         "threads": threads,
         "cores": cores,

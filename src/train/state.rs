@@ -48,7 +48,7 @@ struct EpochSums {
 impl State {
     /// The state at the newest checkpoint in `dir`, or at step 0.
     pub fn open(recipe: &Recipe, dataset: &Dataset, dir: &RunDir) -> Result<Self> {
-        let kernel = kernel::select()?;
+        let kernel = kernel::select(recipe.encoder.precision)?;
         let model =
             Model::new(&recipe.encoder, &recipe.predictor, recipe.augment.size, recipe.seed, &kernel)?;
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);

@@ -7,7 +7,8 @@ the highest memory of each process.
     python tests/bench/compare.py [--networks resnet8,resnet18,resnet50,laptop] [--rounds 5] [--repetitions 5]
                                   [--threads 2] [--compile] [--variants] [--epoch DIR] [--csv FILE]
 
---compile adds torch.compile, --variants this program on one thread and without AVX-512, --epoch DIR an epoch of
+Where the processor has AVX512-BF16, this program's own bf16 products (encoder.precision = "bf16") are one of
+the engines. --compile adds torch.compile, --variants this program on one thread and without AVX-512, --epoch DIR an epoch of
 resnet8 on JPEG files (DIR/train/CLASS, DIR/test/CLASS) with augmentation, beside torchvision's with 0, 1, 2
 and 4 workers. Run it with the Python that has torch.
 """
@@ -24,6 +25,8 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 PYTORCH = [sys.executable, os.path.join(HERE, "pytorch.py")]
+
+BF16 = {"SIM_PRECISION": "bf16"}
 
 
 def bench(name, *arguments):
@@ -53,6 +56,14 @@ def processor():
         return platform.processor() or platform.machine()
 
 
+def has_bf16():
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return any("avx512_bf16" in line for line in lines if line.startswith("flags"))
+    except OSError:
+        return False
+
+
 def images_per_second(text, what):
     found = re.search(r"median ([0-9.]+) img/s", text)
     if not found:
@@ -69,7 +80,10 @@ def step_commands(a, network):
     def torch(precision, how="eager"):
         return PYTORCH + [network, str(a.repetitions), str(a.threads), precision, how], None
 
-    commands = {"sim": sim(a.threads), "torch fp32": torch("fp32"), "torch bf16": torch("bf16")}
+    commands = {"sim": sim(a.threads)}
+    if has_bf16():
+        commands["sim bf16"] = sim(a.threads, BF16)
+    commands |= {"torch fp32": torch("fp32"), "torch bf16": torch("bf16")}
     if a.compile:
         commands["fp32 compiled"] = torch("fp32", "compile")
         commands["bf16 compiled"] = torch("bf16", "compile")
@@ -81,7 +95,10 @@ def step_commands(a, network):
 
 def epoch_commands(a):
     folder, steps = os.path.abspath(a.epoch), "60"
-    commands = {"sim": (bench("epoch", folder, steps, str(a.threads)), None)}
+    sim = bench("epoch", folder, steps, str(a.threads))
+    commands = {"sim": (sim, None)}
+    if has_bf16():
+        commands["sim bf16"] = (sim, BF16)
     for precision in ["fp32", "bf16"]:
         for workers in ["0", "1", "2", "4"]:
             command = PYTORCH + ["epoch", folder, steps, str(a.threads), precision, workers]
@@ -97,10 +114,10 @@ def compare(what, commands, rounds):
             text, most = run(command, environment)
             rates[key].append(images_per_second(text, key))
             memory[key] = max(memory[key], most)
-    sim = statistics.median(rates["sim"])
-    for key, values in rates.items():
-        rate = statistics.median(values)
-        print(f"{what:10} {key:18} {rate:9.1f} {sim / rate:11.2f} {memory[key]:9.0f}", flush=True)
+    medians = {key: statistics.median(values) for key, values in rates.items()}
+    for key, rate in medians.items():
+        ratios = [medians[sim] / rate if sim in medians else float("nan") for sim in ("sim", "sim bf16")]
+        print(f"{what:10} {key:18} {rate:9.1f} {ratios[0]:9.2f} {ratios[1]:13.2f} {memory[key]:9.0f}", flush=True)
     return [
         {"network": what, "engine": key, "round": i, "images_per_second": rate, "peak_mib": round(memory[key])}
         for key, values in rates.items()
@@ -125,7 +142,8 @@ def main():
     rustc = run(["rustc", "--version"])[0].strip()
     print(f"sim {revision}, {rustc}; torch {torch}; {processor()}, {os.cpu_count()} cores, {a.threads} threads")
     print(f"median of {a.rounds} rounds by turns, each a median of {a.repetitions} steps (60 where epochs are compared)")
-    print(f"{'network':10} {'engine':18} {'images/s':>9} {'sim / it':>11} {'peak MiB':>9}")
+    header = [f"{'network':10}", f"{'engine':18}", f"{'images/s':>9}", f"{'sim / it':>9}"]
+    print(" ".join(header + [f"{'sim bf16 / it':>13}", f"{'peak MiB':>9}"]))
     rows = []
     for network in filter(None, a.networks.split(",")):
         rows += compare(network, step_commands(a, network), a.rounds)

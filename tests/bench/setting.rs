@@ -1,7 +1,7 @@
 //! The networks that the benches train, the same as in `pytorch.py`.
 
 use simsiam_em::eta::{BankPlace, Rule};
-use simsiam_em::kernel::{self, Kernel};
+use simsiam_em::kernel::{self, Kernel, Precision};
 use simsiam_em::network::config::*;
 use simsiam_em::objective::{ObjectiveConfig, Similarity};
 use simsiam_em::optim::{Decay, OptimConfig, PredictorLr};
@@ -35,12 +35,21 @@ pub fn settings() -> Vec<Setting> {
     ]
 }
 
+/// `SIM_PRECISION=bf16` measures that; f32 otherwise.
+pub fn precision() -> Precision {
+    match std::env::var("SIM_PRECISION").as_deref() {
+        Ok("bf16") => Precision::Bf16,
+        _ => Precision::F32,
+    }
+}
+
 /// Its networks.
 pub fn model(s: &Setting, kernel: &Arc<dyn Kernel>) -> Model {
     let encoder = EncoderConfig {
         backbone: s.backbone.clone(),
         zero_init_residual: false,
         projector: ProjectorConfig { layers: 2, hidden: None, dim: s.dim, norm: HeadNorm::All },
+        precision: precision(),
     };
     let predictor = Predictor::Mlp(PredictorConfig { hidden: s.hidden, norm: HeadNorm::Hidden });
     Model::new(&encoder, &predictor, s.size, 0, kernel).unwrap()
@@ -64,7 +73,7 @@ pub fn alternation(s: &Setting) -> Alternation {
     let rule = Rule::OneStep {};
     let e_step = rule.build(s.batch, s.dim, 1, &place).unwrap();
     let objective = ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true, pairs: 1 };
-    Alternation::new(model(s, &kernel::select().unwrap()), &rule, e_step, objective, optim())
+    Alternation::new(model(s, &kernel::select(precision()).unwrap()), &rule, e_step, objective, optim())
 }
 
 /// The middle one.

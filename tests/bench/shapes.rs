@@ -7,7 +7,7 @@ use candle_core::{D, Device, Tensor};
 use ndarray::Array2;
 use simsiam_em::data::loader::{prepare, steps_per_epoch};
 use simsiam_em::data::{DataConfig, Dataset, Split};
-use simsiam_em::kernel;
+use simsiam_em::kernel::{self, Precision};
 use simsiam_em::measure::knn;
 use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, ProjectorConfig};
 use simsiam_em::optim::{Decay, OptimConfig, PredictorLr, Sgd};
@@ -55,8 +55,9 @@ fn network(seed: u64) -> Model {
         backbone: Backbone::Resnet8 { width: 16 },
         zero_init_residual: true,
         projector: ProjectorConfig { layers: 1, hidden: None, dim: 10, norm: HeadNorm::None },
+        precision: Precision::F32,
     };
-    Model::new(&encoder, &Predictor::None {}, SIZE, seed, &kernel::select().unwrap()).unwrap()
+    Model::new(&encoder, &Predictor::None {}, SIZE, seed, &kernel::select(Precision::F32).unwrap()).unwrap()
 }
 
 /// The recipe's views with crops of at least `smallest` of the area.

@@ -8,7 +8,7 @@ mod setting;
 
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;
-use setting::{Setting, alternation, median, model, optim, settings};
+use setting::{Setting, alternation, median, model, optim, precision, settings};
 use simsiam_em::eta::Views;
 use simsiam_em::kernel::{self, Conv, Kernel};
 use simsiam_em::objective::Similarity;
@@ -115,7 +115,8 @@ fn parts(clocked: &Clocked, model: &Model, momentum: &[Sgd], x: &Tensor) -> [f64
 }
 
 fn print_parts(s: &Setting, x: &Tensor, repetitions: usize) {
-    let clocked = Arc::new(Clocked { kernel: kernel::select().unwrap(), nanoseconds: Default::default() });
+    let clocked =
+        Arc::new(Clocked { kernel: kernel::select(precision()).unwrap(), nanoseconds: Default::default() });
     let kernel: Arc<dyn Kernel> = clocked.clone();
     let model = model(s, &kernel);
     let momentum: Vec<Sgd> =
@@ -136,7 +137,7 @@ fn main() {
     let number = |i: usize, default: usize| arguments.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (repetitions, threads) = (number(1, 7), number(2, 2));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    println!("kernel {}, {threads} threads", kernel::select().unwrap().name());
+    println!("kernel {}, {threads} threads", kernel::select(precision()).unwrap().name());
     for s in settings() {
         if arguments.first().is_some_and(|wanted| wanted != s.name && wanted != "all") {
             continue;
