@@ -2,8 +2,9 @@
 
 use simsiam_em::Error;
 use simsiam_em::eta::{Rule, Steps};
+use simsiam_em::measure::estimate::Estimate;
 use simsiam_em::recipe::{Predictor, Recipe};
-use simsiam_em::study::{Request, START, Study, Verdict, embedded};
+use simsiam_em::study::{Curve, Request, Runs, START, Study, Verdict, embedded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -254,12 +255,17 @@ fn verdict(claim: &str, a: &[Option<f64>], b: &[Option<f64>]) -> (Verdict, Optio
          [[claim]]\ntext = \"c\"\narm = \"a\"\n{claim}\n"
     );
     let study = Study::parse("t", "t.toml", text).unwrap();
-    let lookup = |arm: &str, seed: u64, _: &str, start: bool| {
-        let values = if arm == "a" && !start { a } else { b };
-        values[seed as usize]
+    let curve = |arm: &str, seed: u64, _: &str| {
+        let end = if arm == "a" { a } else { b }[seed as usize]?;
+        // b's values are also where a starts; on its way a run is 5 lower, then 5 higher.
+        Some(Curve { start: b[seed as usize], values: vec![end - 5.0, end + 5.0, end] })
     };
     let seeds: Vec<u64> = (0..a.len() as u64).collect();
-    let judged = study.head.claim[0].judge(&["a".into(), "b".into()], &seeds, &lookup);
+    let judged = study.head.claim[0].judge(
+        &["a".into(), "b".into()],
+        &seeds,
+        &Runs { curve: &curve, chance: Some(10.0) },
+    );
     assert_eq!(judged.len(), 1);
     (judged[0].verdict, judged[0].why.clone())
 }
@@ -273,6 +279,10 @@ fn claims_are_judged_by_the_whole_interval() {
     let better = knn("is = \"better than\"\nthan = \"b\"");
     let start = knn(&format!("is = \"better than\"\nthan = \"{START}\""));
     let at_least = knn("is = \"at least\"\nvalue = 50.0");
+    let chance = knn("is = \"not better than\"\nthan = \"chance\"\nmargin = 2.0");
+    let highest = knn("of = \"highest\"\nis = \"at least\"\nvalue = 60.0");
+    let lowest = knn("of = \"lowest\"\nis = \"at least\"\nvalue = 50.0");
+    let mean = knn("of = \"mean\"\nis = \"better than\"\nthan = \"b\"");
     let loss = "metric = \"train/loss\"\nis = \"better than\"\nthan = \"b\"".to_string();
     for (claim, a, b, expected) in [
         (&not_worse, [79.0, 81.0, 80.0], [80.0, 82.0, 81.0], Reproduced),
@@ -286,6 +296,12 @@ fn claims_are_judged_by_the_whole_interval() {
         (&at_least, [55.0, 56.0, 57.0], [0.0; 3], Reproduced),
         (&at_least, [45.0, 46.0, 47.0], [0.0; 3], Contradicted),
         (&at_least, [49.0, 51.0, 50.0], [0.0; 3], Undecided),
+        (&chance, [10.1, 9.8, 10.3], [0.0; 3], Reproduced),
+        (&chance, [20.1, 20.2, 20.3], [0.0; 3], Contradicted),
+        (&chance, [10.0, 20.0, 15.0], [0.0; 3], Undecided),
+        (&highest, [56.0, 56.5, 57.0], [0.0; 3], Reproduced),
+        (&lowest, [54.0, 54.1, 54.2], [0.0; 3], Contradicted),
+        (&mean, [51.0, 51.1, 51.2], [50.0, 50.0, 50.0], Reproduced),
         // A smaller loss is the better one.
         (&loss, [-0.9, -0.91, -0.9], [-0.5, -0.5, -0.51], Reproduced),
     ] {
@@ -300,4 +316,26 @@ fn one_seed_or_a_missing_value_decides_nothing() {
     assert_eq!((one, why.as_deref()), (Verdict::Undecided, Some("one seed has no interval")));
     let (diverged, why) = verdict(claim, &[Some(90.0), None, Some(91.0)], &[Some(1.0); 3]);
     assert_eq!((diverged, why.as_deref()), (Verdict::Undecided, Some("a has no value for every seed")));
+}
+
+/// SciPy 1.x: `stats.t.interval(0.95, n − 1, mean, stats.sem(values))`, and for the last one
+/// `stats.ttest_rel(a, b).confidence_interval(0.95)` of the two arms below.
+#[test]
+fn intervals_are_those_of_scipy() {
+    let (a, b) = ([51.0, 61.0, 71.1], [50.0, 60.0, 70.0]);
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    for (values, mean, half) in [
+        (&[79.8, 98.2, 97.8][..], 91.93333333333334, 26.107487655477527),
+        (&[1.0, 2.0], 1.5, 6.353102368087347),
+        (&[0.91, 0.93, 0.92, 0.95, 0.90, 0.99], 0.9333333333333335, 0.03427442447515083),
+        (&differences, 1.0333333333333314, 1.1767550909916387 - 1.0333333333333314),
+    ] {
+        let estimate = Estimate::of(values).unwrap();
+        let got = estimate.half_width.unwrap();
+        assert!((estimate.mean - mean).abs() < 1e-12 * mean.abs(), "{values:?}: {estimate:?}");
+        // The quantile is found by iteration, in SciPy and here.
+        assert!((got - half).abs() < 1e-9 * half, "{values:?}: {estimate:?}");
+    }
+    assert_eq!(Estimate::of(&[3.0]).unwrap().half_width, None);
+    assert_eq!(Estimate::of(&[]), None);
 }

@@ -1,7 +1,8 @@
 //! Claims that can fail, and their verdicts.
 //!
-//! A claim compares one number per run, the metric at the end, with the same number of another arm
-//! (paired by seed), with the run's own value at random initialisation, or with a constant. With n ≥ 2
+//! A claim compares one number per run, of a metric's curve its end, its highest or lowest value or its mean,
+//! with the same number of another arm (paired by seed), with the run's own value at random initialisation,
+//! with chance, or with a constant. With n ≥ 2
 //! seeds the mean difference has a 95 % interval, Student's t with n − 1 degrees of freedom. A claim is
 //! reproduced when the whole interval satisfies it, contradicted when none of it does, undecided
 //! otherwise: also with one seed, which has no interval, and when a run has no value.
@@ -21,6 +22,8 @@ pub const METRICS: [(&str, bool, &str); 6] = [
 
 /// `than` for a run's own value before training.
 pub const START: &str = "random initialisation";
+/// `than` for the accuracy of guessing, 100 / classes.
+pub const CHANCE: &str = "chance";
 
 /// One claim of a study file.
 #[derive(Clone, Debug, Deserialize)]
@@ -34,7 +37,10 @@ pub struct Claim {
     pub arm: String,
     /// The predicate.
     pub is: Relation,
-    /// The arm it is compared with, or `random initialisation`.
+    /// Which number of the curve it is about.
+    #[serde(default)]
+    pub of: Of,
+    /// The arm it is compared with, or `random initialisation`, or `chance`.
     pub than: Option<String>,
     /// The constant it is compared with.
     pub value: Option<f64>,
@@ -46,6 +52,58 @@ pub struct Claim {
     pub except: Option<String>,
 }
 
+/// A number of a metric's curve, the value at random initialisation left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Of {
+    /// The last value.
+    #[default]
+    End,
+    /// The highest.
+    Highest,
+    /// The lowest.
+    Lowest,
+    /// The mean over all measurements: an early riser's is higher.
+    Mean,
+}
+
+impl Of {
+    fn words(self) -> &'static str {
+        match self {
+            Of::End => "",
+            Of::Highest => ", by the run's highest value",
+            Of::Lowest => ", by the run's lowest value",
+            Of::Mean => ", by the mean over the run",
+        }
+    }
+}
+
+/// One metric of one run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Curve {
+    /// At random initialisation, where it was measured there.
+    pub start: Option<f64>,
+    /// Every later measurement, in order.
+    pub values: Vec<f64>,
+}
+
+impl Curve {
+    /// One number of it; none where nothing was measured.
+    pub fn number(&self, of: Of) -> Option<f64> {
+        let values = self.values.iter().copied();
+        match of {
+            Of::End => values.last(),
+            // A value that is not a number must not vanish in a maximum.
+            Of::Highest => values.reduce(|a, b| if a.is_nan() || a >= b { a } else { b }),
+            Of::Lowest => values.reduce(|a, b| if a.is_nan() || a <= b { a } else { b }),
+            Of::Mean => {
+                let n = self.values.len();
+                (n > 0).then(|| values.sum::<f64>() / n as f64)
+            }
+        }
+    }
+}
+
 /// A predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum Relation {
@@ -55,6 +113,9 @@ pub enum Relation {
     /// It exceeds the margin.
     #[serde(rename = "better than")]
     Better,
+    /// It stays below the margin.
+    #[serde(rename = "not better than")]
+    NotBetter,
     /// ≥ value.
     #[serde(rename = "at least")]
     AtLeast,
@@ -75,6 +136,7 @@ impl Relation {
         match self {
             Relation::NotWorse => "not worse than",
             Relation::Better => "better than",
+            Relation::NotBetter => "not better than",
             Relation::AtLeast => "at least",
             Relation::AtMost => "at most",
             Relation::Above => "above",
@@ -83,7 +145,7 @@ impl Relation {
     }
 
     fn compares_arms(self) -> bool {
-        matches!(self, Relation::NotWorse | Relation::Better)
+        matches!(self, Relation::NotWorse | Relation::Better | Relation::NotBetter)
     }
 }
 
@@ -130,8 +192,13 @@ pub struct Judged {
     pub why: Option<String>,
 }
 
-/// Reads a metric: (arm, seed, at the start instead of the end) → value.
-pub type Lookup<'a> = &'a dyn Fn(&str, u64, &str, bool) -> Option<f64>;
+/// Where claims find the runs' numbers.
+pub struct Runs<'a> {
+    /// (arm, seed, metric) → its curve; none for a run that did not finish.
+    pub curve: &'a dyn Fn(&str, u64, &str) -> Option<Curve>,
+    /// The accuracy of guessing in percent, where it is known.
+    pub chance: Option<f64>,
+}
 
 impl Claim {
     /// Refuses unknown arms and metrics and a comparison without its other side: the key and the reason.
@@ -143,8 +210,8 @@ impl Claim {
         let named =
             [("arm", Some(&self.arm)), ("than", self.than.as_ref()), ("except", self.except.as_ref())];
         for (key, name) in named.into_iter().filter_map(|(key, name)| Some((key, name?))) {
-            if name != START && !arms.iter().any(|arm| matches(name, arm)) {
-                let hint = super::nearest::hint(name, arms.iter().copied().chain([START]));
+            if name != START && name != CHANCE && !arms.iter().any(|arm| matches(name, arm)) {
+                let hint = super::nearest::hint(name, arms.iter().copied().chain([START, CHANCE]));
                 return Err((key, format!("unknown arm `{name}`{hint}")));
             }
         }
@@ -169,7 +236,7 @@ impl Claim {
     }
 
     /// Judges the claim for every arm among `arms` that it is about.
-    pub fn judge(&self, arms: &[String], seeds: &[u64], value: Lookup) -> Vec<Judged> {
+    pub fn judge(&self, arms: &[String], seeds: &[u64], runs: &Runs) -> Vec<Judged> {
         let chosen = |name: &str| -> Vec<String> {
             let meant = |arm: &&String| matches(name, arm) && self.except.as_ref() != Some(arm);
             arms.iter().filter(meant).cloned().collect()
@@ -177,10 +244,11 @@ impl Claim {
         let mut judged = Vec::new();
         for arm in chosen(&self.arm) {
             match self.than.as_deref() {
-                None | Some(START) => judged.push(self.judge_one(&arm, None, seeds, value)),
+                None => judged.push(self.judge_one(&arm, None, seeds, runs)),
+                than @ Some(START | CHANCE) => judged.push(self.judge_one(&arm, than, seeds, runs)),
                 Some(than) => {
                     for than in chosen(than).iter().filter(|than| **than != arm) {
-                        judged.push(self.judge_one(&arm, Some(than), seeds, value));
+                        judged.push(self.judge_one(&arm, Some(than), seeds, runs));
                     }
                 }
             }
@@ -188,16 +256,19 @@ impl Claim {
         judged
     }
 
-    fn judge_one(&self, arm: &str, than: Option<&str>, seeds: &[u64], value: Lookup) -> Judged {
+    fn judge_one(&self, arm: &str, than: Option<&str>, seeds: &[u64], runs: &Runs) -> Judged {
         let larger_is_better = METRICS.iter().find(|(name, ..)| *name == self.metric).is_none_or(|m| m.1);
         let mut values = Vec::new();
         let mut missing: Vec<&str> = Vec::new();
         for &seed in seeds {
-            let mine = value(arm, seed, &self.metric, false);
-            let (other, name) = match (self.is.compares_arms(), than) {
-                (false, _) => (Some(0.0), arm),
-                (true, None) => (value(arm, seed, &self.metric, true), arm),
-                (true, Some(than)) => (value(than, seed, &self.metric, false), than),
+            let curve = |arm: &str| (runs.curve)(arm, seed, &self.metric);
+            let number = |arm: &str| curve(arm).and_then(|curve| curve.number(self.of));
+            let mine = number(arm);
+            let (other, name) = match than {
+                None => (Some(0.0), arm),
+                Some(START) => (curve(arm).and_then(|curve| curve.start), arm),
+                Some(CHANCE) => (runs.chance, CHANCE),
+                Some(than) => (number(than), than),
             };
             match (mine, other) {
                 (Some(mine), Some(other)) => values.push(mine - other),
@@ -207,6 +278,9 @@ impl Claim {
         }
         let effect = Estimate::of(&values);
         let (verdict, why) = match (effect, missing.first()) {
+            (_, Some(&CHANCE)) => {
+                (Verdict::Undecided, Some("the number of classes is not known".to_string()))
+            }
             (_, Some(arm)) => (Verdict::Undecided, Some(format!("{arm} has no value for every seed"))),
             (Some(Estimate { mean, half_width: Some(half), .. }), None) => {
                 (self.compare(mean - half, mean + half, larger_is_better), None)
@@ -217,10 +291,9 @@ impl Claim {
             0.0 => String::new(),
             margin => format!(" by more than {margin}"),
         };
-        let asked = match self.value {
-            Some(constant) => format!("{} {constant}", self.is.words()),
-            None => format!("{} {}{by}", self.is.words(), than.unwrap_or(START)),
-        };
+        let other =
+            self.value.map_or_else(|| than.unwrap_or_default().to_string(), |value| value.to_string());
+        let asked = format!("{} {other}{by}{}", self.is.words(), self.of.words());
         Judged {
             text: self.text.replace("{arm}", arm).replace("{than}", than.unwrap_or_default()),
             metric: self.metric.clone(),
@@ -240,6 +313,7 @@ impl Claim {
         let (holds, fails) = match self.is {
             Relation::NotWorse => (better_low > -self.margin, better_high <= -self.margin),
             Relation::Better => (better_low > self.margin, better_high <= self.margin),
+            Relation::NotBetter => (better_high < self.margin, better_low >= self.margin),
             Relation::AtLeast => (low >= constant, high < constant),
             Relation::AtMost => (high <= constant, low > constant),
             Relation::Above => (low > constant, high <= constant),

@@ -17,7 +17,7 @@ mod results;
 mod schedule;
 mod trainer;
 
-pub use claim::{Claim, Judged, METRICS, Relation, START, Verdict};
+pub use claim::{CHANCE, Claim, Curve, Judged, METRICS, Of, Relation, Runs, START, Verdict};
 pub use file::{ArmSpec, Flag, Head, Paper, Scale, Study};
 pub use formula::Formula;
 pub use nearest::{hint, nearest};

@@ -1,6 +1,6 @@
 //! The answer: what the runs left in their folders, as numbers per arm and verdicts per claim.
 
-use super::claim::{Judged, METRICS};
+use super::claim::{Curve, Judged, METRICS, Of, Runs};
 use super::file::Study;
 use super::resolve::Arm;
 use crate::error::{Error, Result};
@@ -38,8 +38,7 @@ impl RunEnd {
 struct RunNumbers {
     end: RunEnd,
     wall_s: Option<f64>,
-    first: BTreeMap<&'static str, f64>,
-    last: BTreeMap<&'static str, f64>,
+    curves: BTreeMap<&'static str, Curve>,
 }
 
 /// Metrics that tables show: the first of [`METRICS`].
@@ -81,14 +80,16 @@ impl Results {
                 }
             }
         }
-        let value = |arm: &str, seed: u64, metric: &str, start: bool| {
+        let curve = |arm: &str, seed: u64, metric: &str| {
             let run = runs.get(&(arm, seed)).filter(|run| run.end == RunEnd::Finished)?;
-            if start { &run.first } else { &run.last }.get(metric).copied()
+            run.curves.get(metric).cloned()
         };
         let row = |arm: &Arm| {
             let metrics = METRICS.iter().filter_map(|(metric, ..)| {
-                let values: Vec<f64> =
-                    seeds.iter().filter_map(|&seed| value(&arm.name, seed, metric, false)).collect();
+                let values: Vec<f64> = seeds
+                    .iter()
+                    .filter_map(|&seed| curve(&arm.name, seed, metric)?.number(Of::End))
+                    .collect();
                 Some((metric.to_string(), number(Estimate::of(&values)?)))
             });
             let run = |&seed: &u64| {
@@ -105,7 +106,10 @@ impl Results {
             }
         };
         let names: Vec<String> = arms.iter().map(|arm| arm.name.clone()).collect();
-        let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, seeds, &value));
+        // All arms of a study see the same images.
+        let classes = machines.iter().find_map(|machine| machine.get("classes")?.as_f64());
+        let numbers = Runs { curve: &curve, chance: classes.map(|classes| 100.0 / classes) };
+        let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, seeds, &numbers));
         let metric = |&(name, _, title): &(&str, bool, &str)| AnswerMetric {
             name: name.to_string(),
             title: title.to_string(),
@@ -234,7 +238,7 @@ fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
         Some(Outcome::Diverged { step }) => RunEnd::Diverged(step),
         None => RunEnd::Unfinished,
     };
-    let mut numbers = RunNumbers { end, wall_s: None, first: BTreeMap::new(), last: BTreeMap::new() };
+    let mut numbers = RunNumbers { end, wall_s: None, curves: BTreeMap::new() };
     let file = path.join("metrics.csv");
     if end == RunEnd::Unfinished {
         return Ok(numbers);
@@ -254,12 +258,10 @@ fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
     for (metric, ..) in METRICS {
         let Some(column) = table.column(metric) else { continue };
         // The initial weights have the first row to themselves.
-        if let Some(Some(value)) = column.first() {
-            numbers.first.insert(metric, *value);
-        }
-        if let Some(value) = column.iter().rev().find_map(|cell| *cell) {
-            numbers.last.insert(metric, value);
-        }
+        let Some((start, later)) = column.split_first() else { continue };
+        numbers
+            .curves
+            .insert(metric, Curve { start: *start, values: later.iter().flatten().copied().collect() });
     }
     Ok(numbers)
 }

@@ -152,6 +152,7 @@ fn environment(recipe: &Recipe, dataset: &Dataset, threads: usize) -> Result<ser
         "architecture": std::env::consts::ARCH,
         "data": dataset.name,
         "data_sha256": dataset.digest,
+        "classes": dataset.classes.len(),
         "train_images": dataset.train.len(),
         "test_images": dataset.test.len(),
         "skipped_files": dataset.skipped.len(),
