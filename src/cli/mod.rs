@@ -57,7 +57,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
     match matches.subcommand() {
         Some(("run", matches)) => run::run(matches, &studies, output),
         Some(("list", matches)) => list::run(matches, &studies, output),
-        Some(("show", matches)) => show::run(matches, output),
+        Some(("show", matches)) => show::run(matches, &studies, output),
         Some(("plot", matches)) => plot::run(matches, output),
         Some(("report", matches)) => report::run(matches, output),
         Some(("data", matches)) => data::run(matches, output),
@@ -80,7 +80,7 @@ fn command(studies: &[Study]) -> Command {
         .max_term_width(100)
         .subcommand(run::command(studies))
         .subcommand(list::command())
-        .subcommand(show::command())
+        .subcommand(show::command(studies))
         .subcommand(plot::command())
         .subcommand(report::command())
         .subcommand(data::command())
@@ -99,10 +99,10 @@ fn json_flag() -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON lines instead of a table")
 }
 
-/// The study file that `sim run ./mine.toml` names, so that its flags become flags.
+/// The study file that `sim run ./mine.toml` or `sim show ./mine.toml` names, so that its flags become flags.
 fn own_study(args: &[OsString]) -> Result<Option<Study>> {
     let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-    if args.get(1).map(AsRef::as_ref) != Some("run") {
+    if !matches!(args.get(1).map(AsRef::as_ref), Some("run" | "show")) {
         return Ok(None);
     }
     let takes_path = |flag: &str| ["--out", "--data", "--set"].contains(&flag);

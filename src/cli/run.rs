@@ -19,24 +19,32 @@ const ALL: &str = "all";
 /// The scale that replaces training by a formula; not in the lists, for tests.
 pub(super) const MOCK: &str = "mock";
 
+/// A study as a subcommand, with the flags that its file declares.
+pub fn study_command(study: &Study) -> Command {
+    let heading = format!("{} ({})", study.head.title, study.name);
+    let flag = |flag: &crate::study::Flag| {
+        Arg::new(flag.name.clone())
+            .long(flag.name.clone())
+            .value_name(flag.values.clone())
+            .value_delimiter(',')
+            .action(ArgAction::Append)
+            .allow_negative_numbers(true)
+            .help(flag.help.clone())
+            .help_heading(heading.clone())
+    };
+    Command::new(study.given.clone())
+        .about(study.head.question.clone())
+        .args(study.head.flag.iter().map(flag))
+}
+
+/// The values given to the study's own flags.
+pub fn flags(study: &Study, matches: &ArgMatches) -> Vec<(String, Vec<String>)> {
+    let values = |flag: &str| matches.get_many::<String>(flag).into_iter().flatten().cloned().collect();
+    study.head.flag.iter().map(|flag| (flag.name.clone(), values(&flag.name))).collect()
+}
+
 /// The command, with one subcommand per study whose flags are the study's own.
 pub fn command(studies: &[Study]) -> Command {
-    let study = |study: &Study| {
-        let heading = format!("{} ({})", study.head.title, study.name);
-        let flag = |flag: &crate::study::Flag| {
-            Arg::new(flag.name.clone())
-                .long(flag.name.clone())
-                .value_name(flag.values.clone())
-                .value_delimiter(',')
-                .action(ArgAction::Append)
-                .allow_negative_numbers(true)
-                .help(flag.help.clone())
-                .help_heading(heading.clone())
-        };
-        Command::new(study.given.clone())
-            .about(study.head.question.clone())
-            .args(study.head.flag.iter().map(flag))
-    };
     let global = |arg: Arg| arg.global(true);
     Command::new("run")
         .about("Run a study: train its arms with several seeds and judge its claims")
@@ -46,7 +54,7 @@ pub fn command(studies: &[Study]) -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
         .allow_external_subcommands(true)
-        .subcommands(studies.iter().map(study))
+        .subcommands(studies.iter().map(study_command))
         .subcommand(Command::new(ALL).about("Every study; a run that several of them need is made once"))
         .args(layer_flags().into_iter().map(global))
         .args(run_flags().into_iter().map(global))
@@ -135,9 +143,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let mut jobs = Vec::new();
     let mut plans = Vec::new();
     for study in chosen {
-        let values = |flag: &str| matches.get_many::<String>(flag).into_iter().flatten().cloned().collect();
-        let own = if name == ALL { &[][..] } else { &study.head.flag[..] };
-        let flags = own.iter().map(|flag| (flag.name.clone(), values(&flag.name))).collect();
+        let flags = if name == ALL { Vec::new() } else { flags(study, matches) };
         plans.push(Plan::new(study, request(matches, flags), seeds, &out, &mut jobs)?);
     }
     let mock = matches.get_one::<String>("scale").is_some_and(|scale| scale == MOCK);

@@ -1,32 +1,38 @@
 //! `sim show`: a study's question, arms and claims, and who set each key of its recipes.
 
 use super::output::Output;
-use super::run::{layer_flags, request};
+use super::run::{flags, layer_flags, request, study_command};
 use super::table::table;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::study::{Arm, Study};
 use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
 
-/// The command.
-pub fn command() -> Command {
+/// The command, with one subcommand per study whose flags are the study's own.
+pub fn command(studies: &[Study]) -> Command {
+    let global = |arg: Arg| arg.global(true);
     Command::new("show")
         .about("Show a study: its question, arms and claims, and who set each key of its recipes")
-        .arg(
-            Arg::new("study")
-                .value_name("STUDY")
-                .required(true)
-                .help("A study's name, or a file ending in .toml"),
-        )
-        .args(layer_flags())
-        .arg(super::json_flag())
+        .subcommand_value_name("STUDY")
+        .subcommand_help_heading("Studies")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .allow_external_subcommands(true)
+        .subcommands(studies.iter().map(study_command))
+        .args(layer_flags().into_iter().map(global))
+        .arg(global(super::json_flag()))
+        .after_help("STUDY may also be a file ending in .toml.")
 }
 
 /// Runs it.
-pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
-    let name = matches.get_one::<String>("study").map_or("", String::as_str);
-    let study = Study::find(name)?;
-    let request = request(matches, Vec::new());
+pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
+    let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
+    let Some(study) = studies.iter().find(|study| study.given == name) else {
+        Study::find(name)?;
+        return Err(Error::Usage(format!("put {name} directly after `show`")));
+    };
+    let request = request(matches, flags(study, matches));
     let arms = study.resolve(&request)?;
     if matches.get_flag("json") {
         for arm in &arms {
@@ -56,7 +62,10 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         let margin =
             if claim.margin == 0.0 { String::new() } else { format!(" by more than {}", claim.margin) };
         let (text, metric, arm, is) = (&claim.text, &claim.metric, &claim.arm, claim.is.words());
-        output.line(&format!("  {text}\n      {metric} of {arm} is {is} {other}{margin}"))?;
+        output.line(&format!(
+            "  {text}\n      {metric} of {arm} is {is} {other}{margin}{}",
+            claim.of.words()
+        ))?;
     }
     for (index, arm) in arms.iter().enumerate() {
         let what = if index == 0 { "the whole recipe" } else { "where it differs from the first arm" };

@@ -68,7 +68,8 @@ pub enum Of {
 }
 
 impl Of {
-    fn words(self) -> &'static str {
+    /// What a sentence about a claim ends with.
+    pub fn words(self) -> &'static str {
         match self {
             Of::End => "",
             Of::Highest => ", by the run's highest value",
