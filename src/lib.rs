@@ -23,6 +23,7 @@
 //! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms × seeds
 //!   into runs, runs into verdicts.
 //! - [`report`] — figures, pages and tables from the files of finished runs, from nothing else.
+//! - [`theory`] — the same alternation in closed form, for a linear F_θ and Gaussian images.
 //! - [`recipe`] — one run, completely described.
 //! - [`train`] — one run, trained: θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η).
 //! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, or averaged with momentum m.
@@ -72,6 +73,7 @@ pub mod record;
 pub mod report;
 pub mod rng;
 pub mod study;
+pub mod theory;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -85,7 +85,7 @@ fn cosine(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 /// Rows divided by their length, which is taken as at least 1e-12 (PyTorch's `F.normalize`).
-fn unit_rows(x: &Tensor) -> Result<Tensor> {
+pub fn unit_rows(x: &Tensor) -> Result<Tensor> {
     let length = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-24)?.sqrt()?;
     Ok(x.broadcast_div(&length)?)
 }

@@ -77,6 +77,11 @@ pub struct ScheduleConfig {
 const LARGEST_BATCH: usize = 1 << 20;
 
 impl Recipe {
+    /// Views of a batch: those of the objective, or those with a term of the loss and the E-step's samples.
+    pub fn views(&self) -> usize {
+        self.eta.views(self.objective.views(), self.objective.trained_views())
+    }
+
     /// Refuses values outside their range, naming the key as it stands in TOML.
     ///
     /// # Errors

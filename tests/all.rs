@@ -14,6 +14,7 @@ mod replay;
 mod report;
 mod resume;
 mod support;
+mod theory;
 
 // Studies and their answers, with a formula in place of training.
 mod mock;

@@ -24,9 +24,13 @@ fn views(step: u64) -> Views {
 }
 
 fn views_of(step: u64, pairs: usize) -> Views {
+    many_views(step, 2 * pairs)
+}
+
+fn many_views(step: u64, views: usize) -> Views {
     let mut rng = stream(0, Purpose::Test, step, 0);
-    let x: Vec<f32> = (0..2 * pairs * BATCH * DIM).map(|_| rng.random()).collect();
-    let x = Tensor::from_vec(x, (2 * pairs, BATCH, 1, 1, DIM), &Device::Cpu).unwrap();
+    let x: Vec<f32> = (0..views * BATCH * DIM).map(|_| rng.random()).collect();
+    let x = Tensor::from_vec(x, (views, BATCH, 1, 1, DIM), &Device::Cpu).unwrap();
     Views { step, indices: vec![0, 3, 5, 6], x }
 }
 
@@ -43,8 +47,13 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Makes the E-step of step 0's chunk and returns η of each of its batches.
+/// Makes the E-step of step 0's chunk and returns η of each of its batches, of two views each.
 fn chunk(rule: &mut dyn EStep, with_gradient: usize) -> Vec<Tensor> {
+    chunk_of(rule, with_gradient, 2)
+}
+
+fn chunk_of(rule: &mut dyn EStep, with_gradient: usize, views: usize) -> Vec<Tensor> {
+    let views = |step| many_views(step, views);
     let k = rule.chunk();
     let reads = rule.reads(k);
     rule.refresh(&frozen, &mut reads.map(|i| Ok(views(i)))).unwrap();
@@ -62,8 +71,9 @@ fn chunk(rule: &mut dyn EStep, with_gradient: usize) -> Vec<Tensor> {
 fn eta_has_the_shape_of_z_and_carries_no_gradient_unless_asked_to() {
     for rule in Rule::ALL {
         for symmetric in [false, true] {
-            let with_gradient = rule.views_with_gradient(2, objective(symmetric, 1).trained_views());
-            for eta in chunk(build(&rule).as_mut(), with_gradient) {
+            let trained = objective(symmetric, 1).trained_views();
+            let with_gradient = rule.views_with_gradient(2, trained);
+            for eta in chunk_of(build(&rule).as_mut(), with_gradient, rule.views(2, trained)) {
                 assert_eq!(eta.dims(), [with_gradient, BATCH, DIM], "{rule:?}");
                 assert_eq!(eta.track_op(), matches!(rule, Rule::None {}), "{rule:?}");
             }
@@ -121,8 +131,45 @@ fn a_bank_without_memory_equals_one_step() {
 }
 
 #[test]
+fn an_expectation_is_the_mean_of_its_samples_for_every_view() {
+    for (normalised, n) in [(false, 1), (false, 5), (true, 5)] {
+        let rule = Rule::Expectation { n, normalised };
+        for trained in [1, 2] {
+            let eta = chunk_of(build(&rule).as_mut(), trained, rule.views(2, trained));
+            let z = values(&frozen(&many_views(0, trained + n).x).unwrap());
+            let row = |view: usize, image: usize| &z[(view * BATCH + image) * DIM..][..DIM];
+            for image in 0..BATCH {
+                let mut mean = [0f64; DIM];
+                for sample in (trained..trained + n).map(|view| row(view, image)) {
+                    let length = sample.iter().map(|v| f64::from(v * v)).sum::<f64>().sqrt();
+                    let divisor = if normalised { length } else { 1.0 } * n as f64;
+                    mean.iter_mut().zip(sample).for_each(|(mean, v)| *mean += f64::from(*v) / divisor);
+                }
+                for view in 0..trained {
+                    let got = values(&eta[0].get(view).unwrap());
+                    for (got, mean) in got[image * DIM..][..DIM].iter().zip(mean) {
+                        assert!(
+                            (f64::from(*got) - mean).abs() < 1e-6,
+                            "{rule:?}, view {view}: {got}, {mean}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_raw_sample_and_an_asymmetric_loss_are_one_step() {
+    let expectation = chunk(build(&Rule::Expectation { n: 1, normalised: false }).as_mut(), 1);
+    let one_step = chunk(build(&Rule::OneStep {}).as_mut(), 1);
+    assert_eq!(values(&expectation[0]), values(&one_step[0]));
+}
+
+#[test]
 fn restore_after_state_is_the_identity() {
     for rule in Rule::ALL {
+        let views = |step| many_views(step, rule.views(2, 2));
         let mut first = build(&rule);
         let reads = first.reads(first.chunk());
         first.refresh(&frozen, &mut reads.map(|i| Ok(views(i)))).unwrap();
@@ -132,7 +179,7 @@ fn restore_after_state_is_the_identity() {
         second.restore(owned.collect()).unwrap();
         for step in 0..first.chunk() {
             let views = views(step);
-            let z = frozen(&views.x).unwrap();
+            let z = frozen(&views.x.narrow(0, 0, 2).unwrap()).unwrap();
             let [a, b] = [&mut first, &mut second].map(|rule| rule.targets(&views, &z, &frozen).unwrap());
             assert_eq!(values(&a), values(&b), "{rule:?}");
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import, from the ground up. `error` and `rng` are open to all.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("error", &[]),
     ("rng", &[]),
     ("kernel", &[]),
@@ -15,8 +15,9 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("data", &["augment"]),
     ("measure", &[]),
     // A bank too large for memory is a mapped slice of the kernel room.
-    ("eta", &["kernel"]),
+    ("eta", &["kernel", "objective"]),
     ("record", &[]),
+    ("theory", &["measure"]),
     ("recipe", &["augment", "data", "eta", "measure", "network", "objective", "optim"]),
     (
         "train",

@@ -44,5 +44,6 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
 }
 
 fn pad(name: &str) -> String {
-    format!("{name:<10}")
+    // As wide as the longest name of a study in the folder.
+    format!("{name:<11}")
 }

@@ -5,15 +5,18 @@
 //! | one-step | F_θ(T′(x)), one sample, the forward pass that the M-step makes anyway | Sec. 5.1 |
 //! | k-step | the same for the next k batches, computed with θ frozen and kept | Sec. 5.2 "Multi-step alternation" |
 //! | memory-bank | m·η_x + (1−m)·F_θ(T′(x)), kept for all N images | Sec. 5.2 "Expectation over augmentations" |
+//! | expectation | 1/n Σ F_θ(T_i(x)), n samples with the θ of this step | Sec. 5.1, eq. 9 |
 //! | none | F_θ(T′(x)) *with* gradient: no stop-gradient, the collapse baseline | Fig. 2 |
 //!
 //! A rule is an [`EStep`]. The loop asks it once per alternation to `refresh` what it keeps, with θ
 //! frozen, and once per batch for its `targets`. Adding one: a file here, a variant of [`Rule`].
 
+mod expectation;
 mod k_step;
 mod memory_bank;
 mod one_step;
 
+pub use expectation::Expectation;
 pub use k_step::KStep;
 pub use memory_bank::{BankPlace, MemoryBank};
 pub use one_step::OneStep;
@@ -39,9 +42,19 @@ pub enum Rule {
         /// Momentum m: the part of the old value that stays.
         m: f64,
     },
+    /// A mean over samples.
+    Expectation {
+        /// Samples n, each a view that no term of the loss shows.
+        n: usize,
+        /// Whether the mean is that of z/‖z‖ instead of z.
+        normalised: bool,
+    },
     /// No stop-gradient.
     None {},
 }
+
+/// More samples of an expectation are taken for a slip of the hand.
+const MOST_SAMPLES: usize = 256;
 
 /// A number of SGD steps: so many, or as many as an epoch has. In TOML `k = 10` or `k = "epoch"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +101,15 @@ impl<'de> Deserialize<'de> for Steps {
 
 impl Rule {
     /// Every rule in reading order, with the paper's numbers; help, docs and tests iterate over it.
-    pub const ALL: [Rule; 4] =
-        [Rule::OneStep {}, Rule::KStep { k: Steps::Count(10) }, Rule::MemoryBank { m: 0.8 }, Rule::None {}];
+    pub const ALL: [Rule; 5] = [
+        Rule::OneStep {},
+        Rule::KStep { k: Steps::Count(10) },
+        Rule::MemoryBank { m: 0.8 },
+        Rule::Expectation { n: 4, normalised: true },
+        Rule::None {},
+    ];
 
-    /// Refuses k = 0 and m outside [0, 1].
+    /// Refuses k = 0, m outside [0, 1] and n outside 1 to [`MOST_SAMPLES`].
     pub fn check(&self) -> Result<()> {
         match self {
             Rule::KStep { k: Steps::Count(0) } => Err(Error::Usage(
@@ -100,6 +118,9 @@ impl Rule {
             Rule::MemoryBank { m } if !(0.0..=1.0).contains(m) => {
                 Err(Error::Usage(format!("eta.memory-bank.m: {m} is not between 0 and 1")))
             }
+            Rule::Expectation { n, .. } if !(1..=MOST_SAMPLES).contains(n) => Err(Error::Usage(format!(
+                "eta.expectation.n: {n} samples; from 1 to {MOST_SAMPLES}, each a forward pass in every step"
+            ))),
             _ => Ok(()),
         }
     }
@@ -147,6 +168,15 @@ pub trait EStep: Send {
 }
 
 impl Rule {
+    /// Views of a batch, where the objective has `all`, of which `trained` have a term of the loss: an
+    /// expectation has its samples in the place of the others.
+    pub fn views(&self, all: usize, trained: usize) -> usize {
+        match self {
+            Rule::Expectation { n, .. } => trained + n,
+            _ => all,
+        }
+    }
+
     /// How many of `all` views of a batch pass through the network with gradient: the `trained` ones, which
     /// have a term of the loss. Without stop-gradient all do, whatever the loss.
     pub fn views_with_gradient(&self, all: usize, trained: usize) -> usize {
@@ -173,6 +203,7 @@ impl Rule {
                 Steps::Count(k) => *k,
                 Steps::Epoch => per_epoch,
             })),
+            Rule::Expectation { n, normalised } => Box::new(Expectation { n: *n, normalised: *normalised }),
             Rule::MemoryBank { m } => Box::new(MemoryBank::new(*m as f32, images, dim, place)?),
         })
     }

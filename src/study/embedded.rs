@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 18] = embed![
+pub const FILES: [Embedded; 19] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -29,6 +29,7 @@ pub const FILES: [Embedded; 18] = embed![
     "symmetry.toml",
     "multistep.toml",
     "membank.toml",
+    "expectation.toml",
     "base/simsiam.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",

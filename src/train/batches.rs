@@ -48,12 +48,12 @@ impl Batches {
             dataset.train.clone(),
             recipe.augment.clone(),
             batch,
-            recipe.objective.views(),
+            recipe.views(),
             recipe.seed,
             program,
             workers,
         );
-        Self { loader, last: None, shape: (recipe.objective.views(), batch, size, size, 3) }
+        Self { loader, last: None, shape: (recipe.views(), batch, size, size, 3) }
     }
 
     /// The batch of `step`, which must be the next in the order, or the one given last.

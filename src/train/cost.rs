@@ -24,11 +24,11 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     let kernel = kernel::select(recipe.encoder.precision)?;
     let (encoder, predictor) = recipe.networks()?;
     let (batch, size) = (recipe.schedule.batch, recipe.augment.size);
-    let views = recipe.objective.views();
+    let views = recipe.views();
     let mut floats = BATCHES * views * batch * size * size * 3;
     for network in std::iter::once(&encoder).chain(&predictor) {
         floats += network.theta_len() * COPIES_OF_THETA;
-        floats += pass_floats(network, kernel.as_ref(), views, batch);
+        floats += pass_floats(network, kernel.as_ref(), recipe.objective.views(), batch);
     }
     let d = encoder.output_dim();
     let per_epoch = loader::steps_per_epoch(images, batch);
@@ -41,7 +41,7 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
             k as usize * views * batch * d
         }
         Rule::MemoryBank { .. } => images * d,
-        Rule::OneStep {} | Rule::None {} => 0,
+        Rule::OneStep {} | Rule::Expectation { .. } | Rule::None {} => 0,
     };
     // Held-out measuring keeps the features of all training images.
     floats += images * encoder.features_dim();
@@ -62,10 +62,14 @@ pub fn seconds(recipe: &Recipe, train_images: usize, test_images: usize, threads
 
 fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) -> Result<f64> {
     let kernel = kernel::select(recipe.encoder.precision)?;
-    let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.objective.views());
+    let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.views());
     let model = Model::new(&recipe.encoder, &recipe.predictor, size, recipe.seed, &kernel)?;
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
-    let rule = Rule::OneStep {};
+    // Only the samples of an expectation belong to every step.
+    let rule = match recipe.eta {
+        Rule::Expectation { .. } => recipe.eta.clone(),
+        _ => Rule::OneStep {},
+    };
     let e_step = rule.build(batch, model.output_dim(), 1, &place)?;
     let mut alternation =
         Alternation::new(model, &rule, e_step, recipe.objective.clone(), recipe.optim.clone());
@@ -79,11 +83,14 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
         alternation.step(step, u64::MAX, Rates { encoder: 0.0, predictor: 0.0 }, &mut noise)?;
     }
     let step = begun.elapsed().as_secs_f64() / TIMED as f64;
-    // A step is a forward and a backward pass, which is two of them; an E-step of its own is one more.
-    let forward = step / 3.0;
+    // A view with gradient passes forward and backward, which is twice as much; the others forward only. An
+    // E-step of its own passes all once more.
+    let trained = recipe.objective.trained_views();
+    let with_gradient = recipe.eta.views_with_gradient(recipe.objective.views(), trained);
+    let forward = step / (2 * with_gradient + views) as f64;
     let own_e_step = matches!(recipe.eta, Rule::KStep { k } if k != Steps::Count(1));
     let steps = loader::steps_per_epoch(train_images, batch) * recipe.schedule.epochs;
     let measured = (train_images + test_images) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
-    Ok(steps as f64 * (step + if own_e_step { forward } else { 0.0 })
-        + measured as f64 * forward / (views * batch) as f64)
+    Ok(steps as f64 * (step + if own_e_step { views as f64 * forward } else { 0.0 })
+        + measured as f64 * forward / batch as f64)
 }
