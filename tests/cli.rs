@@ -70,6 +70,10 @@ fn missing_and_damaged_files_exit_with_4_and_are_named() {
             &["bad.safetensors"],
         );
     }
+    // A single image cannot be skipped.
+    let message = simsiam_em::data::decode(&bad).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(message.contains("bad.safetensors") && !message.contains("--skip-bad"), "{message}");
+    fails(&["data", "preview", "--out", "sheet.jpg"], 2, &["sheet.jpg", ".png"]);
     fails(&["plot", "/nowhere"], 4, &["/nowhere"]);
     fails(&["eval", "/nowhere"], 4, &["/nowhere"]);
     let csv = folder.path().join("figure.csv");

@@ -310,6 +310,19 @@ fn claims_are_judged_by_the_whole_interval() {
 }
 
 #[test]
+fn a_slash_behind_a_folder_makes_no_other_recipe() {
+    let study = Study::find("simsiam").unwrap();
+    let source = |data: &str| {
+        let request = Request { data: Some(data.into()), ..request() };
+        study.resolve(&request).unwrap()[0].recipe.data.source.clone()
+    };
+    assert_eq!(source("folder:images/"), "folder:images");
+    assert_eq!(source("folder:images"), "folder:images");
+    assert_eq!(source("folder:/"), "folder:/");
+    assert_eq!(source("shapes"), "shapes");
+}
+
+#[test]
 fn one_seed_or_a_missing_value_decides_nothing() {
     let claim = "metric = \"val/knn_top1\"\nis = \"better than\"\nthan = \"b\"";
     let (one, why) = verdict(claim, &[Some(90.0)], &[Some(10.0)]);

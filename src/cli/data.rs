@@ -89,6 +89,11 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
     ) else {
         return Ok(2);
     };
+    if !out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+        let message =
+            format!("--out {}: the sheet is a PNG; give it a name that ends in .png", out.display());
+        return Err(Error::Usage(message));
+    }
     let recipe = recipe(matches)?;
     let dataset = Dataset::open(&recipe.data)?;
     report_skipped(&dataset);

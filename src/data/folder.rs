@@ -202,8 +202,13 @@ fn lengths(path: &Path) -> Result<(u64, u64)> {
 
 /// Decodes one file to RGB; transparency is ignored.
 pub fn decode(path: &Path) -> Result<Image> {
-    lengths(path)?;
-    decode_listed(path)
+    // A single file cannot be skipped.
+    let alone = |error: Error| match error {
+        Error::Data { path, what } => Error::data(path, what.replace(" or pass --skip-bad", "")),
+        other => other,
+    };
+    lengths(path).map_err(alone)?;
+    decode_listed(path).map_err(alone)
 }
 
 /// The same for a file whose lengths were checked before: a small picture's header costs as much as the

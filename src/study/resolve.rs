@@ -158,6 +158,11 @@ impl Request {
     fn overs(&self) -> Result<Vec<Entry>> {
         let mut overs = Vec::new();
         if let Some(data) = &self.data {
+            // folder:DIR/ is folder:DIR, also to a run begun with the other.
+            let data = match data.trim_end_matches('/') {
+                place if place.is_empty() || place.ends_with(':') => data,
+                place => place,
+            };
             overs.push(parse_flag(&format!("--data {data}"), &format!("data.source = {}", quoted(data)))?);
         }
         if self.skip_bad {
