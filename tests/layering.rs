@@ -25,7 +25,10 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ),
     ("report", &["augment", "measure", "record"]),
     ("study", &["data", "eta", "measure", "recipe", "record", "train"]),
-    ("cli", &["augment", "data", "kernel", "network", "recipe", "record", "report", "study", "train"]),
+    (
+        "cli",
+        &["augment", "data", "kernel", "network", "recipe", "record", "report", "study", "theory", "train"],
+    ),
 ];
 
 /// Rooms whose files may print.

@@ -1,4 +1,4 @@
-//! The closed form of the alternation: matrices against the scalar recursion, and what it answers.
+//! The closed form of the alternation: matrices against the scalar recursion, what it answers, and its command.
 
 use ndarray::{Array1, Array2};
 use rand::Rng;
@@ -231,4 +231,58 @@ fn covariances_that_are_none_are_refused() {
     refuse(ndarray::array![[1.0, 0.5], [0.0, 1.0]], Array2::eye(2));
     refuse(-Array2::<f64>::eye(2), Array2::eye(2) * 0.5);
     refuse(Array2::eye(2) * f64::NAN, Array2::eye(2));
+}
+
+fn sim(folder: &std::path::Path, args: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sim"));
+    command.arg("theory").args(args).current_dir(folder).output().unwrap()
+}
+
+#[test]
+fn the_command_prints_factors_and_draws_what_redraws() {
+    let folder = tempfile::tempdir().unwrap();
+    let run =
+        sim(folder.path(), &["--signal", "1,3", "--noise", "1,1", "--decay", "0.3", "--out", "figures"]);
+    let out = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
+    let row = |name: &str| -> Vec<String> {
+        let line = out.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {out}"));
+        line[name.len()..].split_whitespace().map(String::from).collect()
+    };
+    assert_eq!(row("exact half-steps"), ["0.50000", "0.75000"]);
+    // λ²/(2c) is 0.25 and 1.125: with a decay of 0.3 the first direction collapses, the second rests.
+    let learned = row("learned linear h");
+    assert_eq!(learned[0], "collapses");
+    assert_eq!(learned[1..], ["rests,", "p=0.696"]);
+    let csv = folder.path().join("figures/linear-em.csv");
+    let png = std::fs::read(csv.with_extension("png")).unwrap();
+    simsiam_em::report::Figure::from_csv(&csv).unwrap().draw(&folder.path().join("again")).unwrap();
+    assert_eq!(std::fs::read(folder.path().join("again.png")).unwrap(), png);
+    let json = sim(folder.path(), &["--json"]);
+    let lines: Vec<serde_json::Value> = String::from_utf8_lossy(&json.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 6);
+    assert_eq!(lines[0]["rule"], "exact");
+    assert_eq!(lines[5]["resting_predictor"].as_array().map(Vec::len), Some(5));
+}
+
+#[test]
+fn what_the_command_cannot_iterate_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (args, words) in [
+        (&["--signal", "1,2", "--noise", "1"][..], "same number"),
+        (&["--noise=-1,1,1,1,1"], "at least 0"),
+        (&["--signal", "0,1", "--noise", "0,1"], "no views"),
+        (&["--rate", "5"], "--rate 5"),
+        (&["--m", "2"], "--m 2"),
+        (&["--decay", "NaN"], "--decay NaN"),
+        (&["--iterations", "0"], "--iterations"),
+    ] {
+        let run = sim(folder.path(), args);
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+    }
 }

@@ -21,6 +21,7 @@ mod report;
 mod run;
 mod show;
 mod table;
+mod theory;
 
 use crate::error::{Error, Result};
 use crate::report::count;
@@ -63,6 +64,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("data", matches)) => data::run(matches, output),
         Some(("eval", matches)) => eval::run(matches, output),
         Some(("embed", matches)) => embed::run(matches, output),
+        Some(("theory", matches)) => theory::run(matches, output),
         Some(("replay", matches)) => replay::run(matches, output),
         Some(("completions", matches)) => completions::run(matches, command(&studies), output),
         _ => Err(Error::Failure("a command without an implementation".into())),
@@ -87,6 +89,7 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(eval::command())
         .subcommand(embed::command())
         .subcommand(replay::command())
+        .subcommand(theory::command())
         .subcommand(completions::command())
         .after_help(
             "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 diverged, 4 bad data, 5 disk,\n\

@@ -238,7 +238,7 @@ fn answer(plans: &[Plan], out: &Path, json: bool, output: &Output) -> Result<()>
 }
 
 /// The command as it was given, for the figures' captions; a path is cut down to its last part.
-fn as_given() -> String {
+pub fn as_given() -> String {
     let short = |word: String| match word.rsplit_once('/') {
         Some((before, last)) => {
             format!("{}{last}", before.split_once(':').map_or(String::new(), |(kind, _)| format!("{kind}:")))
