@@ -106,6 +106,24 @@ fn what_a_study_says_of_itself_is_text_and_not_markup() {
 }
 
 #[test]
+fn one_study_reported_twice_keeps_its_places_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    for (out, k) in [("a", "10"), ("b", "7")] {
+        let run = sim(folder.path(), &["run", "multistep", "--k", k, "--scale", "mock", "-q", "--out", out]);
+        assert_eq!(run.status.code(), Some(0), "{}", said(&run));
+    }
+    let report = sim(folder.path(), &["report", "a", "b/multistep"]);
+    assert_eq!(report.status.code(), Some(0), "{}", said(&report));
+    let page = read(&folder.path().join("report.html"));
+    for (id, command) in [("multistep-1", "--k 10"), ("multistep-2", "--k 7")] {
+        assert_eq!(occurrences(&page, &format!("<section id=\"{id}\"")), 1);
+        assert!(
+            page.contains(&format!("href=\"#{id}\">Multi-step alternation: sim run multistep {command}"))
+        );
+    }
+}
+
+#[test]
 fn tables_for_a_text() {
     let folder = tempfile::tempdir().unwrap();
     let run = sim(folder.path(), &["run", "multistep", "--scale", "mock", "-q"]);

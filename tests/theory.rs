@@ -279,6 +279,7 @@ fn what_the_command_cannot_iterate_is_refused() {
         (&["--m", "2"], "--m 2"),
         (&["--decay", "NaN"], "--decay NaN"),
         (&["--iterations", "0"], "--iterations"),
+        (&["--k", "100000", "--out", "."], "more than 1000000 steps"),
     ] {
         let run = sim(folder.path(), args);
         let said = String::from_utf8_lossy(&run.stderr);

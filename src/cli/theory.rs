@@ -19,6 +19,8 @@ const STARTS: u64 = 3;
 const POINTS: u64 = 60;
 /// Iterations at most: seconds.
 const MOST_ITERATIONS: u64 = 100_000;
+/// Gradient steps of a figure at most, for each rule and start: seconds again.
+const MOST_STEPS: u64 = 1_000_000;
 /// Directions at most.
 const MOST_DIRECTIONS: usize = 64;
 
@@ -119,6 +121,12 @@ fn asked(matches: &ArgMatches) -> Result<Asked> {
     }
     let (m, k) = (number("m"), matches.get_one::<u64>("k").map_or(1, |k| *k as usize));
     let predictor_rate = number("predictor-rate");
+    let iterations = matches.get_one::<u64>("iterations").copied().unwrap_or(1);
+    if matches.contains_id("out") && iterations.saturating_mul(k as u64) > MOST_STEPS {
+        return wrong(format!(
+            "--iterations {iterations} of --k {k} are more than {MOST_STEPS} steps for each curve"
+        ));
+    }
     let rules = vec![
         ("exact", "exact half-steps".to_string(), Rule::Exact),
         ("steps", format!("k={k} steps"), Rule::Steps { k, rate, decay: 0.0 }),
@@ -129,12 +137,7 @@ fn asked(matches: &ArgMatches) -> Result<Asked> {
     ];
     let directions =
         signal.into_iter().zip(noise).map(|(signal, noise)| Direction { signal, noise }).collect();
-    Ok(Asked {
-        directions,
-        rules,
-        decay,
-        iterations: matches.get_one::<u64>("iterations").copied().unwrap_or(1),
-    })
+    Ok(Asked { directions, rules, decay, iterations })
 }
 
 /// Runs it.

@@ -21,7 +21,8 @@ pub fn page(chapters: &[Chapter]) -> Result<String> {
         [one] => one.answer.title.clone(),
         _ => "What the runs say of SimSiam".to_string(),
     };
-    let studies = chapters.iter().map(study).collect::<Result<Vec<_>>>()?;
+    let names = names(chapters);
+    let studies = chapters.iter().zip(&names).map(|(c, name)| study(c, name)).collect::<Result<Vec<_>>>()?;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -48,7 +49,9 @@ pub fn page(chapters: &[Chapter]) -> Result<String> {
                             "A claim is reproduced where the whole 95 % interval over seeds (Student's t, paired by seed) \
                              satisfies it, contradicted where none of it does, undecided otherwise."
                         }
-                        @for chapter in chapters { (verdicts(chapter, chapters.len() > 1)) }
+                        @for (chapter, name) in chapters.iter().zip(&names) {
+                            (verdicts(chapter, name, chapters.len() > 1))
+                        }
                     }
                     @for study in &studies { (study) }
                 }
@@ -56,6 +59,29 @@ pub fn page(chapters: &[Chapter]) -> Result<String> {
         }
     };
     Ok(page.into_string())
+}
+
+/// What a study is called on the page.
+struct Name {
+    /// Unique, of letters that an address may hold.
+    id: String,
+    /// Its title, and its command where two studies have one title.
+    title: String,
+}
+
+fn names(chapters: &[Chapter]) -> Vec<Name> {
+    let name = |(index, chapter): (usize, &Chapter)| {
+        let Answer { study, title, command, .. } = &chapter.answer;
+        let plain = study.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let same = |field: fn(&Answer) -> &String| {
+            chapters.iter().filter(|other| field(&other.answer) == field(&chapter.answer)).count() > 1
+        };
+        Name {
+            id: if same(|a| &a.study) || plain != *study { format!("{plain}-{}", index + 1) } else { plain },
+            title: if same(|a| &a.title) { format!("{title}: {command}") } else { title.clone() },
+        }
+    };
+    chapters.iter().enumerate().map(name).collect()
 }
 
 /// How many claims have which verdict, as lengths.
@@ -72,10 +98,10 @@ fn bar(chapters: &[Chapter]) -> Markup {
     }
 }
 
-fn verdicts(chapter: &Chapter, named: bool) -> Markup {
-    let Answer { study, title, claims, .. } = &chapter.answer;
+fn verdicts(chapter: &Chapter, name: &Name, named: bool) -> Markup {
+    let claims = &chapter.answer.claims;
     html! {
-        @if named { h3 { a href={ "#" (study) } { (title) } } }
+        @if named { h3 { a href={ "#" (name.id) } { (name.title) } } }
         @if claims.is_empty() { p .aside { "No claims." } }
         ul .claims {
             @for claim in claims { (verdict(claim)) }
@@ -100,13 +126,13 @@ fn verdict(claim: &AnswerClaim) -> Markup {
     }
 }
 
-fn study(chapter: &Chapter) -> Result<Markup> {
+fn study(chapter: &Chapter, name: &Name) -> Result<Markup> {
     let answer = &chapter.answer;
     let figures = chapter.figures.iter().map(figure).collect::<Result<Vec<_>>>()?;
     let differences = tables::differences(answer);
     Ok(html! {
-        section id=(answer.study) {
-            h2 { (answer.title) }
+        section id=(name.id) {
+            h2 { (name.title) }
             p .question { (answer.question) }
             @if let Some(paper) = &answer.paper {
                 p .aside { "Chen & He 2020, " (paper.r#where) ". " (super::tally([answer])) "." }
