@@ -48,7 +48,7 @@ fn the_page_holds_every_claim_and_needs_nothing_else() {
     // Names of vocabularies are the only addresses.
     let addresses = page.replace("http://www.w3.org/2000/svg", "");
     assert!(!addresses.contains("http") && !page.contains("<script") && !page.contains("@import"));
-    assert_eq!(occurrences(&page, "<svg role=\"img\""), 10 * 5, "five panels for each study");
+    assert_eq!(occurrences(&page, "<svg role=\"img\""), 10 * 5, "five panels for each study of the formula");
     assert!(page.contains("<title>SimSiam, epoch 3: 79.9 ± 1.9</title>"), "a mean tells its number");
     assert!(page.contains("id=\"multistep\"") && page.contains("href=\"#multistep\""));
     let order: Vec<usize> = ["simsiam", "stopgrad", "symmetry", "membank"]

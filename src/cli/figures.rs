@@ -7,15 +7,17 @@ use crate::study::Results;
 use std::path::{Path, PathBuf};
 
 /// The panels of the figure of curves: column of metrics.csv and axis label.
-const CURVES: [(&str, &str); 3] = [
+const CURVES: [(&str, &str); 4] = [
     ("train/loss", "training loss"),
     ("val/z_std", "std of z/‖z‖ · √d, held out"),
     ("val/knn_top1", "kNN top-1, held out (%)"),
+    LINEAR,
 ];
+/// Drawn as a curve where it was measured more than once.
+const LINEAR: (&str, &str) = ("val/linear_top1", "linear probe top-1, held out (%)");
 
 /// The panels of the figure of final values.
-const COLUMNS: [(&str, &str); 2] =
-    [("val/knn_top1", "kNN top-1, held out (%)"), ("val/linear_top1", "linear probe top-1, held out (%)")];
+const COLUMNS: [(&str, &str); 2] = [("val/knn_top1", "kNN top-1, held out (%)"), LINEAR];
 
 /// Draws `curves` and `final` below the study's folder; the paths of what was written.
 pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
@@ -55,7 +57,14 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
             read(&path, arm, seed, &mut curves, &mut last)?;
         }
     }
-    let curve_panels = CURVES.iter().map(|c| panel(*c, Style::Curves)).collect();
+    // The initial weights are measured too: two points make a curve.
+    let first = curves.iter().find(|point| point.panel == LINEAR.0).map(|point| point.x);
+    let linear = curves.iter().any(|point| point.panel == LINEAR.0 && Some(point.x) != first);
+    if !linear {
+        curves.retain(|point| point.panel != LINEAR.0);
+    }
+    let shown = CURVES.iter().filter(|curve| linear || **curve != LINEAR);
+    let curve_panels = shown.map(|curve| panel(*curve, Style::Curves)).collect();
     let curves = figure(answer.title.clone(), "thin lines", curve_panels, curves);
     let mut column_panels: Vec<Panel> = COLUMNS.iter().map(|c| panel(*c, Style::Columns)).collect();
     // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.

@@ -102,6 +102,7 @@ mod tests {
             probe_epochs: 20,
             probe_base_lr: 0.1,
             probe_batch: 16,
+            probe_always: false,
         }
     }
 

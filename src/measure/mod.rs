@@ -27,6 +27,14 @@ pub struct MeasureConfig {
     pub probe_base_lr: f64,
     /// The probe's batch.
     pub probe_batch: usize,
+    /// Runs the probe at every measurement, for a curve, and not at the end alone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub probe_always: bool,
+}
+
+/// Recipes leave it out.
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl MeasureConfig {

@@ -127,8 +127,9 @@ impl State {
     }
 
     fn evaluation(&self, recipe: &Recipe, dataset: &Dataset, last: bool) -> Result<Vec<(&'static str, f64)>> {
+        let probe = last || recipe.measure.probe_always;
         let e =
-            evaluate(&self.alternation.model, dataset, &recipe.augment, &recipe.measure, last, recipe.seed)?;
+            evaluate(&self.alternation.model, dataset, &recipe.augment, &recipe.measure, probe, recipe.seed)?;
         let linear = e.linear_top1.map(|top1| ("val/linear_top1", top1));
         let always = [("val/knn_top1", e.knn_top1), ("val/z_std", e.z_std), ("val/rankme", e.rankme)];
         Ok(always.into_iter().chain(linear).collect())
