@@ -140,7 +140,7 @@ fn a_studys_flags_are_in_its_help() {
     let help = text(&output(folder.path(), &["run", "multistep", "--help"]).stdout);
     assert!(help.contains("--k <STEPS>") && help.contains("SGD steps on θ per update of η"), "{help}");
     let list = text(&output(folder.path(), &["list"]).stdout);
-    assert!(list.contains("multistep   Does SimSiam survive") && list.contains("laptop"), "{list}");
+    assert!(list.contains("  multistep    Does SimSiam survive") && list.contains("laptop"), "{list}");
     let show = text(&output(folder.path(), &["show", "membank", "--set", "optim.momentum=0.5"]).stdout);
     let set = show.lines().find(|line| line.contains("optim.momentum")).unwrap();
     assert!(set.contains("0.5") && set.ends_with("--set optim.momentum=0.5"), "{set}");
@@ -167,11 +167,11 @@ fn a_run_that_several_studies_need_is_made_once_and_copied() {
     let (out, err) = (text(&all.stdout), text(&all.stderr));
     assert!(all.status.success(), "{err}");
     assert!(err.contains("of them different") && err.contains("simsiam, stopgrad"), "{err}");
-    assert!(err.contains("stopgrad/with seed 0: the same run as") && err.contains("copied"), "{err}");
+    assert!(err.contains("predictor/decayed seed 0: the same run as") && err.contains("copied"), "{err}");
     assert!(out.contains("studies: ") && out.contains(" reproduced, "), "{out}");
     let file =
         |run: &str, name: &str| std::fs::read(folder.path().join("runs").join(run).join(name)).unwrap();
-    let (made, copied) = ("simsiam/simsiam/seed-0", "stopgrad/with/seed-0");
+    let (made, copied) = ("stopgrad/with/seed-0", "predictor/decayed/seed-0");
     for name in ["config.toml", "metrics.csv", "outcome.json"] {
         assert!(file(made, name) == file(copied, name), "{name}");
     }

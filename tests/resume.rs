@@ -121,7 +121,8 @@ fn running_the_same_command_again_recomputes_nothing() {
 #[test]
 fn one_step_per_alternation_gives_the_bytes_of_simsiam() {
     let folder = tempfile::tempdir().unwrap();
-    run("multistep", &folder.path().join("k"), &["--k", "1"]);
+    // The baseline has its probe measured along the run.
+    run("multistep", &folder.path().join("k"), &["--k", "1", "--set", "measure.probe_always=true"]);
     run("simsiam", &folder.path().join("s"), &[]);
     let weights =
         |path: &str| std::fs::read(folder.path().join(path).join("seed-0/weights.safetensors")).unwrap();
