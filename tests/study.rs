@@ -75,7 +75,8 @@ fn every_study_resolves_at_every_scale() {
                 _ => None,
             };
             let arms = study.resolve(&Request { scale: Some(scale.into()), data, ..request() }).unwrap();
-            assert_eq!(arms.len(), study.arms.len(), "{} at {scale}", study.name);
+            let here = study.arms.iter().filter(|arm| arm.at.as_deref().is_none_or(|at| at == scale));
+            assert_eq!(arms.len(), here.count(), "{} at {scale}", study.name);
             let folders: BTreeSet<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
             assert_eq!(folders.len(), arms.len());
         }
@@ -307,6 +308,19 @@ fn claims_are_judged_by_the_whole_interval() {
     ] {
         assert_eq!(verdict(claim, &some(&a), &some(&b)).0, expected, "{claim} {a:?} {b:?}");
     }
+}
+
+#[test]
+fn an_arm_of_one_scale_is_trained_there_or_when_asked_for() {
+    let at = |scale: Option<&str>, batches: &[&str]| {
+        let data = scale.map(|_| "folder:/images".to_string());
+        let request = Request { scale: scale.map(String::from), data, ..with_flag("batch", batches) };
+        let arms = Study::find("batchsize").unwrap().resolve(&request).unwrap();
+        arms.into_iter().map(|arm| (arm.name, arm.recipe.optim.warmup_epochs)).collect::<Vec<_>>()
+    };
+    let large = ("batch=4096".to_string(), 10);
+    assert!(!at(None, &[]).contains(&large) && at(Some("imagenet"), &[]).contains(&large));
+    assert_eq!(at(None, &["4096"]), [("batch=64".to_string(), 0), large]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ const RESERVED: [&str; 13] = [
     "json", "help",
 ];
 /// Keys of an arm that are not keys of a recipe.
-const ARM: [&str; 3] = ["name", "title", "reference"];
+const ARM: [&str; 4] = ["name", "title", "reference", "at"];
 /// Keys of a scale that are not keys of a recipe.
 const SCALE: [&str; 2] = ["about", "seeds"];
 
@@ -104,6 +104,8 @@ pub struct ArmSpec {
     pub title: Option<String>,
     /// Trained whatever the flags ask for, because others are compared with it.
     pub reference: bool,
+    /// The scale at which it is trained without being asked for by a flag; every one, if there is none.
+    pub at: Option<String>,
     /// Its differences.
     pub overlay: Entry,
 }
@@ -115,6 +117,7 @@ struct ArmHead {
     title: Option<String>,
     #[serde(default)]
     reference: bool,
+    at: Option<String>,
 }
 
 /// A scale, or what a study changes at one.
@@ -183,7 +186,12 @@ impl Study {
         let list = tree.take("arm");
         for mut arm in list.into_iter().flat_map(items) {
             let head = arm.split(&ARM);
-            let ArmHead { name, title, reference } = fault::deserialize(&head, &[])?;
+            let ArmHead { name, title, reference, at } = fault::deserialize(&head, &[])?;
+            if let (Some(scale), Some(entry)) = (&at, head.get("at"))
+                && Scale::find(scale).is_err()
+            {
+                return Err(fault::at_value(&entry.origin, format!("unknown scale `{scale}`"), None));
+            }
             if let Some(entry) = head.get("name") {
                 check_name(&name).map_err(|what| fault::at_value(&entry.origin, what, None))?;
                 if arms.iter().any(|other: &ArmSpec| other.name == name) {
@@ -194,11 +202,11 @@ impl Study {
                     ));
                 }
             }
-            arms.push(ArmSpec { name, title, reference, overlay: arm });
+            arms.push(ArmSpec { name, title, reference, at, overlay: arm });
         }
         if arms.is_empty() {
             let overlay = tree.split(&[]);
-            arms.push(ArmSpec { name: name.to_string(), title: None, reference: true, overlay });
+            arms.push(ArmSpec { name: name.to_string(), title: None, reference: true, at: None, overlay });
         }
         let mut scales = BTreeMap::new();
         if let Some(entry) = tree.take("scale") {
@@ -310,7 +318,8 @@ fn recipe_as_study(name: &str, source: Arc<Source>, mut tree: Entry) -> Result<S
         flag: Vec::new(),
         claim: Vec::new(),
     };
-    let arms = vec![ArmSpec { name: name.to_string(), title: None, reference: true, overlay: nothing }];
+    let arms =
+        vec![ArmSpec { name: name.to_string(), title: None, reference: true, at: None, overlay: nothing }];
     Ok(Study {
         name: name.to_string(),
         given: given(name, &source),

@@ -86,8 +86,10 @@ impl Study {
     /// The arms with, for those made by a flag, the layer that the flag is.
     fn wanted(&self, request: &Request) -> Result<Vec<(ArmSpec, Option<Entry>)>> {
         let asked = request.flags.iter().any(|(_, values)| !values.is_empty());
-        let mut wanted: Vec<_> =
-            self.arms.iter().filter(|arm| arm.reference || !asked).map(|arm| (arm.clone(), None)).collect();
+        let scale = request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
+        let here =
+            |arm: &&ArmSpec| arm.reference || (!asked && arm.at.as_deref().is_none_or(|at| at == scale));
+        let mut wanted: Vec<_> = self.arms.iter().filter(here).map(|arm| (arm.clone(), None)).collect();
         for (name, values) in &request.flags {
             let Some(flag) = self.head.flag.iter().find(|flag| flag.name == *name) else {
                 return Err(Error::Usage(format!("{} has no flag --{name}", self.name)));
@@ -103,7 +105,8 @@ impl Study {
                     continue;
                 }
                 check_name(&name).map_err(|what| Error::Usage(format!("{typed}: {what}")))?;
-                let spec = ArmSpec { name, title: None, reference: false, overlay: like.overlay.clone() };
+                let spec =
+                    ArmSpec { name, title: None, reference: false, at: None, overlay: like.overlay.clone() };
                 wanted.push((spec, Some(over)));
             }
         }
