@@ -4,10 +4,11 @@
 //! alone reaches training and is written into the run directory as `config.toml`. Two runs with the
 //! same recipe are the same run.
 
-use crate::augment::AugmentConfig;
+use crate::augment::{AugmentConfig, FiniteConfig};
 use crate::data::DataConfig;
+use crate::data::loader::BatchShape;
 use crate::error::{Error, Result};
-use crate::eta::Rule;
+use crate::eta::{Rule, Samples};
 use crate::measure::MeasureConfig;
 use crate::network::Network;
 use crate::network::config::{EncoderConfig, PredictorConfig};
@@ -79,7 +80,19 @@ const LARGEST_BATCH: usize = 1 << 20;
 impl Recipe {
     /// Views of a batch: those of the objective, or those with a term of the loss and the E-step's samples.
     pub fn views(&self) -> usize {
-        self.eta.views(self.objective.views(), self.objective.trained_views())
+        self.eta.views(self.objective.views(), self.objective.trained_views(), self.elements())
+    }
+
+    /// Elements of a finite T; 0 where T is random.
+    pub fn elements(&self) -> usize {
+        self.augment.finite.as_ref().map_or(0, FiniteConfig::len)
+    }
+
+    /// What a batch of training consists of.
+    pub fn batch_shape(&self) -> BatchShape {
+        let exact = matches!(self.eta, Rule::Expectation { n: Samples::All, .. });
+        let listed = if exact { self.elements() } else { 0 };
+        BatchShape { images: self.schedule.batch, views: self.views(), listed }
     }
 
     /// Refuses values outside their range, naming the key as it stands in TOML.
@@ -108,6 +121,14 @@ impl Recipe {
         }
         self.optim.check()?;
         self.measure.check()?;
+        match &self.augment.finite {
+            Some(set) => set.check()?,
+            None if matches!(self.eta, Rule::Expectation { n: Samples::All, .. }) => {
+                let what = "\"all\" needs a finite set of augmentations, augment.finite";
+                return fail("eta.expectation.n", what.into());
+            }
+            None => {}
+        }
         let probability = |key: &str, p: f32| {
             if (0.0..=1.0).contains(&p) {
                 Ok(())

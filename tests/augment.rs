@@ -83,6 +83,7 @@ fn recipe() -> AugmentConfig {
         blur_sigma: [0.1, 2.0],
         mean: [0.5; 3],
         std: [0.25; 3],
+        finite: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Data sets: what is read, in which order, and what is said about damaged files.
 
 use simsiam_em::augment::AugmentConfig;
-use simsiam_em::data::loader::{Loader, prepare, steps_per_epoch};
+use simsiam_em::data::loader::{BatchShape, Loader, prepare, steps_per_epoch};
 use simsiam_em::data::{DataConfig, Dataset, plain};
 use simsiam_em::error::Error;
 use std::path::Path;
@@ -22,6 +22,7 @@ fn augment(size: usize) -> AugmentConfig {
         blur_sigma: [0.1, 2.0],
         mean: [0.5; 3],
         std: [0.25; 3],
+        finite: None,
     }
 }
 
@@ -199,10 +200,17 @@ fn the_loader_gives_the_bytes_of_prepare_in_any_order_and_number_of_threads() {
     let steps = [0, 1, 2, 1, 2, 7, 3, 8, 8, 0];
     assert_eq!(steps_per_epoch(30, 8), 3);
     for workers in [1, 2, 3] {
-        let mut loader = Loader::new(data.train.clone(), augment(16), 8, 2, 5, steps.into_iter(), workers);
+        let mut loader = Loader::new(
+            data.train.clone(),
+            augment(16),
+            BatchShape::drawn(8, 2),
+            5,
+            steps.into_iter(),
+            workers,
+        );
         for step in steps {
             let batch = loader.next().unwrap().unwrap();
-            assert_eq!(batch, prepare(&data.train, &augment(16), 8, 2, 5, step).unwrap());
+            assert_eq!(batch, prepare(&data.train, &augment(16), BatchShape::drawn(8, 2), 5, step).unwrap());
         }
         assert!(loader.next().unwrap().is_none());
     }
@@ -212,7 +220,7 @@ fn the_loader_gives_the_bytes_of_prepare_in_any_order_and_number_of_threads() {
 fn a_data_set_smaller_than_the_batch_is_gone_through_again() {
     let data =
         Dataset::open(&DataConfig { train_images: 1, test_images: 1, ..config("shapes".into()) }).unwrap();
-    let batch = prepare(&data.train, &augment(16), 4, 2, 0, 0).unwrap();
+    let batch = prepare(&data.train, &augment(16), BatchShape::drawn(4, 2), 0, 0).unwrap();
     assert_eq!(batch.indices, [0, 0, 0, 0]);
 }
 

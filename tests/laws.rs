@@ -3,19 +3,22 @@
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 use simsiam_em::error::Result;
-use simsiam_em::eta::{BankPlace, EStep, Rule, Steps, Views};
+use simsiam_em::eta::{BankPlace, EStep, Rule, Samples, Size, Steps, Views};
 use simsiam_em::objective::{ObjectiveConfig, Similarity};
 use simsiam_em::rng::{Purpose, stream};
 
 const BATCH: usize = 4;
 const DIM: usize = 3;
+/// Of a finite T.
+const ELEMENTS: usize = 6;
 
 fn place() -> BankPlace {
     BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() }
 }
 
 fn build(rule: &Rule) -> Box<dyn EStep> {
-    rule.build(8, DIM, 5, &place()).unwrap()
+    let size = Size { images: 8, dim: DIM, per_epoch: 5, elements: ELEMENTS, second: false };
+    rule.build(&size, &place()).unwrap()
 }
 
 /// Views whose "encoder" is a plain linear map, so that values can be computed by hand.
@@ -32,6 +35,18 @@ fn many_views(step: u64, views: usize) -> Views {
     let x: Vec<f32> = (0..views * BATCH * DIM).map(|_| rng.random()).collect();
     let x = Tensor::from_vec(x, (views, BATCH, 1, 1, DIM), &Device::Cpu).unwrap();
     Views { step, indices: vec![0, 3, 5, 6], x }
+}
+
+/// The mean of n samples, made for every step.
+fn fresh(n: usize, normalised: bool) -> Rule {
+    Rule::Expectation { n: Samples::Count(n), normalised, k: Steps::Count(1), m: 0.0 }
+}
+
+/// Every rule, and what else an expectation can be.
+fn rules() -> Vec<Rule> {
+    let all = |k, m| Rule::Expectation { n: Samples::All, normalised: false, k, m };
+    let more = [all(Steps::Count(1), 0.0), all(Steps::Count(3), 0.0), all(Steps::Epoch, 0.5)];
+    Rule::ALL.into_iter().chain(more).collect()
 }
 
 fn objective(symmetric: bool, pairs: usize) -> ObjectiveConfig {
@@ -69,11 +84,11 @@ fn chunk_of(rule: &mut dyn EStep, with_gradient: usize, views: usize) -> Vec<Ten
 
 #[test]
 fn eta_has_the_shape_of_z_and_carries_no_gradient_unless_asked_to() {
-    for rule in Rule::ALL {
+    for rule in rules() {
         for symmetric in [false, true] {
             let trained = objective(symmetric, 1).trained_views();
             let with_gradient = rule.views_with_gradient(2, trained);
-            for eta in chunk_of(build(&rule).as_mut(), with_gradient, rule.views(2, trained)) {
+            for eta in chunk_of(build(&rule).as_mut(), with_gradient, rule.views(2, trained, ELEMENTS)) {
                 assert_eq!(eta.dims(), [with_gradient, BATCH, DIM], "{rule:?}");
                 assert_eq!(eta.track_op(), matches!(rule, Rule::None {}), "{rule:?}");
             }
@@ -133,9 +148,9 @@ fn a_bank_without_memory_equals_one_step() {
 #[test]
 fn an_expectation_is_the_mean_of_its_samples_for_every_view() {
     for (normalised, n) in [(false, 1), (false, 5), (true, 5)] {
-        let rule = Rule::Expectation { n, normalised };
+        let rule = fresh(n, normalised);
         for trained in [1, 2] {
-            let eta = chunk_of(build(&rule).as_mut(), trained, rule.views(2, trained));
+            let eta = chunk_of(build(&rule).as_mut(), trained, rule.views(2, trained, ELEMENTS));
             let z = values(&frozen(&many_views(0, trained + n).x).unwrap());
             let row = |view: usize, image: usize| &z[(view * BATCH + image) * DIM..][..DIM];
             for image in 0..BATCH {
@@ -161,15 +176,15 @@ fn an_expectation_is_the_mean_of_its_samples_for_every_view() {
 
 #[test]
 fn one_raw_sample_and_an_asymmetric_loss_are_one_step() {
-    let expectation = chunk(build(&Rule::Expectation { n: 1, normalised: false }).as_mut(), 1);
+    let expectation = chunk(build(&fresh(1, false)).as_mut(), 1);
     let one_step = chunk(build(&Rule::OneStep {}).as_mut(), 1);
     assert_eq!(values(&expectation[0]), values(&one_step[0]));
 }
 
 #[test]
 fn restore_after_state_is_the_identity() {
-    for rule in Rule::ALL {
-        let views = |step| many_views(step, rule.views(2, 2));
+    for rule in rules() {
+        let views = |step| many_views(step, rule.views(2, 2, ELEMENTS));
         let mut first = build(&rule);
         let reads = first.reads(first.chunk());
         first.refresh(&frozen, &mut reads.map(|i| Ok(views(i)))).unwrap();

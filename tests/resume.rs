@@ -89,22 +89,50 @@ fn a_run_killed_at_any_moment_ends_with_the_same_bytes() {
 #[cfg(unix)]
 #[test]
 fn a_signal_saves_and_exits_75() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("runs");
-    let whole = folder.path().join("whole");
-    let extra = ["--k", "epoch", "--set", "schedule.epochs=12"];
-    run("multistep", &whole, &extra);
-    let child = sim("multistep", &out, &extra).spawn().unwrap();
-    // The signal may come only after the handler is there: wait for the first row of metrics.
-    let metrics = out.join("multistep/k=1/seed-0/metrics.csv");
-    while std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 2 {
-        std::thread::sleep(Duration::from_millis(2));
+    // With targets of a whole epoch; with two banks; with what is known of L around the half-steps.
+    for (study, first, extra) in [
+        ("multistep", "k=1", &["--k", "epoch"][..]),
+        ("eta-gap", "k=1", &["--k", "10", "--m", "0.8"][..]),
+        ("em-objective", "exact", &[][..]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("runs");
+        let whole = folder.path().join("whole");
+        let extra =
+            [extra, &["--set", "schedule.epochs=12", "--set", "schedule.checkpoint_every=5"]].concat();
+        run(study, &whole, &extra);
+        let child = sim(study, &out, &extra).spawn().unwrap();
+        // The signal may come only after the handler is there: wait for the first row of metrics.
+        let metrics = out.join(study).join(first).join("seed-0/metrics.csv");
+        while std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 2 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(75), "{}", String::from_utf8_lossy(&output.stderr));
+        run(study, &out, &extra);
+        assert_same(&whole, &out, "stopped by a signal");
     }
-    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(75), "{}", String::from_utf8_lossy(&output.stderr));
-    run("multistep", &out, &extra);
-    assert_same(&whole, &out, "stopped by a signal");
+}
+
+#[test]
+fn whatever_is_measured_the_weights_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let watched = [
+        "--set=measure.em.eta=true",
+        "--set=measure.em.objective=true",
+        "--set=measure.em.trajectory=true",
+        "--set=measure.em.views=6",
+    ];
+    run("membank", &folder.path().join("plain"), &["--m", "0.8"]);
+    run("membank", &folder.path().join("watched"), &[&["--m", "0.8"][..], &watched].concat());
+    for arm in ["simsiam", "m=0.8"] {
+        let weights = |out: &str| {
+            let path = folder.path().join(out).join("membank").join(arm).join("seed-0/weights.safetensors");
+            std::fs::read(path).unwrap()
+        };
+        assert!(weights("plain") == weights("watched"), "{arm}");
+    }
 }
 
 #[test]

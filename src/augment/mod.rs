@@ -1,14 +1,16 @@
 //! T: the random views of an image (Sec. 3, "Experimental settings"; official code).
 //!
 //! A view is T(x): random resized crop, horizontal flip, colour jitter, grayscale, blur,
-//! normalisation, in that order. Each operation equals torchvision's on float tensors given the
+//! normalisation, in that order; or T is one of a finite set ([`FiniteConfig`]). Each operation equals torchvision's on float tensors given the
 //! same parameters; parameters are drawn as torchvision draws them, from the stream handed in.
 //! No operation looks at a clock, a thread count or another image.
 
+mod finite;
 mod ops;
 mod resize;
 mod sample;
 
+pub use finite::{FiniteConfig, MOST_ELEMENTS, element};
 pub use ops::{
     blur_kernel_size, brightness, contrast, gaussian_blur, grayscale, horizontal_flip, hue, normalise,
     saturation,
@@ -56,6 +58,9 @@ pub struct AugmentConfig {
     pub mean: [f32; 3],
     /// Normalisation: standard deviation per channel.
     pub std: [f32; 3],
+    /// A finite set in the place of the random crops, flips, colours and blur above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finite: Option<FiniteConfig>,
 }
 
 /// Working memory of [`view`], kept between calls so that no view allocates.
@@ -70,6 +75,10 @@ pub struct Scratch {
 ///
 /// `out` must hold size · size · 3 values. `image` must not be empty.
 pub fn view(config: &AugmentConfig, image: &Image, rng: &mut Stream, scratch: &mut Scratch, out: &mut [f32]) {
+    if let Some(set) = &config.finite {
+        let drawn = set.draw(rng);
+        return element(config, set, image, drawn, scratch, out);
+    }
     let size = config.size;
     let area = size * size;
     let Scratch { resize, planes, spare } = scratch;

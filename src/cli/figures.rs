@@ -1,12 +1,12 @@
 //! The figures of a study, made from the metrics that its runs left.
 
 use crate::error::Result;
-use crate::record::{Answer, Outcome, read_metrics, read_outcome};
+use crate::record::{Answer, AnswerMetric, Outcome, read_metrics, read_outcome};
 use crate::report::{Figure, Panel, Point, Reference, Style};
-use crate::study::Results;
+use crate::study::{Results, Study};
 use std::path::{Path, PathBuf};
 
-/// The panels of the figure of curves: column of metrics.csv and axis label.
+/// The panels of the figure of curves where a study names none: column of metrics.csv and axis label.
 const CURVES: [(&str, &str); 4] = [
     ("train/loss", "training loss"),
     ("val/z_std", "std of z/‖z‖ · √d, held out"),
@@ -19,9 +19,29 @@ const LINEAR: (&str, &str) = ("val/linear_top1", "linear probe top-1, held out (
 /// The panels of the figure of final values.
 const COLUMNS: [(&str, &str); 2] = [("val/knn_top1", "kNN top-1, held out (%)"), LINEAR];
 
+/// A panel: column of metrics.csv and axis label.
+type Column = (String, String);
+
+/// The panels of the curves and of the final values.
+fn columns(study: &Study, answer: &Answer) -> (Vec<Column>, Vec<Column>) {
+    let owned = |columns: &[(&str, &str)]| -> Vec<Column> {
+        columns.iter().map(|(name, y)| ((*name).to_string(), (*y).to_string())).collect()
+    };
+    if study.head.shows.is_empty() {
+        return (owned(&CURVES), owned(&COLUMNS));
+    }
+    let label = |metric: &AnswerMetric| {
+        let known = CURVES.iter().find(|(name, _)| *name == metric.name);
+        (metric.name.clone(), known.map_or(metric.title.clone(), |(_, y)| (*y).to_string()))
+    };
+    let shown: Vec<Column> = answer.metrics.iter().map(label).collect();
+    (shown.clone(), shown)
+}
+
 /// Draws `curves` and `final` below the study's folder; the paths of what was written.
-pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
+pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     let answer = &results.answer;
+    let (curve_columns, final_columns) = columns(study, answer);
     let folder = results.folder.join("figures");
     std::fs::create_dir_all(&folder)
         .map_err(crate::error::Error::disk(&folder, "make the folder of figures"))?;
@@ -43,10 +63,10 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
         panels,
         points,
     };
-    let panel = |(name, y): (&str, &str), style| Panel {
-        name: name.into(),
+    let panel = |(name, y): &Column, style| Panel {
+        name: name.clone(),
         x: if style == Style::Curves { "epoch".into() } else { String::new() },
-        y: y.into(),
+        y: y.clone(),
         style,
         references: Vec::new(),
     };
@@ -54,7 +74,8 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
     for (arm, _) in &arms {
         for &seed in &answer.seeds {
             let path = results.folder.join(arm).join(format!("seed-{seed}"));
-            read(&path, arm, seed, &mut curves, &mut last)?;
+            curves.extend(points(&path, &curve_columns, arm, seed)?);
+            last.extend(ends(&path, &final_columns, arm, seed)?);
         }
     }
     // The initial weights are measured too: two points make a curve.
@@ -63,12 +84,15 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
     if !linear {
         curves.retain(|point| point.panel != LINEAR.0);
     }
-    let shown = CURVES.iter().filter(|curve| linear || **curve != LINEAR);
-    let curve_panels = shown.map(|curve| panel(*curve, Style::Curves)).collect();
+    // A panel without a single point shows nothing.
+    let drawn = |column: &&Column| curves.iter().any(|point| point.panel == column.0);
+    let curve_panels: Vec<Panel> =
+        curve_columns.iter().filter(drawn).map(|column| panel(column, Style::Curves)).collect();
     let curves = figure(answer.title.clone(), "thin lines", curve_panels, curves);
-    let mut column_panels: Vec<Panel> = COLUMNS.iter().map(|c| panel(*c, Style::Columns)).collect();
+    let mut column_panels: Vec<Panel> =
+        final_columns.iter().map(|column| panel(column, Style::Columns)).collect();
     // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.
-    if let Some(linear) = column_panels.get_mut(1) {
+    if let Some(linear) = column_panels.iter_mut().find(|panel| panel.name == LINEAR.0) {
         if let Some(paper) = &answer.paper {
             linear.x = format!("paper: {}", paper.metric);
         }
@@ -85,23 +109,26 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Adds one run's points, if it has any.
-fn read(path: &Path, arm: &str, seed: u64, curves: &mut Vec<Point>, last: &mut Vec<Point>) -> Result<()> {
+/// One run's curves, if it has any.
+fn points(path: &Path, columns: &[Column], arm: &str, seed: u64) -> Result<Vec<Point>> {
     let metrics = path.join("metrics.csv");
     if !metrics.is_file() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let table = read_metrics(&metrics)?;
-    let point = |panel: &str, x, y| Point { panel: panel.into(), arm: arm.into(), seed, x, y };
-    for (name, _) in CURVES {
-        curves.extend(table.points("epoch", name).into_iter().map(|(x, y)| point(name, x, y)));
+    let curve = |(name, _): &Column| {
+        table.points("epoch", name).into_iter().map(|(x, y)| (name.clone(), x, y)).collect::<Vec<_>>()
+    };
+    let points = columns.iter().flat_map(curve);
+    Ok(points.map(|(panel, x, y)| Point { panel, arm: arm.into(), seed, x, y }).collect())
+}
+
+/// One run's last values; a run that diverged has no end to show.
+fn ends(path: &Path, columns: &[Column], arm: &str, seed: u64) -> Result<Vec<Point>> {
+    if !path.join("metrics.csv").is_file() || read_outcome(path)? != Some(Outcome::Finished) {
+        return Ok(Vec::new());
     }
-    // A run that diverged has no end to show.
-    if read_outcome(path)? != Some(Outcome::Finished) {
-        return Ok(());
-    }
-    for (name, _) in COLUMNS {
-        last.extend(table.last(name).map(|y| point(name, 0.0, y)));
-    }
-    Ok(())
+    let table = read_metrics(&path.join("metrics.csv"))?;
+    let last = columns.iter().filter_map(|(name, _)| Some((name.clone(), table.last(name)?)));
+    Ok(last.map(|(panel, y)| Point { panel, arm: arm.into(), seed, x: 0.0, y }).collect())
 }

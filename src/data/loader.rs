@@ -14,7 +14,7 @@ use rand::RngCore;
 use super::Split;
 use crate::augment::{self, AugmentConfig, Scratch};
 use crate::error::{Error, Result};
-use crate::rng::{Purpose, stream};
+use crate::rng::{Purpose, Stream, stream};
 
 /// Batches that may be prepared or in preparation beyond the one in use.
 const AHEAD: u64 = 4;
@@ -57,24 +57,98 @@ pub fn order(images: usize, seed: u64, epoch: u64) -> Vec<u32> {
 pub fn prepare(
     split: &Split,
     augment: &AugmentConfig,
-    batch: usize,
-    views: usize,
+    shape: BatchShape,
     seed: u64,
     step: u64,
 ) -> Result<Batch> {
-    let request = Request { batch, views, seed };
-    let epoch = step / steps_per_epoch(split.len(), batch);
+    let request = Request { shape, seed };
+    let epoch = step / steps_per_epoch(split.len(), shape.images);
     let mut out = Batch::default();
     let order = order(split.len(), seed, epoch);
     request.fill(split, augment, &order, step, &mut Scratch::default(), &mut out, &AtomicBool::new(false))?;
     Ok(out)
 }
 
+/// Views of the images `indices` for a measurement, (views, images, size, size, 3): like a batch of `shape`, but
+/// drawn from (seed, Measure, `key`, v · images + i). Fails where an image cannot be decoded.
+pub fn views_of(
+    split: &Split,
+    augment: &AugmentConfig,
+    indices: &[u32],
+    shape: BatchShape,
+    seed: u64,
+    key: u64,
+) -> Result<Vec<f32>> {
+    let shape = BatchShape { images: indices.len(), ..shape };
+    let mut out = vec![0.0; shape.views * indices.len() * augment.size * augment.size * 3];
+    for (i, &index) in indices.iter().enumerate() {
+        let draw = |place: usize| stream(seed, Purpose::Measure, key, place as u64);
+        shape.fill_image(split, augment, index, i, &draw, &mut Scratch::default(), &mut out)?;
+    }
+    Ok(out)
+}
+
+/// What a batch consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchShape {
+    /// Images.
+    pub images: usize,
+    /// Views of each.
+    pub views: usize,
+    /// How many of them, the last ones, are the elements of a finite T in turn instead of drawn; without effect where
+    /// T is random.
+    pub listed: usize,
+}
+
+impl BatchShape {
+    /// Drawn views.
+    pub fn drawn(images: usize, views: usize) -> BatchShape {
+        BatchShape { images, views, listed: 0 }
+    }
+
+    /// Which element of a finite T view `v` of the batch's `b`th image is; none for a drawn one.
+    ///
+    /// Every image begins with another one: if all showed the same at once, batch norm would take away what it does
+    /// to them.
+    fn element(&self, augment: &AugmentConfig, v: usize, b: usize) -> Option<usize> {
+        let set = augment.finite.as_ref()?;
+        let first = self.views - self.listed.min(self.views);
+        if v >= first { Some(v - first + b) } else { set.exhaustive.then_some(v + b) }
+    }
+
+    /// Writes all views of image `index`, the batch's `b`th, into `views`; `draw` names the stream of a place.
+    #[allow(clippy::too_many_arguments)]
+    fn fill_image(
+        &self,
+        split: &Split,
+        augment: &AugmentConfig,
+        index: u32,
+        b: usize,
+        draw: &dyn Fn(usize) -> Stream,
+        scratch: &mut Scratch,
+        views: &mut [f32],
+    ) -> Result<()> {
+        // Decoded once for all its views.
+        let image = split.image(index as usize)?;
+        let one = augment.size * augment.size * 3;
+        for v in 0..self.views {
+            let place = v * self.images + b;
+            let pixels = &mut views[place * one..][..one];
+            match (self.element(augment, v, b), &augment.finite) {
+                (Some(element), Some(set)) => {
+                    augment::element(augment, set, &image, element, scratch, pixels);
+                }
+                _ => augment::view(augment, &image, &mut draw(place), scratch, pixels),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The shape and seed of the batches of one loader.
 #[derive(Clone, Copy)]
 struct Request {
-    batch: usize,
-    views: usize,
+    shape: BatchShape,
     seed: u64,
 }
 
@@ -94,26 +168,20 @@ impl Request {
         if order.is_empty() {
             return Err(Error::Failure("a batch was asked of a data set without images".into()));
         }
-        let first = (step % steps_per_epoch(order.len(), self.batch)) as usize * self.batch;
-        let one = config.size * config.size * 3;
+        let BatchShape { images, views, .. } = self.shape;
+        let first = (step % steps_per_epoch(order.len(), images)) as usize * images;
         out.step = step;
         out.indices.clear();
-        out.indices.extend((first..first + self.batch).map(|b| order[b % order.len()]));
+        out.indices.extend((first..first + images).map(|b| order[b % order.len()]));
         out.labels.clear();
         out.labels.extend(out.indices.iter().map(|&i| split.label(i as usize)));
-        out.views.resize(self.views * self.batch * one, 0.0);
+        out.views.resize(views * images * config.size * config.size * 3, 0.0);
         for (b, &index) in out.indices.iter().enumerate() {
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            // Decoded once for all its views.
-            let image = split.image(index as usize)?;
-            for v in 0..self.views {
-                let place = v * self.batch + b;
-                let mut rng = stream(self.seed, Purpose::Augment, step, place as u64);
-                let pixels = &mut out.views[place * one..][..one];
-                augment::view(config, &image, &mut rng, scratch, pixels);
-            }
+            let draw = |place: usize| stream(self.seed, Purpose::Augment, step, place as u64);
+            self.shape.fill_image(split, config, index, b, &draw, scratch, &mut out.views)?;
         }
         Ok(())
     }
@@ -158,8 +226,7 @@ impl Loader {
     pub fn new(
         split: Arc<Split>,
         augment: AugmentConfig,
-        batch: usize,
-        views: usize,
+        shape: BatchShape,
         seed: u64,
         steps: impl Iterator<Item = u64> + Send + 'static,
         workers: usize,
@@ -176,7 +243,7 @@ impl Loader {
         let shared = Arc::new(Shared {
             split,
             augment,
-            request: Request { batch, views, seed },
+            request: Request { shape, seed },
             stop: AtomicBool::new(false),
             queue: Mutex::new(queue),
             room: Condvar::new(),
@@ -305,7 +372,7 @@ impl Shared {
         let turn = queue.issued;
         queue.issued += 1;
         let images = self.split.len();
-        let epoch = step / steps_per_epoch(images, self.request.batch);
+        let epoch = step / steps_per_epoch(images, self.request.shape.images);
         let known = queue.orders.iter().find(|(e, _)| *e == epoch).map(|(_, order)| Arc::clone(order));
         let order = known.unwrap_or_else(|| {
             let order = Arc::new(order(images, self.request.seed, epoch));

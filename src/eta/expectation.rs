@@ -1,30 +1,30 @@
-//! The E-step's expectation over augmentations by samples: η_x = 1/n Σ F_θ(T_i(x)), with θ of this step
-//! (Sec. 5.1, eq. 9, of which SimSiam's one sample is n = 1).
+//! The E-step's expectation over augmentations: η_x ← m·η_x + (1−m)·1/n Σ F_θ(T_i(x)), made afresh for every
+//! k SGD steps (Sec. 5.1, eq. 9, of which SimSiam's one sample is n = 1, m = 0, k = 1).
+//!
+//! Where T is a finite set and the mean runs over all of it, η is the exact solution of the E-step.
 
-use super::{EStep, Frozen, Held, Views};
+use super::{EStep, Frozen, Held, MemoryBank, Views};
 use crate::error::Result;
 use crate::objective::unit_rows;
 use candle_core::Tensor;
+use std::collections::HashSet;
 
-/// The mean over the last `n` views of a batch, which no term of the loss shows. Keeps nothing.
+/// The mean over the last `n` views of a batch, which no term of the loss shows.
 #[derive(Debug)]
 pub struct Expectation {
-    /// Samples.
+    /// Samples, or elements of a finite T.
     pub n: usize,
     /// The mean of z/‖z‖, which the cosine's E-step asks for, instead of the mean of z.
     pub normalised: bool,
+    /// SGD steps per alternation.
+    pub k: u64,
+    /// η of every image; none where each step makes its own and forgets it.
+    pub kept: Option<MemoryBank>,
 }
 
-impl EStep for Expectation {
-    fn reads(&self, _: u64) -> std::ops::Range<u64> {
-        0..0
-    }
-
-    fn refresh(&mut self, _: Frozen, _: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
-        Ok(())
-    }
-
-    fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
+impl Expectation {
+    /// The mean over the samples of a batch, (1, B, d).
+    fn mean(&self, views: &Views, frozen: Frozen) -> Result<Tensor> {
         let first = views.x.dim(0)? - self.n;
         let sample = |i: usize| -> Result<Tensor> {
             // One view at a time: no more memory than one sample needs.
@@ -35,15 +35,52 @@ impl EStep for Expectation {
         for i in 1..self.n {
             sum = (sum + sample(i)?)?;
         }
-        let mean = (sum * (1.0 / self.n as f64))?;
-        Ok(mean.broadcast_as(z.shape())?.contiguous()?)
+        Ok((sum * (1.0 / self.n as f64))?)
+    }
+}
+
+impl EStep for Expectation {
+    fn chunk(&self) -> u64 {
+        self.k
+    }
+
+    fn reads(&self, steps: u64) -> std::ops::Range<u64> {
+        if self.kept.is_some() { 0..steps } else { 0..0 }
+    }
+
+    fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
+        let mut made = HashSet::new();
+        for views in batches {
+            let views = views?;
+            // A chunk of several epochs comes back to images whose η it has made already.
+            if views.indices.iter().all(|index| made.contains(index)) {
+                continue;
+            }
+            made.extend(views.indices.iter().copied());
+            let mean = self.mean(&views, frozen)?;
+            if let Some(kept) = &mut self.kept {
+                kept.absorb(&views, &mean.squeeze(0)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
+        if let Some(kept) = &mut self.kept {
+            return kept.targets(views, z, frozen);
+        }
+        Ok(self.mean(views, frozen)?.broadcast_as(z.shape())?.contiguous()?)
+    }
+
+    fn age(&self, views: &Views) -> f64 {
+        self.kept.as_ref().map_or(0.0, |kept| kept.age(views))
     }
 
     fn state(&self) -> Result<Vec<Held<'_>>> {
-        Ok(Vec::new())
+        self.kept.as_ref().map_or_else(|| Ok(Vec::new()), EStep::state)
     }
 
-    fn restore(&mut self, _: Vec<Held<'static>>) -> Result<()> {
-        Ok(())
+    fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()> {
+        self.kept.as_mut().map_or(Ok(()), |kept| kept.restore(held))
     }
 }

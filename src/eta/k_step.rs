@@ -53,6 +53,10 @@ impl EStep for KStep {
         Ok(one_sample(views, z, frozen)?.detach())
     }
 
+    fn age(&self, views: &Views) -> f64 {
+        (views.step % self.k) as f64
+    }
+
     fn state(&self) -> Result<Vec<Held<'_>>> {
         let held = |(step, eta): &(u64, Tensor)| -> Result<Held<'_>> {
             Ok((step.to_string(), eta.dims().to_vec(), Cow::Owned(eta.flatten_all()?.to_vec1()?)))

@@ -27,6 +27,8 @@ pub struct MemoryBank {
     eta: Store,
     /// 1 where image x was visited, else 0, (N).
     visited: Vec<f32>,
+    /// The step at which the samples in η of image x were made, averaged as they are, (N).
+    made: Vec<f32>,
 }
 
 impl MemoryBank {
@@ -44,7 +46,7 @@ impl MemoryBank {
         } else {
             Store::memory(len)
         };
-        Ok(Self { m, dim, eta, visited: vec![0.0; images] })
+        Ok(Self { m, dim, eta, visited: vec![0.0; images], made: vec![0.0; images] })
     }
 
     /// η of one image, (d), and whether it was ever visited.
@@ -52,25 +54,28 @@ impl MemoryBank {
         (&self.eta.as_slice()[index * self.dim..][..self.dim], self.visited[index] > 0.0)
     }
 
-    /// Moves η of the images `indices` towards `z` (B, d).
-    fn absorb(&mut self, indices: &[u32], z: &Tensor) -> Result<()> {
+    /// Moves η of the images in `views` towards `z` (B, d), their outputs at that step.
+    pub(super) fn absorb(&mut self, views: &Views, z: &Tensor) -> Result<()> {
         let (batch, dim) = z.dims2()?;
-        if batch != indices.len() || dim != self.dim {
+        if batch != views.indices.len() || dim != self.dim {
             return Err(Error::Failure(format!(
                 "a bank of dimension {} was given ({batch}, {dim})",
                 self.dim
             )));
         }
         let z = z.flatten_all()?.to_vec1::<f32>()?;
-        for (&index, z) in indices.iter().zip(z.chunks_exact(dim)) {
+        let now = views.step as f32;
+        for (&index, z) in views.indices.iter().zip(z.chunks_exact(dim)) {
             let index = index as usize;
             let eta = &mut self.eta.as_mut_slice()[index * dim..][..dim];
             if std::mem::replace(&mut self.visited[index], 1.0) > 0.0 {
                 for (eta, z) in eta.iter_mut().zip(z) {
                     *eta = self.m * *eta + (1.0 - self.m) * z;
                 }
+                self.made[index] = self.m * self.made[index] + (1.0 - self.m) * now;
             } else {
                 eta.copy_from_slice(z);
+                self.made[index] = now;
             }
         }
         Ok(())
@@ -86,7 +91,7 @@ impl EStep for MemoryBank {
         for views in batches {
             let views = views?;
             let z = frozen(&views.x.narrow(0, 1, 1)?)?;
-            self.absorb(&views.indices, &z.squeeze(0)?)?;
+            self.absorb(&views, &z.squeeze(0)?)?;
         }
         Ok(())
     }
@@ -100,11 +105,17 @@ impl EStep for MemoryBank {
         Ok(eta.broadcast_as(z.dims())?.contiguous()?)
     }
 
+    fn age(&self, views: &Views) -> f64 {
+        let age = |index: &u32| views.step as f64 - f64::from(self.made[*index as usize]);
+        views.indices.iter().map(age).sum::<f64>() / views.indices.len() as f64
+    }
+
     fn state(&self) -> Result<Vec<Held<'_>>> {
         let images = self.visited.len();
         Ok(vec![
             ("bank".into(), vec![images, self.dim], Cow::Borrowed(self.eta.as_slice())),
             ("visited".into(), vec![images], Cow::Borrowed(&self.visited)),
+            ("made".into(), vec![images], Cow::Borrowed(&self.made)),
         ])
     }
 
@@ -113,6 +124,7 @@ impl EStep for MemoryBank {
         for (name, _, values) in held {
             let slot = match name.as_str() {
                 "bank" => self.eta.as_mut_slice(),
+                "made" => &mut self.made[..],
                 _ => &mut self.visited[..],
             };
             if slot.len() != values.len() {
@@ -134,7 +146,8 @@ mod tests {
     }
 
     fn visit(bank: &mut MemoryBank, index: u32, z: [f32; 2]) {
-        bank.absorb(&[index], &Tensor::from_slice(&z, (1, 2), &Device::Cpu).unwrap()).unwrap();
+        let z = Tensor::from_slice(&z, (1, 2), &Device::Cpu).unwrap();
+        bank.absorb(&Views { step: 0, indices: vec![index], x: z.clone() }, &z).unwrap();
     }
 
     #[test]

@@ -5,26 +5,29 @@
 //! | one-step | F_θ(T′(x)), one sample, the forward pass that the M-step makes anyway | Sec. 5.1 |
 //! | k-step | the same for the next k batches, computed with θ frozen and kept | Sec. 5.2 "Multi-step alternation" |
 //! | memory-bank | m·η_x + (1−m)·F_θ(T′(x)), kept for all N images | Sec. 5.2 "Expectation over augmentations" |
-//! | expectation | 1/n Σ F_θ(T_i(x)), n samples with the θ of this step | Sec. 5.1, eq. 9 |
+//! | expectation | m·η_x + (1−m)·1/n Σ F_θ(T_i(x)), n samples or all of a finite T, once per k steps | Sec. 5.1, eq. 9 |
 //! | none | F_θ(T′(x)) *with* gradient: no stop-gradient, the collapse baseline | Fig. 2 |
 //!
 //! A rule is an [`EStep`]. The loop asks it once per alternation to `refresh` what it keeps, with θ
 //! frozen, and once per batch for its `targets`. Adding one: a file here, a variant of [`Rule`].
 
+mod count;
 mod expectation;
 mod k_step;
 mod memory_bank;
 mod one_step;
+mod twins;
 
+pub use count::{Samples, Steps};
 pub use expectation::Expectation;
 pub use k_step::KStep;
 pub use memory_bank::{BankPlace, MemoryBank};
 pub use one_step::OneStep;
+pub use twins::Twins;
 
 use crate::error::{Error, Result};
 use candle_core::Tensor;
-use serde::de::{self, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// Which E-step rule a run uses, and its numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,12 +45,18 @@ pub enum Rule {
         /// Momentum m: the part of the old value that stays.
         m: f64,
     },
-    /// A mean over samples.
+    /// A mean over samples, or over all of a finite T.
     Expectation {
-        /// Samples n, each a view that no term of the loss shows.
-        n: usize,
+        /// Samples n, each a view that no term of the loss shows; or "all".
+        n: Samples,
         /// Whether the mean is that of z/‖z‖ instead of z.
         normalised: bool,
+        /// SGD steps per alternation.
+        #[serde(default = "Steps::one", skip_serializing_if = "Steps::is_one")]
+        k: Steps,
+        /// Momentum m: the part of the old value that stays.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        m: f64,
     },
     /// No stop-gradient.
     None {},
@@ -56,47 +65,9 @@ pub enum Rule {
 /// More samples of an expectation are taken for a slip of the hand.
 const MOST_SAMPLES: usize = 256;
 
-/// A number of SGD steps: so many, or as many as an epoch has. In TOML `k = 10` or `k = "epoch"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Steps {
-    /// This many.
-    Count(u64),
-    /// One epoch's.
-    Epoch,
-}
-
-impl Serialize for Steps {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        match self {
-            Steps::Count(k) => serializer.serialize_u64(*k),
-            Steps::Epoch => serializer.serialize_str("epoch"),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Steps {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct StepsVisitor;
-        impl Visitor<'_> for StepsVisitor {
-            type Value = Steps;
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("a number of steps or \"epoch\"")
-            }
-            fn visit_u64<E: de::Error>(self, k: u64) -> std::result::Result<Steps, E> {
-                Ok(Steps::Count(k))
-            }
-            fn visit_i64<E: de::Error>(self, k: i64) -> std::result::Result<Steps, E> {
-                u64::try_from(k).map(Steps::Count).map_err(|_| E::invalid_value(Unexpected::Signed(k), &self))
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Steps, E> {
-                match text {
-                    "epoch" => Ok(Steps::Epoch),
-                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(StepsVisitor)
-    }
+/// Recipes leave it out.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Rule {
@@ -105,22 +76,31 @@ impl Rule {
         Rule::OneStep {},
         Rule::KStep { k: Steps::Count(10) },
         Rule::MemoryBank { m: 0.8 },
-        Rule::Expectation { n: 4, normalised: true },
+        Rule::Expectation { n: Samples::Count(4), normalised: true, k: Steps::Count(1), m: 0.0 },
         Rule::None {},
     ];
 
     /// Refuses k = 0, m outside [0, 1] and n outside 1 to [`MOST_SAMPLES`].
     pub fn check(&self) -> Result<()> {
+        let (name, k, m) = match self {
+            Rule::KStep { k } => ("k-step", *k, 0.0),
+            Rule::MemoryBank { m } => ("memory-bank", Steps::one(), *m),
+            Rule::Expectation { k, m, .. } => ("expectation", *k, *m),
+            Rule::OneStep {} | Rule::None {} => return Ok(()),
+        };
+        let fail = |key: &str, what: String| Err(Error::Usage(format!("eta.{name}.{key}: {what}")));
+        if k == Steps::Count(0) {
+            return fail("k", "0 steps per alternation would never train; k is at least 1".into());
+        }
+        if !(0.0..=1.0).contains(&m) {
+            return fail("m", format!("{m} is not between 0 and 1"));
+        }
         match self {
-            Rule::KStep { k: Steps::Count(0) } => Err(Error::Usage(
-                "eta.k-step.k: 0 steps per alternation would never train; k is at least 1".into(),
-            )),
-            Rule::MemoryBank { m } if !(0.0..=1.0).contains(m) => {
-                Err(Error::Usage(format!("eta.memory-bank.m: {m} is not between 0 and 1")))
+            Rule::Expectation { n: Samples::Count(n), .. } if !(1..=MOST_SAMPLES).contains(n) => {
+                let what =
+                    format!("{n} samples; from 1 to {MOST_SAMPLES}, each a forward pass in every step");
+                fail("n", what)
             }
-            Rule::Expectation { n, .. } if !(1..=MOST_SAMPLES).contains(n) => Err(Error::Usage(format!(
-                "eta.expectation.n: {n} samples; from 1 to {MOST_SAMPLES}, each a forward pass in every step"
-            ))),
             _ => Ok(()),
         }
     }
@@ -160,6 +140,17 @@ pub trait EStep: Send {
     /// views with gradient. η of a view comes from the other view of its pair.
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor>;
 
+    /// How many SGD steps ago the samples in η of this batch were made, on the mean.
+    fn age(&self, _: &Views) -> f64 {
+        0.0
+    }
+
+    /// Another draw of η for the images of the batch, (B, d), as independent of the first as its augmentations; none where the
+    /// rule keeps no second one.
+    fn second(&self, _: &Views) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
     /// What the rule keeps, for a checkpoint.
     fn state(&self) -> Result<Vec<Held<'_>>>;
 
@@ -168,11 +159,11 @@ pub trait EStep: Send {
 }
 
 impl Rule {
-    /// Views of a batch, where the objective has `all`, of which `trained` have a term of the loss: an
-    /// expectation has its samples in the place of the others.
-    pub fn views(&self, all: usize, trained: usize) -> usize {
+    /// Views of a batch, where the objective has `all`, of which `trained` have a term of the loss, and a finite T
+    /// `elements`: an expectation has its samples in the place of the others.
+    pub fn views(&self, all: usize, trained: usize, elements: usize) -> usize {
         match self {
-            Rule::Expectation { n, .. } => trained + n,
+            Rule::Expectation { n, .. } => trained + n.number(elements),
             _ => all,
         }
     }
@@ -186,27 +177,39 @@ impl Rule {
         }
     }
 
-    /// Makes the rule for `images` training images, targets of dimension `dim` and epochs of
-    /// `per_epoch` steps.
-    pub fn build(
-        &self,
-        images: usize,
-        dim: usize,
-        per_epoch: u64,
-        place: &BankPlace,
-    ) -> Result<Box<dyn EStep>> {
+    /// Makes the rule.
+    pub fn build(&self, size: &Size, place: &BankPlace) -> Result<Box<dyn EStep>> {
         self.check()?;
+        let bank = |m: f64| MemoryBank::new(m as f32, size.images, size.dim, place);
         Ok(match self {
             Rule::OneStep {} => Box::new(OneStep { stop_gradient: true }),
             Rule::None {} => Box::new(OneStep { stop_gradient: false }),
-            Rule::KStep { k } => Box::new(KStep::new(match k {
-                Steps::Count(k) => *k,
-                Steps::Epoch => per_epoch,
-            })),
-            Rule::Expectation { n, normalised } => Box::new(Expectation { n: *n, normalised: *normalised }),
-            Rule::MemoryBank { m } => Box::new(MemoryBank::new(*m as f32, images, dim, place)?),
+            Rule::KStep { k } => Box::new(KStep::new(k.number(size.per_epoch))),
+            Rule::Expectation { n, normalised, k, m } => Box::new(Expectation {
+                n: n.number(size.elements),
+                normalised: *normalised,
+                k: k.number(size.per_epoch),
+                kept: if k.is_one() && *m == 0.0 { None } else { Some(bank(*m)?) },
+            }),
+            Rule::MemoryBank { m } if size.second => Box::new(Twins { first: bank(*m)?, second: bank(*m)? }),
+            Rule::MemoryBank { m } => Box::new(bank(*m)?),
         })
     }
+}
+
+/// What a rule has to know of the run.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Training images N.
+    pub images: usize,
+    /// Dimension d of the targets.
+    pub dim: usize,
+    /// SGD steps of an epoch.
+    pub per_epoch: u64,
+    /// Elements of a finite T; 0 where T is random.
+    pub elements: usize,
+    /// Whether a rule that keeps one η for each image keeps a second one, of other draws, to be compared with.
+    pub second: bool,
 }
 
 /// All views (V, …), or their outputs, each in the place of the other view of its pair.

@@ -103,6 +103,7 @@ mod tests {
             probe_base_lr: 0.1,
             probe_batch: 16,
             probe_always: false,
+            em: None,
         }
     }
 

@@ -1,9 +1,10 @@
-//! What is read off a state: weighted kNN, linear probe, collapse metrics.
+//! What is read off a state: weighted kNN, linear probe, collapse metrics, the gap between η and its expectation.
 //!
 //! Plain arrays in, numbers out: rows are images, columns dimensions. Sums run in a fixed order, so
 //! that the numbers do not depend on the number of threads.
 
 pub mod collapse;
+pub mod em;
 pub mod estimate;
 pub mod knn;
 pub mod linear_probe;
@@ -30,6 +31,9 @@ pub struct MeasureConfig {
     /// Runs the probe at every measurement, for a curve, and not at the end alone.
     #[serde(default, skip_serializing_if = "is_false")]
     pub probe_always: bool,
+    /// What is measured of the alternation itself; nothing where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub em: Option<em::EmConfig>,
 }
 
 /// Recipes leave it out.
@@ -47,7 +51,7 @@ impl MeasureConfig {
             _ if self.knn_temperature.is_nan() || self.knn_temperature <= 0.0 => fail("knn_temperature"),
             _ if self.probe_batch == 0 => fail("probe_batch"),
             _ if self.probe_base_lr.is_nan() || self.probe_base_lr <= 0.0 => fail("probe_base_lr"),
-            _ => Ok(()),
+            _ => self.em.as_ref().map_or(Ok(()), em::EmConfig::check),
         }
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! A claim compares one number per run, of a metric's curve its end, its highest or lowest value or its mean,
 //! with the same number of another arm (paired by seed), with the run's own value at random initialisation,
-//! with chance, or with a constant. With n ≥ 2
-//! seeds the mean difference has a 95 % interval, Student's t with n − 1 degrees of freedom. A claim is
+//! with chance, with another metric of its own, or with a constant. With n ≥ 2 seeds the mean difference has a 95 % interval, Student's t with n − 1 degrees of freedom. A claim is
 //! reproduced when the whole interval satisfies it, contradicted when none of it does, undecided
 //! otherwise: also with one seed, which has no interval, and when a run has no value.
 
@@ -11,13 +10,25 @@ use crate::measure::estimate::Estimate;
 use serde::Deserialize;
 
 /// Metrics that a claim may name, with whether larger is better and a short title with its unit.
-pub const METRICS: [(&str, bool, &str); 6] = [
+pub const METRICS: [(&str, bool, &str); 18] = [
     ("val/knn_top1", true, "kNN top-1 (%)"),
     ("val/linear_top1", true, "linear top-1 (%)"),
     ("val/z_std", true, "std(z/‖z‖)·√d"),
     ("train/loss", false, "loss"),
     ("val/rankme", true, "RankMe"),
     ("train/z_std", true, "std(z/‖z‖)·√d in training"),
+    ("em/r2", true, "R² of h"),
+    ("em/r2_linear", true, "R² of the best linear h"),
+    ("em/alignment", false, "alignment"),
+    ("em/eta_cosine", true, "cosine of η and its expectation"),
+    ("em/eta_bias", false, "bias of η"),
+    ("em/eta_variance", false, "variance of η"),
+    ("em/eta_age", false, "age of η (steps)"),
+    ("em/loss_before_e", false, "L before the E-step"),
+    ("em/loss_after_e", false, "L after the E-step"),
+    ("em/loss_after_m", false, "L after the M-steps"),
+    ("em/e_rise", false, "largest rise of L in an E-step"),
+    ("em/m_rise", false, "largest rise of L in M-steps"),
 ];
 
 /// `than` for a run's own value before training.
@@ -40,7 +51,7 @@ pub struct Claim {
     /// Which number of the curve it is about.
     #[serde(default)]
     pub of: Of,
-    /// The arm it is compared with, or `random initialisation`, or `chance`.
+    /// The arm it is compared with, or `random initialisation`, or `chance`, or another metric of the same run.
     pub than: Option<String>,
     /// The constant it is compared with.
     pub value: Option<f64>,
@@ -204,14 +215,15 @@ pub struct Runs<'a> {
 impl Claim {
     /// Refuses unknown arms and metrics and a comparison without its other side: the key and the reason.
     pub fn check(&self, arms: &[&str]) -> std::result::Result<(), (&'static str, String)> {
-        if !METRICS.iter().any(|(name, ..)| *name == self.metric) {
+        if !is_metric(&self.metric) {
             let hint = super::nearest::hint(&self.metric, METRICS.iter().map(|(name, ..)| *name));
             return Err(("metric", format!("unknown metric `{}`{hint}", self.metric)));
         }
         let named =
             [("arm", Some(&self.arm)), ("than", self.than.as_ref()), ("except", self.except.as_ref())];
         for (key, name) in named.into_iter().filter_map(|(key, name)| Some((key, name?))) {
-            if name != START && name != CHANCE && !arms.iter().any(|arm| matches(name, arm)) {
+            let a_metric = key == "than" && is_metric(name);
+            if name != START && name != CHANCE && !a_metric && !arms.iter().any(|arm| matches(name, arm)) {
                 let hint = super::nearest::hint(name, arms.iter().copied().chain([START, CHANCE]));
                 return Err((key, format!("unknown arm `{name}`{hint}")));
             }
@@ -246,6 +258,9 @@ impl Claim {
         for arm in chosen(&self.arm) {
             match self.than.as_deref() {
                 None => judged.push(self.judge_one(&arm, None, seeds, runs)),
+                Some(metric) if is_metric(metric) => {
+                    judged.push(self.judge_one(&arm, Some(metric), seeds, runs));
+                }
                 than @ Some(START | CHANCE) => judged.push(self.judge_one(&arm, than, seeds, runs)),
                 Some(than) => {
                     for than in chosen(than).iter().filter(|than| **than != arm) {
@@ -269,6 +284,9 @@ impl Claim {
                 None => (Some(0.0), arm),
                 Some(START) => (curve(arm).and_then(|curve| curve.start), arm),
                 Some(CHANCE) => (runs.chance, CHANCE),
+                Some(metric) if is_metric(metric) => {
+                    ((runs.curve)(arm, seed, metric).and_then(|curve| curve.number(self.of)), arm)
+                }
                 Some(than) => (number(than), than),
             };
             match (mine, other) {
@@ -326,6 +344,11 @@ impl Claim {
             _ => Verdict::Undecided,
         }
     }
+}
+
+/// Whether `name` is one of [`METRICS`].
+fn is_metric(name: &str) -> bool {
+    METRICS.iter().any(|(metric, ..)| *metric == name)
 }
 
 /// Whether the name `arm` is meant by `pattern`, which may end in `*`.

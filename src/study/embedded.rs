@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 19] = embed![
+pub const FILES: [Embedded; 23] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -30,6 +30,10 @@ pub const FILES: [Embedded; 19] = embed![
     "multistep.toml",
     "membank.toml",
     "expectation.toml",
+    "predictor-gap.toml",
+    "eta-gap.toml",
+    "em-objective.toml",
+    "trajectories.toml",
     "base/simsiam.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",

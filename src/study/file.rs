@@ -1,6 +1,6 @@
 //! A study file: the question, the arms as differences, the flags it offers, the claims that can fail.
 
-use super::claim::Claim;
+use super::claim::{Claim, METRICS};
 use super::embedded;
 use super::fault;
 use super::layer::{Entry, Source};
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Keys of a study file that are not keys of a recipe.
-const HEAD: [&str; 6] = ["title", "question", "paper", "base", "flag", "claim"];
+const HEAD: [&str; 7] = ["title", "question", "paper", "base", "shows", "flag", "claim"];
 /// Keys of a study file with recipes inside.
 const BODY: [&str; 2] = ["arm", "scale"];
 /// Keys of a recipe.
@@ -59,6 +59,9 @@ pub struct Head {
     pub paper: Option<Paper>,
     /// The base method in `studies/base/`; none when the study itself is a complete recipe.
     pub base: Option<String>,
+    /// The metrics of its table and its curves; the usual four where it names none.
+    #[serde(default)]
+    pub shows: Vec<String>,
     /// The flags it offers on the command line.
     #[serde(default)]
     pub flag: Vec<Flag>,
@@ -252,6 +255,12 @@ impl Study {
                 return fail(["flag", &index.to_string(), "name"], what);
             }
         }
+        for (index, metric) in self.head.shows.iter().enumerate() {
+            if !METRICS.iter().any(|(name, ..)| name == metric) {
+                let hint = hint(metric, METRICS.iter().map(|(name, ..)| *name));
+                return fail(["shows", &index.to_string(), ""], format!("unknown metric `{metric}`{hint}"));
+            }
+        }
         for (index, claim) in self.head.claim.iter().enumerate() {
             if let Err((key, what)) = claim.check(&names) {
                 return fail(["claim", &index.to_string(), key], what);
@@ -315,6 +324,7 @@ fn recipe_as_study(name: &str, source: Arc<Source>, mut tree: Entry) -> Result<S
         question: "One recipe, run again.".to_string(),
         paper: None,
         base: None,
+        shows: Vec::new(),
         flag: Vec::new(),
         claim: Vec::new(),
     };

@@ -41,8 +41,22 @@ struct RunNumbers {
     curves: BTreeMap<&'static str, Curve>,
 }
 
-/// Metrics that tables show: the first of [`METRICS`].
+/// Metrics that tables show where a study names none: the first of [`METRICS`].
 const SHOWN: usize = 4;
+
+/// The metrics that the table of `study` shows, in order.
+fn shown(study: &Study) -> Vec<AnswerMetric> {
+    let metric = |&(name, _, title): &(&str, bool, &str)| AnswerMetric {
+        name: name.to_string(),
+        title: title.to_string(),
+        decimals: decimals(name),
+    };
+    let find = |wanted: &String| METRICS.iter().find(|(name, ..)| name == wanted).map(metric);
+    match &study.head.shows[..] {
+        [] => METRICS[..SHOWN].iter().map(metric).collect(),
+        shows => shows.iter().filter_map(find).collect(),
+    }
+}
 
 /// A study's answer and where its runs lie.
 #[derive(Clone, Debug)]
@@ -110,11 +124,6 @@ impl Results {
         let classes = machines.iter().find_map(|machine| machine.get("classes")?.as_f64());
         let numbers = Runs { curve: &curve, chance: classes.map(|classes| 100.0 / classes) };
         let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, seeds, &numbers));
-        let metric = |&(name, _, title): &(&str, bool, &str)| AnswerMetric {
-            name: name.to_string(),
-            title: title.to_string(),
-            decimals: decimals(name),
-        };
         let (recipe, differences) = recipes(arms);
         let answer = Answer {
             schema: Answer::SCHEMA,
@@ -130,7 +139,7 @@ impl Results {
                 .as_ref()
                 .map(|paper| AnswerPaper { r#where: paper.r#where.clone(), metric: paper.metric.clone() }),
             seeds: seeds.to_vec(),
-            metrics: METRICS[..SHOWN].iter().map(metric).collect(),
+            metrics: shown(study),
             arms: arms.iter().map(row).collect(),
             claims: judged.map(claim).collect(),
             recipe,

@@ -37,6 +37,8 @@ pub struct Outcome {
     pub loss: f64,
     /// z of the first view, (B, d).
     pub z: Tensor,
+    /// The targets, (V', B, d).
+    pub eta: Tensor,
     /// The gradients; empty when the loss was not finite, and then θ did not move.
     pub gradients: Option<GradStore>,
 }
@@ -86,7 +88,7 @@ impl Alternation {
         if let Some(gradients) = &gradients {
             self.descend(gradients, rates)?;
         }
-        Ok(Outcome { loss: value, z: z.get(0)?.detach(), gradients })
+        Ok(Outcome { loss: value, z: z.get(0)?.detach(), eta: eta.detach(), gradients })
     }
 
     /// θ ← one SGD step along the gradients, for every trained part.

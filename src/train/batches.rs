@@ -47,8 +47,7 @@ impl Batches {
         let loader = Loader::new(
             dataset.train.clone(),
             recipe.augment.clone(),
-            batch,
-            recipe.views(),
+            recipe.batch_shape(),
             recipe.seed,
             program,
             workers,

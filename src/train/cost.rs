@@ -3,7 +3,7 @@
 use super::{Alternation, Model, Rates};
 use crate::data::loader;
 use crate::error::Result;
-use crate::eta::{BankPlace, Rule, Steps, Views};
+use crate::eta::{BankPlace, Rule, Size, Steps, Views};
 use crate::kernel;
 use crate::network::pass_floats;
 use crate::recipe::Recipe;
@@ -34,13 +34,11 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     let per_epoch = loader::steps_per_epoch(images, batch);
     floats += match recipe.eta {
         Rule::KStep { k } => {
-            let k = match k {
-                Steps::Count(k) => k.min(per_epoch * recipe.schedule.epochs),
-                Steps::Epoch => per_epoch,
-            };
+            let k = k.number(per_epoch).min(per_epoch * recipe.schedule.epochs);
             k as usize * views * batch * d
         }
         Rule::MemoryBank { .. } => images * d,
+        Rule::Expectation { k, m, .. } if k != Steps::Count(1) || m != 0.0 => images * d,
         Rule::OneStep {} | Rule::Expectation { .. } | Rule::None {} => 0,
     };
     // Held-out measuring keeps the features of all training images.
@@ -67,10 +65,14 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
     // Only the samples of an expectation belong to every step.
     let rule = match recipe.eta {
-        Rule::Expectation { .. } => recipe.eta.clone(),
+        Rule::Expectation { n, normalised, .. } => {
+            Rule::Expectation { n, normalised, k: Steps::Count(1), m: 0.0 }
+        }
         _ => Rule::OneStep {},
     };
-    let e_step = rule.build(batch, model.output_dim(), 1, &place)?;
+    let elements = recipe.elements();
+    let sizes = Size { images: batch, dim: model.output_dim(), per_epoch: 1, elements, second: false };
+    let e_step = rule.build(&sizes, &place)?;
     let mut alternation =
         Alternation::new(model, &rule, e_step, recipe.objective.clone(), recipe.optim.clone());
     let x = Tensor::randn(0f32, 1.0, (views, batch, size, size, 3), &Device::Cpu)?;

@@ -7,6 +7,7 @@
 mod alternation;
 mod batches;
 mod cost;
+mod em;
 mod evaluate;
 mod model;
 mod replay;
@@ -84,8 +85,31 @@ pub enum Progress {
 /// `z_std` is the std of z/‖z‖ times √d. Under the last batch norm a batch's outputs have mean zero, so
 /// `train/z_std` cannot fall below 2/√B: when all other images agree, one of them balances the rest.
 /// `val/z_std`, on held-out images by running statistics, has no such floor and shows collapse as 0.
-pub const COLUMNS: [&str; 7] =
-    ["train/loss", "train/lr", "train/z_std", "val/knn_top1", "val/z_std", "val/rankme", "val/linear_top1"];
+///
+/// `em/*` is empty where the recipe has no `measure.em`: R² of the predictor and of the best linear one, alignment, the η
+/// of the epoch's last step against the exact one (its age in steps), and L(θ, η) around the half-steps, means over
+/// the epoch and the largest rises.
+pub const COLUMNS: [&str; 19] = [
+    "train/loss",
+    "train/lr",
+    "train/z_std",
+    "val/knn_top1",
+    "val/z_std",
+    "val/rankme",
+    "val/linear_top1",
+    "em/r2",
+    "em/r2_linear",
+    "em/alignment",
+    "em/eta_cosine",
+    "em/eta_bias",
+    "em/eta_variance",
+    "em/eta_age",
+    "em/loss_before_e",
+    "em/loss_after_e",
+    "em/loss_after_m",
+    "em/e_rise",
+    "em/m_rise",
+];
 
 /// Trains one run in `dir` to its end, from its newest checkpoint if it has one, on `threads` threads.
 ///
@@ -171,22 +195,26 @@ fn alternate(
     let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
     let mut batches = Batches::new(recipe, dataset, state);
     if state.step == 0 {
-        state.measure(recipe, dataset, watch)?;
+        state.measure(recipe, dataset, dir, watch)?;
     }
     while state.step < state.steps {
         let rates = state.rates(recipe);
+        let samples = state.before_step(recipe, dataset, per_epoch, &mut |step| batches.get(step))?;
         let made = state.alternation.step(state.step, state.steps, rates, &mut |step| batches.get(step))?;
         if made.gradients.is_none() {
             return Ok(Ending::Diverged { step: state.step });
         }
         state.observe(made.loss, rates.encoder, &made.z)?;
+        if let Some(samples) = samples {
+            state.compare(recipe, &made.eta, &batches.get(state.step)?, &samples)?;
+        }
         state.step += 1;
 
         watch(state.progress(made.loss, per_epoch));
         let epoch = state.step / per_epoch;
         let last = state.step == state.steps;
         if state.step.is_multiple_of(per_epoch) {
-            state.close_epoch(recipe, dataset, per_epoch, watch)?;
+            state.close_epoch(recipe, dataset, dir, per_epoch, watch)?;
         }
         let due =
             state.step.is_multiple_of(per_epoch) && epoch.is_multiple_of(recipe.schedule.checkpoint_every);

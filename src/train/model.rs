@@ -82,6 +82,32 @@ impl Model {
         self.encoder.evaluate(x, &self.theta.as_detached_tensor())
     }
 
+    /// p = h(z) in evaluation mode, or z itself where there is no predictor: (B, d) → (B, d).
+    pub fn evaluate_p(&self, z: &Tensor) -> Result<Tensor> {
+        match &self.predictor {
+            None => Ok(z.clone()),
+            Some(h) => Ok(h.engine.evaluate(z, &h.theta.as_detached_tensor())?.1),
+        }
+    }
+
+    /// p = h(z) with h frozen, batch norm in training mode, or z itself: (V, B, d) → (V, B, d).
+    pub fn frozen_p(&self, z: &Tensor) -> Result<Tensor> {
+        match &self.predictor {
+            None => Ok(z.clone()),
+            Some(h) => h.engine.target(z, &h.theta),
+        }
+    }
+
+    /// What `measure` gives, the running statistics left as they were.
+    pub fn unmoved<T>(&self, measure: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before: Vec<Vec<f32>> = self.parts().map(|part| part.engine.running()).collect();
+        let measured = measure();
+        for (part, running) in self.parts().zip(&before) {
+            part.engine.set_running(running)?;
+        }
+        measured
+    }
+
     /// The parts: "encoder", then, where there is one, "predictor".
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let encoder = Part { name: "encoder", engine: &self.encoder, theta: &self.theta };

@@ -8,7 +8,7 @@
 
 use super::{Alternation, Model, Rates, weights};
 use crate::error::{Error, Result};
-use crate::eta::{BankPlace, Rule, Steps, Views};
+use crate::eta::{BankPlace, Rule, Size, Steps, Views};
 use crate::kernel::Kernel;
 use crate::measure::collapse;
 use crate::network;
@@ -190,7 +190,8 @@ pub fn replay(
     };
     let dim = model.output_dim();
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
-    let e_step = rule.build(images, dim, given, &place)?;
+    let size = Size { images, dim, per_epoch: given, elements: 0, second: false };
+    let e_step = rule.build(&size, &place)?;
     let mut alternation = Alternation::new(model, &rule, e_step, objective, optim.clone());
     let (mut trajectory, mut first_gradients) = (Vec::new(), Vec::new());
     for step in 0..given {

@@ -1,22 +1,27 @@
 //! The state of a run: exactly what a checkpoint holds, and what is made of it at the end of an epoch.
 
+use super::em::{self, HalfSteps};
 use super::evaluate::held_out_spectrum;
 use super::weights;
 use super::{Alternation, COLUMNS, Model, Progress, Rates, evaluate};
 use crate::data::{Dataset, loader};
 use crate::error::{Error, Result};
-use crate::eta::BankPlace;
+use crate::eta::{BankPlace, Held, Size, Views};
 use crate::kernel;
 use crate::measure::collapse;
 use crate::optim::{PredictorLr, Sgd};
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
 use candle_core::Tensor;
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+/// What the measurement of L is called in a checkpoint.
+const HALF_STEPS: &str = "half_steps.";
+/// The folder of θ at every measurement.
+const TRAJECTORY: &str = "trajectory";
 /// Banks beyond this go into a memory-mapped file.
 const BANK_MEMORY_BYTES: u64 = 1 << 30;
 
@@ -28,6 +33,10 @@ pub struct State {
     pub steps: u64,
     /// θ, η, momentum and running statistics.
     pub alternation: Alternation,
+    /// L around the half-steps, where the recipe asks for it.
+    half_steps: Option<HalfSteps>,
+    /// What the last step's η was compared with, for the row that follows.
+    eta_gap: Vec<(&'static str, f64)>,
     /// Sums over the current epoch.
     epoch: EpochSums,
     logs: MetricsLog,
@@ -54,7 +63,19 @@ impl State {
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
         let place = BankPlace { memory_limit_bytes: BANK_MEMORY_BYTES, folder: dir.path().to_path_buf() };
         let dim = recipe.encoder.projector.dim;
-        let rule = recipe.eta.build(dataset.train.len(), dim, per_epoch, &place)?;
+        let em = recipe.measure.em.as_ref();
+        let size = Size {
+            images: dataset.train.len(),
+            dim,
+            per_epoch,
+            elements: recipe.elements(),
+            second: em.is_some_and(|em| em.eta),
+        };
+        let rule = recipe.eta.build(&size, &place)?;
+        let half_steps = em
+            .filter(|em| em.objective)
+            .map(|em| HalfSteps::new(recipe, em, dataset, per_epoch))
+            .transpose()?;
         let (objective, optim) = (recipe.objective.clone(), recipe.optim.clone());
         let alternation = Alternation::new(model, &recipe.eta, rule, objective, optim);
         let snapshot = dir.resume()?;
@@ -62,6 +83,8 @@ impl State {
             step: 0,
             steps: per_epoch * recipe.schedule.epochs,
             alternation,
+            half_steps,
+            eta_gap: Vec::new(),
             epoch: EpochSums::default(),
             logs: dir.metrics(&COLUMNS)?,
             wall_before: 0.0,
@@ -85,6 +108,51 @@ impl State {
         Rates { encoder: lr(self.step), predictor }
     }
 
+    /// Whether the epoch that ends with `step` steps made has a row with evaluations.
+    fn measured_after(&self, recipe: &Recipe, step: u64, per_epoch: u64) -> bool {
+        let epoch = step / per_epoch;
+        let due = epoch.is_multiple_of(recipe.measure.every) || step == self.steps;
+        step.is_multiple_of(per_epoch) && due
+    }
+
+    /// Before the next SGD step, on `views`: what the recipe wants to know of θ as it is now. Gives the samples
+    /// with which the step's η is to be compared, where it is.
+    pub fn before_step(
+        &mut self,
+        recipe: &Recipe,
+        dataset: &Dataset,
+        per_epoch: u64,
+        views: &mut dyn FnMut(u64) -> Result<Views>,
+    ) -> Result<Option<Vec<Array2<f32>>>> {
+        let model = &self.alternation.model;
+        if let Some(half_steps) = &mut self.half_steps {
+            half_steps.before(model, recipe, dataset, self.step)?;
+        }
+        match recipe.measure.em.as_ref().filter(|em| em.eta) {
+            Some(em) if self.measured_after(recipe, self.step + 1, per_epoch) => {
+                let indices = views(self.step)?.indices;
+                em::samples(model, dataset, recipe, em, &indices, self.step).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Compares the η that a step on `views` trained on with `samples`.
+    pub fn compare(
+        &mut self,
+        recipe: &Recipe,
+        eta: &Tensor,
+        views: &Views,
+        samples: &[Array2<f32>],
+    ) -> Result<()> {
+        let rule = &self.alternation.rule;
+        let gap = em::trained_gap(eta, rule.second(views)?, samples, recipe)?;
+        let parts = [gap.bias.map(|b| ("em/eta_bias", b)), gap.variance.map(|v| ("em/eta_variance", v))];
+        self.eta_gap = vec![("em/eta_cosine", gap.cosine), ("em/eta_age", rule.age(views))];
+        self.eta_gap.extend(parts.into_iter().flatten());
+        Ok(())
+    }
+
     /// Takes note of a step's loss, its learning rate and the spread of its outputs z (B, d).
     pub fn observe(&mut self, loss: f64, lr: f64, z: &Tensor) -> Result<()> {
         self.epoch.steps += 1;
@@ -101,7 +169,14 @@ impl State {
     }
 
     /// Writes the row of the initial weights.
-    pub fn measure(&mut self, recipe: &Recipe, dataset: &Dataset, watch: &dyn Fn(Progress)) -> Result<()> {
+    pub fn measure(
+        &mut self,
+        recipe: &Recipe,
+        dataset: &Dataset,
+        dir: &RunDir,
+        watch: &dyn Fn(Progress),
+    ) -> Result<()> {
+        self.write_trajectory(recipe, dir)?;
         let values = self.evaluation(recipe, dataset, false)?;
         self.row(0.0, values, watch)
     }
@@ -111,6 +186,7 @@ impl State {
         &mut self,
         recipe: &Recipe,
         dataset: &Dataset,
+        dir: &RunDir,
         per_epoch: u64,
         watch: &dyn Fn(Progress),
     ) -> Result<()> {
@@ -120,8 +196,13 @@ impl State {
         let n = sums.steps.max(1) as f64;
         let mut values =
             vec![("train/loss", sums.loss / n), ("train/lr", sums.lr / n), ("train/z_std", sums.z_std / n)];
-        if last || epoch.is_multiple_of(recipe.measure.every) {
+        if let Some(half_steps) = &mut self.half_steps {
+            values.extend(half_steps.row(&self.alternation.model, recipe, self.step)?);
+        }
+        values.append(&mut self.eta_gap);
+        if self.measured_after(recipe, self.step, per_epoch) {
             values.extend(self.evaluation(recipe, dataset, last)?);
+            self.write_trajectory(recipe, dir)?;
         }
         self.row(epoch as f64, values, watch)
     }
@@ -132,7 +213,15 @@ impl State {
             evaluate(&self.alternation.model, dataset, &recipe.augment, &recipe.measure, probe, recipe.seed)?;
         let linear = e.linear_top1.map(|top1| ("val/linear_top1", top1));
         let always = [("val/knn_top1", e.knn_top1), ("val/z_std", e.z_std), ("val/rankme", e.rankme)];
-        Ok(always.into_iter().chain(linear).collect())
+        let mut values: Vec<_> = always.into_iter().chain(linear).collect();
+        if let Some(em) = &recipe.measure.em {
+            let gap = em::held_out_gap(&self.alternation.model, dataset, recipe, em)?;
+            values.extend([("em/alignment", gap.alignment)]);
+            // Collapsed outputs have no variation to remove.
+            let numbers = [("em/r2", gap.r2), ("em/r2_linear", gap.r2_linear)];
+            values.extend(numbers.into_iter().filter(|(_, value)| value.is_finite()));
+        }
+        Ok(values)
     }
 
     fn row(&mut self, epoch: f64, values: Vec<(&'static str, f64)>, watch: &dyn Fn(Progress)) -> Result<()> {
@@ -165,13 +254,21 @@ impl State {
         for (name, shape, data) in self.alternation.rule.state()? {
             tensors.push(SavedTensor { name: format!("eta.{name}"), shape, data });
         }
-        let integers = BTreeMap::from([
+        let mut integers = BTreeMap::from([
             ("epoch.steps".to_string(), self.epoch.steps),
             ("epoch.loss".to_string(), self.epoch.loss.to_bits()),
             ("epoch.z_std".to_string(), self.epoch.z_std.to_bits()),
             ("epoch.lr".to_string(), self.epoch.lr.to_bits()),
             ("wall_s".to_string(), self.wall_s().to_bits()),
         ]);
+        if let Some(half_steps) = &self.half_steps {
+            let named =
+                |(name, shape, data)| SavedTensor { name: format!("{HALF_STEPS}{name}"), shape, data };
+            tensors.extend(half_steps.tensors()?.into_iter().map(named));
+            let numbers =
+                half_steps.numbers().into_iter().map(|(name, value)| (format!("{HALF_STEPS}{name}"), value));
+            integers.extend(numbers);
+        }
         dir.save(&Snapshot { step: self.step, tensors, integers }, &mut self.logs)
     }
 
@@ -207,10 +304,22 @@ impl State {
             }
             *sgd = Sgd::new(velocity);
         }
-        let eta = |(name, t): (String, SavedTensor<'static>)| {
-            name.strip_prefix("eta.").map(|name| (name.to_string(), t.shape, t.data))
+        let mut held = |prefix: &str| -> Vec<Held<'static>> {
+            let names: Vec<String> =
+                tensors.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+            let take = |name: String| {
+                let t = tensors.remove(&name)?;
+                Some((name[prefix.len()..].to_string(), t.shape, t.data))
+            };
+            names.into_iter().filter_map(take).collect()
         };
-        self.alternation.rule.restore(tensors.into_iter().filter_map(eta).collect())
+        self.alternation.rule.restore(held("eta."))?;
+        match &mut self.half_steps {
+            Some(half_steps) => {
+                half_steps.restore(held(HALF_STEPS), &|name| integer(&format!("{HALF_STEPS}{name}")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Writes `spectrum.csv`: the singular values of z of held-out images, largest first.
@@ -219,6 +328,19 @@ impl State {
         let rows = spectrum.iter().enumerate().map(|(i, value)| format!("{},{value}\n", i + 1));
         let text: String = std::iter::once("index,singular_value\n".to_string()).chain(rows).collect();
         write_durable(&dir.path().join("spectrum.csv"), text.as_bytes())
+    }
+
+    /// Writes θ of the encoder, flat, to `trajectory/step-….safetensors`, where the recipe asks for it.
+    pub fn write_trajectory(&self, recipe: &Recipe, dir: &RunDir) -> Result<()> {
+        if !recipe.measure.em.as_ref().is_some_and(|em| em.trajectory) {
+            return Ok(());
+        }
+        let Some(encoder) = self.alternation.model.parts().next() else { return Ok(()) };
+        let folder = dir.path().join(TRAJECTORY);
+        std::fs::create_dir_all(&folder)
+            .map_err(Error::disk(&folder, "make the folder of the trajectory"))?;
+        let path = folder.join(format!("step-{:08}.safetensors", self.step));
+        write_durable(&path, &weights::one_vector("theta", encoder.theta.to_vec1()?)?)
     }
 
     /// Writes `weights.safetensors`: θ and running statistics under torchvision's names.

@@ -19,10 +19,22 @@ pub fn to_safetensors(model: &Model) -> Result<Vec<u8>> {
         let theta = names::to_torch(network, &part.theta.to_vec1()?);
         let running = names::running_to_torch(network, &part.engine.running());
         for (name, shape, values) in theta.into_iter().chain(running) {
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            tensors.push((format!("{}.{name}", part.name), shape, bytes));
+            tensors.push((format!("{}.{name}", part.name), shape, values));
         }
     }
+    serialize(tensors)
+}
+
+/// One vector as a safetensors file.
+pub fn one_vector(name: &str, values: Vec<f32>) -> Result<Vec<u8>> {
+    serialize(vec![(name.to_string(), vec![values.len()], values)])
+}
+
+/// Tensors as a safetensors file.
+fn serialize(tensors: Vec<(String, Vec<usize>, Vec<f32>)>) -> Result<Vec<u8>> {
+    let bytes = |values: Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> =
+        tensors.into_iter().map(|(name, shape, values)| (name, shape, bytes(values))).collect();
     let views: Result<Vec<_>> = tensors
         .iter()
         .map(|(name, shape, bytes)| {

@@ -12,7 +12,7 @@ mod setting;
 use candle_core::{Device, Tensor};
 use setting::{alternation, median, settings};
 use simsiam_em::augment::AugmentConfig;
-use simsiam_em::data::loader::{Loader, steps_per_epoch};
+use simsiam_em::data::loader::{BatchShape, Loader, steps_per_epoch};
 use simsiam_em::data::{DataConfig, Dataset};
 use simsiam_em::eta::Views;
 use simsiam_em::train::Rates;
@@ -52,6 +52,7 @@ fn main() {
         blur_sigma: [0.1, 2.0],
         mean: [0.4914, 0.4822, 0.4465],
         std: [0.247, 0.2435, 0.2616],
+        finite: None,
     };
     let setting = settings().into_iter().find(|s| s.name == "resnet8").expect("a network of the comparison");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -62,7 +63,14 @@ fn main() {
         let per_epoch = steps_per_epoch(data.train.len(), setting.batch);
         let mut alternation = alternation(&setting);
         let workers = threads.clamp(1, 2);
-        let mut loader = Loader::new(data.train.clone(), augment, setting.batch, VIEWS, 0, 0..steps, workers);
+        let mut loader = Loader::new(
+            data.train.clone(),
+            augment,
+            BatchShape::drawn(setting.batch, VIEWS),
+            0,
+            0..steps,
+            workers,
+        );
         let shape = (VIEWS, setting.batch, 32, 32, 3);
         let mut next = |step| {
             let batch = loader.next()?.expect("as many batches as steps");

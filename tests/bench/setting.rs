@@ -1,6 +1,6 @@
 //! The networks that the benches train, the same as in `pytorch.py`.
 
-use simsiam_em::eta::{BankPlace, Rule};
+use simsiam_em::eta::{BankPlace, Rule, Size};
 use simsiam_em::kernel::{self, Kernel, Precision};
 use simsiam_em::network::config::*;
 use simsiam_em::objective::{ObjectiveConfig, Similarity};
@@ -71,7 +71,9 @@ pub fn optim() -> OptimConfig {
 pub fn alternation(s: &Setting) -> Alternation {
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
     let rule = Rule::OneStep {};
-    let e_step = rule.build(s.batch, s.dim, 1, &place).unwrap();
+    let e_step = rule
+        .build(&Size { images: s.batch, dim: s.dim, per_epoch: 1, elements: 0, second: false }, &place)
+        .unwrap();
     let objective = ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true, pairs: 1 };
     Alternation::new(model(s, &kernel::select(precision()).unwrap()), &rule, e_step, objective, optim())
 }

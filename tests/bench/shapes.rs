@@ -5,7 +5,7 @@
 
 use candle_core::{D, Device, Tensor};
 use ndarray::Array2;
-use simsiam_em::data::loader::{prepare, steps_per_epoch};
+use simsiam_em::data::loader::{BatchShape, prepare, steps_per_epoch};
 use simsiam_em::data::{DataConfig, Dataset, Split};
 use simsiam_em::kernel::{self, Precision};
 use simsiam_em::measure::knn;
@@ -73,6 +73,7 @@ fn views(smallest: f32) -> simsiam_em::augment::AugmentConfig {
         blur_sigma: [0.1, 2.0],
         mean: [0.5; 3],
         std: [0.25; 3],
+        finite: None,
     }
 }
 
@@ -91,7 +92,7 @@ fn supervised(data: &Dataset) -> f64 {
     };
     let steps = EPOCHS * steps_per_epoch(data.train.len(), BATCH);
     for step in 0..steps {
-        let batch = prepare(&data.train, &views(0.2), BATCH, 1, 0, step).unwrap();
+        let batch = prepare(&data.train, &views(0.2), BatchShape::drawn(BATCH, 1), 0, step).unwrap();
         let x = Tensor::from_vec(batch.views, (1, BATCH, SIZE, SIZE, 3), &Device::Cpu).unwrap();
         let labels = Tensor::from_vec(batch.labels, (BATCH, 1), &Device::Cpu).unwrap();
         let logits = model.z(&x).unwrap().squeeze(0).unwrap();

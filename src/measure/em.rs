@@ -1,0 +1,265 @@
+//! The hypothesis in numbers: how much of z's variation over T the predictor removes, how far η is from the
+//! expectation that it stands for. Sums in f64, in a fixed order.
+
+use super::knn::unit_rows;
+use crate::error::{Error, Result};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use serde::{Deserialize, Serialize};
+
+/// What is measured of the alternation itself, whenever kNN is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmConfig {
+    /// Images of each measurement: held-out ones for the predictor, training ones for the objective.
+    pub images: usize,
+    /// Views of each image by which E_T is estimated; of a finite T all are taken instead.
+    pub views: usize,
+    /// Whether the η that trains is compared with the exact one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub eta: bool,
+    /// Whether L(θ, η) is taken before and after every half-step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub objective: bool,
+    /// Whether θ is kept at every measurement.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trajectory: bool,
+}
+
+/// More images or views are taken for a slip of the hand.
+const MOST: usize = 1 << 16;
+/// Views that two halves with a variance each have at least.
+const LEAST_VIEWS: usize = 4;
+
+impl EmConfig {
+    /// Refuses numbers of images and views with which there is no variation to measure.
+    pub fn check(&self) -> Result<()> {
+        for (key, value, least) in [("images", self.images, 2), ("views", self.views, LEAST_VIEWS)] {
+            if !(least..=MOST).contains(&value) {
+                let message = format!("measure.em.{key}: {value} must be between {least} and {MOST}");
+                return Err(Error::Usage(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a predictor does to the variation over T, for rows of unit length ẑ = z/‖z‖ and p̂ = h(z)/‖h(z)‖.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PredictorGap {
+    /// R² = 1 − E‖p̂ − E_T ẑ‖² / E‖ẑ − E_T ẑ‖²: 1 where h gives the expectation, 0 for the identity.
+    pub r2: f64,
+    /// The same of the affine map of ẑ that fits these very images best: what a linear h could do at most.
+    pub r2_linear: f64,
+    /// E‖ẑ₁ − ẑ₂‖² of two views of an image (alignment with α = 2, Wang & Isola 2020).
+    pub alignment: f64,
+}
+
+/// Measures outputs `z` and predictions `p`, (N · `views`, d), image by image.
+///
+/// `exact` where the views are all of T. Otherwise E_T is known by the mean over an image's other views only, whose own
+/// variance is taken off: no number here depends on how many views there are, but for its noise.
+///
+/// # Errors
+/// [`Error::Failure`] when outputs have no least-squares fit, which takes numbers that are not finite.
+pub fn predictor_gap(
+    z: ArrayView2<f32>,
+    p: ArrayView2<f32>,
+    views: usize,
+    exact: bool,
+) -> Result<PredictorGap> {
+    let (z, p) = (unit_rows(z).mapv(f64::from), unit_rows(p).mapv(f64::from));
+    let whole = Spread::of(&z, views, exact);
+    let r2_linear = if exact {
+        whole.r2(&best_affine(&z, &whole.expected)?.apply(&z))
+    } else {
+        // Fitted to one half of the views and judged by the other, or the fit would know the noise it is judged by.
+        let of = |a: &Array2<f64>, first: usize, last: usize| {
+            let kept: Vec<usize> =
+                (0..a.nrows()).filter(|row| (first..last).contains(&(row % views))).collect();
+            a.select(Axis(0), &kept)
+        };
+        let half = views / 2;
+        let (a, b) = (of(&z, 0, half), of(&z, half, views));
+        let judged = |fit: &Array2<f64>, fit_views: usize, other: &Array2<f64>, other_views: usize| {
+            let map = best_affine(fit, &Spread::of(fit, fit_views, false).expected)?;
+            Ok::<f64, Error>(Spread::of(other, other_views, false).r2(&map.apply(other)))
+        };
+        0.5 * (judged(&a, half, &b, views - half)? + judged(&b, views - half, &a, half)?)
+    };
+    Ok(PredictorGap { r2: whole.r2(&p), r2_linear, alignment: 2.0 * whole.variance })
+}
+
+/// Outputs of images under several views each, and what is known of their expectation.
+struct Spread {
+    /// What each row is to be compared with: the image's mean, or that of its other rows.
+    expected: Array2<f64>,
+    /// E‖ẑ − E_T ẑ‖².
+    variance: f64,
+    /// The variance of a row of `expected`.
+    noise: f64,
+}
+
+impl Spread {
+    fn of(z: &Array2<f64>, views: usize, exact: bool) -> Spread {
+        let (rows, n) = (z.nrows() as f64, views as f64);
+        let mut expected = Array2::zeros(z.dim());
+        let mut within = 0.0;
+        for (image, mut expected) in
+            z.axis_chunks_iter(Axis(0), views).zip(expected.axis_chunks_iter_mut(Axis(0), views))
+        {
+            let sum: Array1<f64> = image.sum_axis(Axis(0));
+            for (row, mut expected) in image.axis_iter(Axis(0)).zip(expected.axis_iter_mut(Axis(0))) {
+                within += (&row - &(&sum / n)).mapv(|v| v * v).sum();
+                expected.assign(&if exact { &sum / n } else { (&sum - &row) / (n - 1.0) });
+            }
+        }
+        let variance = within / if exact { rows } else { rows * (n - 1.0) / n };
+        Spread { expected, variance, noise: if exact { 0.0 } else { variance / (n - 1.0) } }
+    }
+
+    /// R² of `guess` of the expectation, row by row.
+    fn r2(&self, guess: &Array2<f64>) -> f64 {
+        let error = (guess - &self.expected).mapv(|v| v * v).sum() / guess.nrows() as f64 - self.noise;
+        1.0 - error / self.variance
+    }
+}
+
+/// x ↦ x A + b, with b in the last row.
+struct Affine(Array2<f64>);
+
+impl Affine {
+    fn apply(&self, x: &Array2<f64>) -> Array2<f64> {
+        let (a, b) = self.0.view().split_at(Axis(0), x.ncols());
+        x.dot(&a) + b
+    }
+}
+
+/// The affine map of `x` (n, d) that is nearest to `y` (n, d).
+fn best_affine(x: &Array2<f64>, y: &Array2<f64>) -> Result<Affine> {
+    let (rows, dim) = x.dim();
+    let mut inputs = Array2::ones((rows, dim + 1));
+    inputs.slice_mut(s![.., ..dim]).assign(x);
+    let (mut gram, right) = (inputs.t().dot(&inputs), inputs.t().dot(y));
+    // Outputs on a subspace have a singular Gram matrix; this much of its trace changes no digit that is shown.
+    let ridge = 1e-9 * gram.diag().sum() / (dim + 1) as f64;
+    gram.diag_mut().mapv_inplace(|v| v + ridge);
+    let matrix = |a: &Array2<f64>| nalgebra::DMatrix::from_fn(a.nrows(), a.ncols(), |i, j| a[[i, j]]);
+    let no_fit = || Error::Failure("the outputs have no linear fit: they are not finite".into());
+    let solved = matrix(&gram).cholesky().ok_or_else(no_fit)?.solve(&matrix(&right));
+    Ok(Affine(Array2::from_shape_fn(right.dim(), |(i, j)| solved[(i, j)])))
+}
+
+/// How far the η that trains is from the exact one, μ_x = E_T[F_θ(T(x))], as multiples of the variance of one
+/// sample, E‖F_θ(T(x)) − μ_x‖².
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EtaGap {
+    /// Mean cosine of η and μ.
+    pub cosine: f64,
+    /// E‖E[η] − μ‖² of an image: what averaging over draws would leave. None without a second draw.
+    pub bias: Option<f64>,
+    /// E‖η − E[η]‖² of an image: the luck of the draws. None without a second draw.
+    pub variance: Option<f64>,
+}
+
+/// Compares `eta` (B, d), and a `second` draw of it, with the mean of `samples`, (B, d) each, of the same images.
+///
+/// `exact` where the samples are all of T. Two draws with one expectation tell bias from variance without it:
+/// E⟨η − μ, η′ − μ⟩ is the bias, ½E‖η − η′‖² the variance.
+pub fn eta_gap(
+    eta: ArrayView2<f32>,
+    second: Option<ArrayView2<f32>>,
+    samples: &[Array2<f32>],
+    exact: bool,
+) -> EtaGap {
+    let wide = |a: ArrayView2<f32>| a.mapv(f64::from);
+    let (rows, n) = (eta.nrows() as f64, samples.len() as f64);
+    let mut mean = Array2::<f64>::zeros(eta.dim());
+    samples.iter().for_each(|sample| mean += &wide(sample.view()));
+    mean /= n;
+    let square = |a: &Array2<f64>| a.mapv(|v| v * v).sum() / rows;
+    let spread: f64 = samples.iter().map(|sample| square(&(wide(sample.view()) - &mean))).sum();
+    let variance = spread / if exact { n } else { n - 1.0 };
+    let (unit_eta, unit_mean) = (unit_rows(eta), unit_rows(mean.mapv(|v| v as f32).view()));
+    let cosine =
+        unit_eta.iter().zip(&unit_mean).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() / rows;
+    let eta = wide(eta);
+    let parts = second.map(wide).map(|second| {
+        let product = ((&eta - &mean) * (&second - &mean)).sum() / rows;
+        // The mean of n samples is itself off by variance / n.
+        let known = if exact { 0.0 } else { variance / n };
+        ((product - known) / variance, 0.5 * square(&(&eta - &second)) / variance)
+    });
+    EtaGap { cosine, bias: parts.map(|p| p.0), variance: parts.map(|p| p.1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, stream};
+    use rand_distr::{Distribution, StandardNormal};
+
+    const DIM: usize = 6;
+
+    /// `images` Gaussian means with `views` noisy copies each, image by image: (means repeated, copies).
+    fn world(images: usize, views: usize, noise: f32) -> (Array2<f32>, Array2<f32>) {
+        let mut rng = stream(0, Purpose::Test, 0, 0);
+        let mut normal = || -> f32 { StandardNormal.sample(&mut rng) };
+        let means = Array2::from_shape_simple_fn((images, DIM), &mut normal);
+        let repeated = Array2::from_shape_fn((images * views, DIM), |(row, j)| means[[row / views, j]]);
+        let copies = &repeated + &(noise * Array2::from_shape_simple_fn(repeated.dim(), &mut normal));
+        (repeated, copies)
+    }
+
+    #[test]
+    fn the_identity_has_no_r2_and_the_expectation_all_of_it() {
+        let (_, z) = world(40, 5, 0.3);
+        let unit = unit_rows(z.view());
+        for exact in [true, false] {
+            let floor = predictor_gap(z.view(), z.view(), 5, exact).unwrap();
+            assert!(floor.r2.abs() < 1e-6, "{floor:?}");
+            assert!(floor.r2_linear > 0.0 && floor.r2_linear < 1.0, "{floor:?}");
+        }
+        // p̂ has unit length and the mean of unit vectors has not: (1 − m)/(1 + m) is left of it, with m = ‖μ‖.
+        let means: Vec<Array1<f32>> =
+            unit.axis_chunks_iter(Axis(0), 5).map(|image| image.mean_axis(Axis(0)).unwrap()).collect();
+        let p = Array2::from_shape_fn(z.dim(), |(row, j)| means[row / 5][j]);
+        let gap = predictor_gap(z.view(), p.view(), 5, true).unwrap();
+        let length = |m: &Array1<f32>| f64::from(m.dot(m)).sqrt();
+        let left: f64 = means.iter().map(|m| (1.0 - length(m)).powi(2)).sum();
+        let all: f64 = means.iter().map(|m| 1.0 - length(m).powi(2)).sum();
+        assert!((gap.r2 - (1.0 - left / all)).abs() < 1e-5, "{gap:?}");
+    }
+
+    #[test]
+    fn few_samples_give_the_numbers_of_many() {
+        // 4,000 images: the mean of their errors is known to about a percent.
+        let gap = |views: usize| {
+            let (means, z) = world(4000, views, 0.3);
+            predictor_gap(z.view(), means.view(), views, false).unwrap()
+        };
+        let (few, many) = (gap(3), gap(24));
+        assert!((few.r2 - many.r2).abs() < 0.03, "{few:?} {many:?}");
+        assert!((few.alignment / many.alignment - 1.0).abs() < 0.05, "{few:?} {many:?}");
+    }
+
+    #[test]
+    fn two_draws_tell_bias_from_variance() {
+        let images = 4000;
+        let (means, _) = world(images, 1, 0.0);
+        let mut rng = stream(1, Purpose::Test, 0, 0);
+        let mut noise = |scale: f32| {
+            let mut normal = || -> f32 { StandardNormal.sample(&mut rng) };
+            scale * Array2::from_shape_simple_fn((images, DIM), &mut normal)
+        };
+        let samples: Vec<Array2<f32>> = (0..16).map(|_| &means + &noise(1.0)).collect();
+        // Old by a shift of 0.5 in every coordinate, and half as noisy: bias 0.25, variance 0.25 of a sample's.
+        let mut old = || &means + 0.5 + &noise(0.5);
+        let (eta, second) = (old(), old());
+        let gap = eta_gap(eta.view(), Some(second.view()), &samples, false);
+        assert!((gap.bias.unwrap() - 0.25).abs() < 0.02, "{gap:?}");
+        assert!((gap.variance.unwrap() - 0.25).abs() < 0.02, "{gap:?}");
+        let fresh = eta_gap(samples[0].view(), Some(samples[1].view()), &samples, true);
+        assert!(fresh.bias.unwrap().abs() < 0.1 && (fresh.variance.unwrap() - 1.0).abs() < 0.1, "{fresh:?}");
+        assert!(eta_gap(eta.view(), None, &samples, true).bias.is_none());
+    }
+}

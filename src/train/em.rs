@@ -1,0 +1,309 @@
+//! The alternation watched from outside: how near h comes to the expectation over T, how far the η that
+//! trains is from the exact one, and whether L(θ, η) falls in both half-steps.
+//!
+//! Nothing here moves θ, η, momentum or running statistics.
+
+use super::Model;
+use crate::data::loader::{self, BatchShape};
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::eta::{BankPlace, EStep, Held, Rule, Size, Views};
+use crate::measure::em::{EmConfig, EtaGap, PredictorGap, eta_gap, predictor_gap};
+use crate::recipe::Recipe;
+use candle_core::{Device, Tensor};
+use ndarray::Array2;
+
+/// Views per forward pass of held-out images.
+const BATCH: usize = 256;
+/// Which streams the views of a measurement come from, beside those keyed by a step.
+const HELD_OUT: u64 = u64::MAX;
+const OBJECTIVE: u64 = u64::MAX - 1;
+
+/// How many views stand for E_T, and whether they are all of T.
+fn views_of_t(recipe: &Recipe, em: &EmConfig) -> (usize, bool) {
+    match recipe.elements() {
+        0 => (em.views, false),
+        elements => (elements, true),
+    }
+}
+
+/// `count` of `images` images, evenly spaced.
+fn spaced(images: usize, count: usize) -> Vec<u32> {
+    let count = count.min(images);
+    (0..count).map(|i| (i * images / count) as u32).collect()
+}
+
+/// Views of the images `indices` as a tensor (V, B, H, W, C).
+fn tensor(split: &Split, recipe: &Recipe, indices: &[u32], shape: BatchShape, key: u64) -> Result<Tensor> {
+    let size = recipe.augment.size;
+    let x = loader::views_of(split, &recipe.augment, indices, shape, recipe.seed, key)?;
+    Ok(Tensor::from_vec(x, (shape.views, indices.len(), size, size, 3), &Device::Cpu)?)
+}
+
+fn rows(tensor: &Tensor) -> Result<Array2<f32>> {
+    let shape = tensor.dims2()?;
+    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    Array2::from_shape_vec(shape, values).map_err(|e| Error::Failure(e.to_string()))
+}
+
+/// R² of the predictor on held-out images, in evaluation mode.
+pub fn held_out_gap(
+    model: &Model,
+    dataset: &Dataset,
+    recipe: &Recipe,
+    em: &EmConfig,
+) -> Result<PredictorGap> {
+    let (views, exact) = views_of_t(recipe, em);
+    let images = spaced(dataset.test.len(), em.images);
+    let shape = BatchShape { images: 0, views, listed: views };
+    let (mut z_rows, mut p_rows) = (Vec::new(), Vec::new());
+    for (chunk, indices) in images.chunks((BATCH / views).max(1)).enumerate() {
+        let x = tensor(&dataset.test, recipe, indices, shape, HELD_OUT - 2 - chunk as u64)?;
+        // Image by image, which is how the measurement takes them.
+        let (z, p) = {
+            let (_, z) = model.evaluate(&x.transpose(0, 1)?.flatten(0, 1)?.contiguous()?)?;
+            let p = model.evaluate_p(&z)?;
+            (z, p)
+        };
+        z_rows.push(z);
+        p_rows.push(p);
+    }
+    let (z, p) = (rows(&Tensor::cat(&z_rows, 0)?)?, rows(&Tensor::cat(&p_rows, 0)?)?);
+    predictor_gap(z.view(), p.view(), views, exact)
+}
+
+/// F_θ of views of a batch's images that stand for E_T, (B, d) each, batch norm in training mode: what an
+/// exact E-step at `step` would take the mean of.
+pub fn samples(
+    model: &Model,
+    dataset: &Dataset,
+    recipe: &Recipe,
+    em: &EmConfig,
+    indices: &[u32],
+    step: u64,
+) -> Result<Vec<Array2<f32>>> {
+    let (views, _) = views_of_t(recipe, em);
+    let shape = BatchShape { images: 0, views, listed: views };
+    let x = tensor(&dataset.train, recipe, indices, shape, step)?;
+    model.unmoved(|| {
+        let sample = |v: usize| rows(&model.frozen_z(&x.narrow(0, v, 1)?)?.squeeze(0)?);
+        (0..views).map(sample).collect()
+    })
+}
+
+/// The η that a step trained on, (V', B, d) with a `second` draw of it where there is one, against `samples`.
+pub fn trained_gap(
+    eta: &Tensor,
+    second: Option<Tensor>,
+    samples: &[Array2<f32>],
+    recipe: &Recipe,
+) -> Result<EtaGap> {
+    // With both views trained η of the second is another draw for the same image.
+    let pairs = recipe.objective.pairs;
+    let second = match second {
+        Some(second) => Some(rows(&second)?),
+        None if eta.dim(0)? == 2 * pairs && !matches!(recipe.eta, Rule::Expectation { .. }) => {
+            Some(rows(&eta.get(pairs)?)?)
+        }
+        None => None,
+    };
+    let first = rows(&eta.get(0)?)?;
+    Ok(eta_gap(first.view(), second.as_ref().map(|second| second.view()), samples, recipe.elements() > 0))
+}
+
+/// L(θ, η) around the half-steps of an alternation of its own: the run's rule on a few training images, whose
+/// η is made whenever the run makes its own and whose θ is the run's.
+pub struct HalfSteps {
+    rule: Box<dyn EStep>,
+    images: Vec<u32>,
+    /// SGD steps of a run of M-steps.
+    k: u64,
+    /// Views that stand for E_T, (T, P, H, W, C).
+    x: Tensor,
+    eta: Option<Tensor>,
+    /// L after the last E-step.
+    after_e: f64,
+    /// L after the last M-steps, where it was taken already.
+    after_m: Option<f64>,
+    sums: Sums,
+}
+
+/// What an epoch's row is made of.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    e_steps: u64,
+    after_e: f64,
+    /// E-steps that an η came before.
+    with_before: u64,
+    before_e: f64,
+    m_runs: u64,
+    after_m: f64,
+    /// Largest rise of L in an E-step and in a run of M-steps; 0 where it always fell.
+    e_rise: Option<f64>,
+    m_rise: Option<f64>,
+}
+
+fn raise(largest: &mut Option<f64>, rise: f64) {
+    *largest = Some(largest.unwrap_or(0.0).max(rise));
+}
+
+impl HalfSteps {
+    /// Watches the run of `recipe`, whose epochs have `per_epoch` steps.
+    pub fn new(recipe: &Recipe, em: &EmConfig, dataset: &Dataset, per_epoch: u64) -> Result<Self> {
+        let images = spaced(dataset.train.len(), em.images);
+        let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+        let size = Size {
+            images: images.len(),
+            dim: recipe.encoder.projector.dim,
+            per_epoch,
+            elements: recipe.elements(),
+            second: false,
+        };
+        let rule = recipe.eta.build(&size, &place)?;
+        // A bank visits an image once in an epoch.
+        let k = if matches!(recipe.eta, Rule::MemoryBank { .. }) { per_epoch } else { rule.chunk() };
+        let (views, _) = views_of_t(recipe, em);
+        let shape = BatchShape { images: 0, views, listed: views };
+        let x = tensor(&dataset.train, recipe, &images, shape, OBJECTIVE)?;
+        Ok(Self { rule, images, k, x, eta: None, after_e: 0.0, after_m: None, sums: Sums::default() })
+    }
+
+    /// L(θ, η) of the images: the mean of D(h(F_θ(T(x))), η_x) over x and T.
+    fn objective(&self, model: &Model, recipe: &Recipe, eta: &Tensor) -> Result<f64> {
+        let views = self.x.dim(0)?;
+        let one = |v: usize| -> Result<f64> {
+            let p = model.frozen_p(&model.frozen_z(&self.x.narrow(0, v, 1)?)?)?;
+            Ok(f64::from(recipe.objective.similarity.loss(&p, eta)?.to_scalar::<f32>()?))
+        };
+        let mut sum = 0.0;
+        for v in 0..views {
+            sum += one(v)?;
+        }
+        Ok(sum / views as f64)
+    }
+
+    /// Before SGD step `step`: where an E-step falls due, L before it, the E-step, L after it.
+    pub fn before(&mut self, model: &Model, recipe: &Recipe, dataset: &Dataset, step: u64) -> Result<()> {
+        if !step.is_multiple_of(self.k) {
+            return Ok(());
+        }
+        let known = self.after_m.take();
+        if self.eta.is_some() {
+            let before = match known {
+                Some(before) => before,
+                None => self.close_m(model, recipe)?,
+            };
+            self.after_m = None;
+            self.sums.with_before += 1;
+            self.sums.before_e += before;
+            let after = self.e_step(model, recipe, dataset, step)?;
+            raise(&mut self.sums.e_rise, after - before);
+        } else {
+            self.e_step(model, recipe, dataset, step)?;
+        }
+        Ok(())
+    }
+
+    /// L after the run of M-steps that has just ended.
+    fn close_m(&mut self, model: &Model, recipe: &Recipe) -> Result<f64> {
+        let Some(eta) = &self.eta else { return Ok(f64::NAN) };
+        let after = model.unmoved(|| self.objective(model, recipe, eta))?;
+        self.sums.m_runs += 1;
+        self.sums.after_m += after;
+        raise(&mut self.sums.m_rise, after - self.after_e);
+        self.after_m = Some(after);
+        Ok(after)
+    }
+
+    fn e_step(&mut self, model: &Model, recipe: &Recipe, dataset: &Dataset, step: u64) -> Result<f64> {
+        let shape = BatchShape { images: 0, ..recipe.batch_shape() };
+        let x = tensor(&dataset.train, recipe, &self.images, shape, step)?;
+        let views = Views { step, indices: (0..self.images.len() as u32).collect(), x };
+        let frozen = |x: &Tensor| model.frozen_z(x);
+        let with_gradient =
+            recipe.eta.views_with_gradient(recipe.objective.views(), recipe.objective.trained_views());
+        let eta = model.unmoved(|| {
+            self.rule.refresh(&frozen, &mut std::iter::once(Ok(views.clone())))?;
+            let z = frozen(&views.x.narrow(0, 0, with_gradient)?)?;
+            Ok(self.rule.targets(&views, &z, &frozen)?.narrow(0, 0, 1)?.detach())
+        })?;
+        let after = model.unmoved(|| self.objective(model, recipe, &eta))?;
+        self.eta = Some(eta);
+        self.after_e = after;
+        self.sums.e_steps += 1;
+        self.sums.after_e += after;
+        Ok(after)
+    }
+
+    /// The columns of an epoch's row, after `step` steps.
+    pub fn row(&mut self, model: &Model, recipe: &Recipe, step: u64) -> Result<Vec<(&'static str, f64)>> {
+        if step.is_multiple_of(self.k) {
+            self.close_m(model, recipe)?;
+        }
+        let sums = std::mem::take(&mut self.sums);
+        let mean = |name, sum: f64, n: u64| (n > 0).then(|| (name, sum / n as f64));
+        let all = [
+            mean("em/loss_before_e", sums.before_e, sums.with_before),
+            mean("em/loss_after_e", sums.after_e, sums.e_steps),
+            mean("em/loss_after_m", sums.after_m, sums.m_runs),
+            sums.e_rise.map(|rise| ("em/e_rise", rise)),
+            sums.m_rise.map(|rise| ("em/m_rise", rise)),
+        ];
+        Ok(all.into_iter().flatten().collect())
+    }
+
+    /// The tensors that a checkpoint keeps.
+    pub fn tensors(&self) -> Result<Vec<Held<'_>>> {
+        let mut held = self.rule.state()?;
+        if let Some(eta) = &self.eta {
+            held.push((ETA.into(), eta.dims().to_vec(), eta.flatten_all()?.to_vec1::<f32>()?.into()));
+        }
+        Ok(held)
+    }
+
+    /// The numbers that a checkpoint keeps, by name.
+    pub fn numbers(&self) -> [(&'static str, u64); 10] {
+        let s = &self.sums;
+        // A number that is not there is saved as NaN.
+        let bits = |value: Option<f64>| value.unwrap_or(f64::NAN).to_bits();
+        [
+            ("e_steps", s.e_steps),
+            ("with_before", s.with_before),
+            ("m_runs", s.m_runs),
+            ("sum_after_e", s.after_e.to_bits()),
+            ("sum_before_e", s.before_e.to_bits()),
+            ("sum_after_m", s.after_m.to_bits()),
+            ("e_rise", bits(s.e_rise)),
+            ("m_rise", bits(s.m_rise)),
+            ("after_e", self.after_e.to_bits()),
+            ("after_m", bits(self.after_m)),
+        ]
+    }
+
+    /// Takes back what [`HalfSteps::tensors`] and [`HalfSteps::numbers`] gave; `number` gives a number by its name.
+    pub fn restore(&mut self, held: Vec<Held<'static>>, number: &dyn Fn(&str) -> Result<u64>) -> Result<()> {
+        let (eta, held): (Vec<_>, Vec<_>) = held.into_iter().partition(|(name, ..)| name == ETA);
+        self.rule.restore(held)?;
+        self.eta = match eta.into_iter().next() {
+            None => None,
+            Some((_, shape, values)) => Some(Tensor::from_vec(values.into_owned(), shape, &Device::Cpu)?),
+        };
+        let float = |name: &str| Ok::<f64, Error>(f64::from_bits(number(name)?));
+        let there = |name: &str| Ok::<_, Error>(Some(float(name)?).filter(|value| !value.is_nan()));
+        self.sums = Sums {
+            e_steps: number("e_steps")?,
+            with_before: number("with_before")?,
+            m_runs: number("m_runs")?,
+            after_e: float("sum_after_e")?,
+            before_e: float("sum_before_e")?,
+            after_m: float("sum_after_m")?,
+            e_rise: there("e_rise")?,
+            m_rise: there("m_rise")?,
+        };
+        (self.after_e, self.after_m) = (float("after_e")?, there("after_m")?);
+        Ok(())
+    }
+}
+
+/// What the images' η is called in a checkpoint.
+const ETA: &str = "half_steps";
