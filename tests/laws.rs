@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 use simsiam_em::error::Result;
-use simsiam_em::eta::{BankPlace, EStep, Rule, Samples, Size, Steps, Views};
+use simsiam_em::eta::{BankPlace, EStep, FrozenEncoder, Rule, Samples, Size, Steps, Views};
 use simsiam_em::objective::{ObjectiveConfig, Similarity};
 use simsiam_em::rng::{Purpose, stream};
 
@@ -17,7 +17,7 @@ fn place() -> BankPlace {
 }
 
 fn build(rule: &Rule) -> Box<dyn EStep> {
-    let size = Size { images: 8, dim: DIM, per_epoch: 5, elements: ELEMENTS, second: false };
+    let size = Size { images: 8, dim: DIM, per_epoch: 5, steps: 5, elements: ELEMENTS, second: false };
     rule.build(&size, &place()).unwrap()
 }
 
@@ -53,6 +53,27 @@ fn objective(symmetric: bool, pairs: usize) -> ObjectiveConfig {
     ObjectiveConfig { similarity: Similarity::Cosine, symmetric, pairs }
 }
 
+/// An encoder whose θ is one number.
+struct Scaled(f32);
+
+/// The encoder of these tests.
+const TWICE: Scaled = Scaled(2.0);
+
+impl FrozenEncoder for Scaled {
+    fn z(&self, x: &Tensor) -> Result<Tensor> {
+        self.z_by(&self.theta()?, x)
+    }
+
+    fn theta(&self) -> Result<Tensor> {
+        Ok(Tensor::new(&[self.0], &Device::Cpu)?)
+    }
+
+    fn z_by(&self, theta: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let (views, ..) = x.dims5()?;
+        Ok(x.reshape((views, BATCH, DIM))?.broadcast_mul(theta)?)
+    }
+}
+
 fn frozen(x: &Tensor) -> Result<Tensor> {
     let (views, ..) = x.dims5()?;
     Ok((x.reshape((views, BATCH, DIM))? * 2.0)?)
@@ -71,13 +92,13 @@ fn chunk_of(rule: &mut dyn EStep, with_gradient: usize, views: usize) -> Vec<Ten
     let views = |step| many_views(step, views);
     let k = rule.chunk();
     let reads = rule.reads(k);
-    rule.refresh(&frozen, &mut reads.map(|i| Ok(views(i)))).unwrap();
+    rule.refresh(&TWICE, &mut reads.map(|i| Ok(views(i)))).unwrap();
     let targets = |step| {
         let views = views(step);
         let x = Var::from_tensor(&views.x).unwrap();
         let z = frozen(&x.narrow(0, 0, with_gradient).unwrap()).unwrap();
         assert!(z.track_op());
-        rule.targets(&views, &z, &frozen).unwrap()
+        rule.targets(&views, &z, &TWICE).unwrap()
     };
     (0..k).map(targets).collect()
 }
@@ -123,12 +144,12 @@ fn with_several_pairs_each_view_takes_the_other_of_its_pair() {
             assert_eq!(objective.trained_views(), trained);
             let mut built = build(&rule);
             let reads = built.reads(built.chunk());
-            built.refresh(&frozen, &mut reads.map(|i| Ok(views_of(i, 3)))).unwrap();
+            built.refresh(&TWICE, &mut reads.map(|i| Ok(views_of(i, 3)))).unwrap();
             for step in 0..built.chunk() {
                 let views = views_of(step, 3);
                 let z = frozen(&views.x).unwrap();
                 let shown = z.narrow(0, 0, rule.views_with_gradient(6, trained)).unwrap();
-                let eta = built.targets(&views, &shown, &frozen).unwrap();
+                let eta = built.targets(&views, &shown, &TWICE).unwrap();
                 for view in 0..trained {
                     let other = z.get((view + 3) % 6).unwrap();
                     assert_eq!(values(&eta.get(view).unwrap()), values(&other), "{rule:?}, view {view}");
@@ -187,7 +208,7 @@ fn restore_after_state_is_the_identity() {
         let views = |step| many_views(step, rule.views(2, 2, ELEMENTS));
         let mut first = build(&rule);
         let reads = first.reads(first.chunk());
-        first.refresh(&frozen, &mut reads.map(|i| Ok(views(i)))).unwrap();
+        first.refresh(&TWICE, &mut reads.map(|i| Ok(views(i)))).unwrap();
         let held = first.state().unwrap();
         let owned = held.into_iter().map(|(n, s, v)| (n, s, std::borrow::Cow::Owned(v.into_owned())));
         let mut second = build(&rule);
@@ -195,7 +216,7 @@ fn restore_after_state_is_the_identity() {
         for step in 0..first.chunk() {
             let views = views(step);
             let z = frozen(&views.x.narrow(0, 0, 2).unwrap()).unwrap();
-            let [a, b] = [&mut first, &mut second].map(|rule| rule.targets(&views, &z, &frozen).unwrap());
+            let [a, b] = [&mut first, &mut second].map(|rule| rule.targets(&views, &z, &TWICE).unwrap());
             assert_eq!(values(&a), values(&b), "{rule:?}");
         }
     }
@@ -210,5 +231,27 @@ fn numbers_outside_their_range_are_refused() {
         Rule::MemoryBank { m: f64::NAN },
     ] {
         assert_eq!(rule.check().unwrap_err().exit_code(), 2, "{rule:?}");
+    }
+}
+
+#[test]
+fn a_momentum_encoder_without_momentum_is_one_sample_and_with_it_an_average_of_theta() {
+    let eta = |tau: f64| {
+        let mut rule = build(&Rule::MomentumEncoder { tau });
+        rule.refresh(&TWICE, &mut std::iter::empty()).unwrap();
+        // Later θ is 6: ξ = τ·2 + (1 − τ)·6 after the second step, τ having risen by half a cosine over 5.
+        rule.refresh(&Scaled(6.0), &mut std::iter::empty()).unwrap();
+        let views = views(1);
+        let z = frozen(&views.x).unwrap();
+        values(&rule.targets(&views, &z, &Scaled(6.0)).unwrap())
+    };
+    let x = values(&views(1).x);
+    let (first, second) = x.split_at(x.len() / 2);
+    let others: Vec<f32> = second.iter().chain(first).copied().collect();
+    for (tau, at_second) in [(0.0, 1.0 - 0.5 * (1.0 + (std::f64::consts::PI / 5.0).cos())), (1.0, 1.0)] {
+        let xi = (at_second * 2.0 + (1.0 - at_second) * 6.0) as f32;
+        for (got, x) in eta(tau).iter().zip(&others) {
+            assert!((got - xi * x).abs() < 1e-5, "τ = {tau}: {got} is not {xi} times {x}");
+        }
     }
 }

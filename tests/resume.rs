@@ -89,10 +89,10 @@ fn a_run_killed_at_any_moment_ends_with_the_same_bytes() {
 #[cfg(unix)]
 #[test]
 fn a_signal_saves_and_exits_75() {
-    // With targets of a whole epoch; with two banks; with what is known of L around the half-steps.
+    // With targets of a whole epoch; with two banks, and a momentum encoder; with what is known of L around the half-steps.
     for (study, first, extra) in [
         ("multistep", "k=1", &["--k", "epoch"][..]),
-        ("eta-gap", "k=1", &["--k", "10", "--m", "0.8"][..]),
+        ("eta-gap", "k=1", &["--m", "0.8", "--tau", "0.9"][..]),
         ("em-objective", "exact", &[][..]),
     ] {
         let folder = tempfile::tempdir().unwrap();

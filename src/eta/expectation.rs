@@ -28,7 +28,7 @@ impl Expectation {
         let first = views.x.dim(0)? - self.n;
         let sample = |i: usize| -> Result<Tensor> {
             // One view at a time: no more memory than one sample needs.
-            let sample = frozen(&views.x.narrow(0, first + i, 1)?)?.detach();
+            let sample = frozen.z(&views.x.narrow(0, first + i, 1)?)?.detach();
             if self.normalised { unit_rows(&sample) } else { Ok(sample) }
         };
         let mut sum = sample(0)?;

@@ -39,7 +39,7 @@ impl EStep for KStep {
         for views in batches {
             let views = views?;
             // Every view in the place of the other of its pair: what comes out is η, in its order.
-            self.kept.push_back((views.step, frozen(&other_views(&views.x)?)?.detach()));
+            self.kept.push_back((views.step, frozen.z(&other_views(&views.x)?)?.detach()));
         }
         Ok(())
     }

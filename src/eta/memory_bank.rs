@@ -90,7 +90,7 @@ impl EStep for MemoryBank {
     fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
         for views in batches {
             let views = views?;
-            let z = frozen(&views.x.narrow(0, 1, 1)?)?;
+            let z = frozen.z(&views.x.narrow(0, 1, 1)?)?;
             self.absorb(&views, &z.squeeze(0)?)?;
         }
         Ok(())

@@ -6,6 +6,7 @@
 //! | k-step | the same for the next k batches, computed with θ frozen and kept | Sec. 5.2 "Multi-step alternation" |
 //! | memory-bank | m·η_x + (1−m)·F_θ(T′(x)), kept for all N images | Sec. 5.2 "Expectation over augmentations" |
 //! | expectation | m·η_x + (1−m)·1/n Σ F_θ(T_i(x)), n samples or all of a finite T, once per k steps | Sec. 5.1, eq. 9 |
+//! | momentum-encoder | F_ξ(T′(x)), ξ ← τ·ξ + (1−τ)·θ | BYOL; Sec. 6.2 |
 //! | none | F_θ(T′(x)) *with* gradient: no stop-gradient, the collapse baseline | Fig. 2 |
 //!
 //! A rule is an [`EStep`]. The loop asks it once per alternation to `refresh` what it keeps, with θ
@@ -15,6 +16,7 @@ mod count;
 mod expectation;
 mod k_step;
 mod memory_bank;
+mod momentum_encoder;
 mod one_step;
 mod twins;
 
@@ -22,6 +24,7 @@ pub use count::{Samples, Steps};
 pub use expectation::Expectation;
 pub use k_step::KStep;
 pub use memory_bank::{BankPlace, MemoryBank};
+pub use momentum_encoder::MomentumEncoder;
 pub use one_step::OneStep;
 pub use twins::Twins;
 
@@ -58,6 +61,11 @@ pub enum Rule {
         #[serde(default, skip_serializing_if = "is_zero")]
         m: f64,
     },
+    /// A moving average of θ.
+    MomentumEncoder {
+        /// Momentum τ at the first step; it rises to 1 at the last, by half a cosine.
+        tau: f64,
+    },
     /// No stop-gradient.
     None {},
 }
@@ -72,11 +80,12 @@ fn is_zero(value: &f64) -> bool {
 
 impl Rule {
     /// Every rule in reading order, with the paper's numbers; help, docs and tests iterate over it.
-    pub const ALL: [Rule; 5] = [
+    pub const ALL: [Rule; 6] = [
         Rule::OneStep {},
         Rule::KStep { k: Steps::Count(10) },
         Rule::MemoryBank { m: 0.8 },
         Rule::Expectation { n: Samples::Count(4), normalised: true, k: Steps::Count(1), m: 0.0 },
+        Rule::MomentumEncoder { tau: 0.996 },
         Rule::None {},
     ];
 
@@ -86,7 +95,11 @@ impl Rule {
             Rule::KStep { k } => ("k-step", *k, 0.0),
             Rule::MemoryBank { m } => ("memory-bank", Steps::one(), *m),
             Rule::Expectation { k, m, .. } => ("expectation", *k, *m),
-            Rule::OneStep {} | Rule::None {} => return Ok(()),
+            Rule::MomentumEncoder { tau } if !(0.0..=1.0).contains(tau) => {
+                let message = format!("eta.momentum-encoder.tau: {tau} is not between 0 and 1");
+                return Err(Error::Usage(message));
+            }
+            Rule::OneStep {} | Rule::MomentumEncoder { .. } | Rule::None {} => return Ok(()),
         };
         let fail = |key: &str, what: String| Err(Error::Usage(format!("eta.{name}.{key}: {what}")));
         if k == Steps::Count(0) {
@@ -117,8 +130,20 @@ pub struct Views {
     pub x: Tensor,
 }
 
-/// θ held still: x (V, B, H, W, C) → z (V, B, d), batch norm in training mode, no gradient.
-pub type Frozen<'a> = &'a dyn Fn(&Tensor) -> Result<Tensor>;
+/// The encoder with θ held still.
+pub trait FrozenEncoder {
+    /// F_θ: x (V, B, H, W, C) → z (V, B, d), batch norm in training mode, no gradient.
+    fn z(&self, x: &Tensor) -> Result<Tensor>;
+
+    /// A copy of θ, (P).
+    fn theta(&self) -> Result<Tensor>;
+
+    /// F of other weights, `theta` (P), likewise; the encoder's running statistics stay as they are.
+    fn z_by(&self, theta: &Tensor, x: &Tensor) -> Result<Tensor>;
+}
+
+/// What a rule may ask of the encoder.
+pub type Frozen<'a> = &'a dyn FrozenEncoder;
 
 /// A tensor that a rule keeps between steps: name, shape, values.
 pub type Held<'a> = (String, Vec<usize>, std::borrow::Cow<'a, [f32]>);
@@ -191,6 +216,7 @@ impl Rule {
                 k: k.number(size.per_epoch),
                 kept: if k.is_one() && *m == 0.0 { None } else { Some(bank(*m)?) },
             }),
+            Rule::MomentumEncoder { tau } => Box::new(MomentumEncoder::new(*tau, size.steps)),
             Rule::MemoryBank { m } if size.second => Box::new(Twins { first: bank(*m)?, second: bank(*m)? }),
             Rule::MemoryBank { m } => Box::new(bank(*m)?),
         })
@@ -206,6 +232,8 @@ pub struct Size {
     pub dim: usize,
     /// SGD steps of an epoch.
     pub per_epoch: u64,
+    /// SGD steps of the run.
+    pub steps: u64,
     /// Elements of a finite T; 0 where T is random.
     pub elements: usize,
     /// Whether a rule that keeps one η for each image keeps a second one, of other draws, to be compared with.
@@ -221,5 +249,5 @@ fn other_views(z: &Tensor) -> Result<Tensor> {
 /// η for z of all views, or of the first of every pair; then the second ones are passed through θ frozen.
 fn one_sample(views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
     let all = views.x.dim(0)?;
-    if z.dim(0)? == all { other_views(z) } else { frozen(&views.x.narrow(0, all / 2, all / 2)?) }
+    if z.dim(0)? == all { other_views(z) } else { frozen.z(&views.x.narrow(0, all / 2, all / 2)?) }
 }

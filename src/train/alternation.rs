@@ -67,19 +67,18 @@ impl Alternation {
         batch: &mut dyn FnMut(u64) -> Result<Views>,
     ) -> Result<Outcome> {
         let (model, rule) = (&self.model, &mut self.rule);
-        let frozen = |x: &Tensor| model.frozen_z(x);
 
         // E-step, once per alternation: η for the next k batches, with θ frozen.
         let k = rule.chunk();
         if step.is_multiple_of(k) {
             let chunk = rule.reads(k.min(steps - step));
-            rule.refresh(&frozen, &mut chunk.map(|i| batch(step + i)))?;
+            rule.refresh(model, &mut chunk.map(|i| batch(step + i)))?;
         }
 
         // M-step: one SGD step on L(θ, η), η being a constant.
         let views = batch(step)?;
         let z = model.z(&views.x.narrow(0, 0, self.views_with_gradient)?)?;
-        let eta = rule.targets(&views, &z, &frozen)?;
+        let eta = rule.targets(&views, &z, model)?;
         let trained = self.objective.trained_views();
         let p = model.p(&z.narrow(0, 0, trained)?)?;
         let loss = self.objective.similarity.loss(&p, &eta.narrow(0, 0, trained)?)?;

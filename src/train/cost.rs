@@ -39,6 +39,7 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
         }
         Rule::MemoryBank { .. } => images * d,
         Rule::Expectation { k, m, .. } if k != Steps::Count(1) || m != 0.0 => images * d,
+        Rule::MomentumEncoder { .. } => encoder.theta_len(),
         Rule::OneStep {} | Rule::Expectation { .. } | Rule::None {} => 0,
     };
     // Held-out measuring keeps the features of all training images.
@@ -68,10 +69,12 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
         Rule::Expectation { n, normalised, .. } => {
             Rule::Expectation { n, normalised, k: Steps::Count(1), m: 0.0 }
         }
+        Rule::MomentumEncoder { .. } => recipe.eta.clone(),
         _ => Rule::OneStep {},
     };
     let elements = recipe.elements();
-    let sizes = Size { images: batch, dim: model.output_dim(), per_epoch: 1, elements, second: false };
+    let sizes =
+        Size { images: batch, dim: model.output_dim(), per_epoch: 1, steps: 1, elements, second: false };
     let e_step = rule.build(&sizes, &place)?;
     let mut alternation =
         Alternation::new(model, &rule, e_step, recipe.objective.clone(), recipe.optim.clone());

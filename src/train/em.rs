@@ -156,6 +156,7 @@ impl HalfSteps {
             images: images.len(),
             dim: recipe.encoder.projector.dim,
             per_epoch,
+            steps: per_epoch * recipe.schedule.epochs,
             elements: recipe.elements(),
             second: false,
         };
@@ -219,13 +220,12 @@ impl HalfSteps {
         let shape = BatchShape { images: 0, ..recipe.batch_shape() };
         let x = tensor(&dataset.train, recipe, &self.images, shape, step)?;
         let views = Views { step, indices: (0..self.images.len() as u32).collect(), x };
-        let frozen = |x: &Tensor| model.frozen_z(x);
         let with_gradient =
             recipe.eta.views_with_gradient(recipe.objective.views(), recipe.objective.trained_views());
         let eta = model.unmoved(|| {
-            self.rule.refresh(&frozen, &mut std::iter::once(Ok(views.clone())))?;
-            let z = frozen(&views.x.narrow(0, 0, with_gradient)?)?;
-            Ok(self.rule.targets(&views, &z, &frozen)?.narrow(0, 0, 1)?.detach())
+            self.rule.refresh(model, &mut std::iter::once(Ok(views.clone())))?;
+            let z = model.frozen_z(&views.x.narrow(0, 0, with_gradient)?)?;
+            Ok(self.rule.targets(&views, &z, model)?.narrow(0, 0, 1)?.detach())
         })?;
         let after = model.unmoved(|| self.objective(model, recipe, &eta))?;
         self.eta = Some(eta);

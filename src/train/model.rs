@@ -2,6 +2,7 @@
 //! that run them.
 
 use crate::error::{Error, Result};
+use crate::eta::FrozenEncoder;
 use crate::kernel::Kernel;
 use crate::network::config::{EncoderConfig, PredictorConfig};
 use crate::network::{Engine, Network};
@@ -143,6 +144,20 @@ impl Model {
         }
         part.theta.set(&Tensor::from_vec(theta, part.theta.dims(), &Device::Cpu)?)?;
         part.engine.set_running(running)
+    }
+}
+
+impl FrozenEncoder for Model {
+    fn z(&self, x: &Tensor) -> Result<Tensor> {
+        self.frozen_z(x)
+    }
+
+    fn theta(&self) -> Result<Tensor> {
+        Ok(self.theta.as_detached_tensor().copy()?)
+    }
+
+    fn z_by(&self, theta: &Tensor, x: &Tensor) -> Result<Tensor> {
+        self.unmoved(|| self.encoder.target(x, theta))
     }
 }
 

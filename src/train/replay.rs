@@ -190,7 +190,7 @@ pub fn replay(
     };
     let dim = model.output_dim();
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
-    let size = Size { images, dim, per_epoch: given, elements: 0, second: false };
+    let size = Size { images, dim, per_epoch: given, steps: given, elements: 0, second: false };
     let e_step = rule.build(&size, &place)?;
     let mut alternation = Alternation::new(model, &rule, e_step, objective, optim.clone());
     let (mut trajectory, mut first_gradients) = (Vec::new(), Vec::new());

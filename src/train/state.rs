@@ -68,6 +68,7 @@ impl State {
             images: dataset.train.len(),
             dim,
             per_epoch,
+            steps: per_epoch * recipe.schedule.epochs,
             elements: recipe.elements(),
             second: em.is_some_and(|em| em.eta),
         };

@@ -72,7 +72,10 @@ pub fn alternation(s: &Setting) -> Alternation {
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
     let rule = Rule::OneStep {};
     let e_step = rule
-        .build(&Size { images: s.batch, dim: s.dim, per_epoch: 1, elements: 0, second: false }, &place)
+        .build(
+            &Size { images: s.batch, dim: s.dim, per_epoch: 1, steps: 1, elements: 0, second: false },
+            &place,
+        )
         .unwrap();
     let objective = ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true, pairs: 1 };
     Alternation::new(model(s, &kernel::select(precision()).unwrap()), &rule, e_step, objective, optim())

@@ -1,0 +1,94 @@
+//! BYOL's E-step: η is the output of a moving average of θ, ξ ← τ·ξ + (1−τ)·θ (Grill et al. 2020; Sec. 6.2 calls it
+//! another, smoother way to produce η).
+
+use super::{EStep, Frozen, Held, Views, other_views};
+use crate::error::{Error, Result};
+use candle_core::{Device, Tensor};
+use std::borrow::Cow;
+use std::f64::consts::PI;
+
+/// ξ and what moves it.
+#[derive(Debug)]
+pub struct MomentumEncoder {
+    tau: f64,
+    /// SGD steps of the whole run, over which τ rises to 1.
+    steps: u64,
+    /// SGD steps made.
+    step: u64,
+    /// The mean age of the θ in ξ, in steps.
+    age: f64,
+    /// (P); none before the first step, when it is θ.
+    xi: Option<Tensor>,
+}
+
+impl MomentumEncoder {
+    /// ξ = θ, with τ rising from `tau` to 1 over `steps` steps.
+    pub fn new(tau: f64, steps: u64) -> Self {
+        Self { tau, steps, step: 0, age: 0.0, xi: None }
+    }
+
+    /// τ of this step: 1 − (1 − τ)·½(1 + cos(π·step/steps)).
+    fn momentum(&self) -> f64 {
+        let share = self.step as f64 / self.steps.max(1) as f64;
+        1.0 - (1.0 - self.tau) * 0.5 * (1.0 + (PI * share.min(1.0)).cos())
+    }
+}
+
+impl EStep for MomentumEncoder {
+    fn reads(&self, _: u64) -> std::ops::Range<u64> {
+        0..0
+    }
+
+    fn refresh(&mut self, frozen: Frozen, _: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
+        let theta = frozen.theta()?;
+        let tau = self.momentum();
+        self.xi = Some(match self.xi.take() {
+            None => theta,
+            Some(xi) => {
+                self.age = tau * (self.age + 1.0);
+                ((xi * tau)? + (theta * (1.0 - tau))?)?
+            }
+        });
+        self.step += 1;
+        Ok(())
+    }
+
+    fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
+        let Some(xi) = &self.xi else {
+            return Err(Error::Failure(
+                "a momentum encoder was asked for targets before its first E-step".into(),
+            ));
+        };
+        let others = other_views(&views.x)?.narrow(0, 0, z.dim(0)?)?;
+        Ok(frozen.z_by(xi, &others)?.detach())
+    }
+
+    fn age(&self, _: &Views) -> f64 {
+        self.age
+    }
+
+    fn state(&self) -> Result<Vec<Held<'_>>> {
+        let Some(xi) = &self.xi else { return Ok(Vec::new()) };
+        // Two f32 hold a step exactly, and an age to more digits than it is shown with.
+        let (high, low) = ((self.step >> 24) as f32, (self.step & 0xff_ffff) as f32);
+        let age = [self.age as f32, (self.age - f64::from(self.age as f32)) as f32];
+        Ok(vec![
+            ("xi".into(), xi.dims().to_vec(), Cow::Owned(xi.to_vec1()?)),
+            ("counts".into(), vec![4], Cow::Owned(vec![high, low, age[0], age[1]])),
+        ])
+    }
+
+    fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()> {
+        for (name, shape, values) in held {
+            match (name.as_str(), &values[..]) {
+                ("counts", &[high, low, age, rest]) => {
+                    self.step = ((high as u64) << 24) + low as u64;
+                    self.age = f64::from(age) + f64::from(rest);
+                }
+                ("xi", _) => self.xi = Some(Tensor::from_vec(values.into_owned(), shape, &Device::Cpu)?),
+                _ => return Err(Error::Failure(format!("the checkpoint's momentum encoder has '{name}'"))),
+            }
+        }
+        Ok(())
+    }
+}
