@@ -3,6 +3,7 @@
 mod augment;
 mod cli;
 mod data;
+mod dispute;
 mod evaluation;
 mod kernel;
 mod laws;

@@ -126,7 +126,7 @@ pub struct DirectConfig {
 }
 
 impl DirectConfig {
-    /// The numbers of the paper.
+    /// ρ and the interval of the official code's sample command, ε of the paper.
     pub const PAPER: DirectConfig = DirectConfig { rho: 0.3, epsilon: 0.1, every: 1 };
 
     /// Refuses ρ outside [0, 1), a negative ε and an interval of 0 steps.

@@ -15,7 +15,8 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// For z and its targets η, (V, B, d) each; η carries no gradient unless the comparison is SimSiam's.
+    /// For z and its targets η, (V, B, d) each. Into η a gradient goes in SimSiam's comparison only, and there
+    /// only where the E-step left one.
     ///
     /// h passes up to three times in comparisons other than SimSiam's; its running statistics, which nothing
     /// here reads, then move with each pass.
@@ -26,6 +27,7 @@ impl Losses {
             let encoder = d(&model.p(z)?, eta)?;
             return Ok(Self { descended: encoder.clone(), encoder });
         }
+        let eta = &eta.detach();
         // h is trained as in SimSiam whatever the encoder compares, so that only one thing differs.
         let mut heads = d(&model.p(&z.detach())?, eta)?;
         let predicted = model.frozen_p(eta)?;
