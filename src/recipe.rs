@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::eta::{Rule, Samples};
 use crate::measure::MeasureConfig;
 use crate::network::Network;
-use crate::network::config::{EncoderConfig, PredictorConfig};
-use crate::objective::ObjectiveConfig;
-use crate::optim::OptimConfig;
+use crate::network::config::{DirectConfig, EncoderConfig, PredictorConfig};
+use crate::objective::{Comparison, ObjectiveConfig, Similarity};
+use crate::optim::{OptimConfig, PredictorLr};
 use serde::{Deserialize, Serialize};
 
 /// One run, completely described.
@@ -50,15 +50,35 @@ pub enum Predictor {
     None {},
     /// The predictor MLP.
     Mlp(PredictorConfig),
+    /// A linear map set from the outputs' correlation instead of trained (Tian, Chen & Ganguli 2021).
+    Direct(DirectConfig),
+    /// h(z) = z + b, b trained (Zhang et al. 2022).
+    Bias {},
 }
 
 impl Predictor {
     /// The MLP's configuration, if there is one.
     pub fn config(&self) -> Option<&PredictorConfig> {
         match self {
-            Predictor::None {} => None,
             Predictor::Mlp(config) => Some(config),
+            Predictor::None {} | Predictor::Direct(_) | Predictor::Bias {} => None,
         }
+    }
+
+    /// h for vectors of `dim` numbers, where there is one, and then, where it is trained, h⁻¹.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a width is out of range.
+    pub fn networks(&self, dim: usize) -> Result<Vec<Network>> {
+        Ok(match self {
+            Predictor::None {} => Vec::new(),
+            Predictor::Mlp(config) => {
+                let h = Network::predictor(config, dim)?;
+                if config.inverse { vec![h.clone(), h] } else { vec![h] }
+            }
+            Predictor::Direct(_) => vec![Network::linear_predictor(dim)?],
+            Predictor::Bias {} => vec![Network::bias_predictor(dim)?],
+        })
     }
 }
 
@@ -120,6 +140,7 @@ impl Recipe {
             );
         }
         self.optim.check()?;
+        self.check_comparison()?;
         self.measure.check()?;
         match &self.augment.finite {
             Some(set) => set.check()?,
@@ -176,14 +197,51 @@ impl Recipe {
         self.networks().map(drop)
     }
 
-    /// F_θ and, where there is one, h, as lists of layers.
+    /// Refuses a comparison that needs a predictor which is not there, or would do nothing.
+    fn check_comparison(&self) -> Result<()> {
+        let fail = |what: String| Err(Error::Usage(what));
+        let (comparison, name) = (self.objective.comparison, self.objective.comparison.name());
+        let inverse = self.predictor.config().is_some_and(|h| h.inverse);
+        let wants_inverse = comparison == Comparison::InversePredictor;
+        if comparison != Comparison::Simsiam && self.predictor == (Predictor::None {}) {
+            return fail(format!("objective.comparison: \"{name}\" needs a predictor; this recipe has none"));
+        }
+        if comparison != Comparison::Simsiam && self.eta == (Rule::None {}) {
+            return fail(format!(
+                "objective.comparison: \"{name}\" takes a target without gradient; eta = \"none\" has one with"
+            ));
+        }
+        if comparison.takes_a_part() && self.objective.similarity != Similarity::Cosine {
+            return fail(format!(
+                "objective.comparison: \"{name}\" is defined for similarity = \"cosine\" only"
+            ));
+        }
+        if wants_inverse && !inverse {
+            return fail(format!("objective.comparison: \"{name}\" needs predictor.mlp.inverse = true"));
+        }
+        if inverse && !wants_inverse {
+            return fail(format!(
+                "predictor.mlp.inverse: true needs objective.comparison = \"inverse-predictor\", not \"{name}\""
+            ));
+        }
+        if let Predictor::Direct(config) = &self.predictor {
+            config.check()?;
+            if self.optim.predictor_lr != PredictorLr::Decayed {
+                return fail(
+                    "optim.predictor_lr: a predictor that is set directly has no learning rate".into(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// F_θ and, where there are such, h and h⁻¹, as lists of layers.
     ///
     /// # Errors
     /// [`Error::Usage`] when images are too small for the architecture or a width is out of range.
-    pub fn networks(&self) -> Result<(Network, Option<Network>)> {
+    pub fn networks(&self) -> Result<(Network, Vec<Network>)> {
         let size = self.augment.size;
         let encoder = Network::encoder(&self.encoder, (size, size))?;
-        let head = |h| Network::predictor(h, self.encoder.projector.dim);
-        Ok((encoder, self.predictor.config().map(head).transpose()?))
+        Ok((encoder, self.predictor.networks(self.encoder.projector.dim)?))
     }
 }

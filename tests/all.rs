@@ -3,6 +3,7 @@
 mod augment;
 mod cli;
 mod data;
+mod dispute;
 mod em;
 mod evaluation;
 mod kernel;

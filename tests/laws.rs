@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 use simsiam_em::error::Result;
 use simsiam_em::eta::{BankPlace, EStep, FrozenEncoder, Rule, Samples, Size, Steps, Views};
-use simsiam_em::objective::{ObjectiveConfig, Similarity};
+use simsiam_em::objective::{Comparison, ObjectiveConfig, Similarity};
 use simsiam_em::rng::{Purpose, stream};
 
 const BATCH: usize = 4;
@@ -50,7 +50,7 @@ fn rules() -> Vec<Rule> {
 }
 
 fn objective(symmetric: bool, pairs: usize) -> ObjectiveConfig {
-    ObjectiveConfig { similarity: Similarity::Cosine, symmetric, pairs }
+    ObjectiveConfig { similarity: Similarity::Cosine, symmetric, pairs, comparison: Comparison::Simsiam }
 }
 
 /// An encoder whose θ is one number.

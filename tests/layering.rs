@@ -24,7 +24,8 @@ const ROOMS: [(&str, &[&str]); 17] = [
         &["augment", "data", "eta", "kernel", "measure", "network", "objective", "optim", "recipe", "record"],
     ),
     ("report", &["augment", "measure", "record"]),
-    ("study", &["data", "eta", "measure", "recipe", "record", "train"]),
+    // The formula that stands for training collapses where an objective is reported to.
+    ("study", &["data", "eta", "measure", "objective", "recipe", "record", "train"]),
     (
         "cli",
         &["augment", "data", "kernel", "network", "recipe", "record", "report", "study", "theory", "train"],

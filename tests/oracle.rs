@@ -281,7 +281,7 @@ fn every_head_agrees_with_plain_candle_layers() {
                 oracle.head("fc.", &oracle.head("layers.", &flat, network, true), network, false)
             });
         }
-        let network = Network::predictor(&PredictorConfig { hidden: 7, norm }, 13).unwrap();
+        let network = Network::predictor(&PredictorConfig { hidden: 7, norm, inverse: false }, 13).unwrap();
         compare(&format!("predictor {norm:?}"), network, 2, 16, |oracle, network, x| {
             oracle.head("", &x.flatten_from(1).unwrap(), network, false)
         });

@@ -69,6 +69,28 @@ impl Network {
         net.features = net.values.len() - 1;
         Ok(net)
     }
+
+    /// h(z) = W z, W (d, d), without bias (DirectPred).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the width is out of range.
+    pub fn linear_predictor(dim: usize) -> Result<Network> {
+        in_range("encoder.projector.dim", dim)?;
+        let mut net = Network::start(Shape { height: 1, width: 1, channels: dim }, true);
+        net.features = net.linear("0", 0, dim);
+        Ok(net)
+    }
+
+    /// h(z) = z + b (Zhang et al. 2022).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the width is out of range.
+    pub fn bias_predictor(dim: usize) -> Result<Network> {
+        in_range("encoder.projector.dim", dim)?;
+        let mut net = Network::start(Shape { height: 1, width: 1, channels: dim }, true);
+        net.features = net.bias("0", 0, dim, false);
+        Ok(net)
+    }
 }
 
 /// Wider layers are taken for a slip of the hand.

@@ -1,5 +1,6 @@
 //! What F_θ and h are made of, as data.
 
+use crate::error::{Error, Result};
 use crate::kernel::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -105,4 +106,44 @@ pub struct PredictorConfig {
     pub hidden: usize,
     /// Where batch normalisation stands; the paper's default is `hidden`.
     pub norm: HeadNorm,
+    /// Whether an inverse h⁻¹ of the same architecture is trained beside it, D(h⁻¹(sg p), sg z) (Zhang et al.
+    /// 2022, Fig. 2c).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inverse: bool,
+}
+
+/// DirectPred (Tian, Chen & Ganguli 2021): a linear h without gradient, W = U diag(√(s/max s) + ε) Uᵀ, from
+/// the eigenvalues s and eigenvectors U of F, the moving average of z zᵀ.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectConfig {
+    /// ρ of F ← ρF + (1−ρ) mean z zᵀ: the part of the old value that stays.
+    pub rho: f64,
+    /// ε, which the directions of no variance keep.
+    pub epsilon: f64,
+    /// Steps between two eigen-decompositions; F moves in every step.
+    pub every: u64,
+}
+
+impl DirectConfig {
+    /// ρ and the interval of the official code's sample command, ε of the paper.
+    pub const PAPER: DirectConfig = DirectConfig { rho: 0.3, epsilon: 0.1, every: 1 };
+
+    /// Refuses ρ outside [0, 1), a negative ε and an interval of 0 steps.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key.
+    pub fn check(&self) -> Result<()> {
+        let fail = |what: String| Err(Error::Usage(format!("predictor.direct.{what}")));
+        if !(0.0..1.0).contains(&self.rho) {
+            return fail(format!("rho: {} must be at least 0 and below 1", self.rho));
+        }
+        if !(self.epsilon >= 0.0 && self.epsilon.is_finite()) {
+            return fail(format!("epsilon: {} must be a number of at least 0", self.epsilon));
+        }
+        if self.every == 0 {
+            return fail("every: 0 steps would never set the predictor; it is at least 1".into());
+        }
+        Ok(())
+    }
 }

@@ -129,7 +129,7 @@ pub fn infer_predictor(shapes: &BTreeMap<String, Vec<usize>>) -> Result<Option<P
                 (true, false) => HeadNorm::Hidden,
                 (false, false) => HeadNorm::None,
             };
-            Ok(Some(PredictorConfig { hidden: *hidden, norm }))
+            Ok(Some(PredictorConfig { hidden: *hidden, norm, inverse: false }))
         }
         Some(other) => Err(Error::Failure(format!("predictor.0.weight has shape {other:?}"))),
     }

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 23] = embed![
+pub const FILES: [Embedded; 24] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -34,6 +34,7 @@ pub const FILES: [Embedded; 23] = embed![
     "eta-gap.toml",
     "em-objective.toml",
     "trajectories.toml",
+    "dispute.toml",
     "base/simsiam.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",

@@ -8,6 +8,7 @@ use super::schedule::Job;
 use super::trainer::Trainer;
 use crate::error::Result;
 use crate::eta::{Rule, Steps};
+use crate::objective::Comparison;
 use crate::recipe::{Predictor, Recipe};
 use crate::record::{Outcome, RunDir};
 use crate::train::{COLUMNS, Ending, Progress};
@@ -26,6 +27,9 @@ fn end(recipe: &Recipe) -> (f64, f64, f64) {
         (Rule::None {}, _) => (20.0, 0.01, -0.999),
         (Rule::MemoryBank { m }, Predictor::None {}) if *m > 0.0 => (60.0 + 10.0 * m, 0.8, -0.5),
         (_, Predictor::None {}) => (20.0, 0.02, -0.998),
+        _ if matches!(recipe.objective.comparison, Comparison::SymmetricPredictor | Comparison::Mirror) => {
+            (20.0, 0.02, -0.998)
+        }
         (Rule::KStep { k: Steps::Count(k) }, _) => (80.0 + 0.1 * (*k as f64).log10(), 0.95, -0.9),
         _ => (80.0, 0.95, -0.9),
     }

@@ -1,7 +1,7 @@
 //! One SGD step of the alternation, in the paper's order (Sec. 5.1); the only place where a loss is
 //! made and descended.
 
-use super::Model;
+use super::{Direct, Losses, Model};
 use crate::error::Result;
 use crate::eta::{EStep, Rule, Views};
 use crate::objective::ObjectiveConfig;
@@ -14,7 +14,7 @@ use candle_core::backprop::GradStore;
 pub struct Rates {
     /// F_θ's.
     pub encoder: f64,
-    /// h's, which Table 1 varies.
+    /// That of h, and of h⁻¹, which Table 1 varies.
     pub predictor: f64,
 }
 
@@ -26,6 +26,8 @@ pub struct Alternation {
     pub rule: Box<dyn EStep>,
     /// The momentum of each part of the model.
     pub momentum: Vec<Sgd>,
+    /// What sets h, where it is not trained.
+    pub direct: Option<Direct>,
     objective: ObjectiveConfig,
     optim: OptimConfig,
     views_with_gradient: usize,
@@ -55,7 +57,8 @@ impl Alternation {
         let zeros = |part: super::Part| Sgd::new(vec![0.0; part.engine.network().theta_len()]);
         let momentum = model.parts().map(zeros).collect();
         let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
-        Self { model, rule, momentum, objective, optim, views_with_gradient }
+        let direct = model.direct().map(|config| Direct::new(config.clone(), model.output_dim()));
+        Self { model, rule, momentum, direct, objective, optim, views_with_gradient }
     }
 
     /// Step `step` of `steps`; `batch` gives the views of a step.
@@ -80,10 +83,13 @@ impl Alternation {
         let z = model.z(&views.x.narrow(0, 0, self.views_with_gradient)?)?;
         let eta = rule.targets(&views, &z, model)?;
         let trained = self.objective.trained_views();
-        let p = model.p(&z.narrow(0, 0, trained)?)?;
-        let loss = self.objective.similarity.loss(&p, &eta.narrow(0, 0, trained)?)?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
-        let gradients = if value.is_finite() { Some(loss.backward()?) } else { None };
+        let (trained_z, eta) = (z.narrow(0, 0, trained)?, eta.narrow(0, 0, trained)?);
+        if let Some(direct) = &mut self.direct {
+            direct.set_predictor(step, &trained_z, model)?;
+        }
+        let loss = Losses::new(model, &self.objective, &trained_z, &eta)?;
+        let value = f64::from(loss.encoder.to_scalar::<f32>()?);
+        let gradients = if value.is_finite() { Some(loss.descended.backward()?) } else { None };
         if let Some(gradients) = &gradients {
             self.descend(gradients, rates)?;
         }
@@ -93,7 +99,10 @@ impl Alternation {
     /// θ ← one SGD step along the gradients, for every trained part.
     fn descend(&self, gradients: &GradStore, rates: Rates) -> Result<()> {
         for (part, sgd) in self.model.parts().zip(&self.momentum) {
-            let lr = if part.name == "predictor" { rates.predictor } else { rates.encoder };
+            if self.direct.is_some() && part.name == "predictor" {
+                continue;
+            }
+            let lr = if part.name == "encoder" { rates.encoder } else { rates.predictor };
             if let Some(gradient) = gradients.get(part.theta) {
                 sgd.step(part.theta, gradient, lr, &self.optim)?;
             }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::eta::{BankPlace, Rule, Size, Steps, Views};
 use crate::kernel;
 use crate::network::pass_floats;
-use crate::recipe::Recipe;
+use crate::recipe::{Predictor, Recipe};
 use candle_core::{Device, Tensor};
 use std::time::Instant;
 
@@ -22,11 +22,11 @@ const BATCHES: usize = 5;
 /// [`crate::Error::Usage`] for a recipe whose networks cannot be made.
 pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     let kernel = kernel::select(recipe.encoder.precision)?;
-    let (encoder, predictor) = recipe.networks()?;
+    let (encoder, heads) = recipe.networks()?;
     let (batch, size) = (recipe.schedule.batch, recipe.augment.size);
     let views = recipe.views();
     let mut floats = BATCHES * views * batch * size * size * 3;
-    for network in std::iter::once(&encoder).chain(&predictor) {
+    for network in std::iter::once(&encoder).chain(&heads) {
         floats += network.theta_len() * COPIES_OF_THETA;
         floats += pass_floats(network, kernel.as_ref(), recipe.objective.views(), batch);
     }
@@ -42,6 +42,10 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
         Rule::MomentumEncoder { .. } => encoder.theta_len(),
         Rule::OneStep {} | Rule::Expectation { .. } | Rule::None {} => 0,
     };
+    if let Predictor::Direct(_) = recipe.predictor {
+        // F in f32; F, its eigenvectors, two products and a batch's mean in f64.
+        floats += 11 * d * d;
+    }
     // Held-out measuring keeps the features of all training images.
     floats += images * encoder.features_dim();
     Ok(floats as u64 * size_of::<f32>() as u64)
@@ -62,7 +66,12 @@ pub fn seconds(recipe: &Recipe, train_images: usize, test_images: usize, threads
 fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) -> Result<f64> {
     let kernel = kernel::select(recipe.encoder.precision)?;
     let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.views());
-    let model = Model::new(&recipe.encoder, &recipe.predictor, size, recipe.seed, &kernel)?;
+    let mut predictor = recipe.predictor.clone();
+    if let Predictor::Direct(config) = &mut predictor {
+        // Eigen-decompositions are timed apart: not every step has one.
+        config.every = u64::MAX;
+    }
+    let model = Model::new(&recipe.encoder, &predictor, size, recipe.seed, &kernel)?;
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
     // Only the samples of an expectation belong to every step.
     let rule = match recipe.eta {
@@ -87,13 +96,18 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
         }
         alternation.step(step, u64::MAX, Rates { encoder: 0.0, predictor: 0.0 }, &mut noise)?;
     }
-    let step = begun.elapsed().as_secs_f64() / TIMED as f64;
+    let mut step = begun.elapsed().as_secs_f64() / TIMED as f64;
     // A view with gradient passes forward and backward, which is twice as much; the others forward only. An
     // E-step of its own passes all once more.
     let trained = recipe.objective.trained_views();
     let with_gradient = recipe.eta.views_with_gradient(recipe.objective.views(), trained);
     let forward = step / (2 * with_gradient + views) as f64;
     let own_e_step = matches!(recipe.eta, Rule::KStep { k } if k != Steps::Count(1));
+    if let (Some(direct), Predictor::Direct(config)) = (&alternation.direct, &recipe.predictor) {
+        begun = Instant::now();
+        drop(direct.weights());
+        step += begun.elapsed().as_secs_f64() / config.every as f64;
+    }
     let steps = loader::steps_per_epoch(train_images, batch) * recipe.schedule.epochs;
     let measured = (train_images + test_images) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
     Ok(steps as f64 * (step + if own_e_step { views as f64 * forward } else { 0.0 })

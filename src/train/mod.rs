@@ -6,7 +6,9 @@
 
 mod alternation;
 mod batches;
+mod comparison;
 mod cost;
+mod direct;
 mod em;
 mod evaluate;
 mod model;
@@ -15,7 +17,9 @@ mod state;
 pub mod weights;
 
 pub use alternation::{Alternation, Rates};
+pub use comparison::Losses;
 pub use cost::{memory_bytes, seconds};
+pub use direct::Direct;
 pub use evaluate::{Evaluation, embed, evaluate};
 pub use model::{Model, Part};
 pub use replay::{Case, Replayed, Trajectory, replay};

@@ -4,20 +4,22 @@
 use crate::error::{Error, Result};
 use crate::eta::FrozenEncoder;
 use crate::kernel::Kernel;
-use crate::network::config::{EncoderConfig, PredictorConfig};
+use crate::network::config::{DirectConfig, EncoderConfig};
 use crate::network::{Engine, Network};
 use crate::recipe::Predictor;
 use candle_core::{Device, Tensor, Var};
 use std::sync::Arc;
 
-/// F_θ and, where there is one, h.
+/// F_θ and, where there are such, h and h⁻¹.
 pub struct Model {
     encoder: Engine,
     theta: Var,
     predictor: Option<Head>,
+    inverse: Option<Head>,
+    direct: Option<DirectConfig>,
 }
 
-/// h with its weights.
+/// h or h⁻¹ with its weights.
 struct Head {
     engine: Engine,
     theta: Var,
@@ -25,7 +27,7 @@ struct Head {
 
 /// One part of a model.
 pub struct Part<'a> {
-    /// "encoder" or "predictor".
+    /// "encoder", "predictor" or "inverse".
     pub name: &'static str,
     /// What runs it.
     pub engine: &'a Engine,
@@ -36,6 +38,7 @@ pub struct Part<'a> {
 /// The streams of initial weights.
 const ENCODER: u64 = 0;
 const PREDICTOR: u64 = 1;
+const INVERSE: u64 = 2;
 
 impl Model {
     /// A model with the initial weights of `seed`, for square images of `size` pixels.
@@ -48,16 +51,18 @@ impl Model {
     ) -> Result<Self> {
         let network = Network::encoder(encoder, (size, size))?;
         let theta = flat(network.init(seed, ENCODER))?;
-        let head = |config: &PredictorConfig| -> Result<Head> {
-            let network = Network::predictor(config, encoder.projector.dim)?;
-            let theta = flat(network.init(seed, PREDICTOR))?;
+        let head = |(network, stream): (Network, u64)| -> Result<Head> {
+            let theta = flat(network.init(seed, stream))?;
             Ok(Head { engine: Engine::new(network, kernel.clone()), theta })
         };
-        let predictor = match predictor {
-            Predictor::None {} => None,
-            Predictor::Mlp(config) => Some(head(config)?),
+        let networks = predictor.networks(encoder.projector.dim)?;
+        let mut heads = networks.into_iter().zip([PREDICTOR, INVERSE]).map(head);
+        let (h, inverse) = (heads.next().transpose()?, heads.next().transpose()?);
+        let direct = match predictor {
+            Predictor::Direct(config) => Some(config.clone()),
+            _ => None,
         };
-        Ok(Self { encoder: Engine::new(network, kernel.clone()), theta, predictor })
+        Ok(Self { encoder: Engine::new(network, kernel.clone()), theta, predictor: h, inverse, direct })
     }
 
     /// z = F_θ(x), differentiable: (V, B, H, W, C) → (V, B, d).
@@ -78,6 +83,49 @@ impl Model {
         }
     }
 
+    /// p = h(z), differentiable in z, with the weights of h fixed: (V, B, d) → (V, B, d).
+    pub fn p_of_fixed(&self, z: &Tensor) -> Result<Tensor> {
+        match &self.predictor {
+            None => Ok(z.clone()),
+            Some(h) => h.engine.train(z, &h.theta.as_detached_tensor()),
+        }
+    }
+
+    /// p = h(z) without gradient: (V, B, d) → (V, B, d).
+    pub fn frozen_p(&self, z: &Tensor) -> Result<Tensor> {
+        match &self.predictor {
+            None => Ok(z.detach()),
+            Some(h) => Ok(h.engine.target(z, &h.theta)?.detach()),
+        }
+    }
+
+    /// h⁻¹(p), differentiable: (V, B, d) → (V, B, d).
+    ///
+    /// # Errors
+    /// [`Error::Failure`] where there is no h⁻¹.
+    pub fn inverse(&self, p: &Tensor) -> Result<Tensor> {
+        let inverse = self.inverse_head()?;
+        inverse.engine.train(p, &inverse.theta)
+    }
+
+    /// h⁻¹(p) without gradient: (V, B, d) → (V, B, d).
+    ///
+    /// # Errors
+    /// [`Error::Failure`] where there is no h⁻¹.
+    pub fn frozen_inverse(&self, p: &Tensor) -> Result<Tensor> {
+        let inverse = self.inverse_head()?;
+        Ok(inverse.engine.target(p, &inverse.theta)?.detach())
+    }
+
+    fn inverse_head(&self) -> Result<&Head> {
+        self.inverse.as_ref().ok_or_else(|| Error::Failure("this model has no inverse predictor".into()))
+    }
+
+    /// How h is set directly, where it is.
+    pub fn direct(&self) -> Option<&DirectConfig> {
+        self.direct.as_ref()
+    }
+
     /// Evaluation mode: x (B, H, W, C) → (pooled backbone features (B, D), z (B, d)).
     pub fn evaluate(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         self.encoder.evaluate(x, &self.theta.as_detached_tensor())
@@ -91,14 +139,6 @@ impl Model {
         }
     }
 
-    /// p = h(z) with h frozen, batch norm in training mode, or z itself: (V, B, d) → (V, B, d).
-    pub fn frozen_p(&self, z: &Tensor) -> Result<Tensor> {
-        match &self.predictor {
-            None => Ok(z.clone()),
-            Some(h) => h.engine.target(z, &h.theta),
-        }
-    }
-
     /// What `measure` gives, the running statistics left as they were.
     pub fn unmoved<T>(&self, measure: impl FnOnce() -> Result<T>) -> Result<T> {
         let before: Vec<Vec<f32>> = self.parts().map(|part| part.engine.running()).collect();
@@ -109,12 +149,16 @@ impl Model {
         measured
     }
 
-    /// The parts: "encoder", then, where there is one, "predictor".
+    /// The parts: "encoder", then, where there are such, "predictor" and "inverse".
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let encoder = Part { name: "encoder", engine: &self.encoder, theta: &self.theta };
-        let predictor =
-            self.predictor.iter().map(|h| Part { name: "predictor", engine: &h.engine, theta: &h.theta });
-        std::iter::once(encoder).chain(predictor)
+        let heads = [("predictor", &self.predictor), ("inverse", &self.inverse)];
+        let there = heads.into_iter().filter_map(|(name, head)| Some((name, head.as_ref()?)));
+        std::iter::once(encoder).chain(there.map(|(name, h)| Part {
+            name,
+            engine: &h.engine,
+            theta: &h.theta,
+        }))
     }
 
     /// d, the dimension of z.

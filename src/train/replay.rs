@@ -12,7 +12,7 @@ use crate::eta::{BankPlace, Rule, Size, Steps, Views};
 use crate::kernel::Kernel;
 use crate::measure::collapse;
 use crate::network;
-use crate::objective::{ObjectiveConfig, Similarity};
+use crate::objective::{Comparison, ObjectiveConfig, Similarity};
 use crate::optim::{Decay, OptimConfig, PredictorLr};
 use candle_core::{Device, Tensor};
 use ndarray::ArrayView2;
@@ -120,7 +120,7 @@ impl Case {
             }
         };
         let symmetric = self.flag("symmetric", !matches!(rule, Rule::MemoryBank { .. }))?;
-        Ok(ObjectiveConfig { similarity, symmetric, pairs: 1 })
+        Ok(ObjectiveConfig { similarity, symmetric, pairs: 1, comparison: Comparison::Simsiam })
     }
 
     fn optim(&self) -> Result<OptimConfig> {

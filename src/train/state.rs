@@ -25,6 +25,9 @@ const TRAJECTORY: &str = "trajectory";
 /// Banks beyond this go into a memory-mapped file.
 const BANK_MEMORY_BYTES: u64 = 1 << 30;
 
+/// The tensor of a checkpoint that holds DirectPred's F.
+const CORRELATION: &str = "predictor.correlation";
+
 /// θ, momentum, η, running statistics and integers.
 pub struct State {
     /// SGD steps made.
@@ -252,6 +255,10 @@ impl State {
             add("velocity", sgd.velocity());
             add("running", part.engine.running());
         }
+        if let Some(direct) = &self.alternation.direct {
+            let (data, dim) = (Cow::Borrowed(direct.correlation()), self.alternation.model.output_dim());
+            tensors.push(SavedTensor { name: CORRELATION.into(), shape: vec![dim, dim], data });
+        }
         for (name, shape, data) in self.alternation.rule.state()? {
             tensors.push(SavedTensor { name: format!("eta.{name}"), shape, data });
         }
@@ -304,6 +311,9 @@ impl State {
                 return Err(Error::Failure(format!("the {name}'s momentum has another length")));
             }
             *sgd = Sgd::new(velocity);
+        }
+        if let Some(direct) = &mut self.alternation.direct {
+            direct.restore(take(CORRELATION.into())?)?;
         }
         let mut held = |prefix: &str| -> Vec<Held<'static>> {
             let names: Vec<String> =

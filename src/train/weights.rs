@@ -3,6 +3,7 @@
 use super::Model;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
+use crate::network::config::{DirectConfig, PredictorConfig};
 use crate::network::{Tensors, infer_encoder, infer_predictor, names, read_weights};
 use crate::recipe::Predictor;
 use safetensors::tensor::{Dtype, TensorView};
@@ -58,10 +59,25 @@ pub fn model_of(tensors: &Tensors, size: usize, kernel: &Arc<dyn Kernel>) -> Res
         tensors.iter().filter_map(strip).collect()
     };
     let encoder = infer_encoder(&shapes("encoder."))?;
-    let predictor = infer_predictor(&shapes("predictor."))?.map_or(Predictor::None {}, Predictor::Mlp);
+    let predictor = predictor_of(&shapes("predictor."), tensors.contains_key("inverse.0.weight"))?;
     let model = Model::new(&encoder, &predictor, size, 0, kernel)?;
     load(&model, &|name| tensors.get(name).cloned())?;
     Ok(model)
+}
+
+/// The predictor that tensors of these shapes belong to. How a linear one was set its weights do not say; it
+/// is taken to be the paper's.
+fn predictor_of(shapes: &BTreeMap<String, Vec<usize>>, inverse: bool) -> Result<Predictor> {
+    let square = shapes.get("0.weight").is_some_and(|shape| shape[0] == shape[shape.len() - 1]);
+    let has = |name: &str| shapes.contains_key(name);
+    if square && !has("3.weight") {
+        return Ok(Predictor::Direct(DirectConfig::PAPER));
+    }
+    if has("0.bias") && !has("0.weight") {
+        return Ok(Predictor::Bias {});
+    }
+    let mlp = |config| Predictor::Mlp(PredictorConfig { inverse, ..config });
+    Ok(infer_predictor(shapes)?.map_or(Predictor::None {}, mlp))
 }
 
 /// The model in a weights file: safetensors as [`to_safetensors`] writes them, or an official SimSiam

@@ -3,7 +3,7 @@
 use simsiam_em::eta::{BankPlace, Rule, Size};
 use simsiam_em::kernel::{self, Kernel, Precision};
 use simsiam_em::network::config::*;
-use simsiam_em::objective::{ObjectiveConfig, Similarity};
+use simsiam_em::objective::{Comparison, ObjectiveConfig, Similarity};
 use simsiam_em::optim::{Decay, OptimConfig, PredictorLr};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::train::{Alternation, Model};
@@ -51,7 +51,8 @@ pub fn model(s: &Setting, kernel: &Arc<dyn Kernel>) -> Model {
         projector: ProjectorConfig { layers: 2, hidden: None, dim: s.dim, norm: HeadNorm::All },
         precision: precision(),
     };
-    let predictor = Predictor::Mlp(PredictorConfig { hidden: s.hidden, norm: HeadNorm::Hidden });
+    let predictor =
+        Predictor::Mlp(PredictorConfig { hidden: s.hidden, norm: HeadNorm::Hidden, inverse: false });
     Model::new(&encoder, &predictor, s.size, 0, kernel).unwrap()
 }
 
@@ -71,13 +72,10 @@ pub fn optim() -> OptimConfig {
 pub fn alternation(s: &Setting) -> Alternation {
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
     let rule = Rule::OneStep {};
-    let e_step = rule
-        .build(
-            &Size { images: s.batch, dim: s.dim, per_epoch: 1, steps: 1, elements: 0, second: false },
-            &place,
-        )
-        .unwrap();
-    let objective = ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true, pairs: 1 };
+    let size = Size { images: s.batch, dim: s.dim, per_epoch: 1, steps: 1, elements: 0, second: false };
+    let e_step = rule.build(&size, &place).unwrap();
+    let (similarity, comparison) = (Similarity::Cosine, Comparison::Simsiam);
+    let objective = ObjectiveConfig { similarity, symmetric: true, pairs: 1, comparison };
     Alternation::new(model(s, &kernel::select(precision()).unwrap()), &rule, e_step, objective, optim())
 }
 
