@@ -16,7 +16,8 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("measure", &[]),
     // A bank too large for memory is a mapped slice of the kernel room.
     ("eta", &["kernel", "objective"]),
-    ("record", &[]),
+    // Checkpoints keep numbers in the two precisions that the kernel room knows.
+    ("record", &["kernel"]),
     ("theory", &["measure"]),
     ("recipe", &["augment", "data", "eta", "measure", "network", "objective", "optim"]),
     (

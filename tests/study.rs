@@ -2,6 +2,7 @@
 
 use simsiam_em::Error;
 use simsiam_em::eta::{Rule, Steps};
+use simsiam_em::kernel::Precision;
 use simsiam_em::measure::estimate::Estimate;
 use simsiam_em::recipe::{Predictor, Recipe};
 use simsiam_em::study::{Curve, Request, Runs, START, Study, Verdict, embedded};
@@ -111,13 +112,26 @@ fn a_flag_makes_one_arm_per_value_beside_the_references() {
     assert_eq!(k("k=100"), Rule::KStep { k: Steps::Count(100) });
     assert_eq!(k("k=epoch"), Rule::KStep { k: Steps::Epoch });
     let bank = recipe("membank", "m=0.5", &with_flag("m", &["0.5"]));
-    assert_eq!((bank.eta, bank.predictor), (Rule::MemoryBank { m: 0.5 }, Predictor::None {}));
+    assert_eq!(
+        (bank.eta, bank.predictor),
+        (Rule::MemoryBank { m: 0.5, precision: Precision::F32 }, Predictor::None {})
+    );
+}
+
+#[test]
+fn a_recipe_tells_a_banks_precision_only_where_it_is_not_f32() {
+    let text = |precision: &str| {
+        let set = ["eta.memory-bank.m=0.5", &format!("eta.memory-bank.precision={precision}")];
+        toml::to_string(&recipe("simsiam", "simsiam", &with_set(&set)).eta).unwrap()
+    };
+    assert_eq!(text("f32"), "[memory-bank]\nm = 0.5\n");
+    assert_eq!(text("bf16"), "[memory-bank]\nm = 0.5\nprecision = \"bf16\"\n");
 }
 
 #[test]
 fn another_choice_replaces_and_the_same_choice_merges() {
     let arm = |set: &[&str]| recipe("simsiam", "simsiam", &with_set(set));
-    assert_eq!(arm(&["eta.memory-bank.m=0.5"]).eta, Rule::MemoryBank { m: 0.5 });
+    assert_eq!(arm(&["eta.memory-bank.m=0.5"]).eta, Rule::MemoryBank { m: 0.5, precision: Precision::F32 });
     assert_eq!(arm(&["eta=none"]).eta, Rule::None {});
     assert_eq!(arm(&["predictor=none"]).predictor, Predictor::None {});
     let merged = arm(&["predictor.mlp.hidden=7"]).predictor;

@@ -18,10 +18,12 @@ mod one_step;
 
 pub use expectation::Expectation;
 pub use k_step::KStep;
-pub use memory_bank::{BankPlace, MemoryBank};
+pub use memory_bank::{BankPlace, MemoryBank, bank_bytes};
 pub use one_step::OneStep;
 
 use crate::error::{Error, Result};
+use crate::kernel::Precision;
+use crate::kernel::numbers::Numbers;
 use candle_core::Tensor;
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -41,6 +43,9 @@ pub enum Rule {
     MemoryBank {
         /// Momentum m: the part of the old value that stays.
         m: f64,
+        /// How its numbers are kept: `"f32"`, or `"bf16"` in half the bytes.
+        #[serde(default, skip_serializing_if = "Precision::is_default")]
+        precision: Precision,
     },
     /// A mean over samples.
     Expectation {
@@ -104,7 +109,7 @@ impl Rule {
     pub const ALL: [Rule; 5] = [
         Rule::OneStep {},
         Rule::KStep { k: Steps::Count(10) },
-        Rule::MemoryBank { m: 0.8 },
+        Rule::MemoryBank { m: 0.8, precision: Precision::F32 },
         Rule::Expectation { n: 4, normalised: true },
         Rule::None {},
     ];
@@ -115,7 +120,7 @@ impl Rule {
             Rule::KStep { k: Steps::Count(0) } => Err(Error::Usage(
                 "eta.k-step.k: 0 steps per alternation would never train; k is at least 1".into(),
             )),
-            Rule::MemoryBank { m } if !(0.0..=1.0).contains(m) => {
+            Rule::MemoryBank { m, .. } if !(0.0..=1.0).contains(m) => {
                 Err(Error::Usage(format!("eta.memory-bank.m: {m} is not between 0 and 1")))
             }
             Rule::Expectation { n, .. } if !(1..=MOST_SAMPLES).contains(n) => Err(Error::Usage(format!(
@@ -141,7 +146,7 @@ pub struct Views {
 pub type Frozen<'a> = &'a dyn Fn(&Tensor) -> Result<Tensor>;
 
 /// A tensor that a rule keeps between steps: name, shape, values.
-pub type Held<'a> = (String, Vec<usize>, std::borrow::Cow<'a, [f32]>);
+pub type Held<'a> = (String, Vec<usize>, Numbers<'a>);
 
 /// One rule for η.
 pub trait EStep: Send {
@@ -204,7 +209,12 @@ impl Rule {
                 Steps::Epoch => per_epoch,
             })),
             Rule::Expectation { n, normalised } => Box::new(Expectation { n: *n, normalised: *normalised }),
-            Rule::MemoryBank { m } => Box::new(MemoryBank::new(*m as f32, images, dim, place)?),
+            Rule::MemoryBank { m, precision: Precision::F32 } => {
+                Box::new(MemoryBank::<f32>::new(*m as f32, images, dim, place)?)
+            }
+            Rule::MemoryBank { m, precision: Precision::Bf16 } => {
+                Box::new(MemoryBank::<u16>::new(*m as f32, images, dim, place)?)
+            }
         })
     }
 }

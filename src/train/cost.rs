@@ -1,9 +1,10 @@
 //! What a run costs: its memory, reckoned from the recipe, and its time, from a few steps.
 
+use super::state::BANK_MEMORY_BYTES;
 use super::{Alternation, Model, Rates};
 use crate::data::loader;
 use crate::error::Result;
-use crate::eta::{BankPlace, Rule, Steps, Views};
+use crate::eta::{BankPlace, Rule, Steps, Views, bank_bytes};
 use crate::kernel;
 use crate::network::pass_floats;
 use crate::recipe::Recipe;
@@ -16,7 +17,8 @@ const COPIES_OF_THETA: usize = 5;
 const BATCHES: usize = 5;
 
 /// Bytes that a run on `images` training images holds at its fullest, to within a quarter or so; the
-/// images themselves, which all runs share, are not counted.
+/// images themselves, which all runs share, are not counted, nor is a memory bank in a mapped file: what is
+/// resident of it, the system takes away when memory is short.
 ///
 /// # Errors
 /// [`crate::Error::Usage`] for a recipe whose networks cannot be made.
@@ -40,7 +42,11 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
             };
             k as usize * views * batch * d
         }
-        Rule::MemoryBank { .. } => images * d,
+        Rule::MemoryBank { precision, .. } => {
+            let bytes = bank_bytes(images, d, precision);
+            let visited = images;
+            visited + if bytes > BANK_MEMORY_BYTES { 0 } else { bytes as usize / size_of::<f32>() }
+        }
         Rule::OneStep {} | Rule::Expectation { .. } | Rule::None {} => 0,
     };
     // Held-out measuring keeps the features of all training images.

@@ -13,12 +13,11 @@ use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
 use candle_core::Tensor;
 use ndarray::ArrayView2;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Banks beyond this go into a memory-mapped file.
-const BANK_MEMORY_BYTES: u64 = 1 << 30;
+pub(super) const BANK_MEMORY_BYTES: u64 = 1 << 30;
 
 /// θ, momentum, η, running statistics and integers.
 pub struct State {
@@ -155,7 +154,7 @@ impl State {
                 tensors.push(SavedTensor {
                     name: format!("{}.{kind}", part.name),
                     shape,
-                    data: Cow::Owned(values),
+                    data: values.into(),
                 });
             };
             add("theta", part.theta.to_vec1()?);
@@ -192,7 +191,8 @@ impl State {
             snapshot.tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
         let mut take = |name: String| {
             let missing = || Error::Failure(format!("the checkpoint lacks '{name}'"));
-            tensors.remove(&name).map(|t| t.data.into_owned()).ok_or_else(missing)
+            let data = tensors.remove(&name).ok_or_else(missing)?.data;
+            data.into_f32().map_err(|e| Error::Failure(format!("the checkpoint's '{name}': {e}")))
         };
         for (part, sgd) in self.alternation.model.parts().zip(&mut self.alternation.momentum) {
             let name = part.name;
