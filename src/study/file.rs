@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Keys of a study file that are not keys of a recipe.
-const HEAD: [&str; 6] = ["title", "question", "paper", "base", "flag", "claim"];
+const HEAD: [&str; 7] = ["title", "question", "paper", "base", "figures", "flag", "claim"];
 /// Keys of a study file with recipes inside.
 const BODY: [&str; 2] = ["arm", "scale"];
 /// Keys of a recipe.
@@ -59,12 +59,25 @@ pub struct Head {
     pub paper: Option<Paper>,
     /// The base method in `studies/base/`; none when the study itself is a complete recipe.
     pub base: Option<String>,
+    /// Figures beside those that every study has.
+    #[serde(default)]
+    pub figures: Vec<Extra>,
     /// The flags it offers on the command line.
     #[serde(default)]
     pub flag: Vec<Flag>,
     /// What it claims.
     #[serde(default)]
     pub claim: Vec<Claim>,
+}
+
+/// A figure that a study asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extra {
+    /// The singular spectrum of z, relative to its largest value, by index: a line for each arm.
+    Spectrum,
+    /// kNN accuracy against RankMe: a marker for each run, and the rank correlation over runs.
+    RankAccuracy,
 }
 
 /// What the paper reports.
@@ -315,6 +328,7 @@ fn recipe_as_study(name: &str, source: Arc<Source>, mut tree: Entry) -> Result<S
         question: "One recipe, run again.".to_string(),
         paper: None,
         base: None,
+        figures: Vec::new(),
         flag: Vec::new(),
         claim: Vec::new(),
     };
