@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::record::{Answer, Outcome, read_metrics, read_outcome};
 use crate::report::{Figure, Panel, Point, Reference, Style};
-use crate::study::Results;
+use crate::study::{Extra, Results};
 use std::path::{Path, PathBuf};
 
 /// The panels of the figure of curves: column of metrics.csv and axis label.
@@ -19,26 +19,27 @@ const LINEAR: (&str, &str) = ("val/linear_top1", "linear probe top-1, held out (
 /// The panels of the figure of final values.
 const COLUMNS: [(&str, &str); 2] = [("val/knn_top1", "kNN top-1, held out (%)"), LINEAR];
 
-/// Draws `curves` and `final` below the study's folder; the paths of what was written.
-pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
+/// What stands below a figure: where its data come from, and how several seeds are shown.
+pub fn caption(answer: &Answer, seeds_as: &str) -> String {
+    let seeds = match answer.seeds.len() {
+        1 => "1 seed".to_string(),
+        seeds => format!("{seeds} seeds: {seeds_as}"),
+    };
+    let Answer { command, scale, sim, .. } = answer;
+    format!("{command}   ·   {scale} scale, {seeds}   ·   sim {sim}")
+}
+
+/// Draws `curves`, `final` and the figures `extra` below the study's folder; the paths of what was written.
+pub fn draw(results: &Results, extra: &[Extra]) -> Result<Vec<PathBuf>> {
     let answer = &results.answer;
     let folder = results.folder.join("figures");
     std::fs::create_dir_all(&folder)
         .map_err(crate::error::Error::disk(&folder, "make the folder of figures"))?;
     let arms: Vec<(String, String)> =
         answer.arms.iter().map(|arm| (arm.arm.clone(), arm.title.clone())).collect();
-    let seeds = answer.seeds.len();
-    let caption = |seeds_as: &str| {
-        let seeds = match seeds {
-            1 => "1 seed".to_string(),
-            _ => format!("{seeds} seeds: {seeds_as}; mean ± 95 % interval"),
-        };
-        let Answer { command, scale, sim, .. } = answer;
-        format!("{command}   ·   {scale} scale, {seeds}   ·   sim {sim}")
-    };
     let figure = |title: String, seeds_as: &str, panels: Vec<Panel>, points: Vec<Point>| Figure {
         title,
-        caption: caption(seeds_as),
+        caption: caption(answer, &format!("{seeds_as}; mean ± 95 % interval")),
         arms: arms.clone(),
         panels,
         points,
@@ -82,6 +83,9 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
     let finals = figure(format!("{}: at the end", answer.title), "small dots", column_panels, last);
     let mut paths = curves.save(&folder.join("curves"))?;
     paths.extend(finals.save(&folder.join("final"))?);
+    for extra in extra {
+        paths.extend(super::extra_figures::draw(results, *extra, &folder)?);
+    }
     Ok(paths)
 }
 
