@@ -1,6 +1,7 @@
 //! One integration binary, so that candle links once.
 
 mod augment;
+mod bank;
 mod cli;
 mod data;
 mod dispute;

@@ -178,6 +178,38 @@ fn a_directory_in_use_exits_with_6() {
 }
 
 #[test]
+fn a_study_has_the_figures_that_it_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let run = [
+        "run",
+        "dimensional-collapse",
+        "--width",
+        "8",
+        "--scale",
+        "smoke",
+        "--seeds",
+        "2",
+        "-q",
+        "--out",
+        out,
+    ];
+    let ended = Command::new(env!("CARGO_BIN_EXE_sim")).args(run).output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let study = folder.path().join("dimensional-collapse");
+    let figure = |name: &str| std::fs::read_to_string(study.join("figures").join(name)).unwrap();
+    // The projector's outputs have 32 dimensions, relative to the largest of each run.
+    let spectrum = figure("spectrum.csv");
+    assert_eq!(spectrum.lines().filter(|line| line.ends_with(",1.0,1.0")).count(), 4);
+    assert!(spectrum.lines().count() > 4 * 20);
+    let scatter = figure("rank-accuracy.csv");
+    assert!(scatter.contains("Spearman's rank correlation over 4 runs: "), "{scatter}");
+    assert_eq!(scatter.lines().filter(|line| line.starts_with("rank-accuracy,")).count(), 4);
+    let page = std::fs::read_to_string(study.join("report.html")).unwrap();
+    assert!(page.contains("singular value / largest") && page.contains("Spearman"));
+}
+
+#[test]
 fn figures_redraw_from_their_csv_alone() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().display().to_string();

@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 use simsiam_em::error::Result;
 use simsiam_em::eta::{BankPlace, EStep, FrozenEncoder, Rule, Samples, Size, Steps, Views};
+use simsiam_em::kernel::Precision;
 use simsiam_em::objective::{Comparison, ObjectiveConfig, Similarity};
 use simsiam_em::rng::{Purpose, stream};
 
@@ -19,6 +20,10 @@ fn place() -> BankPlace {
 fn build(rule: &Rule) -> Box<dyn EStep> {
     let size = Size { images: 8, dim: DIM, per_epoch: 5, steps: 5, elements: ELEMENTS, second: false };
     rule.build(&size, &place()).unwrap()
+}
+
+fn bank(m: f64) -> Rule {
+    Rule::MemoryBank { m, precision: Precision::F32 }
 }
 
 /// Views whose "encoder" is a plain linear map, so that values can be computed by hand.
@@ -161,7 +166,7 @@ fn with_several_pairs_each_view_takes_the_other_of_its_pair() {
 
 #[test]
 fn a_bank_without_memory_equals_one_step() {
-    let bank = chunk(build(&Rule::MemoryBank { m: 0.0 }).as_mut(), 1);
+    let bank = chunk(build(&bank(0.0)).as_mut(), 1);
     let one_step = chunk(build(&Rule::OneStep {}).as_mut(), 1);
     assert_eq!(values(&bank[0]), values(&one_step[0]));
 }
@@ -210,7 +215,7 @@ fn restore_after_state_is_the_identity() {
         let reads = first.reads(first.chunk());
         first.refresh(&TWICE, &mut reads.map(|i| Ok(views(i)))).unwrap();
         let held = first.state().unwrap();
-        let owned = held.into_iter().map(|(n, s, v)| (n, s, std::borrow::Cow::Owned(v.into_owned())));
+        let owned = held.into_iter().map(|(n, s, v)| (n, s, v.into_owned()));
         let mut second = build(&rule);
         second.restore(owned.collect()).unwrap();
         for step in 0..first.chunk() {
@@ -224,12 +229,7 @@ fn restore_after_state_is_the_identity() {
 
 #[test]
 fn numbers_outside_their_range_are_refused() {
-    for rule in [
-        Rule::KStep { k: Steps::Count(0) },
-        Rule::MemoryBank { m: -0.1 },
-        Rule::MemoryBank { m: 1.5 },
-        Rule::MemoryBank { m: f64::NAN },
-    ] {
+    for rule in [Rule::KStep { k: Steps::Count(0) }, bank(-0.1), bank(1.5), bank(f64::NAN)] {
         assert_eq!(rule.check().unwrap_err().exit_code(), 2, "{rule:?}");
     }
 }

@@ -16,7 +16,8 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("measure", &[]),
     // A bank too large for memory is a mapped slice of the kernel room.
     ("eta", &["kernel", "objective"]),
-    ("record", &[]),
+    // Checkpoints keep numbers in the two precisions that the kernel room knows.
+    ("record", &["kernel"]),
     ("theory", &["measure"]),
     ("recipe", &["augment", "data", "eta", "measure", "network", "objective", "optim"]),
     (
@@ -28,7 +29,11 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("study", &["data", "eta", "measure", "objective", "recipe", "record", "train"]),
     (
         "cli",
-        &["augment", "data", "kernel", "network", "recipe", "record", "report", "study", "theory", "train"],
+        // The rank correlation in a figure's caption is a measurement.
+        &[
+            "augment", "data", "kernel", "measure", "network", "recipe", "record", "report", "study",
+            "theory", "train",
+        ],
     ),
 ];
 

@@ -180,3 +180,58 @@ fn a_damaged_csv_is_an_error_that_names_file_and_line() {
         assert!(refused.to_string().contains(expected), "{expected}: {refused}");
     }
 }
+
+/// A spectrum on a logarithmic axis, and a marker for each run.
+fn spectrum_and_scatter() -> Figure {
+    let panel = |name: &str, style| Panel {
+        name: name.into(),
+        x: format!("x of {name}"),
+        y: format!("y of {name}"),
+        style,
+        references: Vec::new(),
+    };
+    let mut points = Vec::new();
+    for (index, arm) in ["narrow", "wide"].into_iter().enumerate() {
+        for seed in 0..3u64 {
+            let mut add =
+                |panel: &str, x, y| points.push(Point { panel: panel.into(), arm: arm.into(), seed, x, y });
+            for i in 0..20 {
+                add("spectrum", f64::from(i + 1), 10f64.powf(-f64::from(i) / (5.0 * (1.0 + index as f64))));
+            }
+            // What has no logarithm is left out.
+            add("spectrum", 21.0, 0.0);
+            add("scatter", 12.0 + 10.0 * index as f64 + seed as f64, 40.0 + 20.0 * index as f64);
+        }
+    }
+    Figure {
+        title: "Spectrum".into(),
+        caption: "sim".into(),
+        arms: ["narrow", "wide"].map(|arm| (arm.into(), arm.into())).into(),
+        panels: vec![panel("spectrum", Style::LogCurves), panel("scatter", Style::Scatter)],
+        points,
+    }
+}
+
+#[test]
+fn a_spectrum_has_powers_of_ten_and_a_scatter_a_marker_for_each_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stem = folder.path().join("spectrum");
+    let figure = spectrum_and_scatter();
+    figure.save(&stem).expect("saved");
+    assert_eq!(Figure::from_csv(&stem.with_extension("csv")).expect("read back"), figure);
+    let svg = String::from_utf8(read(&stem.with_extension("svg"))).expect("text");
+    let texts: Vec<&str> =
+        svg.split("<text").skip(1).filter_map(|t| t.split_once(">")?.1.split("</").next()).collect();
+    let has = |text: &str| texts.iter().any(|t| t.trim() == text);
+    assert!(["1", "0.1", "0.01", "0.001", "1e−4", "x of scatter"].into_iter().all(has), "{texts:?}");
+    // The decades lie at equal distances: "narrow" falls by 3.8 of them, hence from 1 to 1e−4.
+    assert!(!has("1e−5"), "{texts:?}");
+    // Of the arm "narrow", a rim and a disc for each of 3 runs; its curve has at least six markers, the legend one.
+    let without = Figure {
+        points: figure.points.iter().filter(|p| p.panel == "spectrum").cloned().collect(),
+        ..figure
+    };
+    without.save(&stem).expect("saved");
+    let fewer = String::from_utf8(read(&stem.with_extension("svg"))).expect("text");
+    assert_eq!(svg.matches("<circle").count() - fewer.matches("<circle").count(), 2 * 3);
+}

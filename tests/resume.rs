@@ -67,23 +67,49 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-#[test]
-fn a_run_killed_at_any_moment_ends_with_the_same_bytes() {
+/// Runs `study` whole, and again killed and started `kills` times.
+fn killed_and_whole(study: &str, kills: u32) {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
     let begun = std::time::Instant::now();
-    run("membank", &whole, &[]);
+    run(study, &whole, &[]);
     let took = begun.elapsed();
     let killed = folder.path().join("killed");
     // Kills spread over the whole time of an uninterrupted run; each attempt goes on from the last.
-    for part in 1..8u32 {
-        let mut child = sim("membank", &killed, &[]).spawn().unwrap();
-        std::thread::sleep(took * part / 16 + Duration::from_millis(u64::from(part) * 7));
+    for part in 1..=kills {
+        let mut child = sim(study, &killed, &[]).spawn().unwrap();
+        std::thread::sleep(took * part / (2 * kills + 2) + Duration::from_millis(u64::from(part) * 7));
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    run("membank", &killed, &[]);
+    run(study, &killed, &[]);
     assert_same(&whole, &killed, "killed");
+}
+
+#[test]
+fn a_run_killed_at_any_moment_ends_with_the_same_bytes() {
+    killed_and_whole("membank", 7);
+}
+
+#[test]
+fn a_killed_run_with_a_bank_of_bf16_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = folder.path().join("half.toml");
+    let arm = |precision: &str| {
+        format!(
+            "[[arm]]\nname = \"{precision}\"\neta.memory-bank = {{ m = 0.8, precision = \"{precision}\" }}\n\
+             predictor.none = {{}}\nobjective.symmetric = false\nschedule.epochs = 6\n"
+        )
+    };
+    let head = "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\n";
+    std::fs::write(&study, format!("{head}{}{}", arm("f32"), arm("bf16"))).unwrap();
+    let study = study.to_str().unwrap();
+    killed_and_whole(study, 3);
+    // The precision reaches training.
+    let out = folder.path().join("both");
+    run(study, &out, &[]);
+    let weights = |arm: &str| std::fs::read(out.join("half").join(arm).join("seed-0/weights.safetensors"));
+    assert!(weights("f32").unwrap() != weights("bf16").unwrap());
 }
 
 #[cfg(unix)]

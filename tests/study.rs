@@ -2,9 +2,11 @@
 
 use simsiam_em::Error;
 use simsiam_em::eta::{Rule, Steps};
+use simsiam_em::kernel::Precision;
 use simsiam_em::measure::estimate::Estimate;
 use simsiam_em::recipe::{Predictor, Recipe};
 use simsiam_em::study::{Curve, Request, Runs, START, Study, Verdict, embedded};
+use simsiam_em::train::memory_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -111,13 +113,57 @@ fn a_flag_makes_one_arm_per_value_beside_the_references() {
     assert_eq!(k("k=100"), Rule::KStep { k: Steps::Count(100) });
     assert_eq!(k("k=epoch"), Rule::KStep { k: Steps::Epoch });
     let bank = recipe("membank", "m=0.5", &with_flag("m", &["0.5"]));
-    assert_eq!((bank.eta, bank.predictor), (Rule::MemoryBank { m: 0.5 }, Predictor::None {}));
+    assert_eq!(
+        (bank.eta, bank.predictor),
+        (Rule::MemoryBank { m: 0.5, precision: Precision::F32 }, Predictor::None {})
+    );
+}
+
+#[test]
+fn a_recipe_tells_a_banks_precision_only_where_it_is_not_f32() {
+    let text = |precision: &str| {
+        let set = ["eta.memory-bank.m=0.5", &format!("eta.memory-bank.precision={precision}")];
+        toml::to_string(&recipe("simsiam", "simsiam", &with_set(&set)).eta).unwrap()
+    };
+    assert_eq!(text("f32"), "[memory-bank]\nm = 0.5\n");
+    assert_eq!(text("bf16"), "[memory-bank]\nm = 0.5\nprecision = \"bf16\"\n");
+}
+
+/// What a bank adds to the memory of a run.
+fn bank_memory(precision: &str, images: usize) -> u64 {
+    let choice = format!("eta.memory-bank.precision={precision}");
+    let d = "encoder.projector.dim=2048";
+    let bank = recipe("simsiam", "simsiam", &with_set(&["eta.memory-bank.m=0.5", &choice, d]));
+    let without = recipe("simsiam", "simsiam", &with_set(&[d]));
+    memory_bytes(&bank, images).unwrap() - memory_bytes(&without, images).unwrap()
+}
+
+#[test]
+fn a_mapped_bank_is_not_counted_as_memory() {
+    // Each image has a number that says whether it was visited, and, in memory, 2048 of its bank.
+    assert_eq!(bank_memory("f32", 10_000), 10_000 * 4 * (2048 + 1));
+    assert_eq!(bank_memory("bf16", 10_000), 10_000 * (2 * 2048 + 4));
+    assert_eq!(bank_memory("bf16", 200_000), 200_000 * (2 * 2048 + 4));
+    for (precision, images) in [("f32", 200_000), ("f32", 1_281_167), ("bf16", 1_281_167)] {
+        assert_eq!(bank_memory(precision, images), images as u64 * 4);
+    }
+}
+
+#[test]
+fn arms_of_different_data_make_equally_many_steps() {
+    let steps = |arm: &str| {
+        let recipe = recipe("dimensional-collapse", arm, &request());
+        recipe.schedule.epochs * (recipe.data.train_images / recipe.schedule.batch) as u64
+    };
+    for arm in ["width=4", "width=32", "images=256", "images=512", "images=1024", "images=4096"] {
+        assert_eq!(steps(arm), 1152, "{arm}");
+    }
 }
 
 #[test]
 fn another_choice_replaces_and_the_same_choice_merges() {
     let arm = |set: &[&str]| recipe("simsiam", "simsiam", &with_set(set));
-    assert_eq!(arm(&["eta.memory-bank.m=0.5"]).eta, Rule::MemoryBank { m: 0.5 });
+    assert_eq!(arm(&["eta.memory-bank.m=0.5"]).eta, Rule::MemoryBank { m: 0.5, precision: Precision::F32 });
     assert_eq!(arm(&["eta=none"]).eta, Rule::None {});
     assert_eq!(arm(&["predictor=none"]).predictor, Predictor::None {});
     let merged = arm(&["predictor.mlp.hidden=7"]).predictor;

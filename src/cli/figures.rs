@@ -38,7 +38,17 @@ fn columns(study: &Study, answer: &Answer) -> (Vec<Column>, Vec<Column>) {
     (shown.clone(), shown)
 }
 
-/// Draws `curves` and `final` below the study's folder; the paths of what was written.
+/// What stands below a figure: where its data come from, and how several seeds are shown.
+pub fn caption(answer: &Answer, seeds_as: &str) -> String {
+    let seeds = match answer.seeds.len() {
+        1 => "1 seed".to_string(),
+        seeds => format!("{seeds} seeds: {seeds_as}"),
+    };
+    let Answer { command, scale, sim, .. } = answer;
+    format!("{command}   ·   {scale} scale, {seeds}   ·   sim {sim}")
+}
+
+/// Draws `curves`, `final` and the figures that `study` asks for below its folder; the paths of what was written.
 pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     let answer = &results.answer;
     let (curve_columns, final_columns) = columns(study, answer);
@@ -47,18 +57,9 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
         .map_err(crate::error::Error::disk(&folder, "make the folder of figures"))?;
     let arms: Vec<(String, String)> =
         answer.arms.iter().map(|arm| (arm.arm.clone(), arm.title.clone())).collect();
-    let seeds = answer.seeds.len();
-    let caption = |seeds_as: &str| {
-        let seeds = match seeds {
-            1 => "1 seed".to_string(),
-            _ => format!("{seeds} seeds: {seeds_as}; mean ± 95 % interval"),
-        };
-        let Answer { command, scale, sim, .. } = answer;
-        format!("{command}   ·   {scale} scale, {seeds}   ·   sim {sim}")
-    };
     let figure = |title: String, seeds_as: &str, panels: Vec<Panel>, points: Vec<Point>| Figure {
         title,
-        caption: caption(seeds_as),
+        caption: caption(answer, &format!("{seeds_as}; mean ± 95 % interval")),
         arms: arms.clone(),
         panels,
         points,
@@ -106,6 +107,9 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     let finals = figure(format!("{}: at the end", answer.title), "small dots", column_panels, last);
     let mut paths = curves.save(&folder.join("curves"))?;
     paths.extend(finals.save(&folder.join("final"))?);
+    for extra in &study.head.figures {
+        paths.extend(super::extra_figures::draw(results, *extra, &folder)?);
+    }
     Ok(paths)
 }
 

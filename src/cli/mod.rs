@@ -10,6 +10,7 @@ mod completions;
 mod data;
 mod embed;
 mod eval;
+mod extra_figures;
 mod figures;
 mod list;
 mod output;

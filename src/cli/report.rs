@@ -77,6 +77,6 @@ pub fn write(folders: &[&Path], path: &Path) -> Result<PathBuf> {
 /// The studies in the paper's order.
 fn chapters(folders: &[&Path]) -> Result<Vec<Chapter>> {
     let mut chapters = folders.iter().map(|folder| Chapter::read(folder)).collect::<Result<Vec<_>>>()?;
-    chapters.sort_by(|a, b| a.place().cmp(b.place()));
+    chapters.sort_by(|a, b| a.place().cmp(&b.place()));
     Ok(chapters)
 }

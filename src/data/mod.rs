@@ -176,7 +176,7 @@ fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
 
 /// Which of the images with these labels are used when `wanted` are asked for (0: all): the first of
 /// each class, in equal parts, the earlier classes taking what does not divide.
-fn first_of_each_class(labels: &[u32], classes: usize, wanted: usize) -> Vec<usize> {
+pub fn first_of_each_class(labels: &[u32], classes: usize, wanted: usize) -> Vec<usize> {
     if wanted == 0 || wanted >= labels.len() {
         return (0..labels.len()).collect();
     }

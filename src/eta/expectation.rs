@@ -19,7 +19,7 @@ pub struct Expectation {
     /// SGD steps per alternation.
     pub k: u64,
     /// η of every image; none where each step makes its own and forgets it.
-    pub kept: Option<MemoryBank>,
+    pub kept: Option<MemoryBank<f32>>,
 }
 
 impl Expectation {

@@ -7,7 +7,6 @@
 use super::{EStep, Frozen, Held, Views, one_sample, other_views};
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// Targets of the chunk's batches, by step.
@@ -59,7 +58,7 @@ impl EStep for KStep {
 
     fn state(&self) -> Result<Vec<Held<'_>>> {
         let held = |(step, eta): &(u64, Tensor)| -> Result<Held<'_>> {
-            Ok((step.to_string(), eta.dims().to_vec(), Cow::Owned(eta.flatten_all()?.to_vec1()?)))
+            Ok((step.to_string(), eta.dims().to_vec(), eta.flatten_all()?.to_vec1::<f32>()?.into()))
         };
         self.kept.iter().map(held).collect()
     }
@@ -70,7 +69,9 @@ impl EStep for KStep {
             let step = name.parse().map_err(|_| {
                 Error::Failure(format!("the checkpoint's targets are named '{name}', not by a step"))
             })?;
-            self.kept.push_back((step, Tensor::from_vec(values.into_owned(), shape, &Device::Cpu)?));
+            let lost = |e| Error::Failure(format!("the checkpoint's targets of step {step}: {e}"));
+            let values = values.into_f32().map_err(lost)?;
+            self.kept.push_back((step, Tensor::from_vec(values, shape, &Device::Cpu)?));
         }
         self.kept.make_contiguous().sort_by_key(|(step, _)| *step);
         Ok(())

@@ -1,12 +1,16 @@
 //! The memory bank: η_x ← m·η_x + (1−m)·F_θ(T′(x)), one vector for each of the N images, the first
 //! visit taking the output as it is (Sec. 5.2, "Expectation over augmentations"). With it the paper
 //! leaves out the predictor. m = 0 keeps nothing of the past: a one-sample target without predictor.
+//!
+//! A bank too large for memory lies in a memory-mapped file: a step touches the pages of its own images, and
+//! neither a checkpoint nor going on from one copies the whole. What that costs: paper-notes/memory-bank.md.
 
 use super::{EStep, Frozen, Held, Views};
 use crate::error::{Error, Result};
+use crate::kernel::Precision;
 use crate::kernel::mapped::Store;
+use crate::kernel::numbers::Plain;
 use candle_core::{Device, Tensor};
-use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Where a bank's N × d numbers are kept.
@@ -18,31 +22,44 @@ pub struct BankPlace {
     pub folder: PathBuf,
 }
 
-/// η for all images.
+/// Bytes of a bank of `images` vectors of `dim` numbers.
+pub fn bank_bytes(images: usize, dim: usize, precision: Precision) -> u64 {
+    (images as u64).saturating_mul(dim as u64).saturating_mul(precision.bytes() as u64)
+}
+
+/// η for all images, kept as T: f32, or bf16 by its bits.
 #[derive(Debug)]
-pub struct MemoryBank {
+pub struct MemoryBank<T> {
     m: f32,
     dim: usize,
     /// (N, d)
-    eta: Store,
+    eta: Store<T>,
     /// 1 where image x was visited, else 0, (N).
     visited: Vec<f32>,
     /// The step at which the samples in η of image x were made, averaged as they are, (N).
     made: Vec<f32>,
 }
 
-impl MemoryBank {
+impl<T: Plain> MemoryBank<T> {
     /// An empty bank of `images` vectors of `dim` numbers.
     ///
     /// # Errors
-    /// [`Error::Disk`] when the mapped file cannot be made.
+    /// [`Error::Disk`] when the mapped file cannot be made, for one because the disk lacks the space: the
+    /// file is written in full before anything is trained.
     pub fn new(m: f32, images: usize, dim: usize, place: &BankPlace) -> Result<Self> {
         let len = images
             .checked_mul(dim)
             .ok_or_else(|| Error::Usage("a bank of N × d numbers overflows".into()))?;
-        let eta = if len as u64 * 4 > place.memory_limit_bytes {
-            Store::mapped(&place.folder, len)
-                .map_err(Error::disk(&place.folder, "map the memory bank's file"))?
+        let bytes = bank_bytes(images, dim, T::PRECISION);
+        let eta = if bytes > place.memory_limit_bytes {
+            Store::mapped(&place.folder, len).map_err(|e| {
+                let gb = bytes as f64 / 1e9;
+                let cost = format!(
+                    "it takes {gb:.1} GB for {images} images × {dim} numbers, and as much for each of two checkpoints: {e}"
+                );
+                let source = std::io::Error::new(e.kind(), cost);
+                Error::Disk { path: place.folder.clone(), action: "make the memory bank's file", source }
+            })?
         } else {
             Store::memory(len)
         };
@@ -50,8 +67,12 @@ impl MemoryBank {
     }
 
     /// η of one image, (d), and whether it was ever visited.
-    pub fn get(&self, index: usize) -> (&[f32], bool) {
-        (&self.eta.as_slice()[index * self.dim..][..self.dim], self.visited[index] > 0.0)
+    pub fn get(&self, index: usize) -> (Vec<f32>, bool) {
+        (self.row(index).collect(), self.visited[index] > 0.0)
+    }
+
+    fn row(&self, index: usize) -> impl Iterator<Item = f32> {
+        self.eta.as_slice()[index * self.dim..][..self.dim].iter().map(|eta| eta.widen())
     }
 
     /// Moves η of the images in `views` towards `z` (B, d), their outputs at that step.
@@ -64,17 +85,19 @@ impl MemoryBank {
             )));
         }
         let z = z.flatten_all()?.to_vec1::<f32>()?;
+        let row = |&index: &u32| index as usize * dim..(index as usize + 1) * dim;
+        self.eta.fetch(views.indices.iter().map(row));
         let now = views.step as f32;
         for (&index, z) in views.indices.iter().zip(z.chunks_exact(dim)) {
             let index = index as usize;
             let eta = &mut self.eta.as_mut_slice()[index * dim..][..dim];
             if std::mem::replace(&mut self.visited[index], 1.0) > 0.0 {
                 for (eta, z) in eta.iter_mut().zip(z) {
-                    *eta = self.m * *eta + (1.0 - self.m) * z;
+                    *eta = T::round(self.m * eta.widen() + (1.0 - self.m) * z);
                 }
                 self.made[index] = self.m * self.made[index] + (1.0 - self.m) * now;
             } else {
-                eta.copy_from_slice(z);
+                eta.iter_mut().zip(z).for_each(|(eta, z)| *eta = T::round(*z));
                 self.made[index] = now;
             }
         }
@@ -82,7 +105,7 @@ impl MemoryBank {
     }
 }
 
-impl EStep for MemoryBank {
+impl<T: Plain> EStep for MemoryBank<T> {
     fn reads(&self, steps: u64) -> std::ops::Range<u64> {
         0..steps
     }
@@ -99,7 +122,7 @@ impl EStep for MemoryBank {
     fn targets(&mut self, views: &Views, z: &Tensor, _: Frozen) -> Result<Tensor> {
         let mut eta = Vec::with_capacity(views.indices.len() * self.dim);
         for &index in &views.indices {
-            eta.extend_from_slice(self.get(index as usize).0);
+            eta.extend(self.row(index as usize));
         }
         let eta = Tensor::from_vec(eta, (1, views.indices.len(), self.dim), &Device::Cpu)?;
         Ok(eta.broadcast_as(z.dims())?.contiguous()?)
@@ -112,25 +135,33 @@ impl EStep for MemoryBank {
 
     fn state(&self) -> Result<Vec<Held<'_>>> {
         let images = self.visited.len();
+        self.eta.fetch_in_order();
         Ok(vec![
-            ("bank".into(), vec![images, self.dim], Cow::Borrowed(self.eta.as_slice())),
-            ("visited".into(), vec![images], Cow::Borrowed(&self.visited)),
-            ("made".into(), vec![images], Cow::Borrowed(&self.made)),
+            ("bank".into(), vec![images, self.dim], self.eta.as_slice().into()),
+            ("visited".into(), vec![images], self.visited.as_slice().into()),
+            ("made".into(), vec![images], self.made.as_slice().into()),
         ])
     }
 
     fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()> {
-        let wrong = || Error::Failure("the checkpoint's memory bank has another size".into());
-        for (name, _, values) in held {
+        for (name, _, numbers) in held {
+            let lost =
+                |e| Error::Failure(format!("the checkpoint's memory bank does not fit this run's: {e}"));
             let slot = match name.as_str() {
-                "bank" => self.eta.as_mut_slice(),
-                "made" => &mut self.made[..],
-                _ => &mut self.visited[..],
+                "bank" => {
+                    let part = T::part(&numbers).ok_or_else(|| {
+                        Error::Failure("the checkpoint's memory bank has another precision".into())
+                    })?;
+                    self.eta.fetch_in_order();
+                    part.fill(self.eta.as_mut_slice()).map_err(lost)?;
+                    continue;
+                }
+                "made" => &mut self.made,
+                _ => &mut self.visited,
             };
-            if slot.len() != values.len() {
-                return Err(wrong());
-            }
-            slot.copy_from_slice(&values);
+            let part = f32::part(&numbers)
+                .ok_or_else(|| Error::Failure("the checkpoint's visits are not f32".into()))?;
+            part.fill(slot).map_err(lost)?;
         }
         Ok(())
     }
@@ -140,37 +171,78 @@ impl EStep for MemoryBank {
 mod tests {
     use super::*;
 
-    fn bank(m: f32, limit: u64) -> MemoryBank {
+    const PLACES: [u64; 2] = [u64::MAX, 0];
+
+    fn bank<T: Plain>(m: f32, limit: u64) -> MemoryBank<T> {
         let place = BankPlace { memory_limit_bytes: limit, folder: std::env::temp_dir() };
         MemoryBank::new(m, 3, 2, &place).unwrap()
     }
 
-    fn visit(bank: &mut MemoryBank, index: u32, z: [f32; 2]) {
+    fn visit<T: Plain>(bank: &mut MemoryBank<T>, index: u32, z: [f32; 2]) {
         let z = Tensor::from_slice(&z, (1, 2), &Device::Cpu).unwrap();
         bank.absorb(&Views { step: 0, indices: vec![index], x: z.clone() }, &z).unwrap();
     }
 
+    fn visits<T: Plain>(limit: u64) {
+        let mut bank = bank::<T>(0.75, limit);
+        visit(&mut bank, 1, [4.0, 8.0]);
+        assert_eq!(bank.get(1), (vec![4.0, 8.0], true));
+        visit(&mut bank, 1, [0.0, 0.0]);
+        assert_eq!(bank.get(1), (vec![3.0, 6.0], true));
+        assert_eq!(bank.get(0), (vec![0.0, 0.0], false));
+    }
+
     #[test]
     fn the_first_visit_takes_the_output_and_later_ones_move_towards_it() {
-        for limit in [u64::MAX, 0] {
-            let mut bank = bank(0.75, limit);
-            visit(&mut bank, 1, [4.0, 8.0]);
-            assert_eq!(bank.get(1), (&[4.0, 8.0][..], true));
-            visit(&mut bank, 1, [0.0, 0.0]);
-            assert_eq!(bank.get(1), (&[3.0, 6.0][..], true));
-            assert_eq!(bank.get(0), (&[0.0, 0.0][..], false));
+        for limit in PLACES {
+            visits::<f32>(limit);
+            visits::<u16>(limit);
         }
     }
 
     #[test]
-    fn restore_after_state_is_the_identity() {
-        let mut full = bank(0.5, u64::MAX);
+    fn bf16_keeps_the_rounded_mean() {
+        let mut bank = bank::<u16>(0.75, u64::MAX);
+        visit(&mut bank, 0, [1.0, 1.0 + 1.0 / 256.0]);
+        // The second lay half-way to 1 + 1/128 and went to the even one of the two, 1.
+        assert_eq!(bank.get(0).0, [1.0, 1.0]);
+        // A quarter of the way to 1 + 1/128 rounds back, of the way to 1.125 it does not.
+        visit(&mut bank, 0, [1.0 + 1.0 / 128.0, 1.125]);
+        assert_eq!(bank.get(0).0, [1.0, 1.03125]);
+    }
+
+    fn restores<T: Plain>() {
+        let mut full = bank::<T>(0.5, u64::MAX);
         visit(&mut full, 2, [1.0, -1.0]);
-        let held = full.state().unwrap();
-        let owned = held.into_iter().map(|(n, s, v)| (n, s, Cow::Owned(v.into_owned()))).collect();
-        let mut empty = bank(0.5, 0);
-        empty.restore(owned).unwrap();
-        assert_eq!(empty.get(2), (&[1.0, -1.0][..], true));
+        let own = |held: Vec<Held<'_>>| held.into_iter().map(|(n, s, v)| (n, s, v.into_owned())).collect();
+        let mut empty = bank::<T>(0.5, 0);
+        empty.restore(own(full.state().unwrap())).unwrap();
+        assert_eq!(empty.get(2), (vec![1.0, -1.0], true));
         assert!(!empty.get(0).1);
+    }
+
+    #[test]
+    fn restore_after_state_is_the_identity() {
+        restores::<f32>();
+        restores::<u16>();
+    }
+
+    #[test]
+    fn a_bank_of_another_size_or_precision_is_refused() {
+        let held = |numbers| vec![("bank".to_string(), vec![], numbers)];
+        let mut bank = bank::<u16>(0.5, 0);
+        for wrong in [vec![0f32; 6].into(), u16::numbers(&[0; 5]).into_owned()] {
+            assert!(bank.restore(held(wrong)).is_err());
+        }
+        bank.restore(held(u16::numbers(&[0; 6]).into_owned())).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_the_disks_fault_and_tells_its_size() {
+        let folder = std::env::temp_dir().join("no such folder of sim");
+        let place = BankPlace { memory_limit_bytes: 0, folder };
+        let refused = MemoryBank::<u16>::new(0.8, 1_281_167, 2048, &place).unwrap_err();
+        assert_eq!(refused.exit_code(), 5);
+        assert!(refused.to_string().contains("5.2 GB"), "{refused}");
     }
 }

@@ -23,12 +23,14 @@ mod twins;
 pub use count::{Samples, Steps};
 pub use expectation::Expectation;
 pub use k_step::KStep;
-pub use memory_bank::{BankPlace, MemoryBank};
+pub use memory_bank::{BankPlace, MemoryBank, bank_bytes};
 pub use momentum_encoder::MomentumEncoder;
 pub use one_step::OneStep;
 pub use twins::Twins;
 
 use crate::error::{Error, Result};
+use crate::kernel::Precision;
+use crate::kernel::numbers::{Numbers, Plain};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +49,9 @@ pub enum Rule {
     MemoryBank {
         /// Momentum m: the part of the old value that stays.
         m: f64,
+        /// How its numbers are kept: `"f32"`, or `"bf16"` in half the bytes.
+        #[serde(default, skip_serializing_if = "Precision::is_default")]
+        precision: Precision,
     },
     /// A mean over samples, or over all of a finite T.
     Expectation {
@@ -83,7 +88,7 @@ impl Rule {
     pub const ALL: [Rule; 6] = [
         Rule::OneStep {},
         Rule::KStep { k: Steps::Count(10) },
-        Rule::MemoryBank { m: 0.8 },
+        Rule::MemoryBank { m: 0.8, precision: Precision::F32 },
         Rule::Expectation { n: Samples::Count(4), normalised: true, k: Steps::Count(1), m: 0.0 },
         Rule::MomentumEncoder { tau: 0.996 },
         Rule::None {},
@@ -93,7 +98,7 @@ impl Rule {
     pub fn check(&self) -> Result<()> {
         let (name, k, m) = match self {
             Rule::KStep { k } => ("k-step", *k, 0.0),
-            Rule::MemoryBank { m } => ("memory-bank", Steps::one(), *m),
+            Rule::MemoryBank { m, .. } => ("memory-bank", Steps::one(), *m),
             Rule::Expectation { k, m, .. } => ("expectation", *k, *m),
             Rule::MomentumEncoder { tau } if !(0.0..=1.0).contains(tau) => {
                 let message = format!("eta.momentum-encoder.tau: {tau} is not between 0 and 1");
@@ -146,7 +151,7 @@ pub trait FrozenEncoder {
 pub type Frozen<'a> = &'a dyn FrozenEncoder;
 
 /// A tensor that a rule keeps between steps: name, shape, values.
-pub type Held<'a> = (String, Vec<usize>, std::borrow::Cow<'a, [f32]>);
+pub type Held<'a> = (String, Vec<usize>, Numbers<'a>);
 
 /// One rule for η.
 pub trait EStep: Send {
@@ -205,7 +210,6 @@ impl Rule {
     /// Makes the rule.
     pub fn build(&self, size: &Size, place: &BankPlace) -> Result<Box<dyn EStep>> {
         self.check()?;
-        let bank = |m: f64| MemoryBank::new(m as f32, size.images, size.dim, place);
         Ok(match self {
             Rule::OneStep {} => Box::new(OneStep { stop_gradient: true }),
             Rule::None {} => Box::new(OneStep { stop_gradient: false }),
@@ -214,11 +218,11 @@ impl Rule {
                 n: n.number(size.elements),
                 normalised: *normalised,
                 k: k.number(size.per_epoch),
-                kept: if k.is_one() && *m == 0.0 { None } else { Some(bank(*m)?) },
+                kept: if k.is_one() && *m == 0.0 { None } else { Some(size.bank(*m, place)?) },
             }),
             Rule::MomentumEncoder { tau } => Box::new(MomentumEncoder::new(*tau, size.steps)),
-            Rule::MemoryBank { m } if size.second => Box::new(Twins { first: bank(*m)?, second: bank(*m)? }),
-            Rule::MemoryBank { m } => Box::new(bank(*m)?),
+            Rule::MemoryBank { m, precision: Precision::F32 } => banks::<f32>(*m, size, place)?,
+            Rule::MemoryBank { m, precision: Precision::Bf16 } => banks::<u16>(*m, size, place)?,
         })
     }
 }
@@ -238,6 +242,22 @@ pub struct Size {
     pub elements: usize,
     /// Whether a rule that keeps one η for each image keeps a second one, of other draws, to be compared with.
     pub second: bool,
+}
+
+impl Size {
+    /// An empty bank of this size.
+    fn bank<T: Plain>(&self, m: f64, place: &BankPlace) -> Result<MemoryBank<T>> {
+        MemoryBank::new(m as f32, self.images, self.dim, place)
+    }
+}
+
+/// A bank, with its twin where a second η is wanted.
+fn banks<T: Plain>(m: f64, size: &Size, place: &BankPlace) -> Result<Box<dyn EStep>> {
+    let first = size.bank::<T>(m, place)?;
+    if !size.second {
+        return Ok(Box::new(first));
+    }
+    Ok(Box::new(Twins { first, second: size.bank::<T>(m, place)? }))
 }
 
 /// All views (V, …), or their outputs, each in the place of the other view of its pair.

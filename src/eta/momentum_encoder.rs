@@ -4,7 +4,6 @@
 use super::{EStep, Frozen, Held, Views, other_views};
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
-use std::borrow::Cow;
 use std::f64::consts::PI;
 
 /// ξ and what moves it.
@@ -73,19 +72,21 @@ impl EStep for MomentumEncoder {
         let (high, low) = ((self.step >> 24) as f32, (self.step & 0xff_ffff) as f32);
         let age = [self.age as f32, (self.age - f64::from(self.age as f32)) as f32];
         Ok(vec![
-            ("xi".into(), xi.dims().to_vec(), Cow::Owned(xi.to_vec1()?)),
-            ("counts".into(), vec![4], Cow::Owned(vec![high, low, age[0], age[1]])),
+            ("xi".into(), xi.dims().to_vec(), xi.to_vec1::<f32>()?.into()),
+            ("counts".into(), vec![4], vec![high, low, age[0], age[1]].into()),
         ])
     }
 
     fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()> {
         for (name, shape, values) in held {
+            let unread = |e| Error::Failure(format!("the checkpoint's momentum encoder cannot be read: {e}"));
+            let values = values.into_f32().map_err(unread)?;
             match (name.as_str(), &values[..]) {
                 ("counts", &[high, low, age, rest]) => {
                     self.step = ((high as u64) << 24) + low as u64;
                     self.age = f64::from(age) + f64::from(rest);
                 }
-                ("xi", _) => self.xi = Some(Tensor::from_vec(values.into_owned(), shape, &Device::Cpu)?),
+                ("xi", _) => self.xi = Some(Tensor::from_vec(values, shape, &Device::Cpu)?),
                 _ => return Err(Error::Failure(format!("the checkpoint's momentum encoder has '{name}'"))),
             }
         }

@@ -3,21 +3,22 @@
 
 use super::{EStep, Frozen, Held, MemoryBank, Views};
 use crate::error::Result;
+use crate::kernel::numbers::Plain;
 use candle_core::{Device, Tensor};
 
 /// A bank that trains, and its twin, which takes in the view that trains and only watches.
 #[derive(Debug)]
-pub struct Twins {
+pub struct Twins<T> {
     /// Gives the targets.
-    pub first: MemoryBank,
+    pub first: MemoryBank<T>,
     /// Never trains.
-    pub second: MemoryBank,
+    pub second: MemoryBank<T>,
 }
 
 /// What the twin's tensors are called in a checkpoint.
 const TWIN: &str = "twin.";
 
-impl EStep for Twins {
+impl<T: Plain> EStep for Twins<T> {
     fn reads(&self, steps: u64) -> std::ops::Range<u64> {
         self.first.reads(steps)
     }
@@ -38,7 +39,7 @@ impl EStep for Twins {
 
     fn second(&self, views: &Views) -> Result<Option<Tensor>> {
         let rows: Vec<f32> =
-            views.indices.iter().flat_map(|index| self.second.get(*index as usize).0).copied().collect();
+            views.indices.iter().flat_map(|index| self.second.get(*index as usize).0).collect();
         let batch = views.indices.len();
         let dim = rows.len() / batch.max(1);
         Ok(Some(Tensor::from_vec(rows, (batch, dim), &Device::Cpu)?))

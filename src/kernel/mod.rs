@@ -14,6 +14,7 @@ pub mod elementwise;
 mod gather;
 pub mod mapped;
 pub mod norm;
+pub mod numbers;
 mod pack;
 mod peak;
 pub mod pool;
@@ -35,14 +36,16 @@ pub use peak::multiply_adds;
 
 use serde::{Deserialize, Serialize};
 
-/// The numbers that the products of the encoder multiply; sums are f32 in either case.
+/// How numbers are rounded: what the products of the encoder multiply, whose sums are f32 in either case,
+/// or what a memory bank keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 24 significant bits.
     #[default]
     F32,
-    /// 8 significant bits, in the 3×3 convolutions that suit Winograd's algorithm; twice as fast there.
+    /// 8 significant bits: in a bank, half the bytes; in an encoder, only in the 3×3 convolutions that suit
+    /// Winograd's algorithm, and twice as fast there.
     Bf16,
 }
 

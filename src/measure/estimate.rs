@@ -34,3 +34,38 @@ impl Estimate {
 fn quantile(degrees: usize) -> f64 {
     StudentsT::new(0.0, 1.0, degrees as f64).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
 }
+
+/// Spearman's rank correlation of pairs: Pearson's of their ranks, equal numbers sharing the mean of theirs.
+/// None for fewer than two pairs, or where all x or all y are equal.
+pub fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
+    let ranks = |of: fn(&(f64, f64)) -> f64| -> Vec<f64> {
+        let values: Vec<f64> = pairs.iter().map(of).collect();
+        let rank = |value: &f64| {
+            let below = values.iter().filter(|other| *other < value).count() as f64;
+            let equal = values.iter().filter(|other| *other == value).count() as f64;
+            below + (equal + 1.0) / 2.0
+        };
+        values.iter().map(rank).collect()
+    };
+    let (x, y) = (ranks(|pair| pair.0), ranks(|pair| pair.1));
+    let mean = (pairs.len() as f64 + 1.0) / 2.0;
+    let product =
+        |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum() };
+    let norm = (product(&x, &x) * product(&y, &y)).sqrt();
+    (norm > 0.0).then(|| product(&x, &y) / norm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SciPy 1.x: `stats.spearmanr([1, 2, 3, 4, 5], [5, 6, 7, 8, 7]).statistic`.
+    #[test]
+    fn the_rank_correlation_is_scipys() {
+        let pairs = [(1.0, 5.0), (2.0, 6.0), (3.0, 7.0), (4.0, 8.0), (5.0, 7.0)];
+        assert!((spearman(&pairs).unwrap() - 0.820_782_681_668_123_3).abs() < 1e-12);
+        assert_eq!(spearman(&[(1.0, 2.0), (3.0, 1.0)]), Some(-1.0));
+        assert_eq!(spearman(&[(1.0, 2.0), (1.0, 1.0)]), None);
+        assert_eq!(spearman(&[]), None);
+    }
+}

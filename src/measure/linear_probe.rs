@@ -98,6 +98,7 @@ mod tests {
         MeasureConfig {
             every: 1,
             knn_k: 1,
+            knn_images: 0,
             knn_temperature: 0.1,
             probe_epochs: 20,
             probe_base_lr: 0.1,

@@ -20,6 +20,10 @@ pub struct MeasureConfig {
     pub every: u64,
     /// Neighbours of the weighted kNN classifier (200 on full CIFAR-10).
     pub knn_k: usize,
+    /// Training images whose labels it reads, the first of each class in equal parts, so that runs on more and
+    /// on fewer images are compared with the same labels; 0 reads all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub knn_images: usize,
     /// Temperature of its weights exp(cos/T).
     pub knn_temperature: f64,
     /// Epochs of the linear probe at the end of the run; 0 leaves it out.
@@ -39,6 +43,11 @@ pub struct MeasureConfig {
 /// Recipes leave it out.
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+/// See [`is_false`].
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 impl MeasureConfig {

@@ -17,7 +17,7 @@ use super::generations::{self, MANIFEST, Manifest, REPLACED, STATE};
 use super::metrics::{METRICS_FILE, MetricsLog};
 use super::state_file;
 use crate::error::{Error, Result};
-use std::borrow::Cow;
+use crate::kernel::numbers::Numbers;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -33,8 +33,9 @@ pub struct SavedTensor<'a> {
     pub name: String,
     /// Lengths of its dimensions; their product is the length of `data`.
     pub shape: Vec<usize>,
-    /// Numbers, row by row. Borrowed for saving, so that a state is not held twice.
-    pub data: Cow<'a, [f32]>,
+    /// Numbers, row by row. Borrowed for saving, so that a state is not held twice; large ones are still in
+    /// the checkpoint when it has been read.
+    pub data: Numbers<'a>,
 }
 
 /// All that a run needs in order to go on.

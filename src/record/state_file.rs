@@ -1,25 +1,32 @@
 //! state.safetensors: all tensors of a checkpoint, written and read in one pass over the bytes.
 //!
 //! ```text
-//! u64 length of the header · header (JSON, padded with spaces to 8 bytes) · f32 numbers    little-endian
+//! u64 length of the header · header (JSON, padded with spaces to 8 bytes) · numbers    little-endian
 //! ```
 //!
 //! Written here rather than by the safetensors crate because that one orders its metadata at random,
 //! never syncs, sets mode 0600 and wants all bytes in memory at once. Any reader of safetensors opens it.
 //!
+//! Large tensors are never copied as a whole: they are written from where they lie, and reading checks their
+//! bytes but leaves them in the file, for the caller to fetch piece by piece.
+//!
 //! Invariant: the bytes depend on the snapshot alone; step and integers stand in `__metadata__`.
 
 use super::checkpoint::{SavedTensor, Snapshot};
+use crate::kernel::Precision;
+use crate::kernel::numbers::{Numbers, Part, Plain};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-/// Numbers turned into bytes at a time.
-const CHUNK: usize = 1 << 15;
+/// Bytes read at a time.
+const CHUNK: usize = 1 << 17;
+/// Tensors of more bytes stay in the file when it is read.
+const LARGE: usize = 64 << 20;
 const INTEGER: &str = "integer.";
 
 /// Length and SHA-256 of a file.
@@ -43,9 +50,10 @@ pub fn write(path: &Path, snapshot: &Snapshot) -> Result<Digested> {
     header.insert("__metadata__".to_string(), Value::Object(metadata));
     let mut at = 0;
     for tensor in &tensors {
-        let end = at + 4 * tensor.data.len();
+        let precision = tensor.data.precision();
+        let end = at + precision.bytes() * tensor.data.len();
         let fits = tensor.shape.iter().product::<usize>() == tensor.data.len();
-        let entry = json!({ "dtype": "F32", "shape": tensor.shape, "data_offsets": [at, end] });
+        let entry = json!({ "dtype": precision.dtype(), "shape": tensor.shape, "data_offsets": [at, end] });
         if !fits || header.insert(tensor.name.clone(), entry).is_some() {
             let what = format!("tensor '{}' stands twice or does not fill its shape", tensor.name);
             return Err(Error::new(ErrorKind::InvalidInput, what));
@@ -56,11 +64,8 @@ pub fn write(path: &Path, snapshot: &Snapshot) -> Result<Digested> {
     text.resize(text.len().next_multiple_of(8), b' ');
     out.write(&(text.len() as u64).to_le_bytes())?;
     out.write(&text)?;
-    let mut bytes = Vec::with_capacity(4 * CHUNK);
-    for numbers in tensors.iter().flat_map(|tensor| tensor.data.chunks(CHUNK)) {
-        bytes.clear();
-        numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
-        out.write(&bytes)?;
+    for tensor in tensors {
+        tensor.data.write(&mut |bytes| out.write(bytes))?;
     }
     out.file.sync_all()?;
     Ok(out.digested())
@@ -91,29 +96,32 @@ pub fn read(path: &Path, expected: &Digested) -> Result<Snapshot<'static>> {
         let part = |key: &str| entry.get(key).cloned().unwrap_or_default();
         let shape: Vec<usize> = serde_json::from_value(part("shape"))?;
         let [start, end]: [u64; 2] = serde_json::from_value(part("data_offsets"))?;
-        let len = shape.iter().try_fold(4u64, |len, dim| len.checked_mul(*dim as u64));
-        if part("dtype") != "F32" || end.checked_sub(start) != len || end > body - length {
-            return Err(damaged("a tensor is not what its header says"));
+        let wrong = || damaged("a tensor is not what its header says");
+        let dtype = part("dtype");
+        let precision = Precision::ALL.into_iter().find(|p| dtype == p.dtype()).ok_or_else(wrong)?;
+        let number = precision.bytes() as u64;
+        let len = shape.iter().try_fold(number, |len, dim| len.checked_mul(*dim as u64));
+        if end.checked_sub(start) != len || end > body - length {
+            return Err(wrong());
         }
-        entries.push((start, name, shape));
+        entries.push((start, name, shape, precision));
     }
-    entries.sort();
+    entries.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
     let mut tensors = Vec::with_capacity(entries.len());
     let mut at = 0;
-    let mut bytes = vec![0; 4 * CHUNK];
-    for (start, name, shape) in entries {
+    // A second handle with a place of its own, for what stays in the file.
+    let again = Arc::new(File::open(path)?);
+    for (start, name, shape, precision) in entries {
         if start != at {
             return Err(damaged("its tensors do not lie side by side"));
         }
-        let count: usize = shape.iter().product();
-        let mut data = Vec::with_capacity(count);
-        while data.len() < count {
-            let part = &mut bytes[..4 * CHUNK.min(count - data.len())];
-            input.read(part)?;
-            data.extend(part.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
-        }
-        at += 4 * count as u64;
-        tensors.push(SavedTensor { name: name.clone(), shape, data: Cow::Owned(data) });
+        let place = (again.clone(), 8 + length + at, shape.iter().product());
+        let data = match precision {
+            Precision::F32 => Numbers::F32(take::<f32>(&mut input, place)?),
+            Precision::Bf16 => Numbers::Bf16(take::<u16>(&mut input, place)?),
+        };
+        at += (precision.bytes() * data.len()) as u64;
+        tensors.push(SavedTensor { name: name.clone(), shape, data });
     }
     if at != body - length || input.digested() != *expected {
         return Err(damaged("its bytes are not those that were written (SHA-256)"));
@@ -129,6 +137,27 @@ pub fn read(path: &Path, expected: &Digested) -> Result<Snapshot<'static>> {
         }
     }
     Ok(snapshot)
+}
+
+/// Passes over `len` numbers, which begin at the byte `at` of `file`, and keeps them unless they are many.
+fn take<T: Plain>(
+    input: &mut Digesting,
+    (file, at, len): (Arc<File>, u64, usize),
+) -> Result<Part<'static, T>> {
+    let size = T::PRECISION.bytes();
+    let large = size * len > LARGE;
+    let mut values = Vec::with_capacity(if large { 0 } else { len });
+    let mut bytes = vec![0; CHUNK.min(size * len)];
+    let mut left = size * len;
+    while left > 0 {
+        let part = &mut bytes[..CHUNK.min(left)];
+        input.read(part)?;
+        if !large {
+            values.extend(part.chunks_exact(size).map(T::take));
+        }
+        left -= part.len();
+    }
+    Ok(if large { Part::Filed { file, at, len } } else { Part::Held(values.into()) })
 }
 
 fn damaged(what: &str) -> Error {

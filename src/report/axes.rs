@@ -26,8 +26,10 @@ pub struct Axes {
     pub bottom: f64,
     /// The numbers from left to right.
     pub x: Range<f64>,
-    /// The numbers from bottom to top.
+    /// The numbers from bottom to top; logarithms to base 10 where `decades` says so.
     pub y: Range<f64>,
+    /// Whether ticks stand at powers of 10, y being their logarithm.
+    pub decades: bool,
 }
 
 impl Axes {
@@ -59,8 +61,9 @@ impl Axes {
 
     /// Grid, frame, ticks and labels. Without x ticks the caller labels what stands there.
     pub fn draw<B: DrawingBackend>(&self, pen: &Pen<B>, x: &str, y: &str, x_ticks: bool) -> Result<()> {
-        let ticks = ticks(&self.y, 5, &[1.0, 2.0, 2.5, 5.0, 10.0]);
-        let labels = labels(&ticks);
+        let ticks =
+            if self.decades { whole(&self.y) } else { ticks(&self.y, 5, &[1.0, 2.0, 2.5, 5.0, 10.0]) };
+        let labels = if self.decades { powers(&ticks) } else { labels(&ticks) };
         let middle = (self.top + self.bottom) / 2.0;
         for (tick, label) in ticks.iter().zip(&labels) {
             let (left, at) = self.place(self.x.start, *tick);
@@ -141,6 +144,24 @@ fn ticks(range: &Range<f64>, count: usize, steps: &[f64]) -> Vec<f64> {
     (first..=last).map(|n| n as f64 * step).collect()
 }
 
+/// The whole numbers in `range`, or every few of them where they are many.
+fn whole(range: &Range<f64>) -> Vec<f64> {
+    let every = ((range.end - range.start) / 8.0).ceil().max(1.0) as usize;
+    let (first, last) = (range.start.ceil() as i64, range.end.floor() as i64);
+    // Counted from above: the top is 1 wherever numbers are shares of the largest.
+    (first..=last).rev().step_by(every).map(|n| n as f64).collect()
+}
+
+/// 10 to these powers in words.
+fn powers(exponents: &[f64]) -> Vec<String> {
+    let power = |n: &f64| match *n as i64 {
+        n @ -3..=0 => format!("{:.*}", n.unsigned_abs() as usize, 10f64.powi(n as i32)),
+        n @ 1..=5 => format!("{}", 10f64.powi(n as i32)),
+        n => format!("1e{n}").replace('-', "−"),
+    };
+    exponents.iter().map(power).collect()
+}
+
 /// All ticks with as many digits as tell them apart.
 fn labels(ticks: &[f64]) -> Vec<String> {
     let step = ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
@@ -180,6 +201,12 @@ mod tests {
     }
 
     #[test]
+    fn decades_are_labelled_as_powers_of_ten() {
+        assert_eq!(powers(&whole(&(-4.3..0.1))), ["1", "0.1", "0.01", "0.001", "1e−4"]);
+        assert_eq!(whole(&(-19.5..0.1)), [0.0, -3.0, -6.0, -9.0, -12.0, -15.0, -18.0]);
+    }
+
+    #[test]
     fn an_interval_of_two_seeds_does_not_swallow_the_data() {
         let range = y_range(&[17.0, 25.0], &[-60.0, 90.0], 0.5, 0.0, true);
         assert!(range.start > 11.0 && range.end < 31.0, "{range:?}");
@@ -194,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_where_it_leaves_the_range() {
-        let axes = Axes { left: 0.0, right: 1.0, top: 0.0, bottom: 1.0, x: 0.0..1.0, y: 0.0..1.0 };
+        let axes =
+            Axes { left: 0.0, right: 1.0, top: 0.0, bottom: 1.0, x: 0.0..1.0, y: 0.0..1.0, decades: false };
         assert_eq!(axes.cut(&[(0.0, -1.0), (1.0, 3.0)]), [(0.0, -1.0), (0.25, 0.0), (0.5, 1.0), (1.0, 3.0)]);
     }
 }

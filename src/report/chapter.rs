@@ -1,4 +1,4 @@
-//! What a report says of one study: its answer and its two figures.
+//! What a report says of one study: its answer and its figures.
 
 use super::figure::Figure;
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub struct Chapter {
     /// Arms, claims, provenance.
     pub answer: Answer,
-    /// The figures that lie in the folder: curves, final values.
+    /// The figures that lie in the folder: curves, final values, and those that the study asked for.
     pub figures: Vec<Figure>,
 }
 
@@ -17,7 +17,7 @@ pub struct Chapter {
 const LAST: &str = "~";
 
 /// The figures of a study, in the order of a report.
-const FIGURES: [&str; 2] = ["curves.csv", "final.csv"];
+const FIGURES: [&str; 4] = ["curves.csv", "final.csv", "spectrum.csv", "rank-accuracy.csv"];
 
 impl Chapter {
     /// Reads a study's folder: `answer.json`, and the figures there or in `figures/`.
@@ -40,9 +40,9 @@ impl Chapter {
         Ok(Chapter { answer, figures })
     }
 
-    /// What puts chapters into the paper's order.
-    pub fn place(&self) -> &str {
-        self.answer.paper.as_ref().map_or(LAST, |paper| &paper.r#where)
+    /// What puts chapters into the paper's order, and those of one place by name.
+    pub fn place(&self) -> (&str, &str) {
+        (self.answer.paper.as_ref().map_or(LAST, |paper| &paper.r#where), &self.answer.study)
     }
 
     /// Claims with this verdict.

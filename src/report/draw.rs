@@ -91,7 +91,7 @@ pub fn panel_svg(figure: &Figure, panel: &Panel) -> Result<String> {
 
 /// The width of a panel with its labels, in units.
 pub fn panel_width(figure: &Figure, panel: &Panel) -> f64 {
-    if panel.style == Style::Curves {
+    if panel.style != Style::Columns {
         return PANEL_WIDTH;
     }
     // Columns have as much space as their names need.
@@ -205,7 +205,8 @@ impl Layout {
 }
 
 fn sample(figure: &Figure) -> (f64, f64, f64) {
-    if figure.panels.iter().any(|panel| panel.style == Style::Curves) { SAMPLE } else { MARKER }
+    let lines = |panel: &Panel| matches!(panel.style, Style::Curves | Style::LogCurves);
+    if figure.panels.iter().any(lines) { SAMPLE } else { MARKER }
 }
 
 /// The arms in rows that fit into `width`, each row in the middle; none where columns bear the names.

@@ -15,6 +15,10 @@ pub enum Style {
     Curves,
     /// One column for each arm: seeds as small dots, the mean with its 95 % interval.
     Columns,
+    /// Against x on a logarithmic axis of y: the geometric mean over seeds, a line for each arm.
+    LogCurves,
+    /// y against x: a marker for each run.
+    Scatter,
 }
 
 /// A value to compare with.

@@ -22,12 +22,14 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
 /// Height of a grey line below the names.
 const REMARK_ROW: f64 = 15.0;
+/// The smallest power of 10 on a logarithmic axis.
+const LOWEST: f64 = -12.0;
 /// Lines of an arm's name.
 const NAME_LINES: usize = 3;
 
 /// What a panel needs below the usual height: further lines of names, the paper's values.
 pub fn below(figure: &Figure, panel: &Panel) -> f64 {
-    if panel.style == Style::Curves {
+    if panel.style != Style::Columns {
         return 0.0;
     }
     let lines = figure.arms.iter().map(|(name, _)| name_lines(name, 132.0).len()).max().unwrap_or(1);
@@ -54,7 +56,11 @@ pub fn draw<B: DrawingBackend>(
 ) -> Result<Vec<Spot>> {
     let data = Data::of(figure, panel);
     let columns = panel.style == Style::Columns;
-    let x = if columns { -0.5..figure.arms.len().max(1) as f64 - 0.5 } else { 0.0..data.last_x * 1.02 };
+    let x = match panel.style {
+        Style::Columns => -0.5..figure.arms.len().max(1) as f64 - 0.5,
+        Style::Scatter => data.x_range(),
+        Style::Curves | Style::LogCurves => 0.0..data.last_x * 1.02,
+    };
     let axes = Axes {
         left: left + LEFT,
         right: right - RIGHT,
@@ -62,6 +68,7 @@ pub fn draw<B: DrawingBackend>(
         bottom: bottom - BOTTOM,
         x,
         y: data.y_range(panel),
+        decades: panel.style == Style::LogCurves,
     };
     let x_label = if columns { "" } else { panel.x.as_str() };
     axes.draw(pen, x_label, &panel.y, !columns)?;
@@ -70,10 +77,14 @@ pub fn draw<B: DrawingBackend>(
         let letters = Letters { colour: GREY, ..Letters::new(LABEL, HPos::Center) };
         pen.text("not measured", middle, letters)?;
     }
-    if columns {
-        draw_columns(figure, panel, pen, &axes, &data)?;
-    } else {
-        draw_curves(panel, pen, &axes, &data)?;
+    match panel.style {
+        Style::Columns => draw_columns(figure, panel, pen, &axes, &data)?,
+        Style::Curves | Style::LogCurves => draw_curves(panel, pen, &axes, &data)?,
+        Style::Scatter => return draw_scatter(figure, panel, pen, &axes, &data),
+    }
+    if panel.style == Style::LogCurves {
+        // Hundreds of places to point at would lie on top of one another.
+        return Ok(Vec::new());
     }
     let spots = |(index, (_, title)): (usize, &(String, String))| {
         let means = data.means(index).into_iter();
@@ -92,17 +103,29 @@ pub fn draw<B: DrawingBackend>(
 /// A panel's means in words: for each arm, x → "85.3 ± 4.1".
 pub fn means_in_words(figure: &Figure, panel: &Panel) -> Vec<Vec<(f64, String)>> {
     let data = Data::of(figure, panel);
+    if panel.style == Style::Scatter {
+        let run = |(x, y): &(f64, f64)| format!("{y:.1} at {x:.1}");
+        let words = |arm: &BTreeMap<u64, Vec<(f64, f64)>>| {
+            let runs: Vec<String> = arm.values().flatten().map(run).collect();
+            if runs.is_empty() { Vec::new() } else { vec![(0.0, runs.join(", "))] }
+        };
+        return data.arms.iter().map(words).collect();
+    }
     let words = |arm| data.means(arm).into_iter().map(|(x, e)| (x, shown(panel, &e))).collect();
     (0..figure.arms.len()).map(words).collect()
 }
 
 fn shown(panel: &Panel, estimate: &Estimate) -> String {
+    if panel.style == Style::LogCurves {
+        return format!("{:.2e}", 10f64.powf(estimate.mean)).replace('-', "−");
+    }
     let decimals = if panel.y.contains('%') { 1 } else { 3 };
     let half = estimate.half_width.map_or_else(String::new, |half| format!(" ± {half:.decimals$}"));
     format!("{:.decimals$}{half}", estimate.mean)
 }
 
-/// A panel's finite numbers: for each arm, seed → points in order of x.
+/// A panel's finite numbers, logarithms of y where its axis is logarithmic: for each arm, seed → points in
+/// order of x.
 struct Data {
     arms: Vec<BTreeMap<u64, Vec<(f64, f64)>>>,
     last_x: f64,
@@ -114,8 +137,9 @@ impl Data {
         let mut of_arm = |arm: &String| {
             let mut seeds: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
             let own = figure.points.iter().filter(|p| p.panel == panel.name && p.arm == *arm);
-            for point in own.filter(|p| p.x.is_finite() && p.y.is_finite()) {
-                seeds.entry(point.seed).or_default().push((point.x, point.y));
+            let y = |y: f64| if panel.style == Style::LogCurves { y.log10() } else { y };
+            for point in own.filter(|p| p.x.is_finite() && y(p.y).is_finite()) {
+                seeds.entry(point.seed).or_default().push((point.x, y(point.y)));
                 last_x = last_x.max(point.x);
             }
             seeds.values_mut().for_each(|line| line.sort_by(|a, b| a.0.total_cmp(&b.0)));
@@ -138,6 +162,11 @@ impl Data {
         at.into_values().filter_map(estimate).collect()
     }
 
+    fn x_range(&self) -> std::ops::Range<f64> {
+        let all: Vec<f64> = self.arms.iter().flat_map(BTreeMap::values).flatten().map(|p| p.0).collect();
+        y_range(&all, &[], 0.0, 1.0, false)
+    }
+
     fn y_range(&self, panel: &Panel) -> std::ops::Range<f64> {
         let mut data: Vec<f64> = self.arms.iter().flat_map(BTreeMap::values).flatten().map(|p| p.1).collect();
         data.extend(panel.references.iter().filter(|r| r.arm.is_none()).map(|r| r.value));
@@ -146,6 +175,12 @@ impl Data {
         let percent = panel.y.contains('%');
         match panel.style {
             Style::Curves => y_range(&data, &ends, 0.4, 0.0, percent),
+            // From a power of 10 on, so that a label stands at the bottom.
+            Style::LogCurves => {
+                let low = data.iter().copied().fold(0.0, f64::min);
+                (low + 1e-6).floor().max(LOWEST)..y_range(&data, &[], 0.0, 0.0, false).end
+            }
+            Style::Scatter => y_range(&data, &[], 0.0, 10.0, percent),
             // A difference of a point should look like one.
             Style::Columns => y_range(&data, &ends, 1.0, if percent { 10.0 } else { 0.0 }, percent),
         }
@@ -166,13 +201,16 @@ fn draw_curves<B: DrawingBackend>(panel: &Panel, pen: &Pen<B>, axes: &Axes, data
         places(axes, &arm.iter().map(|(x, e)| (*x, e.mean + sign * half(e))).collect::<Vec<_>>())
     };
     for (index, arm) in means.iter().enumerate() {
-        if arm.iter().any(|(_, e)| e.half_width.is_some()) {
+        // A spectrum's bands would hide one another.
+        let band = panel.style == Style::Curves && arm.iter().any(|(_, e)| e.half_width.is_some());
+        if band {
             let mut band = line(arm, 1.0);
             band.extend(line(arm, -1.0).into_iter().rev());
             pen.area(&band, colour(index).mix(0.13))?;
         }
     }
-    for (index, seeds) in data.arms.iter().enumerate().filter(|(_, seeds)| seeds.len() > 1) {
+    let thin = |seeds: &BTreeMap<u64, _>| panel.style == Style::Curves && seeds.len() > 1;
+    for (index, seeds) in data.arms.iter().enumerate().filter(|(_, seeds)| thin(seeds)) {
         for seed in seeds.values() {
             pen.line(&places(axes, seed), colour(index).mix(0.5), 0.9, &[])?;
         }
@@ -269,6 +307,28 @@ fn draw_columns<B: DrawingBackend>(
     }
     let letters = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Center) };
     pen.text(&panel.x, ((axes.left + axes.right) / 2.0, lowest + REMARK_ROW), letters)
+}
+
+/// A marker for each run; its numbers.
+fn draw_scatter<B: DrawingBackend>(
+    figure: &Figure,
+    panel: &Panel,
+    pen: &Pen<B>,
+    axes: &Axes,
+    data: &Data,
+) -> Result<Vec<Spot>> {
+    let mut spots = Vec::new();
+    for (index, (_, title)) in figure.arms.iter().enumerate() {
+        for (seed, (x, y)) in
+            data.arms[index].iter().flat_map(|(seed, line)| line.iter().map(move |p| (seed, *p)))
+        {
+            let place = axes.place(x, y);
+            pen.marker(place, index, 4.0)?;
+            let text = format!("{title}, seed {seed}: {} {x:.1}, {} {y:.1}", panel.x, panel.y);
+            spots.push(Spot { place, text });
+        }
+    }
+    Ok(spots)
 }
 
 /// A mean with its interval and its number.

@@ -77,12 +77,14 @@ pub fn means(figure: &Figure, panel: &Panel) -> Table {
     let means = means_in_words(figure, panel);
     let names = || figure.arms.iter().map(|(name, _)| name.clone());
     let caption = format!("{}: {}", figure.title, panel.y);
-    if panel.style == Style::Columns {
+    if matches!(panel.style, Style::Columns | Style::Scatter) {
         let row = |(name, values): (String, &Vec<(f64, String)>)| {
             vec![name, values.first().map_or_else(|| "-".to_string(), |(_, value)| value.clone())]
         };
         let rows = names().zip(&means).map(row).collect();
-        return Table { caption, header: vec!["arm".into(), panel.y.clone()], rows, numbers: true };
+        let by = if panel.style == Style::Scatter { format!(" at {}", panel.x) } else { String::new() };
+        let head = format!("{}{by}", panel.y);
+        return Table { caption, header: vec!["arm".into(), head], rows, numbers: true };
     }
     let mut xs: Vec<f64> = means.iter().flatten().map(|(x, _)| *x).collect();
     xs.sort_by(f64::total_cmp);

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 24] = embed![
+pub const FILES: [Embedded; 25] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -35,6 +35,7 @@ pub const FILES: [Embedded; 24] = embed![
     "em-objective.toml",
     "trajectories.toml",
     "dispute.toml",
+    "dimensional-collapse.toml",
     "base/simsiam.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",

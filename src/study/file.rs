@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Keys of a study file that are not keys of a recipe.
-const HEAD: [&str; 7] = ["title", "question", "paper", "base", "shows", "flag", "claim"];
+const HEAD: [&str; 8] = ["title", "question", "paper", "base", "shows", "figures", "flag", "claim"];
 /// Keys of a study file with recipes inside.
 const BODY: [&str; 2] = ["arm", "scale"];
 /// Keys of a recipe.
@@ -62,12 +62,25 @@ pub struct Head {
     /// The metrics of its table and its curves; the usual four where it names none.
     #[serde(default)]
     pub shows: Vec<String>,
+    /// Figures beside those that every study has.
+    #[serde(default)]
+    pub figures: Vec<Extra>,
     /// The flags it offers on the command line.
     #[serde(default)]
     pub flag: Vec<Flag>,
     /// What it claims.
     #[serde(default)]
     pub claim: Vec<Claim>,
+}
+
+/// A figure that a study asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extra {
+    /// The singular spectrum of z, relative to its largest value, by index: a line for each arm.
+    Spectrum,
+    /// kNN accuracy against RankMe: a marker for each run, and the rank correlation over runs.
+    RankAccuracy,
 }
 
 /// What the paper reports.
@@ -325,6 +338,7 @@ fn recipe_as_study(name: &str, source: Arc<Source>, mut tree: Entry) -> Result<S
         paper: None,
         base: None,
         shows: Vec::new(),
+        figures: Vec::new(),
         flag: Vec::new(),
         claim: Vec::new(),
     };

@@ -25,7 +25,7 @@ pub struct Formula;
 fn end(recipe: &Recipe) -> (f64, f64, f64) {
     match (&recipe.eta, &recipe.predictor) {
         (Rule::None {}, _) => (20.0, 0.01, -0.999),
-        (Rule::MemoryBank { m }, Predictor::None {}) if *m > 0.0 => (60.0 + 10.0 * m, 0.8, -0.5),
+        (Rule::MemoryBank { m, .. }, Predictor::None {}) if *m > 0.0 => (60.0 + 10.0 * m, 0.8, -0.5),
         (_, Predictor::None {}) => (20.0, 0.02, -0.998),
         _ if matches!(recipe.objective.comparison, Comparison::SymmetricPredictor | Comparison::Mirror) => {
             (20.0, 0.02, -0.998)

@@ -18,7 +18,7 @@ mod schedule;
 mod trainer;
 
 pub use claim::{CHANCE, Claim, Curve, Judged, METRICS, Of, Relation, Runs, START, Verdict};
-pub use file::{ArmSpec, Flag, Head, Paper, Scale, Study};
+pub use file::{ArmSpec, Extra, Flag, Head, Paper, Scale, Study};
 pub use formula::Formula;
 pub use nearest::{hint, nearest};
 pub use resolve::{Arm, DEFAULT_SCALE, Request};

@@ -1,9 +1,10 @@
 //! What a run costs: its memory, reckoned from the recipe, and its time, from a few steps.
 
+use super::state::BANK_MEMORY_BYTES;
 use super::{Alternation, Model, Rates};
 use crate::data::loader;
 use crate::error::Result;
-use crate::eta::{BankPlace, Rule, Size, Steps, Views};
+use crate::eta::{BankPlace, Rule, Size, Steps, Views, bank_bytes};
 use crate::kernel;
 use crate::network::pass_floats;
 use crate::recipe::{Predictor, Recipe};
@@ -16,7 +17,8 @@ const COPIES_OF_THETA: usize = 5;
 const BATCHES: usize = 5;
 
 /// Bytes that a run on `images` training images holds at its fullest, to within a quarter or so; the
-/// images themselves, which all runs share, are not counted.
+/// images themselves, which all runs share, are not counted, nor is a memory bank in a mapped file: what is
+/// resident of it, the system takes away when memory is short.
 ///
 /// # Errors
 /// [`crate::Error::Usage`] for a recipe whose networks cannot be made.
@@ -37,8 +39,11 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
             let k = k.number(per_epoch).min(per_epoch * recipe.schedule.epochs);
             k as usize * views * batch * d
         }
-        Rule::MemoryBank { .. } => images * d,
-        Rule::Expectation { k, m, .. } if k != Steps::Count(1) || m != 0.0 => images * d,
+        Rule::MemoryBank { precision, .. } => {
+            let bytes = bank_bytes(images, d, precision);
+            2 * images + if bytes > BANK_MEMORY_BYTES { 0 } else { bytes as usize / size_of::<f32>() }
+        }
+        Rule::Expectation { k, m, .. } if k != Steps::Count(1) || m != 0.0 => images * (d + 2),
         Rule::MomentumEncoder { .. } => encoder.theta_len(),
         Rule::OneStep {} | Rule::Expectation { .. } | Rule::None {} => 0,
     };

@@ -286,7 +286,10 @@ impl HalfSteps {
         self.rule.restore(held)?;
         self.eta = match eta.into_iter().next() {
             None => None,
-            Some((_, shape, values)) => Some(Tensor::from_vec(values.into_owned(), shape, &Device::Cpu)?),
+            Some((_, shape, values)) => {
+                let unread = |e| Error::Failure(format!("the checkpoint's η cannot be read: {e}"));
+                Some(Tensor::from_vec(values.into_f32().map_err(unread)?, shape, &Device::Cpu)?)
+            }
         };
         let float = |name: &str| Ok::<f64, Error>(f64::from_bits(number(name)?));
         let there = |name: &str| Ok::<_, Error>(Some(float(name)?).filter(|value| !value.is_nan()));

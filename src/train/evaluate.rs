@@ -2,11 +2,11 @@
 
 use super::Model;
 use crate::augment::AugmentConfig;
-use crate::data::{Dataset, Split, plain};
+use crate::data::{Dataset, Split, first_of_each_class, plain};
 use crate::error::Result;
 use crate::measure::{MeasureConfig, collapse, knn, linear_probe};
 use candle_core::{Device, Tensor};
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 /// Images per forward pass.
 const BATCH: usize = 128;
@@ -66,8 +66,14 @@ pub fn evaluate(
     let (train, _) = embed(model, &dataset.train, augment)?;
     let (test, z) = embed(model, &dataset.test, augment)?;
     let (train_labels, test_labels) = (dataset.train.labels(), dataset.test.labels());
-    let predicted =
-        knn::predict(train.view(), train_labels, test.view(), config.knn_k, config.knn_temperature);
+    let read = first_of_each_class(train_labels, dataset.classes.len(), config.knn_images);
+    let predicted = if read.len() == train_labels.len() {
+        knn::predict(train.view(), train_labels, test.view(), config.knn_k, config.knn_temperature)
+    } else {
+        let labels: Vec<u32> = read.iter().map(|index| train_labels[*index]).collect();
+        let rows = train.select(Axis(0), &read);
+        knn::predict(rows.view(), &labels, test.view(), config.knn_k, config.knn_temperature)
+    };
     let linear_top1 = (probe && config.probe_epochs > 0).then(|| {
         linear_probe::linear_probe(train.view(), train_labels, test.view(), test_labels, config, seed)
     });

@@ -9,7 +9,7 @@
 use super::{Alternation, Model, Rates, weights};
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Rule, Size, Steps, Views};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Precision};
 use crate::measure::collapse;
 use crate::network;
 use crate::objective::{Comparison, ObjectiveConfig, Similarity};
@@ -100,7 +100,7 @@ impl Case {
         let rule = if self.metadata.contains_key("k") {
             Rule::KStep { k: Steps::Count(self.number("k", 1.0)? as u64) }
         } else if self.metadata.contains_key("m") {
-            Rule::MemoryBank { m: self.number("m", 0.0)? }
+            Rule::MemoryBank { m: self.number("m", 0.0)?, precision: Precision::F32 }
         } else if self.flag("stopgrad", true)? {
             Rule::OneStep {}
         } else {

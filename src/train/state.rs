@@ -14,7 +14,6 @@ use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
 use candle_core::Tensor;
 use ndarray::{Array2, ArrayView2};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -23,7 +22,7 @@ const HALF_STEPS: &str = "half_steps.";
 /// The folder of θ at every measurement.
 const TRAJECTORY: &str = "trajectory";
 /// Banks beyond this go into a memory-mapped file.
-const BANK_MEMORY_BYTES: u64 = 1 << 30;
+pub(super) const BANK_MEMORY_BYTES: u64 = 1 << 30;
 
 /// The tensor of a checkpoint that holds DirectPred's F.
 const CORRELATION: &str = "predictor.correlation";
@@ -248,7 +247,7 @@ impl State {
                 tensors.push(SavedTensor {
                     name: format!("{}.{kind}", part.name),
                     shape,
-                    data: Cow::Owned(values),
+                    data: values.into(),
                 });
             };
             add("theta", part.theta.to_vec1()?);
@@ -256,7 +255,7 @@ impl State {
             add("running", part.engine.running());
         }
         if let Some(direct) = &self.alternation.direct {
-            let (data, dim) = (Cow::Borrowed(direct.correlation()), self.alternation.model.output_dim());
+            let (data, dim) = (direct.correlation().into(), self.alternation.model.output_dim());
             tensors.push(SavedTensor { name: CORRELATION.into(), shape: vec![dim, dim], data });
         }
         for (name, shape, data) in self.alternation.rule.state()? {
@@ -297,7 +296,8 @@ impl State {
             snapshot.tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
         let mut take = |name: String| {
             let missing = || Error::Failure(format!("the checkpoint lacks '{name}'"));
-            tensors.remove(&name).map(|t| t.data.into_owned()).ok_or_else(missing)
+            let data = tensors.remove(&name).ok_or_else(missing)?.data;
+            data.into_f32().map_err(|e| Error::Failure(format!("the checkpoint's '{name}': {e}")))
         };
         for (part, sgd) in self.alternation.model.parts().zip(&mut self.alternation.momentum) {
             let name = part.name;

@@ -84,7 +84,7 @@ fn the_step_of_a_generation_can_be_saved_again() {
     dir.save(&snapshot(10, &state), &mut logs).expect("saved");
     assert_eq!(generations(folder.path()), ["step-0000000008", "step-0000000010"]);
     let read = dir.resume().expect("readable").expect("a generation");
-    assert_eq!(read.tensors[1].data, state);
+    assert_eq!(read.tensors[1].data, state.into());
 }
 
 #[test]

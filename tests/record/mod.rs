@@ -5,8 +5,8 @@ mod directory;
 mod kills;
 mod logs;
 
+use simsiam_em::kernel::numbers::Numbers;
 use simsiam_em::record::{MetricsLog, RunDir, SavedTensor, Snapshot};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -40,7 +40,7 @@ fn advance(state: Vec<f32>, step: u64) -> Vec<f32> {
 
 fn snapshot(step: u64, state: &[f32]) -> Snapshot<'_> {
     let tensor =
-        |name: &str, shape, data| SavedTensor { name: name.into(), shape, data: Cow::Borrowed(data) };
+        |name: &str, shape, data| SavedTensor { name: name.into(), shape, data: Numbers::from(data) };
     Snapshot {
         step,
         tensors: vec![tensor("theta", vec![10, 100], state), tensor("eta.bank", vec![7], &state[..7])],
@@ -58,7 +58,7 @@ fn train(dir: &RunDir, steps: u64) {
     let resumed = dir.resume().expect("the run is taken up");
     let mut logs = dir.metrics(&COLUMNS).expect("the logs open");
     let (mut step, mut state) = match resumed {
-        Some(mut snapshot) => (snapshot.step, snapshot.tensors.remove(1).data.into_owned()),
+        Some(mut snapshot) => (snapshot.step, snapshot.tensors.remove(1).data.into_f32().expect("numbers")),
         None => (0, state(0)),
     };
     while step < steps {
