@@ -13,6 +13,7 @@ use crate::network::Network;
 use crate::network::config::{EncoderConfig, PredictorConfig};
 use crate::objective::ObjectiveConfig;
 use crate::optim::OptimConfig;
+use crate::theory::ClosedForm;
 use serde::{Deserialize, Serialize};
 
 /// One run, completely described.
@@ -39,6 +40,9 @@ pub struct Recipe {
     pub optim: OptimConfig,
     /// What is read off the state, and when.
     pub measure: MeasureConfig,
+    /// A linear encoder of Gaussian images in the place of `data`, `augment` and `encoder`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_form: Option<ClosedForm>,
 }
 
 /// h, or its absence (Table 1).
@@ -108,6 +112,9 @@ impl Recipe {
         }
         self.optim.check()?;
         self.measure.check()?;
+        if let Some(world) = &self.closed_form {
+            world.check(self.schedule.epochs)?;
+        }
         let probability = |key: &str, p: f32| {
             if (0.0..=1.0).contains(&p) {
                 Ok(())

@@ -125,7 +125,7 @@ fn with_several_pairs_each_view_takes_the_other_of_its_pair() {
 
 #[test]
 fn a_bank_without_memory_equals_one_step() {
-    let bank = chunk(build(&Rule::MemoryBank { m: 0.0 }).as_mut(), 1);
+    let bank = chunk(build(&Rule::MemoryBank { m: 0.0, k: Steps::Count(1) }).as_mut(), 1);
     let one_step = chunk(build(&Rule::OneStep {}).as_mut(), 1);
     assert_eq!(values(&bank[0]), values(&one_step[0]));
 }
@@ -190,9 +190,9 @@ fn restore_after_state_is_the_identity() {
 fn numbers_outside_their_range_are_refused() {
     for rule in [
         Rule::KStep { k: Steps::Count(0) },
-        Rule::MemoryBank { m: -0.1 },
-        Rule::MemoryBank { m: 1.5 },
-        Rule::MemoryBank { m: f64::NAN },
+        Rule::MemoryBank { m: -0.1, k: Steps::Count(1) },
+        Rule::MemoryBank { m: 1.5, k: Steps::Count(1) },
+        Rule::MemoryBank { m: f64::NAN, k: Steps::Count(1) },
     ] {
         assert_eq!(rule.check().unwrap_err().exit_code(), 2, "{rule:?}");
     }

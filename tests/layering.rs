@@ -18,13 +18,14 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("eta", &["kernel", "objective"]),
     ("record", &[]),
     ("theory", &["measure"]),
-    ("recipe", &["augment", "data", "eta", "measure", "network", "objective", "optim"]),
+    // A recipe may ask for the closed form in the place of training.
+    ("recipe", &["augment", "data", "eta", "measure", "network", "objective", "optim", "theory"]),
     (
         "train",
         &["augment", "data", "eta", "kernel", "measure", "network", "objective", "optim", "recipe", "record"],
     ),
     ("report", &["augment", "measure", "record"]),
-    ("study", &["data", "eta", "measure", "recipe", "record", "train"]),
+    ("study", &["data", "eta", "measure", "objective", "recipe", "record", "theory", "train"]),
     (
         "cli",
         &["augment", "data", "kernel", "network", "recipe", "record", "report", "study", "theory", "train"],

@@ -111,13 +111,16 @@ fn a_flag_makes_one_arm_per_value_beside_the_references() {
     assert_eq!(k("k=100"), Rule::KStep { k: Steps::Count(100) });
     assert_eq!(k("k=epoch"), Rule::KStep { k: Steps::Epoch });
     let bank = recipe("membank", "m=0.5", &with_flag("m", &["0.5"]));
-    assert_eq!((bank.eta, bank.predictor), (Rule::MemoryBank { m: 0.5 }, Predictor::None {}));
+    assert_eq!(
+        (bank.eta, bank.predictor),
+        (Rule::MemoryBank { m: 0.5, k: Steps::Count(1) }, Predictor::None {})
+    );
 }
 
 #[test]
 fn another_choice_replaces_and_the_same_choice_merges() {
     let arm = |set: &[&str]| recipe("simsiam", "simsiam", &with_set(set));
-    assert_eq!(arm(&["eta.memory-bank.m=0.5"]).eta, Rule::MemoryBank { m: 0.5 });
+    assert_eq!(arm(&["eta.memory-bank.m=0.5"]).eta, Rule::MemoryBank { m: 0.5, k: Steps::Count(1) });
     assert_eq!(arm(&["eta=none"]).eta, Rule::None {});
     assert_eq!(arm(&["predictor=none"]).predictor, Predictor::None {});
     let merged = arm(&["predictor.mlp.hidden=7"]).predictor;

@@ -1,6 +1,7 @@
 //! The memory bank: η_x ← m·η_x + (1−m)·F_θ(T′(x)), one vector for each of the N images, the first
 //! visit taking the output as it is (Sec. 5.2, "Expectation over augmentations"). With it the paper
-//! leaves out the predictor. m = 0 keeps nothing of the past: a one-sample target without predictor.
+//! leaves out the predictor. m = 0 keeps nothing of the past: a one-sample target without predictor. With
+//! k > 1 the images of the next k batches move with one θ, so the bank and the multi-step alternation meet.
 
 use super::{EStep, Frozen, Held, Views};
 use crate::error::{Error, Result};
@@ -22,6 +23,8 @@ pub struct BankPlace {
 #[derive(Debug)]
 pub struct MemoryBank {
     m: f32,
+    /// SGD steps between two updates.
+    k: u64,
     dim: usize,
     /// (N, d)
     eta: Store,
@@ -44,7 +47,12 @@ impl MemoryBank {
         } else {
             Store::memory(len)
         };
-        Ok(Self { m, dim, eta, visited: vec![0.0; images] })
+        Ok(Self { m, k: 1, dim, eta, visited: vec![0.0; images] })
+    }
+
+    /// The same bank, updated before every k SGD steps with the images of their k batches.
+    pub fn refreshed_every(self, k: u64) -> Self {
+        Self { k, ..self }
     }
 
     /// η of one image, (d), and whether it was ever visited.
@@ -78,6 +86,10 @@ impl MemoryBank {
 }
 
 impl EStep for MemoryBank {
+    fn chunk(&self) -> u64 {
+        self.k
+    }
+
     fn reads(&self, steps: u64) -> std::ops::Range<u64> {
         0..steps
     }

@@ -41,6 +41,9 @@ pub enum Rule {
     MemoryBank {
         /// Momentum m: the part of the old value that stays.
         m: f64,
+        /// SGD steps per alternation: η of the next k batches moves with one θ, as in k-step.
+        #[serde(default = "Steps::one", skip_serializing_if = "Steps::is_one")]
+        k: Steps,
     },
     /// A mean over samples.
     Expectation {
@@ -63,6 +66,25 @@ pub enum Steps {
     Count(u64),
     /// One epoch's.
     Epoch,
+}
+
+impl Steps {
+    /// As many as this, where an epoch has `per_epoch`.
+    pub fn count(self, per_epoch: u64) -> u64 {
+        match self {
+            Steps::Count(k) => k,
+            Steps::Epoch => per_epoch,
+        }
+    }
+
+    fn one() -> Self {
+        Steps::Count(1)
+    }
+
+    /// Recipes leave it out.
+    fn is_one(&self) -> bool {
+        *self == Steps::one()
+    }
 }
 
 impl Serialize for Steps {
@@ -104,7 +126,7 @@ impl Rule {
     pub const ALL: [Rule; 5] = [
         Rule::OneStep {},
         Rule::KStep { k: Steps::Count(10) },
-        Rule::MemoryBank { m: 0.8 },
+        Rule::MemoryBank { m: 0.8, k: Steps::Count(1) },
         Rule::Expectation { n: 4, normalised: true },
         Rule::None {},
     ];
@@ -115,7 +137,10 @@ impl Rule {
             Rule::KStep { k: Steps::Count(0) } => Err(Error::Usage(
                 "eta.k-step.k: 0 steps per alternation would never train; k is at least 1".into(),
             )),
-            Rule::MemoryBank { m } if !(0.0..=1.0).contains(m) => {
+            Rule::MemoryBank { k: Steps::Count(0), .. } => Err(Error::Usage(
+                "eta.memory-bank.k: 0 steps per alternation would never train; k is at least 1".into(),
+            )),
+            Rule::MemoryBank { m, .. } if !(0.0..=1.0).contains(m) => {
                 Err(Error::Usage(format!("eta.memory-bank.m: {m} is not between 0 and 1")))
             }
             Rule::Expectation { n, .. } if !(1..=MOST_SAMPLES).contains(n) => Err(Error::Usage(format!(
@@ -199,12 +224,11 @@ impl Rule {
         Ok(match self {
             Rule::OneStep {} => Box::new(OneStep { stop_gradient: true }),
             Rule::None {} => Box::new(OneStep { stop_gradient: false }),
-            Rule::KStep { k } => Box::new(KStep::new(match k {
-                Steps::Count(k) => *k,
-                Steps::Epoch => per_epoch,
-            })),
+            Rule::KStep { k } => Box::new(KStep::new(k.count(per_epoch))),
             Rule::Expectation { n, normalised } => Box::new(Expectation { n: *n, normalised: *normalised }),
-            Rule::MemoryBank { m } => Box::new(MemoryBank::new(*m as f32, images, dim, place)?),
+            Rule::MemoryBank { m, k } => {
+                Box::new(MemoryBank::new(*m as f32, images, dim, place)?.refreshed_every(k.count(per_epoch)))
+            }
         })
     }
 }

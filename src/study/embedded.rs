@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 19] = embed![
+pub const FILES: [Embedded; 20] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -30,6 +30,7 @@ pub const FILES: [Embedded; 19] = embed![
     "multistep.toml",
     "membank.toml",
     "expectation.toml",
+    "linear-em.toml",
     "base/simsiam.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",

@@ -16,8 +16,19 @@ const HEAD: [&str; 6] = ["title", "question", "paper", "base", "flag", "claim"];
 /// Keys of a study file with recipes inside.
 const BODY: [&str; 2] = ["arm", "scale"];
 /// Keys of a recipe.
-const RECIPE: [&str; 10] =
-    ["seed", "schedule", "eta", "data", "augment", "encoder", "predictor", "objective", "optim", "measure"];
+pub(super) const RECIPE: [&str; 11] = [
+    "seed",
+    "schedule",
+    "eta",
+    "data",
+    "augment",
+    "encoder",
+    "predictor",
+    "objective",
+    "optim",
+    "measure",
+    "closed_form",
+];
 /// Flags that every study has already.
 const RESERVED: [&str; 13] = [
     "scale", "data", "skip-bad", "set", "seeds", "jobs", "threads", "out", "device", "fresh", "quiet",

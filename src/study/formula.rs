@@ -24,7 +24,7 @@ pub struct Formula;
 fn end(recipe: &Recipe) -> (f64, f64, f64) {
     match (&recipe.eta, &recipe.predictor) {
         (Rule::None {}, _) => (20.0, 0.01, -0.999),
-        (Rule::MemoryBank { m }, Predictor::None {}) if *m > 0.0 => (60.0 + 10.0 * m, 0.8, -0.5),
+        (Rule::MemoryBank { m, .. }, Predictor::None {}) if *m > 0.0 => (60.0 + 10.0 * m, 0.8, -0.5),
         (_, Predictor::None {}) => (20.0, 0.02, -0.998),
         (Rule::KStep { k: Steps::Count(k) }, _) => (80.0 + 0.1 * (*k as f64).log10(), 0.95, -0.9),
         _ => (80.0, 0.95, -0.9),
@@ -41,6 +41,10 @@ impl Trainer for Formula {
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {
         let recipe = &job.recipe;
+        // The closed form is a formula already.
+        if let Some(world) = &recipe.closed_form {
+            return super::closed_form::run(job, world, dir, stop, watch);
+        }
         // A learning rate beyond all reason stands for a run that diverges.
         let diverges = recipe.optim.base_lr > 1e6;
         let steps = recipe.schedule.epochs * PER_EPOCH;

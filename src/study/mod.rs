@@ -6,6 +6,7 @@
 //! study that was run in pieces has the same answer as one run at once.
 
 mod claim;
+pub mod closed_form;
 pub mod embedded;
 mod fault;
 mod file;

@@ -1,5 +1,6 @@
 //! Layers merged into recipes: base ← data ← scale ← study ← study at scale ← arm ← flags ← `--set`.
 
+use super::closed_form;
 use super::embedded;
 use super::fault;
 use super::file::{ArmSpec, Scale, Study, check_name, embedded_source};
@@ -143,7 +144,9 @@ impl Study {
         }
         upper.into_iter().for_each(|layer| tree.merge(layer));
         let recipe: Recipe = fault::deserialize(&tree, &Study::keys())?;
-        recipe.check().map_err(|error| match error {
+        let modelled = |world| closed_form::course(&recipe, world).map(drop);
+        let checked = recipe.check().and_then(|()| recipe.closed_form.as_ref().map_or(Ok(()), modelled));
+        checked.map_err(|error| match error {
             Error::Usage(message) => fault::out_of_range(&tree, &message),
             other => other,
         })?;

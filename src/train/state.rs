@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::eta::BankPlace;
 use crate::kernel;
 use crate::measure::collapse;
-use crate::optim::{PredictorLr, Sgd};
+use crate::optim::Sgd;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
 use candle_core::Tensor;
@@ -76,13 +76,11 @@ impl State {
 
     /// The learning rates of the next step.
     pub fn rates(&self, recipe: &Recipe) -> Rates {
-        let lr = |step| recipe.optim.lr(self.batch, step, self.steps, recipe.schedule.epochs);
-        let predictor = match recipe.optim.predictor_lr {
-            PredictorLr::Decayed => lr(self.step),
-            PredictorLr::Constant => recipe.optim.base_lr * self.batch as f64 / 256.0,
-            PredictorLr::Zero => 0.0,
-        };
-        Rates { encoder: lr(self.step), predictor }
+        let (optim, epochs) = (&recipe.optim, recipe.schedule.epochs);
+        Rates {
+            encoder: optim.lr(self.batch, self.step, self.steps, epochs),
+            predictor: optim.predictor_lr(self.batch, self.step, self.steps, epochs),
+        }
     }
 
     /// Takes note of a step's loss, its learning rate and the spread of its outputs z (B, d).
