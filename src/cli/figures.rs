@@ -19,6 +19,13 @@ const LINEAR: (&str, &str) = ("val/linear_top1", "linear probe top-1, held out (
 /// The panels of the figure of final values.
 const COLUMNS: [(&str, &str); 2] = [("val/knn_top1", "kNN top-1, held out (%)"), LINEAR];
 
+/// The same for a study in closed form: curves, and of these the final values of the first two.
+const CLOSED_FORM: [(&str, &str); 3] = [
+    ("val/z_std", "std of the outputs, 1 at the start"),
+    ("val/rankme", "effective rank of the outputs"),
+    ("train/loss", "L(θ, η)"),
+];
+
 /// Draws `curves` and `final` below the study's folder; the paths of what was written.
 pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
     let answer = &results.answer;
@@ -50,11 +57,14 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
         style,
         references: Vec::new(),
     };
+    let closed_form = answer.recipe.contains_key("closed_form.outputs");
+    let (of_curves, of_columns) =
+        if closed_form { (&CLOSED_FORM[..], &CLOSED_FORM[..2]) } else { (&CURVES[..], &COLUMNS[..]) };
     let (mut curves, mut last) = (Vec::new(), Vec::new());
     for (arm, _) in &arms {
         for &seed in &answer.seeds {
             let path = results.folder.join(arm).join(format!("seed-{seed}"));
-            read(&path, arm, seed, &mut curves, &mut last)?;
+            read(&path, arm, seed, (of_curves, &mut curves), (of_columns, &mut last))?;
         }
     }
     // The initial weights are measured too: two points make a curve.
@@ -63,12 +73,12 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
     if !linear {
         curves.retain(|point| point.panel != LINEAR.0);
     }
-    let shown = CURVES.iter().filter(|curve| linear || **curve != LINEAR);
+    let shown = of_curves.iter().filter(|curve| linear || **curve != LINEAR);
     let curve_panels = shown.map(|curve| panel(*curve, Style::Curves)).collect();
     let curves = figure(answer.title.clone(), "thin lines", curve_panels, curves);
-    let mut column_panels: Vec<Panel> = COLUMNS.iter().map(|c| panel(*c, Style::Columns)).collect();
+    let mut column_panels: Vec<Panel> = of_columns.iter().map(|c| panel(*c, Style::Columns)).collect();
     // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.
-    if let Some(linear) = column_panels.get_mut(1) {
+    if let Some(linear) = column_panels.get_mut(1).filter(|_| !closed_form) {
         if let Some(paper) = &answer.paper {
             linear.x = format!("paper: {}", paper.metric);
         }
@@ -86,21 +96,27 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
 }
 
 /// Adds one run's points, if it has any.
-fn read(path: &Path, arm: &str, seed: u64, curves: &mut Vec<Point>, last: &mut Vec<Point>) -> Result<()> {
+fn read(
+    path: &Path,
+    arm: &str,
+    seed: u64,
+    (of_curves, curves): (&[(&str, &str)], &mut Vec<Point>),
+    (of_columns, last): (&[(&str, &str)], &mut Vec<Point>),
+) -> Result<()> {
     let metrics = path.join("metrics.csv");
     if !metrics.is_file() {
         return Ok(());
     }
     let table = read_metrics(&metrics)?;
     let point = |panel: &str, x, y| Point { panel: panel.into(), arm: arm.into(), seed, x, y };
-    for (name, _) in CURVES {
+    for (name, _) in of_curves {
         curves.extend(table.points("epoch", name).into_iter().map(|(x, y)| point(name, x, y)));
     }
     // A run that diverged has no end to show.
     if read_outcome(path)? != Some(Outcome::Finished) {
         return Ok(());
     }
-    for (name, _) in COLUMNS {
+    for (name, _) in of_columns {
         last.extend(table.last(name).map(|y| point(name, 0.0, y)));
     }
     Ok(())

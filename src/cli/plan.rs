@@ -147,7 +147,7 @@ fn fits(job: &Job, images: usize, jobs: usize) -> Result<()> {
 }
 
 /// Bytes of memory that new programs may use, where the system tells.
-fn available_memory() -> Option<u64> {
+pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)

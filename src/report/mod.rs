@@ -8,6 +8,7 @@ mod axes;
 mod chapter;
 mod draw;
 mod figure;
+mod heat;
 mod html;
 mod panel;
 mod pen;

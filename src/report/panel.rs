@@ -5,6 +5,7 @@
 
 use super::axes::{Axes, LABEL, REMARK, TICK, y_range};
 use super::figure::{Figure, Panel, Reference, Style};
+use super::heat;
 use super::pen::{GREY, INK, Letters, Pen, Place, colour, dash, text_width, wrap};
 use crate::error::Result;
 use crate::measure::estimate::Estimate;
@@ -27,7 +28,7 @@ const NAME_LINES: usize = 3;
 
 /// What a panel needs below the usual height: further lines of names, the paper's values.
 pub fn below(figure: &Figure, panel: &Panel) -> f64 {
-    if panel.style == Style::Curves {
+    if panel.style != Style::Columns {
         return 0.0;
     }
     let lines = figure.arms.iter().map(|(name, _)| name_lines(name, 132.0).len()).max().unwrap_or(1);
@@ -53,6 +54,16 @@ pub fn draw<B: DrawingBackend>(
     (top, bottom): (f64, f64),
 ) -> Result<Vec<Spot>> {
     let data = Data::of(figure, panel);
+    if let Some((columns, rows)) = panel.style.heat() {
+        let means: Vec<_> = (0..figure.arms.len()).map(|arm| data.means(arm)).collect();
+        let map = heat::Map { figure, panel, columns, rows, means: &means };
+        let told = map.draw(pen, (left, right), (top, bottom))?;
+        let spot = |(place, at, estimate): (Place, String, Estimate)| Spot {
+            place,
+            text: format!("{at}: {}", shown(panel, &estimate)),
+        };
+        return Ok(told.into_iter().map(spot).collect());
+    }
     let columns = panel.style == Style::Columns;
     let x = if columns { -0.5..figure.arms.len().max(1) as f64 - 0.5 } else { 0.0..data.last_x * 1.02 };
     let axes = Axes {
@@ -147,7 +158,7 @@ impl Data {
         match panel.style {
             Style::Curves => y_range(&data, &ends, 0.4, 0.0, percent),
             // A difference of a point should look like one.
-            Style::Columns => y_range(&data, &ends, 1.0, if percent { 10.0 } else { 0.0 }, percent),
+            _ => y_range(&data, &ends, 1.0, if percent { 10.0 } else { 0.0 }, percent),
         }
     }
 }

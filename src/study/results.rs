@@ -1,6 +1,6 @@
 //! The answer: what the runs left in their folders, as numbers per arm and verdicts per claim.
 
-use super::claim::{Curve, Judged, METRICS, Of, Runs};
+use super::claim::{CLOSED_FORM, Curve, Judged, METRICS, Of, Runs};
 use super::file::Study;
 use super::resolve::Arm;
 use crate::error::{Error, Result};
@@ -115,6 +115,10 @@ impl Results {
             title: title.to_string(),
             decimals: decimals(name),
         };
+        let shown = match arms.iter().all(|arm| arm.recipe.closed_form.is_some()) {
+            true => &CLOSED_FORM[..],
+            false => &METRICS[..SHOWN],
+        };
         let (recipe, differences) = recipes(arms);
         let answer = Answer {
             schema: Answer::SCHEMA,
@@ -130,7 +134,7 @@ impl Results {
                 .as_ref()
                 .map(|paper| AnswerPaper { r#where: paper.r#where.clone(), metric: paper.metric.clone() }),
             seeds: seeds.to_vec(),
-            metrics: METRICS[..SHOWN].iter().map(metric).collect(),
+            metrics: shown.iter().map(metric).collect(),
             arms: arms.iter().map(row).collect(),
             claims: judged.map(claim).collect(),
             recipe,
