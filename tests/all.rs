@@ -20,3 +20,4 @@ mod theory;
 mod mock;
 mod page;
 mod study;
+mod sweep;

@@ -226,6 +226,6 @@ fn every_study_runs_through_at_the_smallest_scale() {
     let all = sim(&["run", "all", "--scale", "smoke", "-q", "--out", &out]);
     assert!(all.status.success(), "{}", String::from_utf8_lossy(&all.stderr));
     let text = String::from_utf8_lossy(&all.stdout);
-    assert!(text.contains("claims of 10 studies"), "{text}");
+    assert!(text.contains("claims of 11 studies"), "{text}");
     assert!(folder.path().join("symmetry/asymmetric-2x/seed-1/weights.safetensors").is_file());
 }

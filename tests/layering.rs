@@ -28,7 +28,10 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("study", &["data", "eta", "measure", "objective", "recipe", "record", "theory", "train"]),
     (
         "cli",
-        &["augment", "data", "kernel", "network", "recipe", "record", "report", "study", "theory", "train"],
+        &[
+            "augment", "data", "kernel", "measure", "network", "recipe", "record", "report", "study",
+            "theory", "train",
+        ],
     ),
 ];
 

@@ -67,6 +67,9 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
             read(&path, arm, seed, (of_curves, &mut curves), (of_columns, &mut last))?;
         }
     }
+    if closed_form {
+        shorten(&mut curves, &arms);
+    }
     // The initial weights are measured too: two points make a curve.
     let first = curves.iter().find(|point| point.panel == LINEAR.0).map(|point| point.x);
     let linear = curves.iter().any(|point| point.panel == LINEAR.0 && Some(point.x) != first);
@@ -93,6 +96,18 @@ pub fn draw(results: &Results) -> Result<Vec<PathBuf>> {
     let mut paths = curves.save(&folder.join("curves"))?;
     paths.extend(finals.save(&folder.join("final"))?);
     Ok(paths)
+}
+
+/// Ends curves where most arms end: one that is many times as long would press the others against the axis.
+fn shorten(curves: &mut Vec<Point>, arms: &[(String, String)]) {
+    let end = |(arm, _): &(String, String)| {
+        curves.iter().filter(|point| point.arm == *arm).map(|point| point.x).fold(0.0, f64::max)
+    };
+    let mut ends: Vec<f64> = arms.iter().map(end).collect();
+    ends.sort_by(f64::total_cmp);
+    if let Some(&most) = ends.get(ends.len() / 2) {
+        curves.retain(|point| point.x <= most);
+    }
 }
 
 /// Adds one run's points, if it has any.

@@ -1,7 +1,8 @@
 //! The memory bank: η_x ← m·η_x + (1−m)·F_θ(T′(x)), one vector for each of the N images, the first
 //! visit taking the output as it is (Sec. 5.2, "Expectation over augmentations"). With it the paper
 //! leaves out the predictor. m = 0 keeps nothing of the past: a one-sample target without predictor. With
-//! k > 1 the images of the next k batches move with one θ, so the bank and the multi-step alternation meet.
+//! k > 1 the images of the next k batches move with one θ, so the bank and the multi-step alternation meet; an
+//! image that two of them show has one η for both.
 
 use super::{EStep, Frozen, Held, Views};
 use crate::error::{Error, Result};

@@ -207,11 +207,19 @@ impl Layout {
     }
 }
 
-/// Panels in a row: all, but more than three heat maps stand in two.
+/// Columns beside which another panel would make the figure too wide to read.
+const MANY_COLUMNS: usize = 8;
+
+/// Panels in a row: all, but more than three heat maps stand in two, and many columns alone.
 fn per_row(figure: &Figure) -> usize {
     let panels = figure.panels.len().max(1);
     let heat = figure.panels.iter().all(|panel| panel.style.heat().is_some());
-    if heat && panels > 3 { panels.div_ceil(2) } else { panels }
+    let columns = figure.panels.iter().all(|panel| panel.style == Style::Columns);
+    match figure.arms.len() {
+        _ if heat && panels > 3 => panels.div_ceil(2),
+        arms if columns && arms > MANY_COLUMNS => 1,
+        _ => panels,
+    }
 }
 
 fn sample(figure: &Figure) -> (f64, f64, f64) {

@@ -120,8 +120,7 @@ impl Map<'_> {
         }
         let text = mean.map_or("–".to_string(), |mean| scale.number(mean));
         let fitting = TICK.min(0.86 * TICK * width / text_width(&text, TICK).max(1.0)).min(0.7 * height);
-        let colour = if lightness(fill) > 0.5 { INK } else { WHITE };
-        let letters = Letters { colour, ..Letters::new(fitting, HPos::Center) };
+        let letters = Letters { colour: letters(fill), ..Letters::new(fitting, HPos::Center) };
         pen.text(&text, (x + width / 2.0, y + height / 2.0 + 0.36 * fitting), letters)
     }
 
@@ -224,9 +223,24 @@ fn mixed(share: f64) -> RGBColor {
     RGBColor(channel(a.0, b.0), channel(a.1, b.1), channel(a.2, b.2))
 }
 
-/// Between 0 and 1, as an eye sees it (Rec. 709 weights of gamma-encoded channels).
-fn lightness(RGBColor(red, green, blue): RGBColor) -> f64 {
-    (0.2126 * f64::from(red) + 0.7152 * f64::from(green) + 0.0722 * f64::from(blue)) / 255.0
+/// Black or white, whichever is easier to read on `fill`.
+fn letters(fill: RGBColor) -> RGBColor {
+    if contrast(fill, BLACK) > contrast(fill, WHITE) { BLACK } else { WHITE }
+}
+
+/// The contrast of two colours as WCAG 2 has it: from 1 to 21, readable from 4.5 on.
+fn contrast(a: RGBColor, b: RGBColor) -> f64 {
+    let (a, b) = (luminance(a), luminance(b));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
+/// Between 0 and 1, as an eye sees it.
+fn luminance(RGBColor(red, green, blue): RGBColor) -> f64 {
+    let linear = |channel: u8| {
+        let c = f64::from(channel) / 255.0;
+        if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue)
 }
 
 fn rectangle((x, y): Place, (width, height): (f64, f64)) -> [Place; 4] {
@@ -239,24 +253,15 @@ mod tests {
 
     #[test]
     fn colours_become_lighter_with_the_value() {
-        let all: Vec<f64> = (0..=100).map(|i| lightness(mixed(f64::from(i) / 100.0))).collect();
+        let all: Vec<f64> = (0..=100).map(|i| luminance(mixed(f64::from(i) / 100.0))).collect();
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "{all:?}");
     }
 
     #[test]
-    fn letters_stand_out_from_every_colour() {
-        // Contrast as WCAG 2 defines it: 4.5 is readable.
-        let linear = |c: u8| {
-            let c = f64::from(c) / 255.0;
-            if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
-        };
-        let luminance = |c: RGBColor| 0.2126 * linear(c.0) + 0.7152 * linear(c.1) + 0.0722 * linear(c.2);
+    fn letters_are_readable_on_every_colour() {
         for i in 0..=100 {
             let fill = mixed(f64::from(i) / 100.0);
-            let letters = if lightness(fill) > 0.5 { INK } else { WHITE };
-            let (a, b) = (luminance(fill), luminance(letters));
-            let contrast = (a.max(b) + 0.05) / (a.min(b) + 0.05);
-            assert!(contrast > 3.5, "{i}: {contrast}");
+            assert!(contrast(fill, letters(fill)) >= 4.5, "{i}: {}", contrast(fill, letters(fill)));
         }
     }
 }

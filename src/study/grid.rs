@@ -183,12 +183,16 @@ fn range(from: &str, rest: &str) -> std::result::Result<Vec<String>, String> {
         Some(_) => low * (high / low).powf(index as f64 / (count - 1) as f64),
         None => low + step * index as f64,
     };
-    let short = |text: String, value: f64| text.parse::<f64>().unwrap_or(value).to_string();
+    // As few digits as leave the values where they are, to a hundredth of a step or of their size.
+    let rounded = |value: f64, digits: usize| format!("{value:.digits$e}").parse::<f64>().unwrap_or(value);
+    let near = |value: f64, digits: usize| {
+        let most = if log.is_some() { value.abs() } else { step.abs() };
+        (rounded(value, digits) - value).abs() <= 0.01 * most
+    };
+    let digits = (0..9).find(|digits| (0..count).all(|index| near(value(index), *digits))).unwrap_or(9);
     let text = |value: f64| match whole && (log.is_some() || step.fract() == 0.0) {
         true => format!("{}", value.round()),
-        // As many digits as a label shows.
-        false if log.is_some() => short(format!("{value:.2e}"), value),
-        false => short(format!("{value:.5e}"), value),
+        false => rounded(value, digits).to_string(),
     };
     let mut values: Vec<String> = (0..count).map(|index| text(value(index))).collect();
     values.dedup();
@@ -207,7 +211,7 @@ mod tests {
         assert_eq!(of("1", "100:5:log"), "1 3 10 32 100");
         assert_eq!(of("1", "4:6:log"), "1 2 3 4", "whole numbers stand once");
         assert_eq!(of("1e-5", "1e-1:5:log"), "0.00001 0.0001 0.001 0.01 0.1");
-        assert_eq!(of("0", "1:4"), "0 0.333333 0.666667 1");
+        assert_eq!(of("0", "1:4"), "0 0.333 0.667 1");
         for (from, rest) in [("0", "1"), ("0", "1:1"), ("0", "1:5:lin"), ("0", "1:3:log"), ("x", "1:3")] {
             assert!(range(from, rest).is_err(), "{from}..{rest}");
         }
