@@ -5,7 +5,8 @@ use super::run::{self, Made};
 use super::sweep_answer::{Sweep, Values};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::study::{Axis, Cell, DEFAULT_SCALE, Engine, Job, Request, Study, closed_form, jobs};
+use crate::record::read_outcome;
+use crate::study::{Axis, Cell, DEFAULT_SCALE, Engine, Job, Request, Settings, Study, closed_form, jobs};
 use crate::theory::{ClosedForm, Measured};
 use crate::train::{memory_bytes, seconds};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -19,7 +20,7 @@ const MOST_CELLS: usize = 65_536;
 /// Steps of the closed form at most, all cells together: minutes.
 const MOST_STEPS: u64 = 500_000_000;
 /// The batch with which the time of refused runs is estimated: a large one takes its time for a step.
-const TIMED_BATCH: usize = 8;
+const TIMED_BATCH: usize = 16;
 
 /// The command, with one subcommand per study.
 pub fn command(studies: &[Study]) -> Command {
@@ -110,8 +111,11 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         let quiet = matches.get_flag("quiet");
         if !quiet {
             announce(study, &like.name, &axes, &jobs, &request, &settings, &folder);
+            if !run::is_mock(matches) {
+                expect(&first, &jobs, &settings)?;
+            }
         }
-        match run::make(&jobs, matches, &settings, !quiet && !run::is_mock(matches), output)? {
+        match run::make(&jobs, matches, &settings, false, output)? {
             Made::Ended(ends) => code = run::exit_code(&ends),
             Made::Left(code) => return Ok(code),
         }
@@ -144,7 +148,7 @@ fn announce(
     axes: &[Axis],
     jobs: &[Job],
     request: &Request,
-    settings: &crate::study::Settings,
+    settings: &Settings,
     folder: &Path,
 ) {
     let axis = |axis: &Axis| format!("{} of {}", super::count(axis.values.len(), "value"), axis.key);
@@ -162,6 +166,22 @@ fn announce(
     ));
 }
 
+/// Says how long the runs that are missing will take, if all are like the first.
+fn expect(first: &Recipe, jobs: &[Job], settings: &Settings) -> Result<()> {
+    let mut missing = 0;
+    for job in jobs {
+        missing += usize::from(settings.fresh || read_outcome(&job.path)?.is_none());
+    }
+    if missing > 0
+        && let Some((seconds, _)) = cost(first, settings.threads).filter(|(seconds, _)| seconds.is_finite())
+    {
+        let hours = seconds * missing as f64 / settings.jobs as f64 / 3600.0;
+        let runs = super::count(missing, "run");
+        super::note(&format!("{runs} to make, about {}, judging by a few steps of the first", spell(hours)));
+    }
+    Ok(())
+}
+
 /// Refuses more runs than anyone means, saying what they would cost.
 fn affordable(recipe: &Recipe, runs: usize, jobs: usize, threads: usize) -> Result<()> {
     if runs <= MOST_RUNS {
@@ -169,9 +189,10 @@ fn affordable(recipe: &Recipe, runs: usize, jobs: usize, threads: usize) -> Resu
     }
     let (time, memory) = cost(recipe, threads).map_or((String::new(), String::new()), |(seconds, bytes)| {
         let hours = seconds * runs as f64 / jobs as f64 / 3600.0;
+        let time = if hours.is_finite() { format!(", about {} here", spell(hours)) } else { String::new() };
         let mib = (bytes * jobs as u64) as f64 / f64::from(1 << 20);
         let memory = if mib < 1000.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) };
-        (format!(", about {} here", spell(hours)), format!(" and {memory} of memory for {jobs} at a time"))
+        (time, format!(" and {memory} of memory for {jobs} at a time"))
     });
     Err(Error::Usage(format!(
         "--over: {runs} runs{time}{memory}; at most {MOST_RUNS} are made: fewer values or --seeds, or --theory for the closed form alone"
