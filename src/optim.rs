@@ -25,6 +25,18 @@ pub struct OptimConfig {
     pub warmup_epochs: u64,
     /// The predictor's learning rate.
     pub predictor_lr: PredictorLr,
+    /// A factor on it.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub predictor_rate: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// Recipes leave it out.
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 /// The learning rate of h, which Table 1 varies.
@@ -54,7 +66,12 @@ pub enum Decay {
 impl OptimConfig {
     /// Refuses rates that are not numbers or have the wrong sign.
     pub fn check(&self) -> Result<()> {
-        for (key, value) in [("base_lr", self.base_lr), ("weight_decay", self.weight_decay)] {
+        let positive = [
+            ("base_lr", self.base_lr),
+            ("weight_decay", self.weight_decay),
+            ("predictor_rate", self.predictor_rate),
+        ];
+        for (key, value) in positive {
             if !(value >= 0.0 && value.is_finite()) {
                 return Err(Error::Usage(format!("optim.{key}: {value} must be a number of at least 0")));
             }
@@ -64,6 +81,16 @@ impl OptimConfig {
             return Err(Error::Usage(format!("optim.momentum: {momentum} must be at least 0 and below 1")));
         }
         Ok(())
+    }
+
+    /// h's learning rate at `step` of `steps`, which make up `epochs` epochs.
+    pub fn predictor_lr(&self, batch: usize, step: u64, steps: u64, epochs: u64) -> f64 {
+        let lr = match self.predictor_lr {
+            PredictorLr::Decayed => self.lr(batch, step, steps, epochs),
+            PredictorLr::Constant => self.base_lr * batch as f64 / 256.0,
+            PredictorLr::Zero => 0.0,
+        };
+        lr * self.predictor_rate
     }
 
     /// The learning rate at `step` of `steps`, which make up `epochs` epochs.
@@ -191,6 +218,7 @@ mod tests {
             decay,
             warmup_epochs,
             predictor_lr: PredictorLr::Decayed,
+            predictor_rate: 1.0,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::network::Network;
 use crate::network::config::{DirectConfig, EncoderConfig, PredictorConfig};
 use crate::objective::{Comparison, ObjectiveConfig, Similarity};
 use crate::optim::{OptimConfig, PredictorLr};
+use crate::theory::ClosedForm;
 use serde::{Deserialize, Serialize};
 
 /// One run, completely described.
@@ -40,6 +41,9 @@ pub struct Recipe {
     pub optim: OptimConfig,
     /// What is read off the state, and when.
     pub measure: MeasureConfig,
+    /// A linear encoder of Gaussian images in the place of `data`, `augment` and `encoder`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_form: Option<ClosedForm>,
 }
 
 /// h, or its absence (Table 1).
@@ -142,6 +146,9 @@ impl Recipe {
         self.optim.check()?;
         self.check_comparison()?;
         self.measure.check()?;
+        if let Some(world) = &self.closed_form {
+            world.check(self.schedule.epochs)?;
+        }
         match &self.augment.finite {
             Some(set) => set.check()?,
             None if matches!(self.eta, Rule::Expectation { n: Samples::All, .. }) => {

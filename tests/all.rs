@@ -23,3 +23,4 @@ mod theory;
 mod mock;
 mod page;
 mod study;
+mod sweep;

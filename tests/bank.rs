@@ -4,8 +4,9 @@
 //! Each case is a process of its own, this test program again, whose private memory the system limits to less
 //! than the bank (`ulimit -d`, which counts heap and stacks, not files), and which reads off what it holds.
 
+use super::support::Rows;
 use candle_core::{Device, Tensor};
-use simsiam_em::eta::{BankPlace, EStep, FrozenEncoder, Rule, Size, Views, bank_bytes};
+use simsiam_em::eta::{BankPlace, EStep, Rule, Size, Steps, Views, bank_bytes};
 use simsiam_em::kernel::Precision;
 use simsiam_em::record::{RunDir, SavedTensor, Snapshot};
 use std::collections::BTreeMap;
@@ -19,23 +20,6 @@ const BATCH: usize = 200;
 const CASE: &str = "SIM_TEST_BANK";
 /// Private memory that a child may have: half of the smaller bank's 82 MB.
 const LIMIT_KIB: u64 = 40 << 10;
-
-/// An encoder whose outputs are its images.
-struct Rows;
-
-impl FrozenEncoder for Rows {
-    fn z(&self, x: &Tensor) -> simsiam_em::Result<Tensor> {
-        Ok(x.reshape((1, BATCH, DIM))?)
-    }
-
-    fn theta(&self) -> simsiam_em::Result<Tensor> {
-        Ok(Tensor::new(&[0f32], &Device::Cpu)?)
-    }
-
-    fn z_by(&self, _: &Tensor, x: &Tensor) -> simsiam_em::Result<Tensor> {
-        self.z(x)
-    }
-}
 
 fn precision(case: &str) -> Precision {
     if case.contains("bf16") { Precision::Bf16 } else { Precision::F32 }
@@ -52,7 +36,7 @@ fn build(case: &str, folder: &Path) -> Box<dyn EStep> {
     let memory_limit_bytes = if case.contains("memory") { u64::MAX } else { 0 };
     let place = BankPlace { memory_limit_bytes, folder: folder.to_path_buf() };
     let size = Size { images: IMAGES, dim: DIM, per_epoch: 1, steps: 1, elements: 0, second: false };
-    Rule::MemoryBank { m: 0.8, precision: precision(case) }.build(&size, &place).unwrap()
+    Rule::MemoryBank { m: 0.8, precision: precision(case), k: Steps::Count(1) }.build(&size, &place).unwrap()
 }
 
 /// Views whose outputs are their images' numbers plus `shift`: exact in bf16.

@@ -264,6 +264,7 @@ fn alternation(predictor: &Predictor) -> Alternation {
         decay: Decay::Constant,
         warmup_epochs: 0,
         predictor_lr: PredictorLr::Decayed,
+        predictor_rate: 1.0,
     };
     Alternation::new(model(predictor), &rule, e_step, objective(Comparison::Simsiam), optim)
 }

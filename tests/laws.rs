@@ -23,7 +23,7 @@ fn build(rule: &Rule) -> Box<dyn EStep> {
 }
 
 fn bank(m: f64) -> Rule {
-    Rule::MemoryBank { m, precision: Precision::F32 }
+    Rule::MemoryBank { m, precision: Precision::F32, k: Steps::Count(1) }
 }
 
 /// Views whose "encoder" is a plain linear map, so that values can be computed by hand.

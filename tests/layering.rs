@@ -19,14 +19,15 @@ const ROOMS: [(&str, &[&str]); 17] = [
     // Checkpoints keep numbers in the two precisions that the kernel room knows.
     ("record", &["kernel"]),
     ("theory", &["measure"]),
-    ("recipe", &["augment", "data", "eta", "measure", "network", "objective", "optim"]),
+    // A recipe may ask for the closed form in the place of training.
+    ("recipe", &["augment", "data", "eta", "measure", "network", "objective", "optim", "theory"]),
     (
         "train",
         &["augment", "data", "eta", "kernel", "measure", "network", "objective", "optim", "recipe", "record"],
     ),
     ("report", &["augment", "measure", "record"]),
     // The formula that stands for training collapses where an objective is reported to.
-    ("study", &["data", "eta", "measure", "objective", "recipe", "record", "train"]),
+    ("study", &["data", "eta", "measure", "objective", "recipe", "record", "theory", "train"]),
     (
         "cli",
         // The rank correlation in a figure's caption is a measurement.

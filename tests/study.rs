@@ -115,7 +115,7 @@ fn a_flag_makes_one_arm_per_value_beside_the_references() {
     let bank = recipe("membank", "m=0.5", &with_flag("m", &["0.5"]));
     assert_eq!(
         (bank.eta, bank.predictor),
-        (Rule::MemoryBank { m: 0.5, precision: Precision::F32 }, Predictor::None {})
+        (Rule::MemoryBank { m: 0.5, precision: Precision::F32, k: Steps::Count(1) }, Predictor::None {})
     );
 }
 
@@ -140,12 +140,12 @@ fn bank_memory(precision: &str, images: usize) -> u64 {
 
 #[test]
 fn a_mapped_bank_is_not_counted_as_memory() {
-    // Each image has a number that says whether it was visited, and, in memory, 2048 of its bank.
-    assert_eq!(bank_memory("f32", 10_000), 10_000 * 4 * (2048 + 1));
-    assert_eq!(bank_memory("bf16", 10_000), 10_000 * (2 * 2048 + 4));
-    assert_eq!(bank_memory("bf16", 200_000), 200_000 * (2 * 2048 + 4));
+    // Each image has two numbers, whether it was visited and when, and, in memory, 2048 of its bank.
+    assert_eq!(bank_memory("f32", 10_000), 10_000 * 4 * (2048 + 2));
+    assert_eq!(bank_memory("bf16", 10_000), 10_000 * (2 * 2048 + 8));
+    assert_eq!(bank_memory("bf16", 200_000), 200_000 * (2 * 2048 + 8));
     for (precision, images) in [("f32", 200_000), ("f32", 1_281_167), ("bf16", 1_281_167)] {
-        assert_eq!(bank_memory(precision, images), images as u64 * 4);
+        assert_eq!(bank_memory(precision, images), images as u64 * 8);
     }
 }
 
@@ -163,7 +163,10 @@ fn arms_of_different_data_make_equally_many_steps() {
 #[test]
 fn another_choice_replaces_and_the_same_choice_merges() {
     let arm = |set: &[&str]| recipe("simsiam", "simsiam", &with_set(set));
-    assert_eq!(arm(&["eta.memory-bank.m=0.5"]).eta, Rule::MemoryBank { m: 0.5, precision: Precision::F32 });
+    assert_eq!(
+        arm(&["eta.memory-bank.m=0.5"]).eta,
+        Rule::MemoryBank { m: 0.5, precision: Precision::F32, k: Steps::Count(1) }
+    );
     assert_eq!(arm(&["eta=none"]).eta, Rule::None {});
     assert_eq!(arm(&["predictor=none"]).predictor, Predictor::None {});
     let merged = arm(&["predictor.mlp.hidden=7"]).predictor;

@@ -1,5 +1,7 @@
 //! What several tests need.
 
+use candle_core::{Device, Tensor};
+use simsiam_em::eta::FrozenEncoder;
 use std::path::PathBuf;
 
 /// A file of tests/golden/.
@@ -30,4 +32,21 @@ pub fn max_difference(a: &[f32], b: &[f32]) -> f64 {
 pub fn relative_difference(got: &[f32], expected: &[f32]) -> f64 {
     let scale = expected.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
     max_difference(got, expected) / scale.max(1e-12)
+}
+
+/// An encoder whose outputs are its images, flat.
+pub struct Rows;
+
+impl FrozenEncoder for Rows {
+    fn z(&self, x: &Tensor) -> simsiam_em::Result<Tensor> {
+        Ok(x.flatten_from(2)?)
+    }
+
+    fn theta(&self) -> simsiam_em::Result<Tensor> {
+        Ok(Tensor::new(&[0f32], &Device::Cpu)?)
+    }
+
+    fn z_by(&self, _: &Tensor, x: &Tensor) -> simsiam_em::Result<Tensor> {
+        self.z(x)
+    }
 }

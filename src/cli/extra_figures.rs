@@ -1,76 +1,121 @@
 //! The figures that a study asks for by `figures`, made from what its runs left.
 
 use super::figures::caption;
+use super::trajectories;
 use crate::error::{Error, Result};
 use crate::measure::estimate::spearman;
-use crate::record::{Outcome, read_metrics, read_outcome};
+use crate::record::{Answer, Outcome, read_metrics, read_outcome};
 use crate::report::{Figure, Panel, Point, Style};
 use crate::study::{Extra, Results};
 use std::path::{Path, PathBuf};
 
 /// Singular values below this share of the largest are rounding noise (they come from a Gram matrix in f64).
 const NOISE: f64 = 1e-6;
+/// Half-steps of the panel that shows the first of them.
+const FIRST: f64 = 20.0;
 
 /// Draws one of them in `folder`; the paths of what was written.
 pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBuf>> {
     let answer = &results.answer;
-    let mut points = Vec::new();
-    for arm in &answer.arms {
-        for &seed in &answer.seeds {
-            let run = results.folder.join(&arm.arm).join(format!("seed-{seed}"));
-            // Neither is there before a run has come to its end.
-            if read_outcome(&run)? != Some(Outcome::Finished) {
-                continue;
-            }
-            let found = match extra {
-                Extra::Spectrum => spectrum(&run)?,
-                Extra::RankAccuracy => rank_and_accuracy(&run)?,
-            };
-            let panel = name(extra).to_string();
-            points.extend(found.into_iter().map(|(x, y)| Point {
-                panel: panel.clone(),
-                arm: arm.arm.clone(),
-                seed,
-                x,
-                y,
-            }));
+    let runs = finished(results)?;
+    let (title, said, panels, points) = match extra {
+        Extra::Spectrum => {
+            let points = of_runs(&runs, "spectrum", spectrum)?;
+            let panel = panel("spectrum", "index", "singular value / largest", Style::LogCurves);
+            ("singular spectrum of z", caption(answer, "geometric mean"), vec![panel], points)
         }
-    }
-    let (title, x, y, style, said) = match extra {
-        Extra::Spectrum => (
-            "singular spectrum of z",
-            "index",
-            "singular value / largest",
-            Style::LogCurves,
-            caption(answer, "geometric mean"),
-        ),
-        Extra::RankAccuracy => {
-            let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.x, point.y)).collect();
-            let correlation = spearman(&pairs).map_or_else(String::new, |correlation| {
-                let correlation = format!("{correlation:.2}").replace('-', "−");
-                format!("Spearman's rank correlation over {} runs: {correlation}   ·   ", pairs.len())
-            });
-            let said = format!("{correlation}{}", caption(answer, "a marker for each run"));
-            ("RankMe and kNN", "RankMe of z, held out", "kNN top-1, held out (%)", Style::Scatter, said)
+        Extra::RankAccuracy => rank_accuracy(answer, &runs)?,
+        Extra::HalfSteps => {
+            let mut points = of_runs(&runs, "all", half_steps)?;
+            let early = points.iter().filter(|point| point.x <= FIRST).cloned();
+            points.extend(early.map(|point| Point { panel: "first".into(), ..point }).collect::<Vec<_>>());
+            let x = "half-step: E, M, E, …";
+            let panels = vec![
+                panel("first", x, "L(θ, η), the first of them", Style::Curves),
+                panel("all", x, "L(θ, η)", Style::Curves),
+            ];
+            ("L after each half-step", caption(answer, "thin lines; mean ± 95 % interval"), panels, points)
         }
+        Extra::Trajectories => trajectories::of(answer, &runs)?,
     };
-    let panel = Panel { name: name(extra).into(), x: x.into(), y: y.into(), style, references: Vec::new() };
     let figure = Figure {
         title: format!("{}: {title}", answer.title),
         caption: said,
         arms: answer.arms.iter().map(|arm| (arm.arm.clone(), arm.title.clone())).collect(),
-        panels: vec![panel],
+        panels,
         points,
     };
     figure.save(&folder.join(name(extra)))
 }
 
-/// The figure's file, and its panel.
+/// What the title adds to the study's, the caption, panels and points.
+pub type Drawn = (&'static str, String, Vec<Panel>, Vec<Point>);
+
+/// A run that has come to its end.
+pub struct Run {
+    /// Its arm.
+    pub arm: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Its folder.
+    pub path: PathBuf,
+}
+
+fn finished(results: &Results) -> Result<Vec<Run>> {
+    let mut runs = Vec::new();
+    for arm in &results.answer.arms {
+        for &seed in &results.answer.seeds {
+            let path = results.folder.join(&arm.arm).join(format!("seed-{seed}"));
+            if read_outcome(&path)? == Some(Outcome::Finished) {
+                runs.push(Run { arm: arm.arm.clone(), seed, path });
+            }
+        }
+    }
+    Ok(runs)
+}
+
+/// A panel called `name`.
+pub fn panel(name: &str, x: &str, y: &str, style: Style) -> Panel {
+    Panel { name: name.into(), x: x.into(), y: y.into(), style, references: Vec::new() }
+}
+
+/// What `read` finds in each run's folder, as points of `panel`.
+pub fn of_runs(
+    runs: &[Run],
+    panel: &str,
+    read: impl Fn(&Path) -> Result<Vec<(f64, f64)>>,
+) -> Result<Vec<Point>> {
+    let mut points = Vec::new();
+    for Run { arm, seed, path } in runs {
+        let point = |(x, y)| Point { panel: panel.into(), arm: arm.clone(), seed: *seed, x, y };
+        points.extend(read(path)?.into_iter().map(point));
+    }
+    Ok(points)
+}
+
+/// The figure's file.
 fn name(extra: Extra) -> &'static str {
     match extra {
         Extra::Spectrum => "spectrum",
         Extra::RankAccuracy => "rank-accuracy",
+        Extra::HalfSteps => "half-steps",
+        Extra::Trajectories => "trajectories",
     }
+}
+
+fn rank_accuracy(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
+    let points = of_runs(runs, "rank-accuracy", |run| {
+        let table = read_metrics(&run.join("metrics.csv"))?;
+        Ok(table.last("val/rankme").zip(table.last("val/knn_top1")).into_iter().collect())
+    })?;
+    let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.x, point.y)).collect();
+    let correlation = spearman(&pairs).map_or_else(String::new, |correlation| {
+        let correlation = format!("{correlation:.2}").replace('-', "−");
+        format!("Spearman's rank correlation over {} runs: {correlation}   ·   ", pairs.len())
+    });
+    let said = format!("{correlation}{}", caption(answer, "a marker for each run"));
+    let panel = panel("rank-accuracy", "RankMe of z, held out", "kNN top-1, held out (%)", Style::Scatter);
+    Ok(("RankMe and kNN", said, vec![panel], points))
 }
 
 /// (index, share of the largest) of the singular values in a run's spectrum.csv.
@@ -87,8 +132,13 @@ fn spectrum(run: &Path) -> Result<Vec<(f64, f64)>> {
     Ok(share.filter(|(_, share)| *share >= NOISE).collect())
 }
 
-/// (RankMe, kNN accuracy) at a run's end.
-fn rank_and_accuracy(run: &Path) -> Result<Vec<(f64, f64)>> {
+/// L after each half-step of an epoch, counted from 1: odd ones are E-steps. An epoch of several alternations has
+/// their means.
+fn half_steps(run: &Path) -> Result<Vec<(f64, f64)>> {
     let table = read_metrics(&run.join("metrics.csv"))?;
-    Ok(table.last("val/rankme").zip(table.last("val/knn_top1")).into_iter().collect())
+    let e = table.points("epoch", "em/loss_after_e").into_iter().map(|(epoch, l)| (2.0 * epoch - 1.0, l));
+    let m = table.points("epoch", "em/loss_after_m").into_iter().map(|(epoch, l)| (2.0 * epoch, l));
+    let mut all: Vec<(f64, f64)> = e.chain(m).collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    Ok(all)
 }

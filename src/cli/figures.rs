@@ -19,6 +19,13 @@ const LINEAR: (&str, &str) = ("val/linear_top1", "linear probe top-1, held out (
 /// The panels of the figure of final values.
 const COLUMNS: [(&str, &str); 2] = [("val/knn_top1", "kNN top-1, held out (%)"), LINEAR];
 
+/// The same for a study in closed form: curves, and of these the final values of the first two.
+const CLOSED_FORM: [(&str, &str); 3] = [
+    ("val/z_std", "std of the outputs, 1 at the start"),
+    ("val/rankme", "effective rank of the outputs"),
+    ("train/loss", "L(θ, η)"),
+];
+
 /// A panel: column of metrics.csv and axis label.
 type Column = (String, String);
 
@@ -27,6 +34,9 @@ fn columns(study: &Study, answer: &Answer) -> (Vec<Column>, Vec<Column>) {
     let owned = |columns: &[(&str, &str)]| -> Vec<Column> {
         columns.iter().map(|(name, y)| ((*name).to_string(), (*y).to_string())).collect()
     };
+    if is_closed_form(answer) {
+        return (owned(&CLOSED_FORM), owned(&CLOSED_FORM[..2]));
+    }
     if study.head.shows.is_empty() {
         return (owned(&CURVES), owned(&COLUMNS));
     }
@@ -36,6 +46,10 @@ fn columns(study: &Study, answer: &Answer) -> (Vec<Column>, Vec<Column>) {
     };
     let shown: Vec<Column> = answer.metrics.iter().map(label).collect();
     (shown.clone(), shown)
+}
+
+fn is_closed_form(answer: &Answer) -> bool {
+    answer.recipe.contains_key("closed_form.outputs")
 }
 
 /// What stands below a figure: where its data come from, and how several seeds are shown.
@@ -79,6 +93,9 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
             last.extend(ends(&path, &final_columns, arm, seed)?);
         }
     }
+    if is_closed_form(answer) {
+        shorten(&mut curves, &arms);
+    }
     // The initial weights are measured too: two points make a curve.
     let first = curves.iter().find(|point| point.panel == LINEAR.0).map(|point| point.x);
     let linear = curves.iter().any(|point| point.panel == LINEAR.0 && Some(point.x) != first);
@@ -111,6 +128,18 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
         paths.extend(super::extra_figures::draw(results, *extra, &folder)?);
     }
     Ok(paths)
+}
+
+/// Ends curves where most arms end: one that is many times as long would press the others against the axis.
+fn shorten(curves: &mut Vec<Point>, arms: &[(String, String)]) {
+    let end = |(arm, _): &(String, String)| {
+        curves.iter().filter(|point| point.arm == *arm).map(|point| point.x).fold(0.0, f64::max)
+    };
+    let mut ends: Vec<f64> = arms.iter().map(end).collect();
+    ends.sort_by(f64::total_cmp);
+    if let Some(&most) = ends.get(ends.len() / 2) {
+        curves.retain(|point| point.x <= most);
+    }
 }
 
 /// One run's curves, if it has any.

@@ -21,8 +21,11 @@ mod replay;
 mod report;
 mod run;
 mod show;
+mod sweep;
+mod sweep_answer;
 mod table;
 mod theory;
+mod trajectories;
 
 use crate::error::{Error, Result};
 use crate::report::count;
@@ -58,6 +61,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
     };
     match matches.subcommand() {
         Some(("run", matches)) => run::run(matches, &studies, output),
+        Some(("sweep", matches)) => sweep::run(matches, &studies, output),
         Some(("list", matches)) => list::run(matches, &studies, output),
         Some(("show", matches)) => show::run(matches, &studies, output),
         Some(("plot", matches)) => plot::run(matches, output),
@@ -82,6 +86,7 @@ fn command(studies: &[Study]) -> Command {
         .disable_help_subcommand(true)
         .max_term_width(100)
         .subcommand(run::command(studies))
+        .subcommand(sweep::command(studies))
         .subcommand(list::command())
         .subcommand(show::command(studies))
         .subcommand(plot::command())
@@ -103,13 +108,13 @@ fn json_flag() -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON lines instead of a table")
 }
 
-/// The study file that `sim run ./mine.toml` or `sim show ./mine.toml` names, so that its flags become flags.
+/// The study file that `sim run ./mine.toml`, `sim show` or `sim sweep` names, so that its flags become flags.
 fn own_study(args: &[OsString]) -> Result<Option<Study>> {
     let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-    if !matches!(args.get(1).map(AsRef::as_ref), Some("run" | "show")) {
+    if !matches!(args.get(1).map(AsRef::as_ref), Some("run" | "show" | "sweep")) {
         return Ok(None);
     }
-    let takes_path = |flag: &str| ["--out", "--data", "--set"].contains(&flag);
+    let takes_path = |flag: &str| ["--out", "--data", "--set", "--over", "--arm"].contains(&flag);
     let path = args
         .windows(2)
         .find(|pair| pair[1].ends_with(".toml") && !pair[1].starts_with('-') && !takes_path(&pair[0]));

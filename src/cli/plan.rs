@@ -83,13 +83,15 @@ pub fn check_recipes(jobs: &[Job]) -> Result<()> {
 /// Opens the data of the runs to be made before the first of them, so that a mistake in it is told once;
 /// refuses runs that do not fit into memory; says, if asked to, how long all will take.
 pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, tell: bool) -> Result<()> {
-    let same = jobs.windows(2).all(|pair| pair[0].recipe.data == pair[1].recipe.data);
+    let trained: Vec<&Job> = jobs.iter().filter(|job| job.recipe.closed_form.is_none()).collect();
+    let same = trained.windows(2).all(|pair| pair[0].recipe.data == pair[1].recipe.data);
     let mut opened = false;
     let mut expected = 0.0;
     let mut measured: Vec<(&Job, f64)> = Vec::new();
     for (index, first) in firsts(jobs).into_iter().enumerate() {
         let job = &jobs[index];
-        if index != first || (!settings.fresh && read_outcome(&job.path)?.is_some()) {
+        let closed_form = job.recipe.closed_form.is_some();
+        if closed_form || index != first || (!settings.fresh && read_outcome(&job.path)?.is_some()) {
             continue;
         }
         let mut images = (0, 0);
@@ -145,7 +147,7 @@ fn fits(job: &Job, images: usize, jobs: usize) -> Result<()> {
 }
 
 /// Bytes of memory that new programs may use, where the system tells.
-fn available_memory() -> Option<u64> {
+pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)

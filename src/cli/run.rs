@@ -84,7 +84,8 @@ pub fn layer_flags() -> Vec<Arg> {
     ]
 }
 
-fn run_flags() -> Vec<Arg> {
+/// Flags that say how runs are made.
+pub fn run_flags() -> Vec<Arg> {
     let count = || value_parser!(u64);
     vec![
         Arg::new("seeds").long("seeds").value_name("N").value_parser(count()).help("Seeds per arm: 0 to N-1"),
@@ -146,25 +147,52 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         let flags = if name == ALL { Vec::new() } else { flags(study, matches) };
         plans.push(Plan::new(study, request(matches, flags), seeds, &out, &mut jobs)?);
     }
-    let mock = matches.get_one::<String>("scale").is_some_and(|scale| scale == MOCK);
     let settings = settings(matches, jobs.len());
     let quiet = matches.get_flag("quiet");
     if !quiet {
         plan::announce(&plans, &jobs, &settings);
     }
+    let ends = match make(&jobs, matches, &settings, plans.len() > 1 && !quiet, output)? {
+        Made::Ended(ends) => ends,
+        Made::Left(code) => return Ok(code),
+    };
+    answer(&plans, &out, matches.get_flag("json"), output)?;
+    Ok(exit_code(&ends))
+}
+
+/// How each job ended, none where a signal came first.
+pub type Ends = Vec<Option<Result<Ending>>>;
+
+/// What became of the runs.
+pub enum Made {
+    /// All have ended: time for the answer.
+    Ended(Ends),
+    /// They have not; the command ends with this code.
+    Left(i32),
+}
+
+/// Makes the runs of `jobs` under the flags of `matches`, watched; `tell` says how long they will take.
+pub fn make(
+    jobs: &[Job],
+    matches: &ArgMatches,
+    settings: &Settings,
+    tell: bool,
+    output: &Output,
+) -> Result<Made> {
+    let (quiet, json) = (matches.get_flag("quiet"), matches.get_flag("json"));
     if !settings.fresh {
-        plan::check_recipes(&jobs)?;
+        plan::check_recipes(jobs)?;
     }
     let engine = Engine::default();
+    let mock = is_mock(matches);
     if !mock {
-        plan::prepare(&engine, &jobs, &settings, plans.len() > 1 && !quiet)?;
+        plan::prepare(&engine, jobs, settings, tell)?;
     }
     let trainer: &dyn Trainer = if mock { &Formula } else { &engine };
     let stop = Arc::new(AtomicBool::new(false));
     listen(&stop)?;
-    let json = matches.get_flag("json");
-    let watcher = Watcher::new(&jobs, quiet);
-    let ends = schedule(&jobs, trainer, &settings, &stop, &|index, event| {
+    let watcher = Watcher::new(jobs, quiet);
+    let ends = schedule(jobs, trainer, settings, &stop, &|index, event| {
         watcher.watch(index, event);
         if json
             && let Some(line) = epoch_line(&jobs[index], event)
@@ -174,7 +202,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         }
     });
     if output.is_closed() {
-        return Ok(0);
+        return Ok(Made::Left(0));
     }
     if !quiet && watcher.skipped() > 0 {
         let all =
@@ -184,24 +212,25 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     // A signal that comes after the last step has nothing to stop.
     if ends.iter().any(|end| matches!(end, None | Some(Ok(Ending::Stopped)))) {
         super::note("stopped; the same command goes on from here");
-        return Ok(75);
+        return Ok(Made::Left(75));
     }
     // Who holds a folder writes its study's answer.
-    if let Some(Some(Err(Error::InUse { .. }))) =
-        ends.iter().find(|end| matches!(end, Some(Err(Error::InUse { .. }))))
-    {
-        return Ok(6);
+    if ends.iter().any(|end| matches!(end, Some(Err(Error::InUse { .. })))) {
+        return Ok(Made::Left(6));
     }
-    answer(&plans, &out, json, output)?;
-    let mut code = 0;
-    for end in &ends {
-        match end {
-            Some(Err(error)) => return Ok(error.exit_code()),
-            Some(Ok(Ending::Diverged { .. })) => code = 3,
-            _ => {}
-        }
-    }
-    Ok(code)
+    Ok(Made::Ended(ends))
+}
+
+/// That of the first run that failed, or 3 where one diverged.
+pub fn exit_code(ends: &Ends) -> i32 {
+    let failed = ends.iter().find_map(|end| end.as_ref()?.as_ref().err());
+    let diverged = ends.iter().any(|end| matches!(end, Some(Ok(Ending::Diverged { .. }))));
+    failed.map_or(if diverged { 3 } else { 0 }, Error::exit_code)
+}
+
+/// Whether a formula takes the place of training.
+pub fn is_mock(matches: &ArgMatches) -> bool {
+    matches.get_one::<String>("scale").is_some_and(|scale| scale == MOCK)
 }
 
 /// Tables, verdicts, figures and reports of the studies, from what their runs left.
@@ -260,7 +289,7 @@ pub fn as_given() -> String {
 }
 
 /// There is no GPU engine in this build.
-fn check_device(device: &str) -> Result<()> {
+pub fn check_device(device: &str) -> Result<()> {
     match device.split_once(':').map_or((device, None), |(kind, index)| (kind, Some(index))) {
         ("cpu", None) => Ok(()),
         ("cuda", index) if index.is_none_or(|index| index.parse::<u32>().is_ok()) => {
@@ -272,7 +301,8 @@ fn check_device(device: &str) -> Result<()> {
     }
 }
 
-fn settings(matches: &ArgMatches, runs: usize) -> Settings {
+/// Runs at the same time and threads of each.
+pub fn settings(matches: &ArgMatches, runs: usize) -> Settings {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = |name: &str| matches.get_one::<u64>(name).map(|n| *n as usize);
     let jobs = count("jobs").unwrap_or(cores).min(runs.max(1));

@@ -24,7 +24,7 @@ impl Steps {
     }
 
     /// As a number, where an epoch has `per_epoch` steps.
-    pub fn number(self, per_epoch: u64) -> u64 {
+    pub fn count(self, per_epoch: u64) -> u64 {
         match self {
             Steps::Count(k) => k,
             Steps::Epoch => per_epoch,

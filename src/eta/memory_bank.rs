@@ -1,6 +1,8 @@
 //! The memory bank: η_x ← m·η_x + (1−m)·F_θ(T′(x)), one vector for each of the N images, the first
 //! visit taking the output as it is (Sec. 5.2, "Expectation over augmentations"). With it the paper
-//! leaves out the predictor. m = 0 keeps nothing of the past: a one-sample target without predictor.
+//! leaves out the predictor. m = 0 keeps nothing of the past: a one-sample target without predictor. With
+//! k > 1 the images of the next k batches move with one θ, so the bank and the multi-step alternation meet; an
+//! image that two of them show has one η for both.
 //!
 //! A bank too large for memory lies in a memory-mapped file: a step touches the pages of its own images, and
 //! neither a checkpoint nor going on from one copies the whole. What that costs: paper-notes/memory-bank.md.
@@ -31,6 +33,8 @@ pub fn bank_bytes(images: usize, dim: usize, precision: Precision) -> u64 {
 #[derive(Debug)]
 pub struct MemoryBank<T> {
     m: f32,
+    /// SGD steps between two updates.
+    k: u64,
     dim: usize,
     /// (N, d)
     eta: Store<T>,
@@ -63,7 +67,12 @@ impl<T: Plain> MemoryBank<T> {
         } else {
             Store::memory(len)
         };
-        Ok(Self { m, dim, eta, visited: vec![0.0; images], made: vec![0.0; images] })
+        Ok(Self { m, k: 1, dim, eta, visited: vec![0.0; images], made: vec![0.0; images] })
+    }
+
+    /// The same bank, updated before every k SGD steps with the images of their k batches.
+    pub fn refreshed_every(self, k: u64) -> Self {
+        Self { k, ..self }
     }
 
     /// η of one image, (d), and whether it was ever visited.
@@ -106,6 +115,10 @@ impl<T: Plain> MemoryBank<T> {
 }
 
 impl<T: Plain> EStep for MemoryBank<T> {
+    fn chunk(&self) -> u64 {
+        self.k
+    }
+
     fn reads(&self, steps: u64) -> std::ops::Range<u64> {
         0..steps
     }

@@ -52,6 +52,9 @@ pub enum Rule {
         /// How its numbers are kept: `"f32"`, or `"bf16"` in half the bytes.
         #[serde(default, skip_serializing_if = "Precision::is_default")]
         precision: Precision,
+        /// SGD steps per alternation: η of the next k batches moves with one θ, as in k-step.
+        #[serde(default = "Steps::one", skip_serializing_if = "Steps::is_one")]
+        k: Steps,
     },
     /// A mean over samples, or over all of a finite T.
     Expectation {
@@ -88,7 +91,7 @@ impl Rule {
     pub const ALL: [Rule; 6] = [
         Rule::OneStep {},
         Rule::KStep { k: Steps::Count(10) },
-        Rule::MemoryBank { m: 0.8, precision: Precision::F32 },
+        Rule::MemoryBank { m: 0.8, precision: Precision::F32, k: Steps::Count(1) },
         Rule::Expectation { n: Samples::Count(4), normalised: true, k: Steps::Count(1), m: 0.0 },
         Rule::MomentumEncoder { tau: 0.996 },
         Rule::None {},
@@ -98,7 +101,7 @@ impl Rule {
     pub fn check(&self) -> Result<()> {
         let (name, k, m) = match self {
             Rule::KStep { k } => ("k-step", *k, 0.0),
-            Rule::MemoryBank { m, .. } => ("memory-bank", Steps::one(), *m),
+            Rule::MemoryBank { m, k, .. } => ("memory-bank", *k, *m),
             Rule::Expectation { k, m, .. } => ("expectation", *k, *m),
             Rule::MomentumEncoder { tau } if !(0.0..=1.0).contains(tau) => {
                 let message = format!("eta.momentum-encoder.tau: {tau} is not between 0 and 1");
@@ -213,16 +216,16 @@ impl Rule {
         Ok(match self {
             Rule::OneStep {} => Box::new(OneStep { stop_gradient: true }),
             Rule::None {} => Box::new(OneStep { stop_gradient: false }),
-            Rule::KStep { k } => Box::new(KStep::new(k.number(size.per_epoch))),
+            Rule::KStep { k } => Box::new(KStep::new(k.count(size.per_epoch))),
             Rule::Expectation { n, normalised, k, m } => Box::new(Expectation {
                 n: n.number(size.elements),
                 normalised: *normalised,
-                k: k.number(size.per_epoch),
+                k: k.count(size.per_epoch),
                 kept: if k.is_one() && *m == 0.0 { None } else { Some(size.bank(*m, place)?) },
             }),
             Rule::MomentumEncoder { tau } => Box::new(MomentumEncoder::new(*tau, size.steps)),
-            Rule::MemoryBank { m, precision: Precision::F32 } => banks::<f32>(*m, size, place)?,
-            Rule::MemoryBank { m, precision: Precision::Bf16 } => banks::<u16>(*m, size, place)?,
+            Rule::MemoryBank { m, k, precision: Precision::F32 } => banks::<f32>(*m, *k, size, place)?,
+            Rule::MemoryBank { m, k, precision: Precision::Bf16 } => banks::<u16>(*m, *k, size, place)?,
         })
     }
 }
@@ -252,8 +255,8 @@ impl Size {
 }
 
 /// A bank, with its twin where a second η is wanted.
-fn banks<T: Plain>(m: f64, size: &Size, place: &BankPlace) -> Result<Box<dyn EStep>> {
-    let first = size.bank::<T>(m, place)?;
+fn banks<T: Plain>(m: f64, k: Steps, size: &Size, place: &BankPlace) -> Result<Box<dyn EStep>> {
+    let first = size.bank::<T>(m, place)?.refreshed_every(k.count(size.per_epoch));
     if !size.second {
         return Ok(Box::new(first));
     }

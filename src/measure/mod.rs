@@ -8,6 +8,7 @@ pub mod em;
 pub mod estimate;
 pub mod knn;
 pub mod linear_probe;
+pub mod plane;
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -135,7 +135,7 @@ pub fn y_range(data: &[f64], intervals: &[f64], beyond: f64, least: f64, percent
 }
 
 /// Round numbers in `range`, about `count` of them; their distance is one of `steps` times a power of 10.
-fn ticks(range: &Range<f64>, count: usize, steps: &[f64]) -> Vec<f64> {
+pub(super) fn ticks(range: &Range<f64>, count: usize, steps: &[f64]) -> Vec<f64> {
     let rough = (range.end - range.start) / count as f64;
     let power = 10f64.powf(rough.log10().floor());
     let enough = |step: &f64| *step >= 0.95 * rough;
@@ -163,7 +163,7 @@ fn powers(exponents: &[f64]) -> Vec<String> {
 }
 
 /// All ticks with as many digits as tell them apart.
-fn labels(ticks: &[f64]) -> Vec<String> {
+pub(super) fn labels(ticks: &[f64]) -> Vec<String> {
     let step = ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
     let exact = |digits: &usize| {
         let scaled = step * 10f64.powi(*digits as i32);

@@ -1,9 +1,10 @@
-//! A figure as SVG and PNG: title, legend, panels side by side, caption. The same code draws both.
+//! A figure as SVG and PNG: title, legend, panels side by side (many heat maps in two rows), caption. The same code draws both.
 //!
 //! Invariant: nothing is read but the [`Figure`], and the same figure gives the same bytes.
 
 use super::axes::LABEL;
 use super::figure::{Figure, Panel, Style};
+use super::heat;
 use super::panel;
 use super::pen::{GREY, Letters, Pen, Place, Target, colour, dash, failed, prepare_font, text_width, wrap};
 use crate::error::Result;
@@ -91,8 +92,10 @@ pub fn panel_svg(figure: &Figure, panel: &Panel) -> Result<String> {
 
 /// The width of a panel with its labels, in units.
 pub fn panel_width(figure: &Figure, panel: &Panel) -> f64 {
-    if panel.style != Style::Columns {
-        return PANEL_WIDTH;
+    match panel.style {
+        Style::Curves | Style::LogCurves | Style::Scatter | Style::Path => return PANEL_WIDTH,
+        Style::Heat { .. } => return heat::width(figure),
+        Style::Columns => {}
     }
     // Columns have as much space as their names need.
     let names = figure.arms.iter().map(|(name, _)| text_width(name, panel::NAME) + 14.0);
@@ -131,32 +134,38 @@ struct Layout {
     /// Rows of (arm's index, left edge).
     legend: Vec<Vec<(usize, f64)>>,
     legend_top: f64,
-    panels_top: f64,
     panels_bottom: f64,
-    /// Left and right edge of each panel.
-    panels: Vec<(f64, f64)>,
+    /// Left and right edge of each panel, and its top.
+    panels: Vec<(f64, f64, f64)>,
     caption: Vec<String>,
 }
 
 impl Layout {
     fn of(figure: &Figure) -> Layout {
-        let mut panels = Vec::new();
-        let mut right = 0.0;
-        for panel in &figure.panels {
-            let left = right;
-            right += panel_width(figure, panel);
-            panels.push((left, right));
+        let per_row = per_row(figure);
+        let mut edges = Vec::new();
+        let mut width = PANEL_WIDTH;
+        for row in figure.panels.chunks(per_row) {
+            let mut right = 0.0;
+            for panel in row {
+                let left = right;
+                right += panel_width(figure, panel);
+                edges.push((left, right));
+            }
+            width = width.max(right);
         }
-        let width = right.max(PANEL_WIDTH);
         let title = wrap(&figure.title, TITLE, width - 2.0 * MARGIN);
         let legend_top = MARGIN + title.len() as f64 * 1.35 * TITLE + 4.0;
         let legend = legend(figure, width);
         let panels_top = legend_top + legend.len() as f64 * LEGEND_ROW;
         let below = figure.panels.iter().map(|panel| panel::below(figure, panel)).fold(0.0, f64::max);
-        let panels_bottom = panels_top + PANEL_HEIGHT + below;
+        let rows = figure.panels.len().div_ceil(per_row).max(1);
+        let top = |index: usize| panels_top + (index / per_row) as f64 * (PANEL_HEIGHT + below);
+        let panels = edges.into_iter().enumerate().map(|(i, (left, right))| (left, right, top(i))).collect();
+        let panels_bottom = panels_top + rows as f64 * (PANEL_HEIGHT + below);
         let caption = wrap(&figure.caption, CAPTION, width - 2.0 * MARGIN);
         let height = panels_bottom + caption.len() as f64 * 1.4 * CAPTION + MARGIN;
-        Layout { width, height, title, legend, legend_top, panels_top, panels_bottom, panels, caption }
+        Layout { width, height, title, legend, legend_top, panels_bottom, panels, caption }
     }
 
     fn dots(&self, scale: u32) -> (u32, u32) {
@@ -186,14 +195,8 @@ impl Layout {
                 pen.text(&figure.arms[index].1, text, Letters::new(LABEL, HPos::Left))?;
             }
         }
-        for (panel, &(left, right)) in figure.panels.iter().zip(&self.panels) {
-            panel::draw(
-                figure,
-                panel,
-                &pen,
-                (left, right),
-                (self.panels_top, self.panels_top + PANEL_HEIGHT),
-            )?;
+        for (panel, &(left, right, top)) in figure.panels.iter().zip(&self.panels) {
+            panel::draw(figure, panel, &pen, (left, right), (top, top + PANEL_HEIGHT))?;
         }
         for (row, line) in self.caption.iter().enumerate() {
             let baseline = self.panels_bottom + CAPTION + row as f64 * 1.4 * CAPTION;
@@ -204,15 +207,30 @@ impl Layout {
     }
 }
 
+/// Columns beside which another panel would make the figure too wide to read.
+const MANY_COLUMNS: usize = 8;
+
+/// Panels in a row: all, but more than three heat maps stand in two, and many columns alone.
+fn per_row(figure: &Figure) -> usize {
+    let panels = figure.panels.len().max(1);
+    let heat = figure.panels.iter().all(|panel| panel.style.heat().is_some());
+    let columns = figure.panels.iter().all(|panel| panel.style == Style::Columns);
+    match figure.arms.len() {
+        _ if heat && panels > 3 => panels.div_ceil(2),
+        arms if columns && arms > MANY_COLUMNS => 1,
+        _ => panels,
+    }
+}
+
 fn sample(figure: &Figure) -> (f64, f64, f64) {
-    let lines = |panel: &Panel| matches!(panel.style, Style::Curves | Style::LogCurves);
+    let lines = |panel: &Panel| matches!(panel.style, Style::Curves | Style::LogCurves | Style::Path);
     if figure.panels.iter().any(lines) { SAMPLE } else { MARKER }
 }
 
 /// The arms in rows that fit into `width`, each row in the middle; none where columns bear the names.
 fn legend(figure: &Figure, width: f64) -> Vec<Vec<(usize, f64)>> {
     let named = figure.arms.iter().all(|(name, title)| name == title);
-    if named && figure.panels.iter().all(|panel| panel.style == Style::Columns) {
+    if named && figure.panels.iter().all(|panel| panel.style != Style::Curves) {
         return Vec::new();
     }
     let mut rows: Vec<(f64, Vec<(usize, f64)>)> = Vec::new();

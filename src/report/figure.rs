@@ -8,8 +8,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// How a panel shows its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Style {
     /// Against x: seeds as thin lines, their mean as a thick one, the 95 % interval as a band.
     Curves,
@@ -19,6 +19,26 @@ pub enum Style {
     LogCurves,
     /// y against x: a marker for each run.
     Scatter,
+    /// y against x: a line for each run, from its first point to its last.
+    Path,
+    /// A cell for each arm, which is a row, and each x, which counts columns from 0: the mean over seeds as a
+    /// colour. The panel's y says what is measured.
+    Heat {
+        /// Labels of the columns.
+        columns: Vec<String>,
+        /// Label of the rows' axis.
+        rows: String,
+    },
+}
+
+impl Style {
+    /// The labels of a heat map's columns and of its rows' axis.
+    pub fn heat(&self) -> Option<(&[String], &str)> {
+        match self {
+            Style::Heat { columns, rows } => Some((columns, rows)),
+            _ => None,
+        }
+    }
 }
 
 /// A value to compare with.

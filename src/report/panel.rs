@@ -5,6 +5,8 @@
 
 use super::axes::{Axes, LABEL, REMARK, TICK, y_range};
 use super::figure::{Figure, Panel, Reference, Style};
+use super::heat;
+use super::path;
 use super::pen::{GREY, INK, Letters, Pen, Place, colour, dash, text_width, wrap};
 use crate::error::Result;
 use crate::measure::estimate::Estimate;
@@ -55,11 +57,21 @@ pub fn draw<B: DrawingBackend>(
     (top, bottom): (f64, f64),
 ) -> Result<Vec<Spot>> {
     let data = Data::of(figure, panel);
+    if let Some((columns, rows)) = panel.style.heat() {
+        let means: Vec<_> = (0..figure.arms.len()).map(|arm| data.means(arm)).collect();
+        let map = heat::Map { figure, panel, columns, rows, means: &means };
+        let told = map.draw(pen, (left, right), (top, bottom))?;
+        let spot = |(place, at, estimate): (Place, String, Estimate)| Spot {
+            place,
+            text: format!("{at}: {}", shown(panel, &estimate)),
+        };
+        return Ok(told.into_iter().map(spot).collect());
+    }
     let columns = panel.style == Style::Columns;
     let x = match panel.style {
         Style::Columns => -0.5..figure.arms.len().max(1) as f64 - 0.5,
-        Style::Scatter => data.x_range(),
-        Style::Curves | Style::LogCurves => 0.0..data.last_x * 1.02,
+        Style::Scatter | Style::Path => data.x_range(),
+        Style::Curves | Style::LogCurves | Style::Heat { .. } => 0.0..data.last_x * 1.02,
     };
     let axes = Axes {
         left: left + LEFT,
@@ -81,6 +93,8 @@ pub fn draw<B: DrawingBackend>(
         Style::Columns => draw_columns(figure, panel, pen, &axes, &data)?,
         Style::Curves | Style::LogCurves => draw_curves(panel, pen, &axes, &data)?,
         Style::Scatter => return draw_scatter(figure, panel, pen, &axes, &data),
+        Style::Path => return path::draw(&figure.arms, &data.arms, pen, &axes),
+        Style::Heat { .. } => {}
     }
     if panel.style == Style::LogCurves {
         // Hundreds of places to point at would lie on top of one another.
@@ -109,6 +123,11 @@ pub fn means_in_words(figure: &Figure, panel: &Panel) -> Vec<Vec<(f64, String)>>
             let runs: Vec<String> = arm.values().flatten().map(run).collect();
             if runs.is_empty() { Vec::new() } else { vec![(0.0, runs.join(", "))] }
         };
+        return data.arms.iter().map(words).collect();
+    }
+    if panel.style == Style::Path {
+        let words =
+            |runs: &path::Runs| if runs.is_empty() { Vec::new() } else { vec![(0.0, path::in_words(runs))] };
         return data.arms.iter().map(words).collect();
     }
     let words = |arm| data.means(arm).into_iter().map(|(x, e)| (x, shown(panel, &e))).collect();
@@ -142,7 +161,9 @@ impl Data {
                 seeds.entry(point.seed).or_default().push((point.x, y(point.y)));
                 last_x = last_x.max(point.x);
             }
-            seeds.values_mut().for_each(|line| line.sort_by(|a, b| a.0.total_cmp(&b.0)));
+            if panel.style != Style::Path {
+                seeds.values_mut().for_each(|line| line.sort_by(|a, b| a.0.total_cmp(&b.0)));
+            }
             seeds
         };
         let arms = figure.arms.iter().map(|(arm, _)| of_arm(arm)).collect();
@@ -181,8 +202,9 @@ impl Data {
                 (low + 1e-6).floor().max(LOWEST)..y_range(&data, &[], 0.0, 0.0, false).end
             }
             Style::Scatter => y_range(&data, &[], 0.0, 10.0, percent),
+            Style::Path => y_range(&data, &[], 0.0, 0.0, percent),
             // A difference of a point should look like one.
-            Style::Columns => y_range(&data, &ends, 1.0, if percent { 10.0 } else { 0.0 }, percent),
+            _ => y_range(&data, &ends, 1.0, if percent { 10.0 } else { 0.0 }, percent),
         }
     }
 }

@@ -77,12 +77,16 @@ pub fn means(figure: &Figure, panel: &Panel) -> Table {
     let means = means_in_words(figure, panel);
     let names = || figure.arms.iter().map(|(name, _)| name.clone());
     let caption = format!("{}: {}", figure.title, panel.y);
-    if matches!(panel.style, Style::Columns | Style::Scatter) {
+    if matches!(panel.style, Style::Columns | Style::Scatter | Style::Path) {
         let row = |(name, values): (String, &Vec<(f64, String)>)| {
             vec![name, values.first().map_or_else(|| "-".to_string(), |(_, value)| value.clone())]
         };
         let rows = names().zip(&means).map(row).collect();
-        let by = if panel.style == Style::Scatter { format!(" at {}", panel.x) } else { String::new() };
+        let by = if matches!(panel.style, Style::Scatter | Style::Path) {
+            format!(" at {}", panel.x)
+        } else {
+            String::new()
+        };
         let head = format!("{}{by}", panel.y);
         return Table { caption, header: vec!["arm".into(), head], rows, numbers: true };
     }

@@ -31,6 +31,13 @@ pub const METRICS: [(&str, bool, &str); 18] = [
     ("em/m_rise", false, "largest rise of L in M-steps"),
 ];
 
+/// What tables show of a run in closed form, whose outputs have another std.
+pub const CLOSED_FORM: [(&str, bool, &str); 3] = [
+    ("val/z_std", true, "std of outputs / start"),
+    ("val/rankme", true, "RankMe of outputs"),
+    ("train/loss", false, "L"),
+];
+
 /// `than` for a run's own value before training.
 pub const START: &str = "random initialisation";
 /// `than` for the accuracy of guessing, 100 / classes.

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 25] = embed![
+pub const FILES: [Embedded; 26] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -36,6 +36,7 @@ pub const FILES: [Embedded; 25] = embed![
     "trajectories.toml",
     "dispute.toml",
     "dimensional-collapse.toml",
+    "linear-em.toml",
     "base/simsiam.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",

@@ -1,8 +1,9 @@
 //! A study file: the question, the arms as differences, the flags it offers, the claims that can fail.
 
-use super::claim::{Claim, METRICS};
+use super::claim::METRICS;
 use super::embedded;
 use super::fault;
+use super::head::Head;
 use super::layer::{Entry, Source};
 use super::nearest::hint;
 use crate::error::{Error, Result};
@@ -16,8 +17,19 @@ const HEAD: [&str; 8] = ["title", "question", "paper", "base", "shows", "figures
 /// Keys of a study file with recipes inside.
 const BODY: [&str; 2] = ["arm", "scale"];
 /// Keys of a recipe.
-const RECIPE: [&str; 10] =
-    ["seed", "schedule", "eta", "data", "augment", "encoder", "predictor", "objective", "optim", "measure"];
+pub(super) const RECIPE: [&str; 11] = [
+    "seed",
+    "schedule",
+    "eta",
+    "data",
+    "augment",
+    "encoder",
+    "predictor",
+    "objective",
+    "optim",
+    "measure",
+    "closed_form",
+];
 /// Flags that every study has already.
 const RESERVED: [&str; 13] = [
     "scale", "data", "skip-bad", "set", "seeds", "jobs", "threads", "out", "device", "fresh", "quiet",
@@ -45,70 +57,6 @@ pub struct Study {
     pub scales: BTreeMap<String, Scale>,
     /// The file.
     pub source: Arc<Source>,
-}
-
-/// What a study file says of itself.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Head {
-    /// A few words.
-    pub title: String,
-    /// One sentence with a question mark.
-    pub question: String,
-    /// The paper's place and numbers.
-    pub paper: Option<Paper>,
-    /// The base method in `studies/base/`; none when the study itself is a complete recipe.
-    pub base: Option<String>,
-    /// The metrics of its table and its curves; the usual four where it names none.
-    #[serde(default)]
-    pub shows: Vec<String>,
-    /// Figures beside those that every study has.
-    #[serde(default)]
-    pub figures: Vec<Extra>,
-    /// The flags it offers on the command line.
-    #[serde(default)]
-    pub flag: Vec<Flag>,
-    /// What it claims.
-    #[serde(default)]
-    pub claim: Vec<Claim>,
-}
-
-/// A figure that a study asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Extra {
-    /// The singular spectrum of z, relative to its largest value, by index: a line for each arm.
-    Spectrum,
-    /// kNN accuracy against RankMe: a marker for each run, and the rank correlation over runs.
-    RankAccuracy,
-}
-
-/// What the paper reports.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Paper {
-    /// Section, table or figure.
-    pub r#where: String,
-    /// What the numbers measure.
-    pub metric: String,
-    /// Number by arm.
-    pub values: BTreeMap<String, f64>,
-}
-
-/// A flag that makes one arm for each value given to it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Flag {
-    /// `k` for `--k`; the arms are called `k=10`.
-    pub name: String,
-    /// The dotted key of the recipe that takes the value.
-    pub sets: String,
-    /// The arm whose other differences the new arm shares.
-    pub like: String,
-    /// What stands for the value in the help text.
-    pub values: String,
-    /// The help text.
-    pub help: String,
 }
 
 /// An arm as the file declares it.

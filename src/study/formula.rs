@@ -45,6 +45,10 @@ impl Trainer for Formula {
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {
         let recipe = &job.recipe;
+        // The closed form is a formula already.
+        if let Some(world) = &recipe.closed_form {
+            return super::closed_form::run(job, world, dir, stop, watch);
+        }
         // A learning rate beyond all reason stands for a run that diverges.
         let diverges = recipe.optim.base_lr > 1e6;
         let steps = recipe.schedule.epochs * PER_EPOCH;

@@ -6,10 +6,13 @@
 //! study that was run in pieces has the same answer as one run at once.
 
 mod claim;
+pub mod closed_form;
 pub mod embedded;
 mod fault;
 mod file;
 mod formula;
+mod grid;
+mod head;
 pub mod layer;
 mod nearest;
 mod resolve;
@@ -18,8 +21,10 @@ mod schedule;
 mod trainer;
 
 pub use claim::{CHANCE, Claim, Curve, Judged, METRICS, Of, Relation, Runs, START, Verdict};
-pub use file::{ArmSpec, Extra, Flag, Head, Paper, Scale, Study};
+pub use file::{ArmSpec, Scale, Study};
 pub use formula::Formula;
+pub use grid::{Axis, Cell};
+pub use head::{Extra, Flag, Head, Paper};
 pub use nearest::{hint, nearest};
 pub use resolve::{Arm, DEFAULT_SCALE, Request};
 pub use results::Results;

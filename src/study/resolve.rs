@@ -1,5 +1,6 @@
 //! Layers merged into recipes: base ← data ← scale ← study ← study at scale ← arm ← flags ← `--set`.
 
+use super::closed_form;
 use super::embedded;
 use super::fault;
 use super::file::{ArmSpec, Scale, Study, check_name, embedded_source};
@@ -49,10 +50,7 @@ impl Study {
     /// # Errors
     /// [`Error::Usage`] or [`Error::Config`] for a mistake in any layer.
     pub fn resolve(&self, request: &Request) -> Result<Vec<Arm>> {
-        let scale = match (&request.scale, &self.head.base) {
-            (None, None) => None,
-            (scale, _) => Some(Scale::find(scale.as_deref().unwrap_or(DEFAULT_SCALE))?),
-        };
+        let scale = self.scale(request)?;
         let overs = request.overs()?;
         let mut arms: Vec<Arm> = Vec::new();
         for (spec, flag) in self.wanted(request)? {
@@ -63,6 +61,21 @@ impl Study {
             arms.push(self.arm(&spec, scale.as_ref(), request, over)?);
         }
         Ok(arms)
+    }
+
+    /// One arm with `overs` on its differences.
+    pub(super) fn vary(&self, spec: &ArmSpec, request: &Request, overs: Vec<Entry>) -> Result<Arm> {
+        let scale = self.scale(request)?;
+        let over = overs.into_iter().chain(request.overs()?).collect();
+        self.arm(spec, scale.as_ref(), request, over)
+    }
+
+    /// The scale of `request`; none for a complete recipe without one.
+    fn scale(&self, request: &Request) -> Result<Option<Scale>> {
+        match (&request.scale, &self.head.base) {
+            (None, None) => Ok(None),
+            (scale, _) => Scale::find(scale.as_deref().unwrap_or(DEFAULT_SCALE)).map(Some),
+        }
     }
 
     /// The seeds of every arm: `asked` many counted from 0, or as many as the scale says.
@@ -143,7 +156,9 @@ impl Study {
         }
         upper.into_iter().for_each(|layer| tree.merge(layer));
         let recipe: Recipe = fault::deserialize(&tree, &Study::keys())?;
-        recipe.check().map_err(|error| match error {
+        let modelled = |world| closed_form::course(&recipe, world).map(drop);
+        let checked = recipe.check().and_then(|()| recipe.closed_form.as_ref().map_or(Ok(()), modelled));
+        checked.map_err(|error| match error {
             Error::Usage(message) => fault::out_of_range(&tree, &message),
             other => other,
         })?;
@@ -189,7 +204,7 @@ impl Request {
 }
 
 /// `key = value` as a layer; a value that is not TOML is taken as a string.
-fn assignment(typed: &str, key: &str, value: &str) -> Result<Entry> {
+pub(super) fn assignment(typed: &str, key: &str, value: &str) -> Result<Entry> {
     let as_it_is = parse_flag(typed, &format!("{key} = {value}"));
     match as_it_is {
         Ok(tree) if !value.contains('\n') => Ok(tree),
@@ -206,7 +221,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// The one value that an assignment sets.
-fn leaf(tree: &Entry) -> Option<&toml::Value> {
+pub(super) fn leaf(tree: &Entry) -> Option<&toml::Value> {
     match &tree.leaves().first()?.1.node {
         Node::Scalar(value) => Some(value),
         _ => None,
@@ -214,7 +229,7 @@ fn leaf(tree: &Entry) -> Option<&toml::Value> {
 }
 
 /// A value as it stands in an arm's name.
-fn plain(value: &toml::Value) -> String {
+pub(super) fn plain(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Float(float) => format!("{float}"),

@@ -1,6 +1,6 @@
 //! The answer: what the runs left in their folders, as numbers per arm and verdicts per claim.
 
-use super::claim::{Curve, Judged, METRICS, Of, Runs};
+use super::claim::{CLOSED_FORM, Curve, Judged, METRICS, Of, Runs};
 use super::file::Study;
 use super::resolve::Arm;
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ struct RunNumbers {
 const SHOWN: usize = 4;
 
 /// The metrics that the table of `study` shows, in order.
-fn shown(study: &Study) -> Vec<AnswerMetric> {
+fn shown(study: &Study, arms: &[Arm]) -> Vec<AnswerMetric> {
     let metric = |&(name, _, title): &(&str, bool, &str)| AnswerMetric {
         name: name.to_string(),
         title: title.to_string(),
@@ -53,6 +53,9 @@ fn shown(study: &Study) -> Vec<AnswerMetric> {
     };
     let find = |wanted: &String| METRICS.iter().find(|(name, ..)| name == wanted).map(metric);
     match &study.head.shows[..] {
+        _ if arms.iter().all(|arm| arm.recipe.closed_form.is_some()) => {
+            CLOSED_FORM.iter().map(metric).collect()
+        }
         [] => METRICS[..SHOWN].iter().map(metric).collect(),
         shows => shows.iter().filter_map(find).collect(),
     }
@@ -139,7 +142,7 @@ impl Results {
                 .as_ref()
                 .map(|paper| AnswerPaper { r#where: paper.r#where.clone(), metric: paper.metric.clone() }),
             seeds: seeds.to_vec(),
-            metrics: shown(study),
+            metrics: shown(study, arms),
             arms: arms.iter().map(row).collect(),
             claims: judged.map(claim).collect(),
             recipe,

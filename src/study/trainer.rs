@@ -1,5 +1,6 @@
-//! What makes one run: the engine, or in its place a formula ([`super::Formula`]).
+//! What makes one run: the engine, the closed form where the recipe says so, or in its place a formula ([`super::Formula`]).
 
+use super::closed_form;
 use super::schedule::Job;
 use crate::data::{DataConfig, Dataset};
 use crate::error::Result;
@@ -64,6 +65,9 @@ impl Trainer for Engine {
         stop: &AtomicBool,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {
+        if let Some(world) = &job.recipe.closed_form {
+            return closed_form::run(job, world, dir, stop, watch);
+        }
         let dataset = self.dataset(&job.recipe.data)?;
         train::run(&job.recipe, &dataset, dir, threads, stop, watch)
     }

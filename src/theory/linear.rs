@@ -195,7 +195,15 @@ impl World {
 
     /// RankMe of the outputs: the exponential of the entropy of their standard deviations along their axes.
     pub fn effective_rank(&self, encoder: &Array2<f64>) -> f64 {
-        let variances = to_nalgebra(&self.outputs(encoder)).symmetric_eigenvalues();
+        World::rank(&self.outputs(encoder))
+    }
+
+    /// The same of outputs whose covariance (d, d) is known.
+    pub(super) fn rank(outputs: &Array2<f64>) -> f64 {
+        if !outputs.iter().all(|value| value.is_finite()) {
+            return f64::NAN;
+        }
+        let variances = to_nalgebra(outputs).symmetric_eigenvalues();
         let deviations: Vec<f64> = variances.iter().map(|variance| variance.max(0.0).sqrt()).collect();
         crate::measure::collapse::rankme(&deviations)
     }

@@ -9,9 +9,16 @@
 //! [`World`] is (Σ, S), [`State`] is (W, A) and, where there is one, a linear predictor P; a [`Rule`] says
 //! what one iteration of the outer loop does. Where Σ and S have common eigenvectors every direction goes
 //! its own way: [`Direction`] is that recursion in scalars, written down a second time on purpose.
+//!
+//! A [`ClosedForm`] is such a world as a recipe has it, and a [`Course`] the whole alternation in it, step by
+//! step in the order of `train`: every [`Rule`] is one of its cases, and so is what lies between them.
 
+mod closed_form;
+mod course;
 mod direction;
 mod linear;
 
+pub use closed_form::{ClosedForm, Optimum};
+pub use course::{Course, Measured, Point, Prediction, Rates, Targets};
 pub use direction::{Direction, Scalars};
 pub use linear::{Rule, State, World};

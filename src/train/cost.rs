@@ -36,7 +36,7 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     let per_epoch = loader::steps_per_epoch(images, batch);
     floats += match recipe.eta {
         Rule::KStep { k } => {
-            let k = k.number(per_epoch).min(per_epoch * recipe.schedule.epochs);
+            let k = k.count(per_epoch).min(per_epoch * recipe.schedule.epochs);
             k as usize * views * batch * d
         }
         Rule::MemoryBank { precision, .. } => {

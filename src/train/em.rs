@@ -3,15 +3,17 @@
 //!
 //! Nothing here moves θ, η, momentum or running statistics.
 
-use super::Model;
+use super::{Model, weights};
 use crate::data::loader::{self, BatchShape};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, EStep, Held, Rule, Size, Views};
 use crate::measure::em::{EmConfig, EtaGap, PredictorGap, eta_gap, predictor_gap};
 use crate::recipe::Recipe;
+use crate::record::write_durable;
 use candle_core::{Device, Tensor};
 use ndarray::Array2;
+use std::path::{Path, PathBuf};
 
 /// Views per forward pass of held-out images.
 const BATCH: usize = 256;
@@ -109,6 +111,43 @@ pub fn trained_gap(
     };
     let first = rows(&eta.get(0)?)?;
     Ok(eta_gap(first.view(), second.as_ref().map(|second| second.view()), samples, recipe.elements() > 0))
+}
+
+/// The folder of θ at every measurement.
+pub const TRAJECTORY: &str = "trajectory";
+
+/// Keeps the encoder's θ at `step` below the run's folder `run`.
+///
+/// # Errors
+/// [`Error::Disk`] when it cannot be written.
+pub fn write_trajectory(model: &Model, step: u64, run: &Path) -> Result<()> {
+    let Some(encoder) = model.parts().next() else { return Ok(()) };
+    let folder = run.join(TRAJECTORY);
+    std::fs::create_dir_all(&folder).map_err(Error::disk(&folder, "make the folder of the trajectory"))?;
+    let path = folder.join(format!("step-{step:08}.safetensors"));
+    write_durable(&path, &weights::one_vector("theta", encoder.theta.to_vec1()?)?)
+}
+
+/// θ of the run in the folder `run` at every measurement, in order; empty where none was kept.
+///
+/// # Errors
+/// [`Error::Data`] for a file that cannot be read.
+pub fn read_trajectory(run: &Path) -> Result<Vec<Vec<f32>>> {
+    let folder = run.join(TRAJECTORY);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let unreadable = |e: std::io::Error| Error::data(&folder, format!("cannot be read: {e}"));
+    let entries = std::fs::read_dir(&folder).map_err(unreadable)?;
+    let mut paths =
+        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().map_err(unreadable)?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    paths.sort();
+    let theta = |path: &PathBuf| {
+        let bytes = std::fs::read(path).map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
+        weights::read_vector("theta", &bytes).map_err(|e| Error::data(path, e.to_string()))
+    };
+    paths.iter().map(theta).collect()
 }
 
 /// L(θ, η) around the half-steps of an alternation of its own: the run's rule on a few training images, whose

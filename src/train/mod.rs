@@ -20,6 +20,7 @@ pub use alternation::{Alternation, Rates};
 pub use comparison::Losses;
 pub use cost::{memory_bytes, seconds};
 pub use direct::Direct;
+pub use em::{TRAJECTORY, read_trajectory};
 pub use evaluate::{Evaluation, embed, evaluate};
 pub use model::{Model, Part};
 pub use replay::{Case, Replayed, Trajectory, replay};

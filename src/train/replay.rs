@@ -100,7 +100,7 @@ impl Case {
         let rule = if self.metadata.contains_key("k") {
             Rule::KStep { k: Steps::Count(self.number("k", 1.0)? as u64) }
         } else if self.metadata.contains_key("m") {
-            Rule::MemoryBank { m: self.number("m", 0.0)?, precision: Precision::F32 }
+            Rule::MemoryBank { m: self.number("m", 0.0)?, precision: Precision::F32, k: Steps::Count(1) }
         } else if self.flag("stopgrad", true)? {
             Rule::OneStep {}
         } else {
@@ -136,6 +136,7 @@ impl Case {
             } else {
                 PredictorLr::Decayed
             },
+            predictor_rate: 1.0,
         };
         config.check().map_err(|e| self.wrong(e.to_string()))?;
         Ok(config)

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Held, Size, Views};
 use crate::kernel;
 use crate::measure::collapse;
-use crate::optim::{PredictorLr, Sgd};
+use crate::optim::Sgd;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
 use candle_core::Tensor;
@@ -19,8 +19,6 @@ use std::time::Instant;
 
 /// What the measurement of L is called in a checkpoint.
 const HALF_STEPS: &str = "half_steps.";
-/// The folder of θ at every measurement.
-const TRAJECTORY: &str = "trajectory";
 /// Banks beyond this go into a memory-mapped file.
 pub(super) const BANK_MEMORY_BYTES: u64 = 1 << 30;
 
@@ -102,13 +100,11 @@ impl State {
 
     /// The learning rates of the next step.
     pub fn rates(&self, recipe: &Recipe) -> Rates {
-        let lr = |step| recipe.optim.lr(self.batch, step, self.steps, recipe.schedule.epochs);
-        let predictor = match recipe.optim.predictor_lr {
-            PredictorLr::Decayed => lr(self.step),
-            PredictorLr::Constant => recipe.optim.base_lr * self.batch as f64 / 256.0,
-            PredictorLr::Zero => 0.0,
-        };
-        Rates { encoder: lr(self.step), predictor }
+        let (optim, epochs) = (&recipe.optim, recipe.schedule.epochs);
+        Rates {
+            encoder: optim.lr(self.batch, self.step, self.steps, epochs),
+            predictor: optim.predictor_lr(self.batch, self.step, self.steps, epochs),
+        }
     }
 
     /// Whether the epoch that ends with `step` steps made has a row with evaluations.
@@ -341,17 +337,12 @@ impl State {
         write_durable(&dir.path().join("spectrum.csv"), text.as_bytes())
     }
 
-    /// Writes θ of the encoder, flat, to `trajectory/step-….safetensors`, where the recipe asks for it.
-    pub fn write_trajectory(&self, recipe: &Recipe, dir: &RunDir) -> Result<()> {
-        if !recipe.measure.em.as_ref().is_some_and(|em| em.trajectory) {
-            return Ok(());
+    /// Keeps θ as it is now, where the recipe asks for it.
+    fn write_trajectory(&self, recipe: &Recipe, dir: &RunDir) -> Result<()> {
+        match &recipe.measure.em {
+            Some(em) if em.trajectory => em::write_trajectory(&self.alternation.model, self.step, dir.path()),
+            _ => Ok(()),
         }
-        let Some(encoder) = self.alternation.model.parts().next() else { return Ok(()) };
-        let folder = dir.path().join(TRAJECTORY);
-        std::fs::create_dir_all(&folder)
-            .map_err(Error::disk(&folder, "make the folder of the trajectory"))?;
-        let path = folder.join(format!("step-{:08}.safetensors", self.step));
-        write_durable(&path, &weights::one_vector("theta", encoder.theta.to_vec1()?)?)
     }
 
     /// Writes `weights.safetensors`: θ and running statistics under torchvision's names.

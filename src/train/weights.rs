@@ -31,6 +31,14 @@ pub fn one_vector(name: &str, values: Vec<f32>) -> Result<Vec<u8>> {
     serialize(vec![(name.to_string(), vec![values.len()], values)])
 }
 
+/// The vector called `name` of a safetensors file.
+pub fn read_vector(name: &str, bytes: &[u8]) -> Result<Vec<f32>> {
+    let wrong = |e: safetensors::SafeTensorError| Error::Failure(format!("not a vector called {name}: {e}"));
+    let file = safetensors::SafeTensors::deserialize(bytes).map_err(wrong)?;
+    let data = file.tensor(name).map_err(wrong)?;
+    Ok(data.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
 /// Tensors as a safetensors file.
 fn serialize(tensors: Vec<(String, Vec<usize>, Vec<f32>)>) -> Result<Vec<u8>> {
     let bytes = |values: Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect();

@@ -8,7 +8,7 @@
 use candle_core::{Device, Tensor};
 use rand::Rng;
 use rand::seq::SliceRandom;
-use simsiam_em::eta::{BankPlace, EStep, FrozenEncoder, Rule, Size, Views};
+use simsiam_em::eta::{BankPlace, EStep, FrozenEncoder, Rule, Size, Steps, Views};
 use simsiam_em::kernel::Precision;
 use simsiam_em::rng::{Purpose, stream};
 use std::path::Path;
@@ -80,7 +80,7 @@ fn main() {
         folder.display()
     );
     for precision in Precision::ALL {
-        let rule = Rule::MemoryBank { m: 0.8, precision };
+        let rule = Rule::MemoryBank { m: 0.8, precision, k: Steps::Count(1) };
         for (name, limit) in [("memory", u64::MAX), ("mapped", 0)] {
             if arguments.get(2).is_some_and(|wanted| wanted != name) {
                 continue;

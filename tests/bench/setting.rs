@@ -65,6 +65,7 @@ pub fn optim() -> OptimConfig {
         decay: Decay::Constant,
         warmup_epochs: 0,
         predictor_lr: PredictorLr::Decayed,
+        predictor_rate: 1.0,
     }
 }
 

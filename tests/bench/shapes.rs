@@ -89,6 +89,7 @@ fn supervised(data: &Dataset) -> f64 {
         decay: Decay::CosineStep,
         warmup_epochs: 0,
         predictor_lr: PredictorLr::Decayed,
+        predictor_rate: 1.0,
     };
     let steps = EPOCHS * steps_per_epoch(data.train.len(), BATCH);
     for step in 0..steps {

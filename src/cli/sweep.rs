@@ -1,0 +1,283 @@
+//! `sim sweep`: a grid of runs over one or two keys of a recipe, and the closed form on the same axes.
+
+use super::output::Output;
+use super::run::{self, Made};
+use super::sweep_answer::{Sweep, Values};
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+use crate::record::read_outcome;
+use crate::study::{Axis, Cell, DEFAULT_SCALE, Engine, Job, Request, Settings, Study, closed_form, jobs};
+use crate::theory::{ClosedForm, Measured};
+use crate::train::{memory_bytes, seconds};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// Trained runs at most: a grid of 20 × 20.
+const MOST_RUNS: usize = 400;
+/// Cells of the closed form at most.
+const MOST_CELLS: usize = 65_536;
+/// Steps of the closed form at most, all cells together: minutes.
+const MOST_STEPS: u64 = 500_000_000;
+/// The batch with which the time of refused runs is estimated: a large one takes its time for a step.
+const TIMED_BATCH: usize = 16;
+
+/// The command, with one subcommand per study.
+pub fn command(studies: &[Study]) -> Command {
+    let global = |arg: Arg| arg.global(true);
+    Command::new("sweep")
+        .about("Run a grid over one or two keys of a study's recipe and draw it as heat maps")
+        .subcommand_value_name("STUDY")
+        .subcommand_help_heading("Studies")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .allow_external_subcommands(true)
+        .subcommands(studies.iter().map(study_command))
+        .args(grid_flags().into_iter().chain(run::layer_flags()).chain(run::run_flags()).map(global))
+        .after_help(
+            "STUDY may also be a file ending in .toml. Examples:\n  \
+             sim sweep membank --over m=0..1:5 --over k=1,2,4,8,16\n  \
+             sim sweep simsiam --over optim.predictor_rate=0.1..10:5:log --over optim.weight_decay=1e-5..1e-1:5:log\n  \
+             sim sweep linear-em --over predictor-rate=0.1..10:16:log --over decay=1e-4..1:16:log",
+        )
+}
+
+fn study_command(study: &Study) -> Command {
+    let flags: Vec<String> =
+        study.head.flag.iter().map(|flag| format!("{} ({})", flag.name, flag.sets)).collect();
+    let arms: Vec<&str> = study.arms.iter().map(|arm| arm.name.as_str()).collect();
+    let short = if flags.is_empty() { "none".to_string() } else { flags.join(", ") };
+    Command::new(study.given.clone())
+        .about(study.head.question.clone())
+        .after_help(format!("Short names of keys: {short}\nArms: {}", arms.join(", ")))
+}
+
+fn grid_flags() -> Vec<Arg> {
+    vec![
+        Arg::new("over")
+            .long("over")
+            .value_name("KEY=VALUES")
+            .action(ArgAction::Append)
+            .help("An axis, once or twice: a key of the recipe, such as optim.weight_decay, or a flag of the study, such as m; VALUES is v1,v2,… or from..to:count, with :log behind it for equal ratios"),
+        Arg::new("arm")
+            .long("arm")
+            .value_name("ARM")
+            .help("The arm whose other keys all runs have [default: the one that a study's flag is like, or the first]"),
+        Arg::new("theory")
+            .long("theory")
+            .action(ArgAction::SetTrue)
+            .help("Train nothing: the prediction of the closed form alone"),
+    ]
+}
+
+/// Runs it.
+pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
+    let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
+    let Some(study) = studies.iter().find(|study| study.given == name) else {
+        Study::find(name)?;
+        return Err(Error::Usage(format!("put {name} directly after `sweep`")));
+    };
+    run::check_device(matches.get_one::<String>("device").map_or("cpu", String::as_str))?;
+    let overs: Vec<String> = matches.get_many::<String>("over").into_iter().flatten().cloned().collect();
+    let axes = study.axes(&overs)?;
+    let asked = matches.get_one::<String>("arm").map(String::as_str);
+    let like = study.varied(asked, &axes)?;
+    let mut request = run::request(matches, Vec::new());
+    if run::is_mock(matches) {
+        request.scale = Some("smoke".to_string());
+    }
+    // A picture of a plane is made of many runs; intervals are what studies are for.
+    let asked_seeds = matches.get_one::<u64>("seeds").copied();
+    let seeds = study.seeds(&request, Some(asked_seeds.unwrap_or(1)))?;
+
+    let count = axes.iter().map(|axis| axis.values.len()).fold(1, usize::saturating_mul);
+    let first = study.cell(like, &axes, vec![0; axes.len()], &request)?.arm.recipe;
+    let theory = matches.get_flag("theory");
+    let trains = !theory && first.closed_form.is_none();
+    let settings = run::settings(matches, count.saturating_mul(seeds.len()));
+    match trains {
+        true => affordable(&first, count.saturating_mul(seeds.len()), settings.jobs, settings.threads)?,
+        false => countable(&first, count, seeds.len())?,
+    }
+    let cells = study.grid(like, &axes, &request)?;
+    let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("runs"));
+    let folder = out.join(folder_name(study, &axes, asked, theory));
+    std::fs::create_dir_all(&folder).map_err(Error::disk(&folder, "create the sweep's folder"))?;
+
+    let mut code = 0;
+    if trains {
+        let jobs = jobs_of(&cells, &seeds, &folder);
+        let quiet = matches.get_flag("quiet");
+        if !quiet {
+            announce(study, &like.name, &axes, &jobs, &request, &settings, &folder);
+            if !run::is_mock(matches) {
+                expect(&first, &jobs, &settings)?;
+            }
+        }
+        match run::make(&jobs, matches, &settings, false, output)? {
+            Made::Ended(ends) => code = run::exit_code(&ends),
+            Made::Left(code) => return Ok(code),
+        }
+    }
+    let values =
+        values(&cells, &seeds, trains.then_some(folder.as_path()), settings.jobs * settings.threads)?;
+    let sweep =
+        Sweep { study, arm: &like.name, axes: &axes, cells: &cells, values, seeds: &seeds, folder, request };
+    sweep.answer(&run::as_given(), matches.get_flag("json"), output)?;
+    Ok(code)
+}
+
+/// A stable name: the same study over the same keys goes on where it was.
+fn folder_name(study: &Study, axes: &[Axis], arm: Option<&str>, theory: bool) -> String {
+    let keys: Vec<&str> = axes.iter().map(|axis| axis.key.as_str()).collect();
+    let arm = arm.map_or_else(String::new, |arm| format!("-of-{arm}"));
+    let theory = if theory { "-theory" } else { "" };
+    format!("{}-sweep-{}{arm}{theory}", study.name, keys.join("-"))
+}
+
+fn jobs_of(cells: &[Cell], seeds: &[u64], folder: &Path) -> Vec<Job> {
+    let arms: Vec<_> = cells.iter().map(|cell| cell.arm.clone()).collect();
+    let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    jobs(&name, &arms, seeds, folder)
+}
+
+fn announce(
+    study: &Study,
+    arm: &str,
+    axes: &[Axis],
+    jobs: &[Job],
+    request: &Request,
+    settings: &Settings,
+    folder: &Path,
+) {
+    let axis = |axis: &Axis| format!("{} of {}", super::count(axis.values.len(), "value"), axis.key);
+    let axes: Vec<String> = axes.iter().map(axis).collect();
+    super::note(&format!(
+        "{}: {}\n{} of the arm {arm}, {}, {} scale; {} at a time with {} each\nrun directories: {}",
+        study.name,
+        study.head.question,
+        axes.join(" × "),
+        super::count(jobs.len(), "run"),
+        request.scale.as_deref().unwrap_or(DEFAULT_SCALE),
+        settings.jobs,
+        super::count(settings.threads, "thread"),
+        folder.display(),
+    ));
+}
+
+/// Says how long the runs that are missing will take, if all are like the first.
+fn expect(first: &Recipe, jobs: &[Job], settings: &Settings) -> Result<()> {
+    let mut missing = 0;
+    for job in jobs {
+        missing += usize::from(settings.fresh || read_outcome(&job.path)?.is_none());
+    }
+    if missing > 0
+        && let Some((seconds, _)) = cost(first, settings.threads).filter(|(seconds, _)| seconds.is_finite())
+    {
+        let hours = seconds * missing as f64 / settings.jobs as f64 / 3600.0;
+        let runs = super::count(missing, "run");
+        super::note(&format!("{runs} to make, about {}, judging by a few steps of the first", spell(hours)));
+    }
+    Ok(())
+}
+
+/// Refuses more runs than anyone means, saying what they would cost.
+fn affordable(recipe: &Recipe, runs: usize, jobs: usize, threads: usize) -> Result<()> {
+    if runs <= MOST_RUNS {
+        return Ok(());
+    }
+    let (time, memory) = cost(recipe, threads).map_or((String::new(), String::new()), |(seconds, bytes)| {
+        let hours = seconds * runs as f64 / jobs as f64 / 3600.0;
+        let time = if hours.is_finite() { format!(", about {} here", spell(hours)) } else { String::new() };
+        let mib = (bytes * jobs as u64) as f64 / f64::from(1 << 20);
+        let memory = if mib < 1000.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) };
+        (time, format!(" and {memory} of memory for {jobs} at a time"))
+    });
+    Err(Error::Usage(format!(
+        "--over: {runs} runs{time}{memory}; at most {MOST_RUNS} are made: fewer values or --seeds, or --theory for the closed form alone"
+    )))
+}
+
+/// Hours as a person says them.
+fn spell(hours: f64) -> String {
+    match hours {
+        ..1.0 => format!("{:.0} min", (hours * 60.0).max(1.0)),
+        ..100.0 => format!("{hours:.1} h"),
+        _ => format!("{hours:.0} h"),
+    }
+}
+
+/// Seconds and bytes of one run; none where they cannot be told, as without its images.
+fn cost(recipe: &Recipe, threads: usize) -> Option<(f64, u64)> {
+    let (train, test) = match (recipe.data.train_images, recipe.data.test_images) {
+        (0, _) | (_, 0) => {
+            let data = Engine::default().dataset(&recipe.data).ok()?;
+            (data.train.len(), data.test.len())
+        }
+        both => both,
+    };
+    let bytes = memory_bytes(recipe, train).ok()?;
+    let mut timed = recipe.clone();
+    timed.schedule.batch = timed.schedule.batch.min(TIMED_BATCH);
+    let fits = super::plan::available_memory()
+        .is_none_or(|available| memory_bytes(&timed, train).is_ok_and(|bytes| bytes < available));
+    let seconds = if fits { seconds(&timed, train, test, threads).ok()? } else { f64::NAN };
+    Some((seconds, bytes))
+}
+
+/// Refuses a grid of the closed form that would take minutes, or that it does not model.
+fn countable(recipe: &Recipe, cells: usize, seeds: usize) -> Result<()> {
+    if recipe.closed_form.is_none() {
+        closed_form::course(recipe, &ClosedForm::beside_runs(1, false))?;
+    }
+    let per_epoch = recipe
+        .closed_form
+        .as_ref()
+        .map_or_else(|| closed_form::steps_per_epoch(recipe), |world| world.steps_per_epoch);
+    let steps = (cells as u64)
+        .saturating_mul(seeds as u64)
+        .saturating_mul(recipe.schedule.epochs)
+        .saturating_mul(per_epoch);
+    if cells > MOST_CELLS || steps > MOST_STEPS {
+        return Err(Error::Usage(format!(
+            "--over: {cells} cells of the closed form, {steps} steps in all; at most {MOST_CELLS} and {MOST_STEPS}: fewer values, --seeds or schedule.epochs"
+        )));
+    }
+    Ok(())
+}
+
+/// What the runs below `folder` came to, where there are any, and what the closed form of each cell does.
+fn values(cells: &[Cell], seeds: &[u64], folder: Option<&Path>, threads: usize) -> Result<Vec<Values>> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}")))?;
+    pool.install(|| {
+        let of_cell = |cell: &Cell| -> Result<Values> {
+            let of_seed = |&seed: &u64| predict(&Recipe { seed, ..cell.arm.recipe.clone() });
+            let theory = seeds.iter().map(of_seed).collect::<Result<_>>()?;
+            let runs = match folder {
+                Some(folder) => Values::read(&folder.join(&cell.arm.name), seeds)?,
+                None => Vec::new(),
+            };
+            Ok(Values { runs, theory })
+        };
+        cells.par_iter().map(of_cell).collect()
+    })
+}
+
+/// The end of a recipe's closed form: its own world's, or, beside runs on images, size and prediction without
+/// normalisation and the rank with it. None where it diverges or does not model the recipe.
+fn predict(recipe: &Recipe) -> Result<Option<Measured>> {
+    if let Some(world) = &recipe.closed_form {
+        return closed_form::end(recipe, world);
+    }
+    let world = |normalised| ClosedForm::beside_runs(closed_form::steps_per_epoch(recipe), normalised);
+    // What it does not model has no prediction, and runs all the same.
+    if closed_form::course(recipe, &world(false)).is_err() {
+        return Ok(None);
+    }
+    let (free, kept) = (closed_form::end(recipe, &world(false))?, closed_form::end(recipe, &world(true))?);
+    Ok(free.zip(kept).map(|(free, kept)| Measured { rank: kept.rank, ..free }))
+}

@@ -1,0 +1,68 @@
+//! The figure of trajectories: where runs from one start go, in the plane of their parameters and in that of
+//! alignment and spread.
+
+use super::extra_figures::{Drawn, Run, of_runs, panel};
+use super::figures::caption;
+use crate::error::{Error, Result};
+use crate::measure::plane::principal_plane;
+use crate::record::{Answer, read_metrics};
+use crate::report::{Point, Style};
+use crate::train::{TRAJECTORY, read_trajectory};
+use ndarray::Array2;
+
+/// Its panels and points. The plane is that of the first seed's runs: other seeds start elsewhere.
+pub fn of(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
+    let first = runs.iter().map(|run| run.seed).min();
+    let (points_of_plane, shares) = plane(runs.iter().filter(|run| Some(run.seed) == first))?;
+    let mut points = points_of_plane;
+    points.extend(of_runs(runs, "spread", |run| {
+        let table = read_metrics(&run.join("metrics.csv"))?;
+        let (alignment, spread) = (table.points("epoch", "em/alignment"), table.points("epoch", "val/z_std"));
+        Ok(alignment.into_iter().zip(spread).map(|(a, s)| (a.1, s.1)).collect())
+    })?);
+    let percent = |share: f64| format!("{:.0} % of the variance", 100.0 * share);
+    let seed = first.map_or_else(String::new, |seed| format!(", seed {seed}"));
+    let (x, y) = (
+        format!("θ along the first axis ({}){seed}", percent(shares[0])),
+        format!("θ along the second axis ({})", percent(shares[1])),
+    );
+    let panels = vec![
+        panel("plane", &x, &y, Style::Path),
+        panel(
+            "spread",
+            "alignment, held out: 0 where views agree",
+            "std of z/‖z‖ · √d, held out",
+            Style::Path,
+        ),
+    ];
+    let said = caption(answer, "a line for each run, from the dot to the marker");
+    Ok(("where they go", said, panels, points))
+}
+
+/// The places of each run's θ in the principal plane of all, and the shares of variance along its axes.
+fn plane<'a>(runs: impl Iterator<Item = &'a Run>) -> Result<(Vec<Point>, [f64; 2])> {
+    let (mut names, mut rows) = (Vec::new(), Vec::new());
+    let mut len = 0;
+    for run in runs {
+        for theta in read_trajectory(&run.path)? {
+            if len > 0 && theta.len() != len {
+                let what = "θ of another size than in the other arms; the plane needs one architecture";
+                return Err(Error::data(run.path.join(TRAJECTORY), what));
+            }
+            len = theta.len();
+            names.push((run.arm.clone(), run.seed));
+            rows.extend(theta);
+        }
+    }
+    let wrong = |e: ndarray::ShapeError| Error::Failure(format!("trajectories: {e}"));
+    let all = Array2::from_shape_vec((names.len(), len), rows).map_err(wrong)?;
+    let Some(plane) = principal_plane(&all) else { return Ok((Vec::new(), [0.0; 2])) };
+    let point = |(row, (arm, seed)): (usize, (String, u64))| Point {
+        panel: "plane".into(),
+        arm,
+        seed,
+        x: plane.places[[row, 0]],
+        y: plane.places[[row, 1]],
+    };
+    Ok((names.into_iter().enumerate().map(point).collect(), plane.shares))
+}

@@ -1,0 +1,180 @@
+//! A recipe in closed form: what its keys mean for a linear encoder of Gaussian images, and the run that the
+//! closed form makes in the place of training.
+
+use super::schedule::Job;
+use crate::data::loader;
+use crate::error::{Error, Result};
+use crate::eta::{self, Steps};
+use crate::objective::{Comparison, Similarity};
+use crate::recipe::{Predictor, Recipe};
+use crate::record::{Outcome, RunDir};
+use crate::theory::{ClosedForm, Course, Measured, Optimum, Point, Prediction, Rates, Targets};
+use crate::train::{Ending, Progress};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The columns of metrics.csv of a run in closed form. `val/z_std` is the std of the outputs, 1 at the start;
+/// `train/loss` the mean of L over the epoch.
+const COLUMNS: [&str; 6] = ["train/loss", "train/lr", "train/z_std", "val/z_std", "val/rankme", "em/r2"];
+/// Steps of an epoch beside runs whose number of images is not in the recipe.
+const STEPS_PER_EPOCH: u64 = 100;
+
+/// What the eta rule, k, m, the predictor and the weight decay of `recipe` mean in `world`. The cosine stands
+/// for the mean squared error of normalised outputs, of which the closed form keeps the error and, where
+/// the world says so, the normalisation; samples of T have the mean of their expectation.
+///
+/// # Errors
+/// [`Error::Usage`] for what the closed form does not model, naming the key.
+pub fn course(recipe: &Recipe, world: &ClosedForm) -> Result<Course> {
+    let fail = |what: &str| Err(Error::Usage(format!("{what} has no closed form for a linear encoder")));
+    if recipe.objective.similarity == Similarity::CrossEntropy {
+        return fail("objective.similarity: cross-entropy");
+    }
+    let per_epoch = world.steps_per_epoch;
+    let updated = |m: f64, k: Steps| Targets::Updated { m, k: k.count(per_epoch), batches: per_epoch };
+    let targets = match recipe.eta {
+        eta::Rule::OneStep {} => updated(0.0, Steps::Count(1)),
+        eta::Rule::Expectation { m, k, .. } => updated(m, k),
+        eta::Rule::KStep { k } => updated(0.0, k),
+        eta::Rule::MemoryBank { m, k, .. } => updated(m, k),
+        eta::Rule::MomentumEncoder { .. } => {
+            return fail("eta.momentum-encoder: a moving average of weights");
+        }
+        eta::Rule::None {} => Targets::Joint,
+    };
+    if recipe.objective.comparison != Comparison::Simsiam {
+        return fail("objective.comparison: another one than SimSiam's");
+    }
+    let prediction = match (&recipe.predictor, world.optimum) {
+        (Predictor::None {}, Optimum::Predictor) => {
+            return fail("closed_form.optimum: the best predictor of a recipe with predictor.none");
+        }
+        (Predictor::None {}, _) => Prediction::Absent,
+        (Predictor::Bias {} | Predictor::Direct(_), _) => {
+            return fail("predictor: one that is not trained as a linear map");
+        }
+        (Predictor::Mlp(_), Optimum::Predictor) => Prediction::Best,
+        (Predictor::Mlp(_), Optimum::None) => Prediction::Learned,
+        (Predictor::Mlp(_), Optimum::Encoder) => {
+            return fail("closed_form.optimum: the best encoder of a recipe with a predictor");
+        }
+    };
+    if targets == Targets::Joint && (prediction != Prediction::Absent || world.optimum != Optimum::None) {
+        return fail("eta.none: joint descent with a predictor or with an exact half-step");
+    }
+    let exact = world.optimum == Optimum::Encoder;
+    let (normalised, decay) = (world.normalised, recipe.optim.weight_decay);
+    Ok(Course { targets, prediction, exact, normalised, decay })
+}
+
+/// The closed form of a recipe, step by step.
+struct Walk<'a> {
+    recipe: &'a Recipe,
+    world: &'a ClosedForm,
+    course: Course,
+    steps: u64,
+    point: Point,
+}
+
+impl<'a> Walk<'a> {
+    fn new(recipe: &'a Recipe, world: &'a ClosedForm) -> Result<Walk<'a>> {
+        let course = course(recipe, world)?;
+        let steps = world.steps_per_epoch * recipe.schedule.epochs;
+        Ok(Walk { recipe, world, course, steps, point: Point::start(world, recipe.seed) })
+    }
+
+    /// The learning rates of the next step. SGD's momentum μ moves by 1/(1 − μ) times its rate.
+    fn rates(&self) -> Rates {
+        let Recipe { optim, schedule, .. } = self.recipe;
+        let long = 1.0 / (1.0 - optim.momentum);
+        let (step, steps) = (self.point.step(), self.steps);
+        Rates {
+            encoder: long * optim.lr(schedule.batch, step, steps, schedule.epochs),
+            predictor: long * optim.predictor_lr(schedule.batch, step, steps, schedule.epochs),
+        }
+    }
+
+    /// Makes a step; its loss L.
+    fn advance(&mut self) -> f64 {
+        let rates = self.rates();
+        self.point.advance(self.world, &self.course, rates)
+    }
+
+    fn measure(&self) -> Measured {
+        self.point.measure(self.world, &self.course)
+    }
+}
+
+/// What the closed form of `recipe` comes to at the end of the run; none where it diverges.
+///
+/// # Errors
+/// As for [`course`].
+pub fn end(recipe: &Recipe, world: &ClosedForm) -> Result<Option<Measured>> {
+    let mut walk = Walk::new(recipe, world)?;
+    for _ in 0..walk.steps {
+        if !walk.advance().is_finite() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(walk.measure()).filter(|measured| measured.std.is_finite()))
+}
+
+/// Steps of an epoch of `recipe` as far as the recipe alone says.
+pub fn steps_per_epoch(recipe: &Recipe) -> u64 {
+    match recipe.data.train_images {
+        0 => STEPS_PER_EPOCH,
+        images => loader::steps_per_epoch(images, recipe.schedule.batch),
+    }
+}
+
+/// Makes the run of `job` in `world`: the files of a run that was trained, but weights and checkpoints. It
+/// takes milliseconds; one that was stopped begins again.
+pub fn run(
+    job: &Job,
+    world: &ClosedForm,
+    dir: &RunDir,
+    stop: &AtomicBool,
+    watch: &(dyn Fn(Progress) + Sync),
+) -> Result<Ending> {
+    let recipe = &job.recipe;
+    let mut walk = Walk::new(recipe, world)?;
+    dir.resume()?;
+    dir.write_env(&serde_json::json!({
+        "sim": env!("CARGO_PKG_VERSION"),
+        "made_by": "the closed form of a linear encoder of Gaussian images",
+        "os": std::env::consts::OS,
+        "architecture": std::env::consts::ARCH,
+    }))?;
+    let mut log = dir.metrics(&COLUMNS)?;
+    watch(Progress::Begun { steps: walk.steps, resumed_at: 0 });
+    for epoch in 0..=recipe.schedule.epochs {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Ending::Stopped);
+        }
+        let mut values = Vec::new();
+        if epoch > 0 {
+            let lr = walk.rates().encoder;
+            let mut sum = 0.0;
+            for _ in 0..world.steps_per_epoch {
+                sum += walk.advance();
+            }
+            let loss = sum / world.steps_per_epoch as f64;
+            if !loss.is_finite() {
+                let step = walk.point.step() - 1;
+                dir.set_outcome(&Outcome::Diverged { step })?;
+                return Ok(Ending::Diverged { step });
+            }
+            values.extend([("train/loss", loss), ("train/lr", lr)]);
+        }
+        let Measured { std, rank, r2 } = walk.measure();
+        if epoch > 0 {
+            values.push(("train/z_std", std));
+        }
+        values.extend([("val/z_std", std), ("val/rankme", rank)]);
+        values.extend(r2.map(|r2| ("em/r2", r2)));
+        let step = walk.point.step();
+        log.row(step, epoch as f64, step * recipe.schedule.batch as u64, 0.0, &values)?;
+        watch(Progress::Measured { step, epoch: epoch as f64, values });
+    }
+    dir.set_outcome(&Outcome::Finished)?;
+    Ok(Ending::Finished)
+}

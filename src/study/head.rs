@@ -1,0 +1,73 @@
+//! What a study file says of itself: its question, the paper's numbers, figures, flags and claims.
+
+use super::claim::Claim;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// What a study file says of itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// A few words.
+    pub title: String,
+    /// One sentence with a question mark.
+    pub question: String,
+    /// The paper's place and numbers.
+    pub paper: Option<Paper>,
+    /// The base method in `studies/base/`; none when the study itself is a complete recipe.
+    pub base: Option<String>,
+    /// The metrics of its table and its curves; the usual four where it names none.
+    #[serde(default)]
+    pub shows: Vec<String>,
+    /// Figures beside those that every study has.
+    #[serde(default)]
+    pub figures: Vec<Extra>,
+    /// The flags it offers on the command line.
+    #[serde(default)]
+    pub flag: Vec<Flag>,
+    /// What it claims.
+    #[serde(default)]
+    pub claim: Vec<Claim>,
+}
+
+/// A figure that a study asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extra {
+    /// The singular spectrum of z, relative to its largest value, by index: a line for each arm.
+    Spectrum,
+    /// kNN accuracy against RankMe: a marker for each run, and the rank correlation over runs.
+    RankAccuracy,
+    /// L(θ, η) after each half-step, where the recipe measures it.
+    HalfSteps,
+    /// Where runs go, in the plane of their parameters and in that of alignment and spread.
+    Trajectories,
+}
+
+/// What the paper reports.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paper {
+    /// Section, table or figure.
+    pub r#where: String,
+    /// What the numbers measure.
+    pub metric: String,
+    /// Number by arm.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// A flag that makes one arm for each value given to it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flag {
+    /// `k` for `--k`; the arms are called `k=10`.
+    pub name: String,
+    /// The dotted key of the recipe that takes the value.
+    pub sets: String,
+    /// The arm whose other differences the new arm shares.
+    pub like: String,
+    /// What stands for the value in the help text.
+    pub values: String,
+    /// The help text.
+    pub help: String,
+}

@@ -1,0 +1,206 @@
+//! The alternation in closed form, step by step: E-step once in k steps, M-step in each, as `train` has it.
+//!
+//! In the common eigenbasis Σ and C are diagonal, so that a product with them scales columns.
+
+use super::closed_form::ClosedForm;
+use super::linear::World;
+use crate::rng::{Purpose, stream};
+use ndarray::{Array1, Array2, Axis};
+use rand_distr::{Distribution, StandardNormal};
+use std::borrow::Cow;
+
+/// What becomes of η, and when.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Targets {
+    /// Before every `k` steps η ← m·η + (1−m)·E_T\[F(T(x))\] for the images of the next k batches, of which
+    /// an epoch has `batches`; an image's first visit takes the output as it is.
+    Updated {
+        /// Momentum; at 0 nothing of the past is kept.
+        m: f64,
+        /// Steps against η made with one W.
+        k: u64,
+        /// Batches of an epoch.
+        batches: u64,
+    },
+    /// η descends L together with W: what stop-gradient forbids.
+    Joint,
+}
+
+/// The predictor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prediction {
+    /// p = z.
+    Absent,
+    /// The linear predictor that is best for the present W.
+    Best,
+    /// A linear predictor that is learned with W.
+    Learned,
+}
+
+/// How the alternation goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Course {
+    /// η.
+    pub targets: Targets,
+    /// h.
+    pub prediction: Prediction,
+    /// W jumps to the minimum of L instead of making a gradient step.
+    pub exact: bool,
+    /// Each output is scaled to variance 1 after every step.
+    pub normalised: bool,
+    /// Weight decay, added to the gradients of W and P as in PyTorch.
+    pub decay: f64,
+}
+
+/// Learning rates of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// W's, and A's where it descends.
+    pub encoder: f64,
+    /// P's.
+    pub predictor: f64,
+}
+
+/// What is read off a state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// The mean over outputs of their standard deviation, 1 at the start.
+    pub std: f64,
+    /// RankMe of the outputs.
+    pub rank: f64,
+    /// 1 − E‖P z − E_T\[z\]‖² / E‖E_T\[z\]‖²: how well the prediction meets the expectation; none where outputs
+    /// have vanished.
+    pub r2: Option<f64>,
+}
+
+/// A state on its way.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// W (d, n).
+    pub encoder: Array2<f64>,
+    /// P (d, d).
+    pub predictor: Array2<f64>,
+    /// A (d, n) of the images of each batch of an epoch; none before the first visit. Without memory one for
+    /// all.
+    targets: Vec<Option<Array2<f64>>>,
+    step: u64,
+}
+
+impl Point {
+    /// W of normal numbers drawn for `seed`, each output at variance 1, and the identity as predictor.
+    pub fn start(world: &ClosedForm, seed: u64) -> Point {
+        let mut rng = stream(seed, Purpose::Init, 0, 0);
+        let shape = (world.outputs, world.signal.len());
+        let encoder = Array2::from_shape_simple_fn(shape, || StandardNormal.sample(&mut rng));
+        let mut point =
+            Point { encoder, predictor: Array2::eye(world.outputs), targets: Vec::new(), step: 0 };
+        normalise(&mut point.encoder, &views(world));
+        point
+    }
+
+    /// The steps made so far.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Makes one step of `course` and returns L(P W, A) before it.
+    pub fn advance(&mut self, world: &ClosedForm, course: &Course, rates: Rates) -> f64 {
+        let signal = Array1::from(world.signal.clone());
+        let views = views(world);
+        let place = self.e_step(course);
+        let Some(target) = self.targets.get(place).and_then(Option::as_ref) else { return f64::NAN };
+
+        // M-step: one step on L(W, P) = tr(P W C Wᵀ Pᵀ) − 2 tr(P W Σ Aᵀ) + tr(A Σ Aᵀ), A being a constant.
+        if course.prediction == Prediction::Best
+            && let Some(best) = best_predictor(world, &self.encoder)
+        {
+            self.predictor = best;
+        }
+        let (w, p) = (&self.encoder, &self.predictor);
+        let predicted =
+            if course.prediction == Prediction::Absent { Cow::Borrowed(w) } else { Cow::Owned(p.dot(w)) };
+        let (seen, meant) = (&*predicted * &views, target * &signal);
+        let loss = (&seen * &*predicted).sum() - 2.0 * (&meant * &*predicted).sum() + (&meant * target).sum();
+        let outer = 2.0 * (&seen - &meant);
+        let joint = (course.targets == Targets::Joint)
+            .then(|| target - &(2.0 * rates.encoder * (target - &*predicted) * &signal));
+        let encoder = match course.prediction {
+            _ if course.exact => &meant / &views,
+            Prediction::Absent => w - &(rates.encoder * (&outer + &(course.decay * w))),
+            _ => w - &(rates.encoder * (p.t().dot(&outer) + course.decay * w)),
+        };
+        if course.prediction == Prediction::Learned {
+            self.predictor = p - &(rates.predictor * (outer.dot(&w.t()) + course.decay * p));
+        }
+        self.encoder = encoder;
+        if let Some(target) = joint {
+            self.targets = vec![Some(target)];
+        }
+        if course.normalised {
+            normalise(&mut self.encoder, &views);
+        }
+        self.step += 1;
+        loss
+    }
+
+    /// E-step, once in k steps; where η of the present batch lies.
+    fn e_step(&mut self, course: &Course) -> usize {
+        let Targets::Updated { m, k, batches } = course.targets else {
+            self.targets.resize_with(1, || Some(self.encoder.clone()));
+            return 0;
+        };
+        // Without memory all images have the same A, the W at the beginning of the chunk.
+        let groups = if m == 0.0 { 1 } else { batches.max(1) };
+        self.targets.resize(groups as usize, None);
+        if self.step.is_multiple_of(k) {
+            for batch in self.step..self.step + if groups == 1 { 1 } else { k } {
+                let slot = &mut self.targets[(batch % groups) as usize];
+                *slot = Some(match slot.take() {
+                    Some(kept) => m * kept + (1.0 - m) * &self.encoder,
+                    None => self.encoder.clone(),
+                });
+            }
+        }
+        (self.step % groups) as usize
+    }
+
+    /// What is read off it.
+    pub fn measure(&self, world: &ClosedForm, course: &Course) -> Measured {
+        let (signal, views) = (Array1::from(world.signal.clone()), views(world));
+        let w = &self.encoder;
+        let variances = (w * w * &views).sum_axis(Axis(1));
+        let outputs = (w * &views).dot(&w.t());
+        let predicted = match course.prediction {
+            Prediction::Absent => w.clone(),
+            Prediction::Best => best_predictor(world, w).unwrap_or_else(|| self.predictor.clone()).dot(w),
+            Prediction::Learned => self.predictor.dot(w),
+        };
+        let expected = w * &signal;
+        let whole = (&expected * w).sum();
+        let missed = (&predicted * &predicted * &views).sum() - 2.0 * (&predicted * &expected).sum() + whole;
+        Measured {
+            std: variances.mapv(|variance| variance.max(0.0).sqrt()).mean().unwrap_or(0.0),
+            rank: World::rank(&outputs),
+            r2: (whole > f64::MIN_POSITIVE).then(|| 1.0 - missed / whole),
+        }
+    }
+}
+
+/// C's diagonal.
+fn views(world: &ClosedForm) -> Array1<f64> {
+    world.signal.iter().zip(&world.noise).map(|(signal, noise)| signal + noise).collect()
+}
+
+fn normalise(encoder: &mut Array2<f64>, views: &Array1<f64>) {
+    for mut row in encoder.axis_iter_mut(Axis(0)) {
+        let variance = (&row * &row * views).sum();
+        if variance > 0.0 {
+            row /= variance.sqrt();
+        }
+    }
+}
+
+fn best_predictor(world: &ClosedForm, encoder: &Array2<f64>) -> Option<Array2<f64>> {
+    let diagonal = |values: &[f64]| Array2::from_diag(&Array1::from(values.to_vec()));
+    World::new(diagonal(&world.signal), &diagonal(&world.noise)).ok()?.best_predictor(encoder)
+}
