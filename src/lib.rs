@@ -23,16 +23,17 @@
 //! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms × seeds
 //!   into runs, runs into verdicts.
 //! - [`report`] — figures, pages and tables from the files of finished runs, from nothing else.
-//! - [`theory`] — the same alternation in closed form, for a linear F_θ and Gaussian images.
+//! - [`theory`] — the same alternation in closed form, for a linear F_θ and Gaussian images; a recipe may ask for
+//!   it in the place of training.
 //! - [`recipe`] — one run, completely described.
 //! - [`train`] — one run, trained: θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η).
-//! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, or averaged with momentum m.
-//! - [`measure`] — what is read off a state: kNN, linear probe, std of z/‖z‖ · √d, RankMe.
+//! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, averaged with momentum m, or E_T[F_θ(T(x))] itself.
+//! - [`measure`] — what is read off a state: kNN, linear probe, std of z/‖z‖ · √d, RankMe, R² of h.
 //! - [`data`] — images and labels, the order of batches, batches prepared ahead.
 //! - [`record`] — the run directory: metrics, events, checkpoints, durable files.
 //! - [`objective`] — D(p, η) = −cos(p, η) and its relatives: tensors in, scalar out.
 //! - [`network`] — z = F_θ(x) and p = h(z), each one differentiable node over a static plan.
-//! - [`augment`] — T, the random views.
+//! - [`augment`] — T, the random views, or a finite set of them.
 //! - [`optim`] — SGD with momentum over flat θ, learning-rate curves.
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle and no study.
 //! - [`rng`] — streams named by (seed, purpose, counters). [`error`] — one error, its exit codes.

@@ -1,9 +1,8 @@
 //! `sim list`: the studies and the scales.
 
 use super::output::Output;
-use super::table::table;
 use crate::error::Result;
-use crate::study::{Scale, Study, embedded};
+use crate::study::{Scale, Study, Suite, embedded};
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
@@ -28,13 +27,13 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         }
         return Ok(0);
     }
-    output.line("Studies (sim run STUDY, sim show STUDY)")?;
-    let rows: Vec<Vec<String>> = studies
-        .iter()
-        .map(|study| vec![format!("  {}  {}", pad(&study.name), study.head.question)])
-        .collect();
-    for line in table(&rows) {
-        output.line(&line)?;
+    for (suite, name, about) in Suite::ALL {
+        let first = if suite == Suite::Paper { "" } else { "\n" };
+        output.line(&format!("{first}{about} (sim run {name}; sim run STUDY, sim show STUDY)"))?;
+        let own = studies.iter().filter(|study| study.head.suite == suite);
+        for study in own {
+            output.line(&format!("  {}  {}", pad(&study.name), study.head.question))?;
+        }
     }
     output.line("\nScales (--scale SCALE)")?;
     for (name, scale) in scales {
@@ -45,5 +44,5 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
 
 fn pad(name: &str) -> String {
     // As wide as the longest name of a study in the folder.
-    format!("{name:<11}")
+    format!("{name:<20}")
 }

@@ -6,7 +6,7 @@ use super::plan::{self, Plan};
 use super::progress::Watcher;
 use super::report::REPORT;
 use crate::error::{Error, Result};
-use crate::study::{Engine, Event, Formula, Job, Request, Settings, Study, Trainer, schedule};
+use crate::study::{Engine, Event, Formula, Job, Request, Settings, Study, Suite, Trainer, schedule};
 use crate::train::{Ending, Progress};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
@@ -56,6 +56,7 @@ pub fn command(studies: &[Study]) -> Command {
         .allow_external_subcommands(true)
         .subcommands(studies.iter().map(study_command))
         .subcommand(Command::new(ALL).about("Every study; a run that several of them need is made once"))
+        .subcommands(Suite::ALL.map(|(_, name, about)| Command::new(name).about(about)))
         .args(layer_flags().into_iter().map(global))
         .args(run_flags().into_iter().map(global))
         .after_help("STUDY may also be a file ending in .toml.")
@@ -127,13 +128,23 @@ pub fn request(matches: &ArgMatches, flags: Vec<(String, Vec<String>)>) -> Reque
     }
 }
 
+/// The studies that `name` stands for, where it names several.
+fn suite<'a>(name: &str, studies: &'a [Study]) -> Option<Vec<&'a Study>> {
+    if name == ALL {
+        return Some(studies.iter().collect());
+    }
+    let (suite, ..) = Suite::ALL.into_iter().find(|(_, known, _)| *known == name)?;
+    Some(studies.iter().filter(|study| study.head.suite == suite).collect())
+}
+
 /// Runs it.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
-    let chosen: Vec<&Study> = match studies.iter().find(|study| study.given == name) {
-        Some(study) => vec![study],
-        None if name == ALL => studies.iter().collect(),
-        None => {
+    let one = studies.iter().find(|study| study.given == name);
+    let chosen = match (one, suite(name, studies)) {
+        (Some(study), _) => vec![study],
+        (None, Some(several)) => several,
+        (None, None) => {
             Study::find(name)?;
             return Err(Error::Usage(format!("put {name} directly after `run`")));
         }
@@ -144,7 +155,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let mut jobs = Vec::new();
     let mut plans = Vec::new();
     for study in chosen {
-        let flags = if name == ALL { Vec::new() } else { flags(study, matches) };
+        let flags = if one.is_none() { Vec::new() } else { flags(study, matches) };
         plans.push(Plan::new(study, request(matches, flags), seeds, &out, &mut jobs)?);
     }
     let settings = settings(matches, jobs.len());

@@ -48,7 +48,8 @@ impl EmConfig {
 pub struct PredictorGap {
     /// R² = 1 − E‖p̂ − E_T ẑ‖² / E‖ẑ − E_T ẑ‖²: 1 where h gives the expectation, 0 for the identity.
     pub r2: f64,
-    /// The same of the affine map of ẑ that fits these very images best: what a linear h could do at most.
+    /// The same of the affine map of ẑ that fits these very images best, or of the identity where that is better: what
+    /// a linear h could do at most.
     pub r2_linear: f64,
     /// E‖ẑ₁ − ẑ₂‖² of two views of an image (alignment with α = 2, Wang & Isola 2020).
     pub alignment: f64,
@@ -86,6 +87,8 @@ pub fn predictor_gap(
         };
         0.5 * (judged(&a, half, &b, views - half)? + judged(&b, views - half, &a, half)?)
     };
+    // The identity is linear too, and better than a fit of outputs that hardly vary.
+    let r2_linear = r2_linear.max(0.0);
     Ok(PredictorGap { r2: whole.r2(&p), r2_linear, alignment: 2.0 * whole.variance })
 }
 

@@ -210,6 +210,9 @@ impl Layout {
 /// Columns beside which another panel would make the figure too wide to read.
 const MANY_COLUMNS: usize = 8;
 
+/// More panels side by side are too small to read on a page.
+const MOST_PANELS: usize = 4;
+
 /// Panels in a row: all, but more than three heat maps stand in two, and many columns alone.
 fn per_row(figure: &Figure) -> usize {
     let panels = figure.panels.len().max(1);
@@ -218,6 +221,7 @@ fn per_row(figure: &Figure) -> usize {
     match figure.arms.len() {
         _ if heat && panels > 3 => panels.div_ceil(2),
         arms if columns && arms > MANY_COLUMNS => 1,
+        _ if panels > MOST_PANELS => panels.div_ceil(2),
         _ => panels,
     }
 }

@@ -3,7 +3,7 @@
 use super::claim::METRICS;
 use super::embedded;
 use super::fault;
-use super::head::Head;
+use super::head::{Head, Suite};
 use super::layer::{Entry, Source};
 use super::nearest::hint;
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Keys of a study file that are not keys of a recipe.
-const HEAD: [&str; 8] = ["title", "question", "paper", "base", "shows", "figures", "flag", "claim"];
+const HEAD: [&str; 9] = ["title", "question", "paper", "base", "suite", "shows", "figures", "flag", "claim"];
 /// Keys of a study file with recipes inside.
 const BODY: [&str; 2] = ["arm", "scale"];
 /// Keys of a recipe.
@@ -285,6 +285,7 @@ fn recipe_as_study(name: &str, source: Arc<Source>, mut tree: Entry) -> Result<S
         question: "One recipe, run again.".to_string(),
         paper: None,
         base: None,
+        suite: Suite::default(),
         shows: Vec::new(),
         figures: Vec::new(),
         flag: Vec::new(),

@@ -16,6 +16,9 @@ pub struct Head {
     pub paper: Option<Paper>,
     /// The base method in `studies/base/`; none when the study itself is a complete recipe.
     pub base: Option<String>,
+    /// What it belongs to.
+    #[serde(default)]
+    pub suite: Suite,
     /// The metrics of its table and its curves; the usual four where it names none.
     #[serde(default)]
     pub shows: Vec<String>,
@@ -28,6 +31,25 @@ pub struct Head {
     /// What it claims.
     #[serde(default)]
     pub claim: Vec<Claim>,
+}
+
+/// Studies that are run together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Suite {
+    /// The paper's own claims.
+    #[default]
+    Paper,
+    /// Tests of its hypothesis that the paper does not have.
+    Laboratory,
+}
+
+impl Suite {
+    /// Every suite, in reading order, with its name and what it is.
+    pub const ALL: [(Suite, &str, &str); 2] = [
+        (Suite::Paper, "paper", "The studies of the paper's own claims"),
+        (Suite::Laboratory, "laboratory", "The studies of its hypothesis that the paper does not have"),
+    ];
 }
 
 /// A figure that a study asks for.

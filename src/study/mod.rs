@@ -24,7 +24,7 @@ pub use claim::{CHANCE, Claim, Curve, Judged, METRICS, Of, Relation, Runs, START
 pub use file::{ArmSpec, Scale, Study};
 pub use formula::Formula;
 pub use grid::{Axis, Cell};
-pub use head::{Extra, Flag, Head, Paper};
+pub use head::{Extra, Flag, Head, Paper, Suite};
 pub use nearest::{hint, nearest};
 pub use resolve::{Arm, DEFAULT_SCALE, Request};
 pub use results::Results;

@@ -1,15 +1,16 @@
 //! Images per second of the SimSiam step: two views, forward, backward, SGD; and where the time goes.
 //!
-//! `cargo bench --bench step -- [resnet8|resnet18|resnet50|laptop|all] [repetitions] [threads] [parts]`
+//! `cargo bench --bench step -- [resnet8|resnet18|resnet50|laptop|all] [repetitions] [threads] [parts|e-step]`
 //! prints one line for each network, the median over the repetitions; with `parts`, the median time of
-//! each part of a step below it. `tests/bench/compare.py` runs it by turns with PyTorch.
+//! each part of a step below it; with `e-step`, images per second of an exact E-step over 16 views, by turns
+//! with a plain forward pass. `tests/bench/compare.py` runs it by turns with PyTorch.
 
 mod setting;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng;
 use setting::{Setting, alternation, median, model, optim, precision, settings};
-use simsiam_em::eta::Views;
+use simsiam_em::eta::{EStep, Expectation, Views};
 use simsiam_em::kernel::{self, Conv, Kernel};
 use simsiam_em::objective::Similarity;
 use simsiam_em::optim::Sgd;
@@ -131,6 +132,33 @@ fn print_parts(s: &Setting, x: &Tensor, repetitions: usize) {
     }
 }
 
+/// Elements of T.
+const ELEMENTS: usize = 16;
+
+/// η = E_T[F_θ(T(x))] by enumeration against the encoder in evaluation mode on as many images.
+fn print_e_step(s: &Setting, repetitions: usize) {
+    let model = model(s, &kernel::select(precision()).unwrap());
+    let mut rng = stream(0, Purpose::Test, 1, 0);
+    let len = (ELEMENTS + 1) * s.batch * s.size * s.size * 3;
+    let x: Vec<f32> = (0..len).map(|_| rng.random::<f32>() - 0.5).collect();
+    let x = Tensor::from_vec(x, (ELEMENTS + 1, s.batch, s.size, s.size, 3), &Device::Cpu).unwrap();
+    let views = Views { step: 0, indices: (0..s.batch as u32).collect(), x };
+    let mut rule = Expectation { n: ELEMENTS, normalised: true, k: 1, kept: None };
+    let z = Tensor::zeros((1, s.batch, s.dim), DType::F32, &Device::Cpu).unwrap();
+    let mut seconds = [Vec::new(), Vec::new()];
+    for _ in 0..repetitions + 1 {
+        let begun = Instant::now();
+        rule.targets(&views, &z, &model).unwrap();
+        seconds[0].push(begun.elapsed().as_secs_f64());
+        let begun = Instant::now();
+        (1..=ELEMENTS).for_each(|view| drop(model.evaluate(&views.x.get(view).unwrap()).unwrap()));
+        seconds[1].push(begun.elapsed().as_secs_f64());
+    }
+    let rate = |seconds: &Vec<f64>| (ELEMENTS * s.batch) as f64 / median(seconds[1..].to_vec());
+    let [exact, forward] = [&seconds[0], &seconds[1]].map(rate);
+    println!("    exact E-step {exact:.0} img/s, forward pass {forward:.0} img/s: {:.2}", exact / forward);
+}
+
 fn main() {
     kernel::elementwise::on_the_caller();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -162,8 +190,10 @@ fn main() {
             s.batch as f64 / median,
             median * 1e3
         );
-        if arguments.get(3).is_some_and(|wanted| wanted == "parts") {
-            pool.install(|| print_parts(&s, &x, repetitions));
+        match arguments.get(3).map(String::as_str) {
+            Some("parts") => pool.install(|| print_parts(&s, &x, repetitions)),
+            Some("e-step") => pool.install(|| print_e_step(&s, repetitions)),
+            _ => {}
         }
     }
 }
