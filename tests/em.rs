@@ -71,3 +71,13 @@ fn what_cannot_be_is_refused_before_anything_runs() {
         assert!(!folder.path().join(study).join("n=all").exists(), "{set}: something ran");
     }
 }
+
+#[test]
+fn a_finite_set_too_large_for_memory_is_refused_with_its_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = ["--set", "schedule.batch=1000000", "--set", "augment.finite.translations=8"];
+    let run = sim(folder.path(), &[&["run", "expectation", "--n", "all"][..], &sets].concat());
+    let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("GiB of memory"), "{stderr}");
+}

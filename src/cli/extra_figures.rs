@@ -80,8 +80,8 @@ pub fn panel(name: &str, x: &str, y: &str, style: Style) -> Panel {
 }
 
 /// What `read` finds in each run's folder, as points of `panel`.
-pub fn of_runs(
-    runs: &[Run],
+pub fn of_runs<'a>(
+    runs: impl IntoIterator<Item = &'a Run>,
     panel: &str,
     read: impl Fn(&Path) -> Result<Vec<(f64, f64)>>,
 ) -> Result<Vec<Point>> {

@@ -2,7 +2,6 @@
 
 use super::output::Output;
 use super::run::{flags, layer_flags, request, study_command};
-use super::table::table;
 use crate::error::{Error, Result};
 use crate::study::{Arm, Study};
 use clap::{Arg, ArgMatches, Command};
@@ -70,23 +69,31 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     for (index, arm) in arms.iter().enumerate() {
         let what = if index == 0 { "the whole recipe" } else { "where it differs from the first arm" };
         output.line(&format!("\nArm {}: {what}", arm.name))?;
-        for line in table(&rows(arm, arms.first().filter(|_| index > 0))) {
-            output.line(&line)?;
+        let rows = rows(arm, arms.first().filter(|_| index > 0));
+        // A value that is longer pushes what stands behind it in its own row only.
+        let width = |column: usize, most: usize| {
+            let widths = rows.iter().map(|row| row[column].chars().count());
+            widths.filter(|width| *width <= most).max().unwrap_or(0)
+        };
+        let (keys, values) = (width(0, usize::MAX), width(1, LONG_VALUE));
+        for [key, value, origin] in &rows {
+            output.line(&format!("{key:<keys$}   {value:<values$}   {origin}"))?;
         }
     }
     Ok(0)
 }
 
+/// A value of more characters has a row of its own width.
+const LONG_VALUE: usize = 32;
+
 /// Key, value and layer of every key, or of those that differ from `reference`.
-fn rows(arm: &Arm, reference: Option<&Arm>) -> Vec<Vec<String>> {
+fn rows(arm: &Arm, reference: Option<&Arm>) -> Vec<[String; 3]> {
     let known: Vec<(String, toml::Value)> = reference
         .map(|arm| arm.tree.leaves().into_iter().map(|(key, e)| (key, e.value())).collect())
         .unwrap_or_default();
     let differs = |key: &String, value: &toml::Value| !known.iter().any(|(k, v)| k == key && v == value);
     let leaves = arm.tree.leaves().into_iter().filter(|(key, entry)| differs(key, &entry.value()));
     leaves
-        .map(|(key, entry)| {
-            vec![format!("  {key}"), entry.value().to_string(), entry.origin.source.name.clone()]
-        })
+        .map(|(key, entry)| [format!("  {key}"), entry.value().to_string(), entry.origin.source.name.clone()])
         .collect()
 }

@@ -10,20 +10,19 @@ use crate::report::{Point, Style};
 use crate::train::{TRAJECTORY, read_trajectory};
 use ndarray::Array2;
 
-/// Its panels and points. The plane is that of the first seed's runs: other seeds start elsewhere.
+/// Its panels and points: the first seed's runs, because other seeds start elsewhere.
 pub fn of(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
     let first = runs.iter().map(|run| run.seed).min();
-    let (points_of_plane, shares) = plane(runs.iter().filter(|run| Some(run.seed) == first))?;
-    let mut points = points_of_plane;
-    points.extend(of_runs(runs, "spread", |run| {
+    let of_first = || runs.iter().filter(|run| Some(run.seed) == first);
+    let (mut points, shares) = plane(of_first())?;
+    points.extend(of_runs(of_first(), "spread", |run| {
         let table = read_metrics(&run.join("metrics.csv"))?;
         let (alignment, spread) = (table.points("epoch", "em/alignment"), table.points("epoch", "val/z_std"));
         Ok(alignment.into_iter().zip(spread).map(|(a, s)| (a.1, s.1)).collect())
     })?);
     let percent = |share: f64| format!("{:.0} % of the variance", 100.0 * share);
-    let seed = first.map_or_else(String::new, |seed| format!(", seed {seed}"));
     let (x, y) = (
-        format!("θ along the first axis ({}){seed}", percent(shares[0])),
+        format!("θ along the first axis ({})", percent(shares[0])),
         format!("θ along the second axis ({})", percent(shares[1])),
     );
     let panels = vec![
@@ -35,7 +34,8 @@ pub fn of(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
             Style::Path,
         ),
     ];
-    let said = caption(answer, "a line for each run, from the dot to the marker");
+    let seed = first.map_or_else(String::new, |seed| format!("seed {seed}: "));
+    let said = caption(answer, &format!("{seed}a line for each arm, from the dot to its marker"));
     Ok(("where they go", said, panels, points))
 }
 

@@ -227,7 +227,7 @@ fn per_row(figure: &Figure) -> usize {
 }
 
 fn sample(figure: &Figure) -> (f64, f64, f64) {
-    let lines = |panel: &Panel| matches!(panel.style, Style::Curves | Style::LogCurves | Style::Path);
+    let lines = |panel: &Panel| matches!(panel.style, Style::Curves | Style::LogCurves);
     if figure.panels.iter().any(lines) { SAMPLE } else { MARKER }
 }
 

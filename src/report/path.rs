@@ -2,7 +2,7 @@
 
 use super::axes::Axes;
 use super::panel::Spot;
-use super::pen::{INK, Pen, Place, colour, dash};
+use super::pen::{INK, Pen, Place, colour};
 use crate::error::Result;
 use plotters::prelude::*;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub fn draw<B: DrawingBackend>(
     for (index, runs) in arms.iter().enumerate() {
         for line in runs.values() {
             let places: Vec<Place> = line.iter().map(|(x, y)| axes.place(*x, *y)).collect();
-            pen.line(&places, colour(index).mix(0.8), 1.4, dash(index))?;
+            pen.line(&places, colour(index).mix(0.8), 1.4, &[])?;
         }
     }
     for (index, runs) in arms.iter().enumerate() {
