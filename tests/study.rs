@@ -86,6 +86,32 @@ fn every_study_resolves_at_every_scale() {
 }
 
 #[test]
+fn every_claim_is_judged_for_some_arm_of_the_default_scale() {
+    let runs = Runs { curve: &|_, _, _| None, chance: None };
+    for study in Study::all().unwrap() {
+        let arms: Vec<String> = study.resolve(&request()).unwrap().into_iter().map(|arm| arm.name).collect();
+        for claim in &study.head.claim {
+            // A claim about an arm of another scale has nothing to judge here.
+            let elsewhere = study.arms.iter().any(|arm| {
+                arm.at.is_some() && [Some(&claim.arm), claim.than.as_ref()].contains(&Some(&arm.name))
+            });
+            let judged = claim.judge(&arms, &[0], &runs).len();
+            assert!(judged > 0 || elsewhere, "{}: {}", study.name, claim.text);
+        }
+    }
+}
+
+#[test]
+fn an_exception_is_one_of_a_star_and_not_of_a_name() {
+    let study = Study::find("multistep").unwrap();
+    let mut claim = study.head.claim[0].clone();
+    claim.except = Some("k=1".into());
+    let arms = ["k=1", "k=10", "k=100"].map(String::from);
+    let judged = claim.judge(&arms, &[0], &Runs { curve: &|_, _, _| None, chance: None });
+    assert_eq!(judged.iter().map(|j| j.arm.as_str()).collect::<Vec<_>>(), ["k=10", "k=100"]);
+}
+
+#[test]
 fn every_study_says_how_to_run_it() {
     for file in embedded::FILES.iter().filter(|file| file.path.matches('/').count() == 1) {
         let name = file.path.trim_start_matches("studies/").trim_end_matches(".toml");

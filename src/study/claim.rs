@@ -258,7 +258,8 @@ impl Claim {
     /// Judges the claim for every arm among `arms` that it is about.
     pub fn judge(&self, arms: &[String], seeds: &[u64], runs: &Runs) -> Vec<Judged> {
         let chosen = |name: &str| -> Vec<String> {
-            let meant = |arm: &&String| matches(name, arm) && self.except.as_ref() != Some(arm);
+            let excepted = |arm: &String| name.ends_with('*') && self.except.as_ref() == Some(arm);
+            let meant = |arm: &&String| matches(name, arm) && !excepted(arm);
             arms.iter().filter(meant).cloned().collect()
         };
         let mut judged = Vec::new();
