@@ -21,7 +21,10 @@ pub fn draw<B: DrawingBackend>(
     for (index, runs) in arms.iter().enumerate() {
         for line in runs.values() {
             let places: Vec<Place> = line.iter().map(|(x, y)| axes.place(*x, *y)).collect();
-            pen.line(&places, colour(index).mix(0.8), 1.4, &[])?;
+            // Piece by piece: the corner of a sharp turn would be drawn as a spike.
+            for piece in places.windows(2) {
+                pen.line(piece, colour(index).to_rgba(), 1.2, &[])?;
+            }
         }
     }
     for (index, runs) in arms.iter().enumerate() {
