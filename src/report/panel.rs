@@ -29,6 +29,9 @@ const LOWEST: f64 = -12.0;
 /// Lines of an arm's name.
 const NAME_LINES: usize = 3;
 
+/// Where the axis of an R² ends below, at the latest.
+const LOWEST_R2: f64 = -1.0;
+
 /// What a panel needs below the usual height: further lines of names, the paper's values.
 pub fn below(figure: &Figure, panel: &Panel) -> f64 {
     if panel.style != Style::Columns {
@@ -195,6 +198,11 @@ impl Data {
         let ends: Vec<f64> = means.flat_map(|(_, e)| [e.mean - half(&e), e.mean + half(&e)]).collect();
         let percent = panel.y.contains('%');
         match panel.style {
+            // How far an R² is below 0 at random weights says nothing, and would press the rest against 1.
+            Style::Curves if panel.y.starts_with("R²") => {
+                let range = y_range(&data, &ends, 0.4, 0.0, percent);
+                range.start.clamp(LOWEST_R2, 0.0)..range.end.clamp(0.1, 1.0)
+            }
             Style::Curves => y_range(&data, &ends, 0.4, 0.0, percent),
             // From a power of 10 on, so that a label stands at the bottom.
             Style::LogCurves => {
