@@ -166,7 +166,7 @@ impl Sweep<'_> {
         let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
         let rank = if beside { ", rank with normalised outputs" } else { "" };
         format!(
-            "closed form: linear encoder of {} outputs, Gaussian images of variance {}, augmentations of {}{rank}",
+            "closed form: linear encoder of {} outputs, Gaussian images of variance {}, augmentations of {}{rank}; – where it diverges",
             world.outputs,
             list(&world.signal),
             list(&world.noise)

@@ -27,6 +27,8 @@ pub struct EmConfig {
 
 /// More images or views are taken for a slip of the hand.
 const MOST: usize = 1 << 16;
+/// A variance of rows of unit length that rounding to f32 alone makes: collapsed outputs have none to remove.
+const ROUNDING: f64 = 1e-12;
 /// Views that two halves with a variance each have at least.
 const LEAST_VIEWS: usize = 4;
 
@@ -88,7 +90,7 @@ pub fn predictor_gap(
         0.5 * (judged(&a, half, &b, views - half)? + judged(&b, views - half, &a, half)?)
     };
     // The identity is linear too, and better than a fit of outputs that hardly vary.
-    let r2_linear = r2_linear.max(0.0);
+    let r2_linear = if r2_linear.is_nan() { r2_linear } else { r2_linear.max(0.0) };
     Ok(PredictorGap { r2: whole.r2(&p), r2_linear, alignment: 2.0 * whole.variance })
 }
 
@@ -122,6 +124,9 @@ impl Spread {
 
     /// R² of `guess` of the expectation, row by row.
     fn r2(&self, guess: &Array2<f64>) -> f64 {
+        if self.variance < ROUNDING {
+            return f64::NAN;
+        }
         let error = (guess - &self.expected).mapv(|v| v * v).sum() / guess.nrows() as f64 - self.noise;
         1.0 - error / self.variance
     }
@@ -231,6 +236,15 @@ mod tests {
         let left: f64 = means.iter().map(|m| (1.0 - length(m)).powi(2)).sum();
         let all: f64 = means.iter().map(|m| 1.0 - length(m).powi(2)).sum();
         assert!((gap.r2 - (1.0 - left / all)).abs() < 1e-5, "{gap:?}");
+    }
+
+    #[test]
+    fn collapsed_outputs_have_no_r2() {
+        let z = Array2::from_shape_fn((20, DIM), |(_, j)| j as f32 + 1.0);
+        for exact in [true, false] {
+            let gap = predictor_gap(z.view(), z.view(), 4, exact).unwrap();
+            assert!(gap.r2.is_nan() && gap.r2_linear.is_nan() && gap.alignment < 1e-11, "{gap:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::axes::{LABEL, TICK, labels, ticks};
 use super::figure::{Figure, Panel};
+use super::panel::LOWEST_R2;
 use super::pen::{INK, Letters, Pen, Place, text_width, wrap};
 use crate::error::Result;
 use crate::measure::estimate::Estimate;
@@ -75,7 +76,7 @@ impl Map<'_> {
         let from = (left + MARGIN + row_labels(self.figure), bottom - BOTTOM);
         let (columns, rows) = (self.columns.len().max(1), self.figure.arms.len().max(1));
         let size = (CELLS / columns as f64, (from.1 - top - HEAD) / rows as f64);
-        let scale = Scale::of(self.means, self.panel.y.contains('%'));
+        let scale = Scale::of(self.means, &self.panel.y);
         let mut told = Vec::new();
         for row in 0..self.figure.arms.len() {
             for (column, label) in self.columns.iter().enumerate() {
@@ -162,13 +163,16 @@ struct Scale {
 impl Scale {
     /// From the lowest mean to the highest, or as much further that a small difference looks like one: 10 points
     /// of a percentage, a tenth of other values.
-    fn of(means: &[Vec<(f64, Estimate)>], percent: bool) -> Scale {
+    fn of(means: &[Vec<(f64, Estimate)>], y: &str) -> Scale {
+        let (percent, r2) = (y.contains('%'), y.contains("R²"));
         let values = || means.iter().flatten().map(|(_, estimate)| estimate.mean);
         let (low, high) = values().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
         if low > high {
             return Scale { low: 0.0, high: 1.0 };
         }
         let least = if percent { 10.0 } else { 0.1 * high.abs().max(low.abs()).max(1e-3) };
+        // Below it an R² says only that it is far below.
+        let low = if r2 { low.max(LOWEST_R2).min(high) } else { low };
         let missing = (least - (high - low)).max(0.0) / 2.0;
         Scale { low: low - missing, high: high + missing }
     }

@@ -30,7 +30,7 @@ const LOWEST: f64 = -12.0;
 const NAME_LINES: usize = 3;
 
 /// Where the axis of an R² ends below, at the latest.
-const LOWEST_R2: f64 = -1.0;
+pub const LOWEST_R2: f64 = -1.0;
 
 /// What a panel needs below the usual height: further lines of names, the paper's values.
 pub fn below(figure: &Figure, panel: &Panel) -> f64 {
