@@ -96,9 +96,11 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     if is_closed_form(answer) {
         shorten(&mut curves, &arms);
     }
-    // The initial weights are measured too: two points make a curve.
-    let first = curves.iter().find(|point| point.panel == LINEAR.0).map(|point| point.x);
-    let linear = curves.iter().any(|point| point.panel == LINEAR.0 && Some(point.x) != first);
+    // A probe at the end alone is a point for each run, and no curve.
+    let linear = curves.windows(2).any(|pair| {
+        let of_one_run = pair[0].arm == pair[1].arm && pair[0].seed == pair[1].seed;
+        of_one_run && pair.iter().all(|point| point.panel == LINEAR.0)
+    });
     if !linear {
         curves.retain(|point| point.panel != LINEAR.0);
     }
