@@ -34,6 +34,7 @@
 //! - [`objective`] — D(p, η) = −cos(p, η) and its relatives: tensors in, scalar out.
 //! - [`network`] — z = F_θ(x) and p = h(z), each one differentiable node over a static plan.
 //! - [`augment`] — T, the random views, or a finite set of them.
+//! - [`device`] — the processor or a GPU: where a run computes.
 //! - [`optim`] — SGD with momentum over flat θ, learning-rate curves.
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle and no study.
 //! - [`rng`] — streams named by (seed, purpose, counters). [`error`] — one error, its exit codes.
@@ -62,6 +63,7 @@
 pub mod augment;
 pub mod cli;
 pub mod data;
+pub mod device;
 pub mod error;
 pub mod eta;
 pub mod kernel;

@@ -3,11 +3,14 @@
 //! v ← μ·v + (g + λ·θ), θ ← θ − lr·v, as PyTorch's `SGD` (candle-nn's has neither μ nor λ), in one
 //! pass over θ.
 
+use crate::device;
 use crate::error::{Error, Result};
-use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
+use crate::kernel::Precision;
+use crate::kernel::device::{Buffer, Device as KernelDevice};
+use candle_core::{CpuStorage, CudaStorage, InplaceOp2, Layout, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How the M-step moves θ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,15 +119,20 @@ impl OptimConfig {
 }
 
 /// The momentum of one flat parameter vector.
-#[derive(Debug)]
 pub struct Sgd {
-    velocity: Mutex<Vec<f32>>,
+    velocity: Mutex<Velocity>,
+}
+
+/// v, beside θ: it goes to a device with the first step that is made there.
+enum Velocity {
+    Host(Vec<f32>),
+    Device { device: Arc<dyn KernelDevice>, buffer: Buffer, len: usize },
 }
 
 impl Sgd {
     /// Starts from a momentum of `velocity` (all zeros for a new run).
     pub fn new(velocity: Vec<f32>) -> Self {
-        Self { velocity: Mutex::new(velocity) }
+        Self { velocity: Mutex::new(Velocity::Host(velocity)) }
     }
 
     /// One step on `theta` (P) along `gradient` (P), in place.
@@ -140,13 +148,26 @@ impl Sgd {
     }
 
     /// A copy of the momentum, for a checkpoint.
-    pub fn velocity(&self) -> Vec<f32> {
-        self.velocity.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when a device that holds it fails.
+    pub fn velocity(&self) -> Result<Vec<f32>> {
+        match &*lock(&self.velocity) {
+            Velocity::Host(values) => Ok(values.clone()),
+            Velocity::Device { device, buffer, len } => {
+                device.download_f32(buffer.span(Precision::F32, 0, *len))
+            }
+        }
     }
 }
 
+/// A lock whose holder panicked still guards plain numbers.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 struct SgdStep<'a> {
-    velocity: &'a Mutex<Vec<f32>>,
+    velocity: &'a Mutex<Velocity>,
     lr: f32,
     momentum: f32,
     weight_decay: f32,
@@ -172,13 +193,42 @@ impl InplaceOp2 for SgdStep<'_> {
         let (CpuStorage::F32(theta), CpuStorage::F32(gradient)) = (theta, gradient) else {
             candle_core::bail!("theta and its gradient must be f32");
         };
-        let mut velocity = self.velocity.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut velocity = lock(self.velocity);
+        let Velocity::Host(velocity) = &mut *velocity else {
+            candle_core::bail!("theta is on the CPU and its momentum is not");
+        };
         let (theta, gradient) = (&mut theta[t0..t1], &gradient[g0..g1]);
         if theta.len() != gradient.len() || theta.len() != velocity.len() {
             candle_core::bail!("theta, its gradient and its momentum differ in length");
         }
-        self.apply(theta, &mut velocity, gradient);
+        self.apply(theta, velocity, gradient);
         Ok(())
+    }
+
+    fn cuda_fwd(
+        &self,
+        theta: &mut CudaStorage,
+        theta_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let mut velocity = lock(self.velocity);
+        if let Velocity::Host(values) = &*velocity {
+            let device = device::device_of(theta).map_err(device::to_candle)?;
+            let (len, buffer) = (values.len(), device.buffer_of(values).map_err(device::to_candle)?);
+            *velocity = Velocity::Device { device, buffer, len };
+        }
+        let Velocity::Device { device, buffer, len } = &*velocity else {
+            candle_core::bail!("the momentum did not reach the GPU");
+        };
+        let gradient = device::span(gradient, gradient_layout)?;
+        let theta = device::span_mut(theta, theta_layout)?;
+        if theta.len() != gradient.len() || theta.len() != *len {
+            candle_core::bail!("theta, its gradient and its momentum differ in length");
+        }
+        let numbers = [self.lr, self.momentum, self.weight_decay];
+        let velocity = buffer.span(Precision::F32, 0, *len);
+        device.sgd_step(theta, velocity, gradient, numbers).map_err(device::to_candle)
     }
 }
 

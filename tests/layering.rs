@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import, from the ground up. `error` and `rng` are open to all.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("error", &[]),
     ("rng", &[]),
     ("kernel", &[]),
-    ("optim", &[]),
+    // candle's arrays in GPU memory as the kernel room's spans.
+    ("device", &["kernel"]),
+    ("optim", &["device", "kernel"]),
     ("objective", &[]),
     ("augment", &[]),
-    ("network", &["kernel"]),
+    ("network", &["device", "kernel"]),
     ("data", &["augment"]),
     ("measure", &[]),
     // A bank too large for memory is a mapped slice of the kernel room.
@@ -23,17 +25,29 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("recipe", &["augment", "data", "eta", "measure", "network", "objective", "optim", "theory"]),
     (
         "train",
-        &["augment", "data", "eta", "kernel", "measure", "network", "objective", "optim", "recipe", "record"],
+        &[
+            "augment",
+            "data",
+            "device",
+            "eta",
+            "kernel",
+            "measure",
+            "network",
+            "objective",
+            "optim",
+            "recipe",
+            "record",
+        ],
     ),
     ("report", &["augment", "measure", "record"]),
     // The formula that stands for training collapses where an objective is reported to.
-    ("study", &["data", "eta", "measure", "objective", "recipe", "record", "theory", "train"]),
+    ("study", &["data", "device", "eta", "measure", "objective", "recipe", "record", "theory", "train"]),
     (
         "cli",
         // The rank correlation in a figure's caption is a measurement.
         &[
-            "augment", "data", "kernel", "measure", "network", "recipe", "record", "report", "study",
-            "theory", "train",
+            "augment", "data", "device", "kernel", "measure", "network", "recipe", "record", "report",
+            "study", "theory", "train",
         ],
     ),
 ];

@@ -225,7 +225,7 @@ fn compare_running(what: &str, network: &Network, engine: &Engine, oracle: &Orac
             running.iter_mut().zip(value).for_each(|(r, v)| *r = 0.9 * *r + 0.1 * v * factor);
         }
     }
-    for (name, _, got) in names::running_to_torch(network, &engine.running()) {
+    for (name, _, got) in names::running_to_torch(network, &engine.running().unwrap()) {
         let error = relative_difference(&got, &expected[&name]);
         assert!(error < 1e-4, "{what}: {name} off by {error:.1e}");
     }
@@ -298,7 +298,7 @@ fn a_target_pass_gives_the_bytes_of_a_training_pass() {
     let (trained, target) = (a.train(&x, &theta).unwrap(), b.target(&x, &theta).unwrap());
     let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(numbers(&trained), numbers(&target));
-    assert_eq!(a.running(), b.running());
+    assert_eq!(a.running().unwrap(), b.running().unwrap());
     // Evaluation by running statistics that equal the batch's is the same map.
     let (features, output) = a.evaluate(&x.get(0).unwrap(), &theta).unwrap();
     assert_eq!(features.dims(), [8, 64]);

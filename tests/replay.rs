@@ -10,7 +10,7 @@ use simsiam_em::train::{Case, Replayed, replay};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const CASES: [&str; 7] = [
+pub const CASES: [&str; 7] = [
     "simsiam",
     "simsiam_asymmetric",
     "simsiam_cross_entropy",
@@ -111,7 +111,7 @@ fn check_final_state(name: &str, case: &Case, replayed: &Replayed) {
     };
     for part in replayed.alternation.model.parts() {
         let network = part.engine.network();
-        let running = names::running_to_torch(network, &part.engine.running());
+        let running = names::running_to_torch(network, &part.engine.running().unwrap());
         let weights = names::to_torch(network, &part.theta.to_vec1().unwrap());
         let named: BTreeMap<String, Vec<f32>> =
             running.into_iter().chain(weights).map(|(name, _, values)| (name, values)).collect();

@@ -6,14 +6,18 @@ use std::path::PathBuf;
 
 /// A file of tests/golden/.
 pub fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    root().join("tests/golden").join(name)
+}
+
+/// The crate's folder: cargo's word at run time, so that a test program may run elsewhere than it was built.
+fn root() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
 /// A file of the larger reference cases beside a developer's checkout; prints that the case is
 /// skipped where they are absent.
 pub fn shared(name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("SIM_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let root = std::env::var_os("SIM_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let path = root.join(name);
     if path.exists() {
         return Some(path);

@@ -46,6 +46,7 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("The projector's output z instead of the pooled backbone features"),
         )
+        .arg(super::run::device_flag())
         .arg(super::json_flag())
 }
 
@@ -59,8 +60,10 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let imagenet = tensors.get("encoder.conv1.weight").is_some_and(|(shape, _)| shape.get(2) == Some(&7));
     let size = matches.get_one::<u64>("size").map_or(if imagenet { 224 } else { 32 }, |size| *size as usize);
     let source = Source::open(images, size)?;
+    let device = super::run::place(matches)?.open()?;
     let kernel = kernel::select(Precision::F32)?;
     let model = weights::model_of(&tensors, source.size(), &kernel)
+        .and_then(|model| model.on(&device))
         .map_err(|e| Error::data(weights_path, e.to_string()))?;
     let (mut values, mut dim) = (Vec::new(), 0);
     for start in (0..source.len()).step_by(BATCH) {

@@ -2,8 +2,8 @@
 
 use super::output::Output;
 use crate::data::Dataset;
+use crate::device::host_kernel;
 use crate::error::{Error, Result};
-use crate::kernel;
 use crate::network::read_weights;
 use crate::recipe::Recipe;
 use crate::train::{Model, evaluate, weights};
@@ -23,6 +23,7 @@ pub fn command() -> Command {
                 .help("A run's folder, such as runs/simsiam/simsiam/seed-0"),
         )
         .arg(Arg::new("data").long("data").value_name("DATA").help("Other images than the run's own"))
+        .arg(super::run::device_flag())
         .arg(super::json_flag())
 }
 
@@ -42,13 +43,15 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         return Err(Error::data(run, "has no weights.safetensors; the run is not finished"));
     }
     let tensors = read_weights(&path)?;
+    let device = super::run::place(matches)?.open()?;
     let model = Model::new(
         &recipe.encoder,
         &recipe.predictor,
         recipe.augment.size,
         recipe.seed,
-        &kernel::select(recipe.encoder.precision)?,
-    )?;
+        &host_kernel(&device, recipe.encoder.precision)?,
+    )?
+    .on(&device)?;
     weights::load(&model, &|name| tensors.get(name).cloned())
         .map_err(|e| Error::data(&path, e.to_string()))?;
     let dataset = Dataset::open(&recipe.data)?;

@@ -1,6 +1,7 @@
 //! What a `sim run` is going to make: studies with their arms and runs, whether they fit, how long they take.
 
 use super::run::MOCK;
+use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::record::{check_recipe, read_outcome};
 use crate::study::{Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs};
@@ -102,6 +103,10 @@ pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, tell: bool) -
                 opened = true;
             }
             images = (data.train.len(), data.test.len());
+        }
+        // What the processor's memory and a few of its steps say, they say of the processor.
+        if settings.place != Place::Cpu {
+            continue;
         }
         fits(job, images.0, settings.jobs)?;
         if tell && same {

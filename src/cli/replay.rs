@@ -20,6 +20,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("A safetensors file with encoder.*, predictor.*, views.1, views.2"),
         )
+        .arg(super::run::device_flag())
         .arg(super::json_flag())
 }
 
@@ -37,7 +38,8 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         Some(_) => kernel::select(Precision::F32)?,
         None => kernel::direct_sums()?,
     };
-    train::replay(&case, &kernel, &mut |row| {
+    let device = super::run::place(matches)?.open()?;
+    train::replay_with(&case, &kernel, &|model| model.on(&device), &mut |row| {
         diverged |= !row.loss.is_finite();
         output.line(&match json {
             true => json!({"step": row.step, "loss": row.loss, "lr": row.lr, "z_std": row.z_std}).to_string(),

@@ -5,6 +5,7 @@ use super::output::Output;
 use super::plan::{self, Plan};
 use super::progress::Watcher;
 use super::report::REPORT;
+use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::study::{Engine, Event, Formula, Job, Request, Settings, Study, Suite, Trainer, schedule};
 use crate::train::{Ending, Progress};
@@ -106,7 +107,7 @@ pub fn run_flags() -> Vec<Arg> {
             .value_parser(value_parser!(PathBuf))
             .default_value("runs")
             .help("Where run directories go"),
-        Arg::new("device").long("device").value_name("DEVICE").default_value("cpu").help("cpu or cuda:N"),
+        device_flag(),
         Arg::new("fresh")
             .long("fresh")
             .action(ArgAction::SetTrue)
@@ -149,7 +150,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
             return Err(Error::Usage(format!("put {name} directly after `run`")));
         }
     };
-    check_device(matches.get_one::<String>("device").map_or("cpu", String::as_str))?;
+    place(matches)?;
     let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("runs"));
     let seeds = matches.get_one::<u64>("seeds").copied();
     let mut jobs = Vec::new();
@@ -158,7 +159,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         let flags = if one.is_none() { Vec::new() } else { flags(study, matches) };
         plans.push(Plan::new(study, request(matches, flags), seeds, &out, &mut jobs)?);
     }
-    let settings = settings(matches, jobs.len());
+    let settings = settings(matches, jobs.len())?;
     let quiet = matches.get_flag("quiet");
     if !quiet {
         plan::announce(&plans, &jobs, &settings);
@@ -299,26 +300,26 @@ pub fn as_given() -> String {
     format!("sim {}", shown.join(" "))
 }
 
-/// There is no GPU engine in this build.
-pub fn check_device(device: &str) -> Result<()> {
-    match device.split_once(':').map_or((device, None), |(kind, index)| (kind, Some(index))) {
-        ("cpu", None) => Ok(()),
-        ("cuda", index) if index.is_none_or(|index| index.parse::<u32>().is_ok()) => {
-            Err(Error::Usage(format!(
-                "--device {device}: this build has no GPU support; leave --device out to train on the CPU"
-            )))
-        }
-        _ => Err(Error::Usage(format!("--device {device}: expected cpu or cuda:N"))),
-    }
+/// Where `--device` puts the networks.
+pub fn place(matches: &ArgMatches) -> Result<Place> {
+    Place::find(matches.get_one::<String>("device").map_or("cpu", String::as_str))
+}
+
+/// `--device`.
+pub fn device_flag() -> Arg {
+    Arg::new("device").long("device").value_name("DEVICE").default_value("cpu").help("cpu or cuda:N")
 }
 
 /// Runs at the same time and threads of each.
-pub fn settings(matches: &ArgMatches, runs: usize) -> Settings {
+pub fn settings(matches: &ArgMatches, runs: usize) -> Result<Settings> {
+    let place = place(matches)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = |name: &str| matches.get_one::<u64>(name).map(|n| *n as usize);
-    let jobs = count("jobs").unwrap_or(cores).min(runs.max(1));
+    // Runs that share a GPU only wait for each other.
+    let most = if place == Place::Cpu { cores } else { 1 };
+    let jobs = count("jobs").unwrap_or(most).min(runs.max(1));
     let threads = count("threads").unwrap_or((cores / jobs).max(1));
-    Settings { jobs, threads, fresh: matches.get_flag("fresh") }
+    Ok(Settings { jobs, threads, fresh: matches.get_flag("fresh"), place })
 }
 
 /// The first signal asks for checkpoints, the second quits.

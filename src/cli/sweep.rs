@@ -3,6 +3,7 @@
 use super::output::Output;
 use super::run::{self, Made};
 use super::sweep_answer::{Sweep, Values};
+use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::read_outcome;
@@ -78,7 +79,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         Study::find(name)?;
         return Err(Error::Usage(format!("put {name} directly after `sweep`")));
     };
-    run::check_device(matches.get_one::<String>("device").map_or("cpu", String::as_str))?;
+    run::place(matches)?;
     let overs: Vec<String> = matches.get_many::<String>("over").into_iter().flatten().cloned().collect();
     let axes = study.axes(&overs)?;
     let asked = matches.get_one::<String>("arm").map(String::as_str);
@@ -95,7 +96,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let first = study.cell(like, &axes, vec![0; axes.len()], &request)?.arm.recipe;
     let theory = matches.get_flag("theory");
     let trains = !theory && first.closed_form.is_none();
-    let settings = run::settings(matches, count.saturating_mul(seeds.len()));
+    let settings = run::settings(matches, count.saturating_mul(seeds.len()))?;
     match trains {
         true => affordable(&first, count.saturating_mul(seeds.len()), settings.jobs, settings.threads)?,
         false => countable(&first, count, seeds.len())?,
@@ -173,6 +174,7 @@ fn expect(first: &Recipe, jobs: &[Job], settings: &Settings) -> Result<()> {
         missing += usize::from(settings.fresh || read_outcome(&job.path)?.is_none());
     }
     if missing > 0
+        && settings.place == Place::Cpu
         && let Some((seconds, _)) = cost(first, settings.threads).filter(|(seconds, _)| seconds.is_finite())
     {
         let hours = seconds * missing as f64 / settings.jobs as f64 / 3600.0;

@@ -16,7 +16,7 @@ use crate::augment::{self, AugmentConfig, Scratch};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream, stream};
 
-/// Batches that may be prepared or in preparation beyond the one in use.
+/// Batches that may be prepared or in preparation beyond the one in use, at least.
 const AHEAD: u64 = 4;
 /// Epochs whose order is kept: an alternation looks back over at most one epoch's end.
 const ORDERS: usize = 2;
@@ -200,6 +200,8 @@ struct Shared {
     augment: AugmentConfig,
     request: Request,
     stop: AtomicBool,
+    /// [`AHEAD`], or more where there are workers for more.
+    ahead: u64,
     queue: Mutex<Queue>,
     /// A place became free, or the loader stops.
     room: Condvar,
@@ -245,6 +247,7 @@ impl Loader {
             augment,
             request: Request { shape, seed },
             stop: AtomicBool::new(false),
+            ahead: AHEAD.max(workers as u64 + 1),
             queue: Mutex::new(queue),
             room: Condvar::new(),
             ready: Condvar::new(),
@@ -358,7 +361,7 @@ impl Shared {
             if self.stop.load(Ordering::Relaxed) || queue.ended {
                 return None;
             }
-            if queue.issued < queue.taken + AHEAD {
+            if queue.issued < queue.taken + self.ahead {
                 break;
             }
             queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);

@@ -47,7 +47,8 @@ impl EStep for KStep {
         if self.kept.front().is_some_and(|(step, _)| *step == views.step)
             && let Some((_, eta)) = self.kept.pop_front()
         {
-            return Ok(eta.narrow(0, 0, z.dim(0)?)?);
+            // From a checkpoint it comes to the CPU.
+            return Ok(eta.narrow(0, 0, z.dim(0)?)?.to_device(z.device())?);
         }
         Ok(one_sample(views, z, frozen)?.detach())
     }

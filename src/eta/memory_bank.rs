@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Precision;
 use crate::kernel::mapped::Store;
 use crate::kernel::numbers::Plain;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::path::PathBuf;
 
 /// Where a bank's N × d numbers are kept.
@@ -137,7 +137,7 @@ impl<T: Plain> EStep for MemoryBank<T> {
         for &index in &views.indices {
             eta.extend(self.row(index as usize));
         }
-        let eta = Tensor::from_vec(eta, (1, views.indices.len(), self.dim), &Device::Cpu)?;
+        let eta = Tensor::from_vec(eta, (1, views.indices.len(), self.dim), z.device())?;
         Ok(eta.broadcast_as(z.dims())?.contiguous()?)
     }
 
@@ -183,6 +183,7 @@ impl<T: Plain> EStep for MemoryBank<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
 
     const PLACES: [u64; 2] = [u64::MAX, 0];
 

@@ -44,6 +44,8 @@ impl EStep for MomentumEncoder {
         self.xi = Some(match self.xi.take() {
             None => theta,
             Some(xi) => {
+                // From a checkpoint it comes to the CPU.
+                let xi = xi.to_device(theta.device())?;
                 self.age = tau * (self.age + 1.0);
                 ((xi * tau)? + (theta * (1.0 - tau))?)?
             }

@@ -4,7 +4,7 @@
 use super::{EStep, Frozen, Held, MemoryBank, Views};
 use crate::error::Result;
 use crate::kernel::numbers::Plain;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 /// A bank that trains, and its twin, which takes in the view that trains and only watches.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl<T: Plain> EStep for Twins<T> {
             views.indices.iter().flat_map(|index| self.second.get(*index as usize).0).collect();
         let batch = views.indices.len();
         let dim = rows.len() / batch.max(1);
-        Ok(Some(Tensor::from_vec(rows, (batch, dim), &Device::Cpu)?))
+        Ok(Some(Tensor::from_vec(rows, (batch, dim), views.x.device())?))
     }
 
     fn state(&self) -> Result<Vec<Held<'_>>> {

@@ -98,6 +98,8 @@ pub fn named(name: &str) -> Result<Arc<dyn Kernel>> {
 /// [`Error::Usage`] where this machine has none of that name or precision.
 pub fn select(precision: Precision) -> Result<Arc<dyn Kernel>> {
     let forced = std::env::var_os(VARIABLE).map(|name| name.to_string_lossy().into_owned());
+    // A choice among the GPU's kernels leaves the processor's alone.
+    let forced = forced.filter(|name| !name.starts_with("cuda"));
     if precision == Precision::F32 {
         return match forced {
             Some(name) => named(&name),

@@ -9,6 +9,9 @@
 //! sums over chunks are taken in a fixed order.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod device;
 mod direct;
 pub mod elementwise;
 mod gather;
@@ -38,7 +41,7 @@ use serde::{Deserialize, Serialize};
 
 /// How numbers are rounded: what the products of the encoder multiply, whose sums are f32 in either case,
 /// or what a memory bank keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 24 significant bits.

@@ -6,13 +6,16 @@
 
 mod architectures;
 pub mod config;
+mod device_passes;
 mod files;
 mod layers;
 pub mod names;
+mod on_device;
+mod on_tensors;
 mod op;
 mod passes;
 mod plan;
 
 pub use files::{Tensors, infer_encoder, infer_predictor, read_metadata, read_weights};
 pub use layers::{Network, Parameter, ParameterKind, Shape};
-pub use op::{Engine, pass_floats};
+pub use op::{Engine, HeldRunning, pass_floats};

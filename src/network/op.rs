@@ -1,14 +1,18 @@
 //! The one place where the network meets candle: a node with two inputs, x and flat θ, whose backward
 //! pass returns the gradient of both.
 
+use super::device_passes::DeviceArena;
 use super::layers::Network;
+use super::on_device::OnDevice;
 use super::passes::{Arena, Statistics, backward, forward};
 use super::plan::{Mode, Plan};
+use crate::device;
 use crate::error::{Error, Result};
-use crate::kernel::Kernel;
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Storage, Tensor};
+use crate::kernel::device::{Buffer, Device as KernelDevice};
+use crate::kernel::{Kernel, Precision};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Storage, Tensor};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// A network with what runs it: kernel, plans, arenas, running statistics.
 #[derive(Clone)]
@@ -23,6 +27,18 @@ struct Inner {
     /// Arenas that no pass is using.
     arenas: Mutex<Vec<Arena>>,
     running: Mutex<Vec<f32>>,
+    /// How a device stores values.
+    precision: Precision,
+    /// Where the network lies once a device has run it; it then holds the running statistics.
+    on_device: OnceLock<OnDevice>,
+}
+
+/// Running statistics laid aside.
+pub struct HeldRunning(Held);
+
+enum Held {
+    Host(Vec<f32>),
+    Device(Buffer),
 }
 
 /// A lock whose holder panicked still guards plain numbers.
@@ -45,6 +61,15 @@ impl Inner {
     fn give_back(&self, arena: Arena) {
         lock(&self.arenas).push(arena);
     }
+
+    /// The network on the device that `find` gives, moved there at the first call.
+    fn on_device(&self, find: impl FnOnce() -> Result<Arc<dyn KernelDevice>>) -> Result<&OnDevice> {
+        if let Some(on_device) = self.on_device.get() {
+            return Ok(on_device);
+        }
+        let made = OnDevice::new(find()?, self.precision, &lock(&self.running))?;
+        Ok(self.on_device.get_or_init(|| made))
+    }
 }
 
 /// Numbers of f32 that a training pass of `network` over `views` × `batch` images holds beside θ and its
@@ -57,9 +82,19 @@ pub fn pass_floats(network: &Network, kernel: &dyn Kernel, views: usize, batch: 
 impl Engine {
     /// An engine for `network` with the running statistics of a new network.
     pub fn new(network: Network, kernel: Arc<dyn Kernel>) -> Self {
+        Self::with_precision(network, kernel, Precision::F32)
+    }
+
+    /// The same, whose values a device stores as `precision`.
+    pub fn with_precision(network: Network, kernel: Arc<dyn Kernel>, precision: Precision) -> Self {
         let running = Mutex::new(network.init_running());
-        let (plans, arenas) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { network, kernel, plans, arenas, running }) }
+        let (plans, arenas, on_device) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Self { inner: Arc::new(Inner { network, kernel, plans, arenas, running, precision, on_device }) }
+    }
+
+    /// Runs the network on `device`, which has to compute in host memory where tensors lie on the CPU.
+    pub fn move_to(&self, device: Arc<dyn KernelDevice>) -> Result<()> {
+        self.inner.on_device(|| Ok(device)).map(|_| ())
     }
 
     /// The network.
@@ -68,12 +103,38 @@ impl Engine {
     }
 
     /// A copy of the running statistics.
-    pub fn running(&self) -> Vec<f32> {
-        lock(&self.inner.running).clone()
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when a device that holds them fails.
+    pub fn running(&self) -> Result<Vec<f32>> {
+        match self.inner.on_device.get() {
+            Some(on_device) => on_device.running(),
+            None => Ok(lock(&self.inner.running).clone()),
+        }
+    }
+
+    /// Lays a copy of the running statistics aside, where they lie.
+    pub fn hold_running(&self) -> Result<HeldRunning> {
+        Ok(HeldRunning(match self.inner.on_device.get() {
+            Some(on_device) => Held::Device(on_device.hold_running()?),
+            None => Held::Host(self.running()?),
+        }))
+    }
+
+    /// Takes back what [`Engine::hold_running`] gave.
+    pub fn put_back_running(&self, held: &HeldRunning) -> Result<()> {
+        match (&held.0, self.inner.on_device.get()) {
+            (Held::Host(values), _) => self.set_running(values),
+            (Held::Device(buffer), Some(on_device)) => on_device.put_back_running(buffer),
+            (Held::Device(_), None) => Err(Error::Failure("running statistics of another device".into())),
+        }
     }
 
     /// Replaces the running statistics.
     pub fn set_running(&self, values: &[f32]) -> Result<()> {
+        if let Some(on_device) = self.inner.on_device.get() {
+            return on_device.set_running(values);
+        }
         let mut running = lock(&self.inner.running);
         if running.len() != values.len() {
             return Err(Error::Failure("running statistics of another architecture".into()));
@@ -96,7 +157,7 @@ impl Engine {
     fn apply(&self, x: &Tensor, theta: &Tensor, mode: Mode) -> Result<Tensor> {
         let (views, batch) = self.check(x.dims(), theta)?;
         let plan = self.inner.plan(views, batch, mode);
-        let op = NetworkOp { inner: self.inner.clone(), plan, saved: Mutex::new(None) };
+        let op = NetworkOp { inner: self.inner.clone(), plan, saved: Mutex::new(Saved::Nothing) };
         Ok(x.contiguous()?.apply_op2(theta, op)?)
     }
 
@@ -129,9 +190,19 @@ impl Engine {
         let dims: Vec<usize> = std::iter::once(1).chain(x.dims().iter().copied()).collect();
         let (_, batch) = self.check(&dims, theta)?;
         let plan = inner.plan(1, batch, Mode::Forget);
-        let mut arena = inner.arena(&plan);
-        let running = self.running();
         let x = x.contiguous()?;
+        if x.device().is_cuda() {
+            let on_device = inner.on_device(|| device::device_of_tensor(&x))?;
+            return on_device.evaluate_on_gpu(&inner.network, &plan, &x, theta);
+        }
+        if let Some(on_device) = inner.on_device.get() {
+            return with_slices(&x, theta, |x, theta| {
+                on_device.evaluate_in_place(&inner.network, &plan, [x, theta]).map_err(device::to_candle)
+            })
+            .map_err(Error::from);
+        }
+        let mut arena = inner.arena(&plan);
+        let running = self.running()?;
         with_slices(&x, theta, |x, theta| {
             let statistics = Statistics::Running(&running);
             forward(&inner.network, inner.kernel.as_ref(), &plan, &mut arena, x, theta, statistics);
@@ -173,14 +244,33 @@ fn with_slices<T>(
 struct NetworkOp {
     inner: Arc<Inner>,
     plan: Arc<Plan>,
-    saved: Mutex<Option<Arena>>,
+    saved: Mutex<Saved>,
+}
+
+/// The arena of a forward pass whose gradient has not been asked for.
+enum Saved {
+    Nothing,
+    Host(Arena),
+    Device(DeviceArena),
+}
+
+impl Inner {
+    fn take_back(&self, saved: Saved) {
+        match saved {
+            Saved::Nothing => {}
+            Saved::Host(arena) => self.give_back(arena),
+            Saved::Device(arena) => {
+                if let Some(on_device) = self.on_device.get() {
+                    on_device.give_back(arena);
+                }
+            }
+        }
+    }
 }
 
 impl Drop for NetworkOp {
     fn drop(&mut self) {
-        if let Some(arena) = lock(&self.saved).take() {
-            self.inner.give_back(arena);
-        }
+        self.inner.take_back(std::mem::replace(&mut *lock(&self.saved), Saved::Nothing));
     }
 }
 
@@ -197,6 +287,14 @@ impl CustomOp2 for NetworkOp {
         theta_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (inner, plan) = (&self.inner, &self.plan);
+        let (x, theta) = (slice(x, x_layout)?, slice(theta, theta_layout)?);
+        let shape = (plan.views, plan.batch, inner.network.output_dim());
+        if let Some(on_device) = inner.on_device.get() {
+            let (output, arena) =
+                on_device.train_in_place(&inner.network, plan, [x, theta]).map_err(device::to_candle)?;
+            *lock(&self.saved) = Saved::Device(arena);
+            return Ok((CpuStorage::F32(output), shape.into()));
+        }
         let mut arena = inner.arena(plan);
         let mut running = lock(&inner.running);
         forward(
@@ -204,14 +302,31 @@ impl CustomOp2 for NetworkOp {
             inner.kernel.as_ref(),
             plan,
             &mut arena,
-            slice(x, x_layout)?,
-            slice(theta, theta_layout)?,
+            x,
+            theta,
             Statistics::Batch(&mut running),
         );
         let output = arena.value(&inner.network, plan, inner.network.values.len() - 1).to_vec();
-        *lock(&self.saved) = Some(arena);
-        let shape = (plan.views, plan.batch, inner.network.output_dim());
+        *lock(&self.saved) = Saved::Host(arena);
         Ok((CpuStorage::F32(output), shape.into()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        theta: &CudaStorage,
+        theta_layout: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        let (inner, plan) = (&self.inner, &self.plan);
+        let shape = (plan.views, plan.batch, inner.network.output_dim());
+        let on_device = inner.on_device(|| device::device_of(x)).map_err(device::to_candle)?;
+        let mut output = device::unset_like(x, shape.0 * shape.1 * shape.2)?;
+        let whole = Layout::contiguous(shape);
+        let inputs = [device::span(x, x_layout)?, device::span(theta, theta_layout)?];
+        let arena = on_device.train(&inner.network, plan, inputs, device::span_mut(&mut output, &whole)?);
+        *lock(&self.saved) = Saved::Device(arena.map_err(device::to_candle)?);
+        Ok((output, shape.into()))
     }
 
     fn bwd(
@@ -222,19 +337,36 @@ impl CustomOp2 for NetworkOp {
         dy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         let (inner, plan) = (&self.inner, &self.plan);
-        let Some(mut arena) = lock(&self.saved).take() else {
-            candle_core::bail!("the network's gradient was asked for twice; one forward pass has one");
-        };
-        let dy = dy.contiguous()?.flatten_all()?.to_vec1::<f32>()?;
+        let mut arena = std::mem::replace(&mut *lock(&self.saved), Saved::Nothing);
+        let dy = dy.contiguous()?;
+        let on_device = inner.on_device.get();
+        if let (Saved::Device(device_arena), Some(on_device), true) =
+            (&arena, on_device, x.device().is_cuda())
+        {
+            let made = on_device.backward_on_gpu(&inner.network, plan, device_arena, [x, theta, &dy])?;
+            inner.take_back(arena);
+            return Ok(made);
+        }
+        let dy = dy.flatten_all()?.to_vec1::<f32>()?;
         let mut d_theta = vec![0.0; inner.network.theta_len()];
         let mut d_x = inner.network.input_gradient.then(|| vec![0.0; x.elem_count()]);
         with_slices(x, theta, |x, theta| {
-            let kernel = inner.kernel.as_ref();
             let d_x = d_x.as_deref_mut();
-            backward(&inner.network, kernel, plan, &mut arena, x, theta, &dy, &mut d_theta, d_x);
-            Ok(())
+            match (&mut arena, on_device) {
+                (Saved::Nothing, _) | (Saved::Device(_), None) => {
+                    candle_core::bail!("the network's gradient was asked for twice; one forward pass has one")
+                }
+                (Saved::Host(arena), _) => {
+                    let kernel = inner.kernel.as_ref();
+                    backward(&inner.network, kernel, plan, arena, x, theta, &dy, &mut d_theta, d_x);
+                    Ok(())
+                }
+                (Saved::Device(arena), Some(on_device)) => on_device
+                    .backward_in_place(&inner.network, plan, arena, [x, theta, &dy], &mut d_theta, d_x)
+                    .map_err(device::to_candle),
+            }
         })?;
-        inner.give_back(arena);
+        inner.take_back(arena);
         let d_x = d_x.map(|d_x| Tensor::from_vec(d_x, x.dims(), x.device())).transpose()?;
         Ok((d_x, Some(Tensor::from_vec(d_theta, theta.dims(), theta.device())?)))
     }

@@ -22,7 +22,7 @@ pub enum Statistics<'a> {
 }
 
 /// PyTorch's momentum of running statistics.
-const RUNNING_MOMENTUM: f32 = 0.1;
+pub const RUNNING_MOMENTUM: f32 = 0.1;
 
 fn grow(buffer: &mut Vec<f32>, len: usize) {
     if buffer.len() < len {

@@ -11,7 +11,7 @@ use crate::eta::{Rule, Steps};
 use crate::objective::Comparison;
 use crate::recipe::{Predictor, Recipe};
 use crate::record::{Outcome, RunDir};
-use crate::train::{COLUMNS, Ending, Progress};
+use crate::train::{COLUMNS, Ending, Machine, Progress};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Steps of a made-up epoch.
@@ -40,7 +40,7 @@ impl Trainer for Formula {
         &self,
         job: &Job,
         dir: &RunDir,
-        _threads: usize,
+        _machine: Machine,
         stop: &AtomicBool,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {

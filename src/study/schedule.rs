@@ -2,10 +2,11 @@
 
 use super::resolve::Arm;
 use super::trainer::Trainer;
+use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{Outcome, RunDir, find_twin, read_outcome};
-use crate::train::{Ending, Progress};
+use crate::train::{Ending, Machine, Progress};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -43,6 +44,15 @@ pub struct Settings {
     pub threads: usize,
     /// Starts over where runs exist.
     pub fresh: bool,
+    /// Where the networks are.
+    pub place: Place,
+}
+
+impl Settings {
+    /// What one run is given to compute with.
+    fn machine(&self) -> Machine {
+        Machine { threads: self.threads, place: self.place }
+    }
 }
 
 /// What a watcher of the schedule is told about one run.
@@ -152,7 +162,7 @@ fn run(
         };
     }
     watch(index, &Event::Started);
-    let ending = trainer.train(job, &dir, settings.threads, stop, &|progress| {
+    let ending = trainer.train(job, &dir, settings.machine(), stop, &|progress| {
         watch(index, &Event::Progress(progress));
     })?;
     dir.notes().into_iter().for_each(|note| watch(index, &Event::Note(note)));

@@ -5,19 +5,19 @@ use super::schedule::Job;
 use crate::data::{DataConfig, Dataset};
 use crate::error::Result;
 use crate::record::RunDir;
-use crate::train::{self, Ending, Progress};
+use crate::train::{self, Ending, Machine, Progress};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// Makes one run in its folder.
 pub trait Trainer: Sync {
-    /// Trains `job` in `dir` on `threads` threads, going on where an earlier process stopped; records
+    /// Trains `job` in `dir` on `machine`, going on where an earlier process stopped; records
     /// metrics and the outcome in `dir`. `stop` asks for a checkpoint and [`Ending::Stopped`].
     fn train(
         &self,
         job: &Job,
         dir: &RunDir,
-        threads: usize,
+        machine: Machine,
         stop: &AtomicBool,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending>;
@@ -61,7 +61,7 @@ impl Trainer for Engine {
         &self,
         job: &Job,
         dir: &RunDir,
-        threads: usize,
+        machine: Machine,
         stop: &AtomicBool,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {
@@ -69,6 +69,6 @@ impl Trainer for Engine {
             return closed_form::run(job, world, dir, stop, watch);
         }
         let dataset = self.dataset(&job.recipe.data)?;
-        train::run(&job.recipe, &dataset, dir, threads, stop, watch)
+        train::run(&job.recipe, &dataset, dir, machine, stop, watch)
     }
 }

@@ -35,14 +35,26 @@ pub struct Alternation {
 
 /// What a step gave.
 pub struct Outcome {
-    /// The loss before the step.
+    /// The loss before the step; NaN where it is pending.
     pub loss: f64,
+    /// The loss on a GPU that may not have computed it yet; a step waits for nothing.
+    pub pending: Option<Tensor>,
     /// z of the first view, (B, d).
     pub z: Tensor,
     /// The targets, (V', B, d).
     pub eta: Tensor,
-    /// The gradients; empty when the loss was not finite, and then θ did not move.
+    /// The gradients; empty when the loss was known not to be finite, and then θ did not move.
     pub gradients: Option<GradStore>,
+}
+
+impl Outcome {
+    /// The loss, waited for where it is pending.
+    pub fn loss_now(&self) -> Result<f64> {
+        match &self.pending {
+            Some(loss) => Ok(f64::from(loss.to_scalar::<f32>()?)),
+            None => Ok(self.loss),
+        }
+    }
 }
 
 impl Alternation {
@@ -88,12 +100,14 @@ impl Alternation {
             direct.set_predictor(step, &trained_z, model)?;
         }
         let loss = Losses::new(model, &self.objective, &trained_z, &eta)?;
-        let value = f64::from(loss.encoder.to_scalar::<f32>()?);
-        let gradients = if value.is_finite() { Some(loss.descended.backward()?) } else { None };
+        let pending = (!loss.encoder.device().is_cpu()).then(|| loss.encoder.detach());
+        let value = if pending.is_some() { f64::NAN } else { f64::from(loss.encoder.to_scalar::<f32>()?) };
+        let descends = pending.is_some() || value.is_finite();
+        let gradients = if descends { Some(loss.descended.backward()?) } else { None };
         if let Some(gradients) = &gradients {
             self.descend(gradients, rates)?;
         }
-        Ok(Outcome { loss: value, z: z.get(0)?.detach(), eta: eta.detach(), gradients })
+        Ok(Outcome { loss: value, pending, z: z.get(0)?.detach(), eta: eta.detach(), gradients })
     }
 
     /// θ ← one SGD step along the gradients, for every trained part.

@@ -3,10 +3,11 @@
 use super::state::State;
 use crate::data::Dataset;
 use crate::data::loader::Loader;
+use crate::device::Upload;
 use crate::error::{Error, Result};
 use crate::eta::Views;
 use crate::recipe::Recipe;
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use std::sync::Arc;
 
 /// Hands out batches by step; they are prepared ahead on other threads.
@@ -16,7 +17,9 @@ use std::sync::Arc;
 pub struct Batches {
     loader: Loader,
     last: Option<Views>,
-    shape: (usize, usize, usize, usize, usize),
+    shape: [usize; 5],
+    device: Device,
+    upload: Upload,
 }
 
 impl Batches {
@@ -43,7 +46,10 @@ impl Batches {
         });
         let mut previous = None;
         let program = program.filter(move |step| previous.replace(*step) != Some(*step));
-        let workers = rayon::current_num_threads().clamp(1, 2);
+        let device = state.alternation.model.device().clone();
+        // On the CPU the step wants the threads itself.
+        let most = if device.is_cpu() { 2 } else { usize::MAX };
+        let workers = rayon::current_num_threads().clamp(1, most);
         let loader = Loader::new(
             dataset.train.clone(),
             recipe.augment.clone(),
@@ -52,7 +58,13 @@ impl Batches {
             program,
             workers,
         );
-        Self { loader, last: None, shape: (recipe.views(), batch, size, size, 3) }
+        Self {
+            loader,
+            last: None,
+            shape: [recipe.views(), batch, size, size, 3],
+            device,
+            upload: Upload::default(),
+        }
     }
 
     /// The batch of `step`, which must be the next in the order, or the one given last.
@@ -62,7 +74,7 @@ impl Batches {
         }
         let out_of_order = || Error::Failure(format!("the batch of step {step} was asked for out of order"));
         let batch = self.loader.next()?.filter(|batch| batch.step == step).ok_or_else(out_of_order)?;
-        let x = Tensor::from_vec(batch.views, self.shape, &Device::Cpu)?;
+        let x = self.upload.tensor(batch.views, &self.shape, &self.device)?;
         let views = Views { step, indices: batch.indices, x };
         self.last = Some(views.clone());
         Ok(views)

@@ -213,6 +213,7 @@ impl HalfSteps {
         let views = self.x.dim(0)?;
         let one = |v: usize| -> Result<f64> {
             let p = model.frozen_p(&model.frozen_z(&self.x.narrow(0, v, 1)?)?)?;
+            let eta = &eta.to_device(p.device())?;
             Ok(f64::from(recipe.objective.similarity.loss(&p, eta)?.to_scalar::<f32>()?))
         };
         let mut sum = 0.0;

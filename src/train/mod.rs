@@ -12,6 +12,7 @@ mod direct;
 mod em;
 mod evaluate;
 mod model;
+mod pending;
 mod replay;
 mod state;
 pub mod weights;
@@ -23,13 +24,16 @@ pub use direct::Direct;
 pub use em::{TRAJECTORY, read_trajectory};
 pub use evaluate::{Evaluation, embed, evaluate};
 pub use model::{Model, Part};
-pub use replay::{Case, Replayed, Trajectory, replay};
+pub use replay::{Case, Replayed, Trajectory, replay, replay_with};
 
 use crate::data::{Dataset, loader};
+use crate::device::{Place, kernel_name};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{Outcome, RunDir, read_env};
 use batches::Batches;
+use candle_core::Device;
+use pending::Pending;
 use state::State;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -116,7 +120,23 @@ pub const COLUMNS: [&str; 19] = [
     "em/m_rise",
 ];
 
-/// Trains one run in `dir` to its end, from its newest checkpoint if it has one, on `threads` threads.
+/// What a run is given to compute with.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Threads: of the kernels on the processor; of the preparation of batches for a GPU.
+    pub threads: usize,
+    /// Where the networks are.
+    pub place: Place,
+}
+
+impl From<usize> for Machine {
+    /// So many threads of the processor.
+    fn from(threads: usize) -> Machine {
+        Machine { threads, place: Place::Cpu }
+    }
+}
+
+/// Trains one run in `dir` to its end, from its newest checkpoint if it has one, on `machine`.
 ///
 /// `stop` asks for a checkpoint and an early return. A run that has already ended returns at once.
 ///
@@ -127,10 +147,11 @@ pub fn run(
     recipe: &Recipe,
     dataset: &Arc<Dataset>,
     dir: &RunDir,
-    threads: usize,
+    machine: impl Into<Machine>,
     stop: &AtomicBool,
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Ending> {
+    let Machine { threads, place } = machine.into();
     match dir.outcome()? {
         Some(Outcome::Finished) => return Ok(Ending::Finished),
         Some(Outcome::Diverged { step }) => return Ok(Ending::Diverged { step }),
@@ -138,14 +159,15 @@ pub fn run(
     }
     recipe.check()?;
     pool(threads)?.install(|| {
-        let mut state = State::open(recipe, dataset, dir)?;
+        let device = place.open()?;
+        let mut state = State::open(recipe, dataset, dir, &device)?;
         let digest =
             read_env(dir.path())?.and_then(|env| Some(env.get("data_sha256")?.as_str()?.to_string()));
         if state.step > 0 && digest.is_some_and(|digest| digest != dataset.digest) {
             let what = "the images have changed since this run began; --fresh starts over";
             return Err(Error::data(dir.path(), what));
         }
-        dir.write_env(&environment(recipe, dataset, threads)?)?;
+        dir.write_env(&environment(recipe, dataset, threads, &device)?)?;
         watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
         let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
         match ending {
@@ -168,13 +190,26 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool> {
         .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}")))
 }
 
+/// How the processor convolves.
+const CPU_ALGORITHM: &str =
+    "Winograd F(4x4, 3x3) for 3x3 convolutions of stride 1 and 2 with at least 16 channels, direct otherwise";
+
 /// What a run's numbers may depend on beyond its recipe, or that a reader wants to know.
-fn environment(recipe: &Recipe, dataset: &Dataset, threads: usize) -> Result<serde_json::Value> {
+fn environment(
+    recipe: &Recipe,
+    dataset: &Dataset,
+    threads: usize,
+    device: &Device,
+) -> Result<serde_json::Value> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let algorithm = match device {
+        Device::Cuda(_) => "cuDNN and cuBLAS, the fastest algorithm that gives the same bytes every time",
+        _ => CPU_ALGORITHM,
+    };
     Ok(serde_json::json!({
         "sim": env!("CARGO_PKG_VERSION"),
-        "kernel": crate::kernel::select(recipe.encoder.precision)?.name(),
-        "algorithm": "Winograd F(4x4, 3x3) for 3x3 convolutions of stride 1 and 2 with at least 16 channels, direct otherwise",
+        "kernel": kernel_name(device, recipe.encoder.precision)?,
+        "algorithm": algorithm,
         "threads": threads,
         "cores": cores,
         "os": std::env::consts::OS,
@@ -199,6 +234,7 @@ fn alternate(
 ) -> Result<Ending> {
     let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
     let mut batches = Batches::new(recipe, dataset, state);
+    let mut pending = Pending::default();
     if state.step == 0 {
         state.measure(recipe, dataset, dir, watch)?;
     }
@@ -209,21 +245,33 @@ fn alternate(
         if made.gradients.is_none() {
             return Ok(Ending::Diverged { step: state.step });
         }
-        state.observe(made.loss, rates.encoder, &made.z)?;
+        let is_pending = pending.push(&made, rates.encoder)?;
+        if !is_pending {
+            state.observe(made.loss, rates.encoder, &made.z)?;
+        }
         if let Some(samples) = samples {
             state.compare(recipe, &made.eta, &batches.get(state.step)?, &samples)?;
         }
         state.step += 1;
 
-        watch(state.progress(made.loss, per_epoch));
         let epoch = state.step / per_epoch;
         let last = state.step == state.steps;
+        if !is_pending {
+            watch(state.progress(made.loss, per_epoch));
+        } else if (pending.is_due() || state.step.is_multiple_of(per_epoch))
+            && let Some(step) = pending.read(state, per_epoch, watch)?
+        {
+            return Ok(Ending::Diverged { step });
+        }
         if state.step.is_multiple_of(per_epoch) {
             state.close_epoch(recipe, dataset, dir, per_epoch, watch)?;
         }
         let due =
             state.step.is_multiple_of(per_epoch) && epoch.is_multiple_of(recipe.schedule.checkpoint_every);
         let stopping = stop.load(Ordering::Relaxed) && !last;
+        if stopping && let Some(step) = pending.read(state, per_epoch, watch)? {
+            return Ok(Ending::Diverged { step });
+        }
         if due || last || stopping {
             state.save(dir)?;
             watch(Progress::Saved { step: state.step });

@@ -49,11 +49,12 @@ impl Model {
         seed: u64,
         kernel: &Arc<dyn Kernel>,
     ) -> Result<Self> {
+        let engine = |network| Engine::with_precision(network, kernel.clone(), encoder.precision);
         let network = Network::encoder(encoder, (size, size))?;
         let theta = flat(network.init(seed, ENCODER))?;
         let head = |(network, stream): (Network, u64)| -> Result<Head> {
             let theta = flat(network.init(seed, stream))?;
-            Ok(Head { engine: Engine::new(network, kernel.clone()), theta })
+            Ok(Head { engine: engine(network), theta })
         };
         let networks = predictor.networks(encoder.projector.dim)?;
         let mut heads = networks.into_iter().zip([PREDICTOR, INVERSE]).map(head);
@@ -62,17 +63,31 @@ impl Model {
             Predictor::Direct(config) => Some(config.clone()),
             _ => None,
         };
-        Ok(Self { encoder: Engine::new(network, kernel.clone()), theta, predictor: h, inverse, direct })
+        Ok(Self { encoder: engine(network), theta, predictor: h, inverse, direct })
+    }
+
+    /// The same weights on `device`, where every tensor given to the model then has to be.
+    pub fn on(mut self, device: &Device) -> Result<Self> {
+        let heads = [&mut self.predictor, &mut self.inverse].into_iter().flatten().map(|h| &mut h.theta);
+        for theta in std::iter::once(&mut self.theta).chain(heads) {
+            *theta = Var::from_tensor(&theta.to_device(device)?)?;
+        }
+        Ok(self)
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        self.theta.device()
     }
 
     /// z = F_θ(x), differentiable: (V, B, H, W, C) → (V, B, d).
     pub fn z(&self, x: &Tensor) -> Result<Tensor> {
-        self.encoder.train(x, &self.theta)
+        self.encoder.train(&x.to_device(self.device())?, &self.theta)
     }
 
     /// z = F_θ(x) with θ frozen, batch norm in training mode: (V, B, H, W, C) → (V, B, d).
     pub fn frozen_z(&self, x: &Tensor) -> Result<Tensor> {
-        self.encoder.target(x, &self.theta)
+        self.encoder.target(&x.to_device(self.device())?, &self.theta)
     }
 
     /// p = h(z), or z itself where there is no predictor: (V, B, d) → (V, B, d).
@@ -128,7 +143,7 @@ impl Model {
 
     /// Evaluation mode: x (B, H, W, C) → (pooled backbone features (B, D), z (B, d)).
     pub fn evaluate(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        self.encoder.evaluate(x, &self.theta.as_detached_tensor())
+        self.encoder.evaluate(&x.to_device(self.device())?, &self.theta.as_detached_tensor())
     }
 
     /// p = h(z) in evaluation mode, or z itself where there is no predictor: (B, d) → (B, d).
@@ -141,10 +156,10 @@ impl Model {
 
     /// What `measure` gives, the running statistics left as they were.
     pub fn unmoved<T>(&self, measure: impl FnOnce() -> Result<T>) -> Result<T> {
-        let before: Vec<Vec<f32>> = self.parts().map(|part| part.engine.running()).collect();
+        let before = self.parts().map(|part| part.engine.hold_running()).collect::<Result<Vec<_>>>()?;
         let measured = measure();
         for (part, running) in self.parts().zip(&before) {
-            part.engine.set_running(running)?;
+            part.engine.put_back_running(running)?;
         }
         measured
     }
@@ -186,7 +201,7 @@ impl Model {
                 network.theta_len()
             )));
         }
-        part.theta.set(&Tensor::from_vec(theta, part.theta.dims(), &Device::Cpu)?)?;
+        part.theta.set(&Tensor::from_vec(theta, part.theta.dims(), self.device())?)?;
         part.engine.set_running(running)
     }
 }
@@ -201,7 +216,8 @@ impl FrozenEncoder for Model {
     }
 
     fn z_by(&self, theta: &Tensor, x: &Tensor) -> Result<Tensor> {
-        self.unmoved(|| self.encoder.target(x, theta))
+        let (x, theta) = (x.to_device(self.device())?, theta.to_device(self.device())?);
+        self.unmoved(|| self.encoder.target(&x, &theta))
     }
 }
 

@@ -180,7 +180,18 @@ pub fn replay(
     kernel: &Arc<dyn Kernel>,
     line: &mut dyn FnMut(&Trajectory) -> Result<()>,
 ) -> Result<Replayed> {
-    let (rule, model, optim) = (case.rule()?, case.model(kernel)?, case.optim()?);
+    replay_with(case, kernel, &Ok, line)
+}
+
+/// The same with a model that `place` has put where it is to be trained.
+pub fn replay_with(
+    case: &Case,
+    kernel: &Arc<dyn Kernel>,
+    place: &dyn Fn(Model) -> Result<Model>,
+    line: &mut dyn FnMut(&Trajectory) -> Result<()>,
+) -> Result<Replayed> {
+    let (rule, model, optim) = (case.rule()?, place(case.model(kernel)?)?, case.optim()?);
+    let device = model.device().clone();
     let objective = case.objective(&rule)?;
     let given = case.tensor("views.1")?.0[0] as u64;
     let whole = case.number("steps", given as f64)? as u64;
@@ -199,12 +210,13 @@ pub fn replay(
         // The case's learning rate is not scaled by its batch.
         let lr = optim.lr(256, step, whole.max(given), epochs);
         let predictor = if optim.predictor_lr == PredictorLr::Constant { optim.base_lr } else { lr };
-        let made =
-            alternation.step(step, given, Rates { encoder: lr, predictor }, &mut |step| case.views(step))?;
+        let rates = Rates { encoder: lr, predictor };
+        let views = |step| case.views(step).and_then(|v| Ok(Views { x: v.x.to_device(&device)?, ..v }));
+        let made = alternation.step(step, given, rates, &mut { views })?;
         let (n, dim) = made.z.dims2()?;
         let z = made.z.flatten_all()?.to_vec1::<f32>()?;
         let z = ArrayView2::from_shape((n, dim), &z).map_err(|e| Error::Failure(e.to_string()))?;
-        let row = Trajectory { step, loss: made.loss, lr, z_std: collapse::std(z) };
+        let row = Trajectory { step, loss: made.loss_now()?, lr, z_std: collapse::std(z) };
         line(&row)?;
         trajectory.push(row);
         let Some(gradients) = made.gradients else { break };

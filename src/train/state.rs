@@ -5,14 +5,14 @@ use super::evaluate::held_out_spectrum;
 use super::weights;
 use super::{Alternation, COLUMNS, Model, Progress, Rates, evaluate};
 use crate::data::{Dataset, loader};
+use crate::device::host_kernel;
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Held, Size, Views};
-use crate::kernel;
 use crate::measure::collapse;
 use crate::optim::Sgd;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use ndarray::{Array2, ArrayView2};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -56,10 +56,11 @@ struct EpochSums {
 
 impl State {
     /// The state at the newest checkpoint in `dir`, or at step 0.
-    pub fn open(recipe: &Recipe, dataset: &Dataset, dir: &RunDir) -> Result<Self> {
-        let kernel = kernel::select(recipe.encoder.precision)?;
+    pub fn open(recipe: &Recipe, dataset: &Dataset, dir: &RunDir, device: &Device) -> Result<Self> {
+        let kernel = host_kernel(device, recipe.encoder.precision)?;
         let model =
-            Model::new(&recipe.encoder, &recipe.predictor, recipe.augment.size, recipe.seed, &kernel)?;
+            Model::new(&recipe.encoder, &recipe.predictor, recipe.augment.size, recipe.seed, &kernel)?
+                .on(device)?;
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
         let place = BankPlace { memory_limit_bytes: BANK_MEMORY_BYTES, folder: dir.path().to_path_buf() };
         let dim = recipe.encoder.projector.dim;
@@ -154,17 +155,27 @@ impl State {
 
     /// Takes note of a step's loss, its learning rate and the spread of its outputs z (B, d).
     pub fn observe(&mut self, loss: f64, lr: f64, z: &Tensor) -> Result<()> {
+        self.observe_numbers(loss, lr, spread(z)?);
+        Ok(())
+    }
+
+    /// The same, the spread being known.
+    pub fn observe_numbers(&mut self, loss: f64, lr: f64, z_std: f64) {
         self.epoch.steps += 1;
         self.epoch.loss += loss;
-        self.epoch.z_std += spread(z)?;
+        self.epoch.z_std += z_std;
         self.epoch.lr += lr;
-        Ok(())
     }
 
     /// What a watcher is told after a step of loss `loss`.
     pub fn progress(&self, loss: f64, per_epoch: u64) -> Progress {
+        self.progress_at(self.step, loss, per_epoch)
+    }
+
+    /// The same after `step` steps.
+    pub fn progress_at(&self, step: u64, loss: f64, per_epoch: u64) -> Progress {
         let z_std = self.epoch.z_std / self.epoch.steps.max(1) as f64;
-        Progress::Step { step: self.step, epoch: self.step as f64 / per_epoch as f64, loss, z_std }
+        Progress::Step { step, epoch: step as f64 / per_epoch as f64, loss, z_std }
     }
 
     /// Writes the row of the initial weights.
@@ -247,8 +258,8 @@ impl State {
                 });
             };
             add("theta", part.theta.to_vec1()?);
-            add("velocity", sgd.velocity());
-            add("running", part.engine.running());
+            add("velocity", sgd.velocity()?);
+            add("running", part.engine.running()?);
         }
         if let Some(direct) = &self.alternation.direct {
             let (data, dim) = (direct.correlation().into(), self.alternation.model.output_dim());

@@ -18,7 +18,7 @@ pub fn to_safetensors(model: &Model) -> Result<Vec<u8>> {
     for part in model.parts() {
         let network = part.engine.network();
         let theta = names::to_torch(network, &part.theta.to_vec1()?);
-        let running = names::running_to_torch(network, &part.engine.running());
+        let running = names::running_to_torch(network, &part.engine.running()?);
         for (name, shape, values) in theta.into_iter().chain(running) {
             tensors.push((format!("{}.{name}", part.name), shape, values));
         }

@@ -1,0 +1,112 @@
+//! candle's GPU arrays and the kernels' spans.
+
+use super::tensor_of;
+use crate::error::{Error, Result};
+use crate::kernel::cuda::{self, Cuda, Pinned};
+use crate::kernel::device::{Device as KernelDevice, Span};
+use candle_core::cuda_backend::DeviceId;
+use candle_core::{CudaDevice, CudaStorage, Device, Layout, Tensor};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// GPUs of this machine; otherwise why there can be none.
+pub fn count() -> Result<usize, String> {
+    cuda::load_driver().map_err(|why| format!("no NVIDIA driver can be loaded ({why})"))?;
+    match cuda::count() {
+        Ok(0) => Err("the NVIDIA driver finds no GPU".to_string()),
+        Ok(count) => Ok(count),
+        Err(e) => Err(format!("the NVIDIA driver finds no GPU it can use ({e})")),
+    }
+}
+
+/// candle's device on GPU `index`, with a stream of its own.
+pub fn open(index: usize) -> Result<Device> {
+    cuda::load_driver().map_err(Error::Failure)?;
+    let device = CudaDevice::new_with_stream(index)?;
+    cuda::prepare(&device.cuda_stream())?;
+    Ok(Device::Cuda(device))
+}
+
+/// Bytes of its memory that are taken.
+pub fn memory_bytes(device: &CudaDevice) -> Result<usize> {
+    cuda::memory_bytes(&device.cuda_stream())
+}
+
+/// What runs the encoder on each of candle's devices that is in use.
+static DEVICES: Mutex<Option<HashMap<DeviceId, Arc<Cuda>>>> = Mutex::new(None);
+
+/// What runs the encoder on candle's device; its networks share scratch and chosen algorithms.
+pub fn device_for(device: &CudaDevice) -> Result<Arc<dyn KernelDevice>> {
+    let mut devices = DEVICES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let devices = devices.get_or_insert_default();
+    // Runs that have ended took their device along.
+    devices.retain(|id, cuda| *id == device.id() || Arc::strong_count(cuda) > 1);
+    if let Some(cuda) = devices.get(&device.id()) {
+        return Ok(cuda.clone());
+    }
+    let cuda = Arc::new(Cuda::new(device.cuda_stream())?);
+    devices.insert(device.id(), cuda.clone());
+    Ok(cuda)
+}
+
+/// What runs the encoder where `storage` lies.
+pub fn device_of(storage: &CudaStorage) -> Result<Arc<dyn KernelDevice>> {
+    device_for(&storage.device)
+}
+
+fn range(layout: &Layout) -> candle_core::Result<(usize, usize)> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok((start, end - start)),
+        None => candle_core::bail!("the network takes contiguous f32 tensors"),
+    }
+}
+
+/// The contiguous f32 numbers of an array.
+pub fn span<'a>(storage: &'a CudaStorage, layout: &Layout) -> candle_core::Result<Span<'a>> {
+    let (start, len) = range(layout)?;
+    Ok(cuda::span(storage.as_cuda_slice::<f32>()?, start, len))
+}
+
+/// The same of an array that is written.
+pub fn span_mut<'a>(storage: &'a mut CudaStorage, layout: &Layout) -> candle_core::Result<Span<'a>> {
+    span(storage, layout)
+}
+
+/// An array of `len` f32 beside `storage`, to be filled before it is read.
+pub fn unset_like(storage: &CudaStorage, len: usize) -> candle_core::Result<CudaStorage> {
+    unset(&storage.device, len)
+}
+
+fn unset(device: &CudaDevice, len: usize) -> candle_core::Result<CudaStorage> {
+    let slice = cuda::unset(&device.cuda_stream(), len).map_err(super::to_candle)?;
+    Ok(CudaStorage::wrap_cuda_slice(slice, device.clone()))
+}
+
+/// Batches on their way to a device: two page-locked buffers in turn, so that the copy of one overlaps with the filling
+/// of the other, and no copy waits for the GPU.
+#[derive(Default)]
+pub struct Upload {
+    buffers: [Option<Pinned>; 2],
+    turn: usize,
+}
+
+impl Upload {
+    /// `values` as a tensor on `device`.
+    pub fn tensor(&mut self, values: Vec<f32>, shape: &[usize], device: &Device) -> Result<Tensor> {
+        let Device::Cuda(device) = device else { return Ok(Tensor::from_vec(values, shape, device)?) };
+        self.turn = 1 - self.turn;
+        let buffer = &mut self.buffers[self.turn];
+        if buffer.as_ref().is_none_or(|buffer| buffer.len() != values.len()) {
+            *buffer = Some(Pinned::new(&device.cuda_stream(), values.len())?);
+        }
+        let storage = unset(device, values.len())?;
+        if let Some(buffer) = buffer {
+            buffer.send(
+                &device.cuda_stream(),
+                &values,
+                cuda::span(storage.as_cuda_slice::<f32>()?, 0, values.len()),
+            )?;
+        }
+        Ok(tensor_of(storage, shape))
+    }
+}

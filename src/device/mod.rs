@@ -1,0 +1,148 @@
+//! Where a run computes: the processor, or an NVIDIA GPU in builds with the `cuda` feature.
+//!
+//! The one place where candle's arrays in GPU memory become the [`Span`]s of [`crate::kernel::device`] and back.
+//! A build without the feature has the same functions; there are no such arrays then, and no way to ask for one.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cuda")]
+use cuda as gpu;
+#[cfg(not(feature = "cuda"))]
+mod none;
+#[cfg(not(feature = "cuda"))]
+use none as gpu;
+
+pub use gpu::{Upload, device_of, span, span_mut, unset_like};
+
+use crate::error::{Error, Result};
+use crate::kernel::device::{Device as KernelDevice, Span};
+use crate::kernel::{Kernel, Precision};
+use candle_core::{CudaStorage, Device, Storage, Tensor};
+use std::sync::Arc;
+
+/// A device that runs may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+impl Place {
+    /// What `--device` says: `cpu`, `cuda` or `cuda:N`; the GPU is looked for.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for another word, and where this build, the driver or the machine has no such GPU.
+    pub fn find(device: &str) -> Result<Place> {
+        let (kind, index) =
+            device.split_once(':').map_or((device, None), |(kind, index)| (kind, Some(index)));
+        let place = match (kind, index.map(str::parse)) {
+            ("cpu", None) => return Ok(Place::Cpu),
+            ("cuda", None) => Place::Cuda(0),
+            ("cuda", Some(Ok(index))) => Place::Cuda(index),
+            _ => return Err(Error::Usage(format!("--device {device}: expected cpu or cuda:N"))),
+        };
+        let usage = |what: String| {
+            Error::Usage(format!("--device {device}: {what}; leave --device out to train on the CPU"))
+        };
+        let count = gpu::count().map_err(usage)?;
+        match place {
+            Place::Cuda(index) if index >= count => {
+                Err(usage(format!("this machine has {count} NVIDIA GPUs, numbered from 0")))
+            }
+            _ => Ok(place),
+        }
+    }
+
+    /// candle's device there, with a stream of its own on a GPU.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when the GPU cannot be used.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Place::Cpu => Ok(Device::Cpu),
+            Place::Cuda(index) => gpu::open(index),
+        }
+    }
+}
+
+/// The name of the kernels that train on `device`, for env.json.
+///
+/// # Errors
+/// As [`crate::kernel::select`] on the processor.
+pub fn kernel_name(device: &Device, precision: Precision) -> Result<&'static str> {
+    match (device, precision) {
+        (Device::Cuda(device), Precision::F32) => Ok(gpu::device_for(device)?.name()),
+        (Device::Cuda(_), Precision::Bf16) => Ok("cuda-bf16"),
+        _ => Ok(crate::kernel::select(precision)?.name()),
+    }
+}
+
+/// Bytes of GPU memory that are taken, by whomever; 0 on the processor.
+///
+/// # Errors
+/// [`Error::Failure`] when the driver does not tell.
+pub fn memory_bytes(device: &Device) -> Result<usize> {
+    match device {
+        Device::Cuda(device) => gpu::memory_bytes(device),
+        _ => Ok(0),
+    }
+}
+
+/// The processor's kernel for networks whose tensors are on `device`: on a GPU it plans and computes nothing.
+///
+/// # Errors
+/// As [`crate::kernel::select`] on the processor.
+pub fn host_kernel(device: &Device, precision: Precision) -> Result<Arc<dyn Kernel>> {
+    if device.is_cpu() { crate::kernel::select(precision) } else { crate::kernel::direct_sums() }
+}
+
+/// An array in GPU memory as a tensor without history.
+pub fn tensor_of(storage: CudaStorage, shape: &[usize]) -> Tensor {
+    Tensor::from_storage(Storage::Cuda(storage), shape, candle_core::op::BackpropOp::none(), false)
+}
+
+/// An array of this shape beside `like`, which lies in GPU memory; to be filled before it is read.
+pub fn unset_tensor(like: &Tensor, shape: &[usize]) -> candle_core::Result<Tensor> {
+    match &*like.storage_and_layout().0 {
+        Storage::Cuda(storage) => Ok(tensor_of(unset_like(storage, shape.iter().product())?, shape)),
+        _ => candle_core::bail!("a tensor on the CPU where one on the GPU was expected"),
+    }
+}
+
+/// What runs the encoder where `tensor` lies.
+pub fn device_of_tensor(tensor: &Tensor) -> Result<Arc<dyn KernelDevice>> {
+    match &*tensor.storage_and_layout().0 {
+        Storage::Cuda(storage) => device_of(storage),
+        _ => Err(Error::Failure("a tensor on the CPU where one on the GPU was expected".into())),
+    }
+}
+
+/// Calls `run` with the numbers of contiguous f32 tensors in GPU memory.
+pub fn with_spans<const N: usize, T>(
+    tensors: [&Tensor; N],
+    run: impl FnOnce([Span; N]) -> candle_core::Result<T>,
+) -> candle_core::Result<T> {
+    let held = tensors.map(Tensor::storage_and_layout);
+    let mut spans = Vec::with_capacity(N);
+    for (storage, layout) in &held {
+        match &**storage {
+            Storage::Cuda(storage) => spans.push(span(storage, layout)?),
+            _ => candle_core::bail!("a tensor on the CPU where one on the GPU was expected"),
+        }
+    }
+    match <[Span; N]>::try_from(spans) {
+        Ok(spans) => run(spans),
+        Err(_) => unreachable!("one span was made of each tensor"),
+    }
+}
+
+/// `error` as candle's.
+pub fn to_candle(error: Error) -> candle_core::Error {
+    match error {
+        Error::Tensor(error) => error,
+        error => candle_core::Error::msg(error),
+    }
+}

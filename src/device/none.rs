@@ -1,0 +1,64 @@
+//! The functions of a build without the `cuda` feature, in which no array in GPU memory exists.
+
+use crate::error::{Error, Result};
+use crate::kernel::device::{Device as KernelDevice, Span};
+use candle_core::{CudaDevice, CudaStorage, Device, Layout, Tensor};
+use std::sync::Arc;
+
+const WITHOUT: &str =
+    "this build has no GPU support (cargo build --release --features cuda makes one that has)";
+
+fn without() -> candle_core::Error {
+    candle_core::Error::NotCompiledWithCudaSupport
+}
+
+/// GPUs of this machine.
+pub fn count() -> Result<usize, String> {
+    Err(WITHOUT.to_string())
+}
+
+/// candle's device on GPU `index`.
+pub fn open(_: usize) -> Result<Device> {
+    Err(Error::Usage(WITHOUT.to_string()))
+}
+
+/// Bytes of its memory that are taken.
+pub fn memory_bytes(_: &CudaDevice) -> Result<usize> {
+    Err(without().into())
+}
+
+/// What runs the encoder on candle's device.
+pub fn device_for(_: &CudaDevice) -> Result<Arc<dyn KernelDevice>> {
+    Err(without().into())
+}
+
+/// What runs the encoder where `storage` lies.
+pub fn device_of(_: &CudaStorage) -> Result<Arc<dyn KernelDevice>> {
+    Err(without().into())
+}
+
+/// The contiguous f32 numbers of an array.
+pub fn span<'a>(_: &'a CudaStorage, _: &Layout) -> candle_core::Result<Span<'a>> {
+    Err(without())
+}
+
+/// The same of an array that is written.
+pub fn span_mut<'a>(_: &'a mut CudaStorage, _: &Layout) -> candle_core::Result<Span<'a>> {
+    Err(without())
+}
+
+/// An array of `len` f32 beside `storage`, to be filled before it is read.
+pub fn unset_like(_: &CudaStorage, _: usize) -> candle_core::Result<CudaStorage> {
+    Err(without())
+}
+
+/// Batches on their way to a device.
+#[derive(Default)]
+pub struct Upload(());
+
+impl Upload {
+    /// `values` as a tensor on `device`.
+    pub fn tensor(&mut self, values: Vec<f32>, shape: &[usize], device: &Device) -> Result<Tensor> {
+        Ok(Tensor::from_vec(values, shape, device)?)
+    }
+}

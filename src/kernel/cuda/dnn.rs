@@ -1,0 +1,359 @@
+//! cuDNN's convolutions, channels last: descriptors and the fastest algorithm for each shape, searched once.
+//!
+//! Only algorithms that give the same bytes every time are taken, and in f32 none that rounds more than it was asked to.
+
+use super::failed;
+use crate::error::{Error, Result};
+use crate::kernel::device::{Pass, Span};
+use crate::kernel::{Conv, Precision};
+use cudarc::cudnn::{CudnnError, result, sys};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// Scratch that a search may use at most.
+const SEARCH_BYTES: usize = 1 << 30;
+/// Algorithms that a search reports at most; each pass has fewer.
+const MOST: usize = 16;
+
+/// An algorithm of one of the passes.
+#[derive(Clone, Copy)]
+enum Algorithm {
+    Forward(sys::cudnnConvolutionFwdAlgo_t),
+    InputGradient(sys::cudnnConvolutionBwdDataAlgo_t),
+    WeightGradient(sys::cudnnConvolutionBwdFilterAlgo_t),
+}
+
+/// What is the same in the reports on the three passes.
+struct Report {
+    algorithm: Algorithm,
+    status: sys::cudnnStatus_t,
+    memory: usize,
+    determinism: sys::cudnnDeterminism_t,
+    math: sys::cudnnMathType_t,
+}
+
+macro_rules! reports {
+    ($pass:ident, $entries:expr) => {
+        $entries
+            .iter()
+            .map(|entry| Report {
+                algorithm: Algorithm::$pass(entry.algo),
+                status: entry.status,
+                memory: entry.memory,
+                determinism: entry.determinism,
+                math: entry.mathType,
+            })
+            .collect()
+    };
+}
+
+/// Descriptors of a convolution.
+struct Descriptors {
+    x: sys::cudnnTensorDescriptor_t,
+    w: sys::cudnnFilterDescriptor_t,
+    y: sys::cudnnTensorDescriptor_t,
+    conv: sys::cudnnConvolutionDescriptor_t,
+}
+
+/// A shape's pass, ready to run.
+struct Chosen {
+    descriptors: Descriptors,
+    algorithm: Algorithm,
+    workspace: usize,
+}
+
+/// A handle, what it has chosen, and scratch for all.
+pub struct Dnn {
+    handle: sys::cudnnHandle_t,
+    stream: Arc<CudaStream>,
+    chosen: HashMap<(Pass, Conv, Precision), Option<Chosen>>,
+    workspace: Option<CudaSlice<u8>>,
+}
+
+// SAFETY: a handle and its descriptors may be used from any thread as long as it is one at a time, which `&mut self`
+// sees to.
+unsafe impl Send for Dnn {}
+
+fn cudnn(e: CudnnError) -> Error {
+    failed("cuDNN", e)
+}
+
+impl Descriptors {
+    fn new(s: &Conv, precision: Precision, math: sys::cudnnMathType_t) -> Result<Self, CudnnError> {
+        let kind = match precision {
+            Precision::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+            Precision::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
+        };
+        let last = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
+        let sizes = |sizes: [usize; 4]| sizes.map(|size| size as i32);
+        let (padding, stride) = (s.padding as i32, s.stride as i32);
+        let descriptors = Self {
+            x: result::create_tensor_descriptor()?,
+            w: result::create_filter_descriptor()?,
+            y: result::create_tensor_descriptor()?,
+            conv: result::create_convolution_descriptor()?,
+        };
+        let x = sizes([s.batch, s.in_channels, s.height, s.width]);
+        let w = sizes([s.out_channels, s.in_channels, s.kernel, s.kernel]);
+        let y = sizes([s.batch, s.out_channels, s.out_height(), s.out_width()]);
+        // SAFETY: the descriptors were just created and none is freed before `drop`.
+        unsafe {
+            result::set_tensor4d_descriptor(descriptors.x, last, kind, x)?;
+            result::set_filter4d_descriptor(descriptors.w, kind, last, w)?;
+            result::set_tensor4d_descriptor(descriptors.y, last, kind, y)?;
+            let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
+            let sums = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
+            result::set_convolution2d_descriptor(
+                descriptors.conv,
+                padding,
+                padding,
+                stride,
+                stride,
+                1,
+                1,
+                mode,
+                sums,
+            )?;
+            result::set_convolution_math_type(descriptors.conv, math)?;
+        }
+        Ok(descriptors)
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        // SAFETY: each was created once and is destroyed once. A failure leaves a few bytes behind, no more.
+        unsafe {
+            let _ = result::destroy_tensor_descriptor(self.x);
+            let _ = result::destroy_filter_descriptor(self.w);
+            let _ = result::destroy_tensor_descriptor(self.y);
+            let _ = result::destroy_convolution_descriptor(self.conv);
+        }
+    }
+}
+
+impl Drop for Dnn {
+    fn drop(&mut self) {
+        self.chosen.clear();
+        // SAFETY: created once in `new`, destroyed once.
+        let _ = unsafe { result::destroy_handle(self.handle) };
+    }
+}
+
+fn read(span: Span) -> *const c_void {
+    span.address() as *const c_void
+}
+
+fn write(span: Span) -> *mut c_void {
+    span.address() as *mut c_void
+}
+
+impl Dnn {
+    /// Works on `stream`.
+    pub fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+        stream.context().bind_to_thread().map_err(|e| failed("choosing the device", e))?;
+        let handle = result::create_handle().map_err(cudnn)?;
+        let dnn = Self { handle, stream: stream.clone(), chosen: HashMap::new(), workspace: None };
+        // SAFETY: the handle was just created; the stream lives as long as it does.
+        unsafe { result::set_stream(handle, stream.cu_stream() as *mut _) }.map_err(cudnn)?;
+        Ok(dnn)
+    }
+
+    /// One pass over `[a, b, out]`; false where cuDNN has no algorithm for it.
+    pub fn convolve(&mut self, pass: Pass, s: &Conv, spans: [Span; 3], tf32: bool) -> Result<bool> {
+        let precision = spans[0].precision();
+        let key = (pass, *s, precision);
+        if !self.chosen.contains_key(&key) {
+            let chosen = self.search(pass, s, spans, tf32)?;
+            self.chosen.insert(key, chosen);
+        }
+        let Some(Some(chosen)) = self.chosen.get(&key) else { return Ok(false) };
+        let bytes = chosen.workspace;
+        if self.workspace.as_ref().map_or(0, CudaSlice::len) < bytes {
+            self.workspace = None;
+            self.workspace = Some(self.scratch(bytes)?);
+        }
+        let workspace = self.workspace.as_ref().map_or(0, |slice| slice.device_ptr(&self.stream).0);
+        let (one, zero) = (1f32, 0f32);
+        let (one, zero) = (std::ptr::from_ref(&one).cast(), std::ptr::from_ref(&zero).cast());
+        let workspace = workspace as *mut c_void;
+        let [a, b, out] = spans;
+        let (d, handle) = (&chosen.descriptors, self.handle);
+        // SAFETY: the caller has checked the spans' lengths against the shape that the descriptors were made of, and the
+        // workspace has the bytes that the algorithm asked for.
+        let made = unsafe {
+            match chosen.algorithm {
+                Algorithm::Forward(algorithm) => result::convolution_forward(
+                    handle,
+                    one,
+                    d.x,
+                    read(a),
+                    d.w,
+                    read(b),
+                    d.conv,
+                    algorithm,
+                    workspace,
+                    bytes,
+                    zero,
+                    d.y,
+                    write(out),
+                ),
+                Algorithm::InputGradient(algorithm) => result::convolution_backward_data(
+                    handle,
+                    one,
+                    d.w,
+                    read(b),
+                    d.y,
+                    read(a),
+                    d.conv,
+                    algorithm,
+                    workspace,
+                    bytes,
+                    zero,
+                    d.x,
+                    write(out),
+                ),
+                Algorithm::WeightGradient(algorithm) => result::convolution_backward_filter(
+                    handle,
+                    one,
+                    d.x,
+                    read(a),
+                    d.y,
+                    read(b),
+                    d.conv,
+                    algorithm,
+                    workspace,
+                    bytes,
+                    zero,
+                    d.w,
+                    write(out),
+                ),
+            }
+        };
+        made.map_err(|e| failed(&format!("{pass:?} of {s:?}"), e))?;
+        Ok(true)
+    }
+
+    fn scratch(&self, bytes: usize) -> Result<CudaSlice<u8>> {
+        // SAFETY: scratch has no meaning before it is written.
+        unsafe { self.stream.alloc::<u8>(bytes) }.map_err(|e| failed("allocating scratch", e))
+    }
+
+    /// Times every algorithm on the spans themselves, whose result is overwritten anyway.
+    fn search(&self, pass: Pass, s: &Conv, spans: [Span; 3], tf32: bool) -> Result<Option<Chosen>> {
+        use sys::cudnnMathType_t as Math;
+        let full = spans[0].precision() == Precision::F32 && !tf32;
+        let asked = match (spans[0].precision(), full) {
+            (_, true) => Math::CUDNN_FMA_MATH,
+            (Precision::F32, false) => Math::CUDNN_DEFAULT_MATH,
+            (Precision::Bf16, false) => Math::CUDNN_TENSOR_OP_MATH,
+        };
+        let descriptors = Descriptors::new(s, spans[0].precision(), asked).map_err(cudnn)?;
+        let scratch = self.scratch(SEARCH_BYTES).or_else(|_| self.scratch(SEARCH_BYTES / 16))?;
+        let reports = self.reports(pass, &descriptors, spans, &scratch);
+        let allowed = |report: &Report| match report.math {
+            // Would round f32 to half precision.
+            Math::CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION => false,
+            Math::CUDNN_TENSOR_OP_MATH => !full,
+            _ => true,
+        };
+        let works = |report: &Report| {
+            report.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
+                && report.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
+                && report.memory <= scratch.len()
+        };
+        // Reports come fastest first.
+        let Some(best) = reports.into_iter().find(|report| works(report) && allowed(report)) else {
+            return Ok(None);
+        };
+        let math = if full { asked } else { best.math };
+        // SAFETY: the descriptor is alive.
+        unsafe { result::set_convolution_math_type(descriptors.conv, math) }.map_err(cudnn)?;
+        Ok(Some(Chosen { descriptors, algorithm: best.algorithm, workspace: best.memory }))
+    }
+
+    /// What cuDNN found; nothing where it refuses the shape.
+    fn reports(
+        &self,
+        pass: Pass,
+        d: &Descriptors,
+        [a, b, out]: [Span; 3],
+        scratch: &CudaSlice<u8>,
+    ) -> Vec<Report> {
+        let (address, _) = scratch.device_ptr(&self.stream);
+        let (workspace, bytes) = (address as *mut c_void, scratch.len());
+        let (handle, most) = (self.handle, MOST as i32);
+        let mut found = 0;
+        // SAFETY: the descriptors are alive and the spans as long as they say; an entry is plain numbers, of which zeros are
+        // valid, and cuDNN writes at most the `most` entries that there are.
+        unsafe {
+            match pass {
+                Pass::Forward => {
+                    let mut entries: [sys::cudnnConvolutionFwdAlgoPerf_t; MOST] = std::mem::zeroed();
+                    let to = entries.as_mut_ptr();
+                    let status = sys::cudnnFindConvolutionForwardAlgorithmEx(
+                        handle,
+                        d.x,
+                        read(a),
+                        d.w,
+                        read(b),
+                        d.conv,
+                        d.y,
+                        write(out),
+                        most,
+                        &mut found,
+                        to,
+                        workspace,
+                        bytes,
+                    );
+                    let found = if status.result().is_ok() { found as usize } else { 0 };
+                    reports!(Forward, entries[..found])
+                }
+                Pass::InputGradient => {
+                    let mut entries: [sys::cudnnConvolutionBwdDataAlgoPerf_t; MOST] = std::mem::zeroed();
+                    let to = entries.as_mut_ptr();
+                    let status = sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
+                        handle,
+                        d.w,
+                        read(b),
+                        d.y,
+                        read(a),
+                        d.conv,
+                        d.x,
+                        write(out),
+                        most,
+                        &mut found,
+                        to,
+                        workspace,
+                        bytes,
+                    );
+                    let found = if status.result().is_ok() { found as usize } else { 0 };
+                    reports!(InputGradient, entries[..found])
+                }
+                Pass::WeightGradient => {
+                    let mut entries: [sys::cudnnConvolutionBwdFilterAlgoPerf_t; MOST] = std::mem::zeroed();
+                    let to = entries.as_mut_ptr();
+                    let status = sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
+                        handle,
+                        d.x,
+                        read(a),
+                        d.y,
+                        read(b),
+                        d.conv,
+                        d.w,
+                        write(out),
+                        most,
+                        &mut found,
+                        to,
+                        workspace,
+                        bytes,
+                    );
+                    let found = if status.result().is_ok() { found as usize } else { 0 };
+                    reports!(WeightGradient, entries[..found])
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The encoder on an NVIDIA GPU: memory and kernels through the driver, convolutions through cuDNN, products through
+//! cuBLAS, all on one stream.
+//!
+//! The kernels are compiled from [`device::SOURCE`] when the first run begins, for the very GPU (NVRTC, about two
+//! seconds); no CUDA compiler is needed for them when this crate is built.
+
+mod dnn;
+mod driver;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod functions;
+mod pinned;
+
+pub use driver::load as load_driver;
+pub use pinned::Pinned;
+
+use super::device::{self, Buffer, Device, Launch, Memory, Pass, Span, as_product};
+use super::{Conv, Precision, VARIABLE};
+use crate::error::{Error, Result};
+use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, result as raw, sys,
+};
+use cudarc::nvrtc::{Ptx, result as nvrtc, sys as nvrtc_sys};
+use dnn::Dnn;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// What [`VARIABLE`] says for products of f32 numbers rounded to 10 bits, eight times as fast.
+const TF32: &str = "cuda-tf32";
+
+/// A call of a CUDA library failed.
+fn failed(what: &str, e: impl Display) -> Error {
+    Error::Failure(format!("the GPU failed ({what}): {e}"))
+}
+
+/// A lock whose holder panicked still guards handles that work.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// How products of values are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Products {
+    /// Every product of f32 numbers exact to f32.
+    Full,
+    /// f32 numbers rounded to TF32 first.
+    Tf32,
+}
+
+/// One stream of a GPU with its libraries.
+pub struct Cuda {
+    stream: Arc<CudaStream>,
+    module: Arc<CudaModule>,
+    functions: Mutex<HashMap<String, CudaFunction>>,
+    blas: Mutex<CudaBlas>,
+    dnn: Mutex<Dnn>,
+    products: Products,
+}
+
+/// GPUs of this machine, once the driver is loaded.
+pub fn count() -> Result<usize> {
+    let count = CudaContext::device_count().map_err(|e| failed("counting devices", e))?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// Prepares the context of `stream` for runs that have one stream each: arrays carry no events, and freed memory stays
+/// with the process.
+///
+/// Events keep several streams from meeting in one array; here everything that a run owns lies on the run's one stream,
+/// and what two runs share is host memory. Without a threshold the driver gives freed memory back whenever anyone waits
+/// for the GPU, and the next step's temporary arrays are slow to get.
+pub fn prepare(stream: &CudaStream) -> Result<()> {
+    let context = stream.context();
+    // SAFETY: by the above no array is used on a stream other than the one it was allocated on.
+    unsafe { context.disable_event_tracking() };
+    let (mut pool, mut threshold) = (std::ptr::null_mut(), u64::MAX);
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the device exists, both results have the types that the driver writes and reads.
+    let set = unsafe {
+        sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result().and_then(|()| {
+            sys::cuMemPoolSetAttribute(pool, attribute, std::ptr::from_mut(&mut threshold).cast()).result()
+        })
+    };
+    set.map_err(|e| failed("setting up its memory", e))
+}
+
+/// Bytes of the device's memory that are taken.
+pub fn memory_bytes(stream: &CudaStream) -> Result<usize> {
+    let told = stream.context().mem_get_info().map_err(|e| failed("asking for its memory", e))?;
+    Ok(told.1.saturating_sub(told.0))
+}
+
+/// `len` f32 numbers of `slice` from `start` on.
+pub fn span<'a>(slice: &'a CudaSlice<f32>, start: usize, len: usize) -> Span<'a> {
+    assert!(start + len <= slice.len(), "a span beyond its array");
+    let (address, _) = slice.device_ptr(slice.stream());
+    // SAFETY: the range was just checked, and the array outlives the borrow.
+    unsafe { Span::new(address + 4 * start as u64, len, Precision::F32) }
+}
+
+/// An array of f32 that the caller fills before it reads it.
+pub fn unset(stream: &Arc<CudaStream>, len: usize) -> Result<CudaSlice<f32>> {
+    // SAFETY: every bit pattern is an f32; what is read before it is written is a wrong number and nothing worse.
+    unsafe { stream.alloc::<f32>(len) }.map_err(|e| failed("allocating memory", e))
+}
+
+/// Compiled kernels by GPU: runs share them.
+static MODULES: Mutex<Option<HashMap<usize, Arc<CudaModule>>>> = Mutex::new(None);
+
+impl Cuda {
+    /// On `stream`, which is the only one that its arrays are used on.
+    pub fn new(stream: Arc<CudaStream>) -> Result<Self> {
+        let context = stream.context().clone();
+        let module = {
+            let mut modules = lock(&MODULES);
+            let modules = modules.get_or_insert_default();
+            match modules.get(&context.ordinal()) {
+                Some(module) => module.clone(),
+                None => {
+                    let module = compile(&context)?;
+                    modules.insert(context.ordinal(), module.clone());
+                    module
+                }
+            }
+        };
+        let tf32 = std::env::var_os(VARIABLE).is_some_and(|name| name == TF32);
+        let blas = CudaBlas::new(stream.clone()).map_err(|e| failed("starting cuBLAS", e))?;
+        let dnn = Dnn::new(&stream)?;
+        Ok(Self {
+            stream,
+            module,
+            functions: Mutex::default(),
+            blas: Mutex::new(blas),
+            dnn: Mutex::new(dnn),
+            products: if tf32 { Products::Tf32 } else { Products::Full },
+        })
+    }
+
+    fn function(&self, name: &str) -> Result<CudaFunction> {
+        let mut functions = lock(&self.functions);
+        if let Some(function) = functions.get(name) {
+            return Ok(function.clone());
+        }
+        let function = self.module.load_function(name).map_err(|e| failed(name, e))?;
+        functions.insert(name.to_string(), function.clone());
+        Ok(function)
+    }
+
+    /// Makes the context that of the calling thread.
+    fn bind(&self) -> Result<()> {
+        self.stream.context().bind_to_thread().map_err(|e| failed("choosing the device", e))
+    }
+}
+
+/// The kernels as machine code of this GPU. Not as PTX: a driver refuses PTX of a compiler newer than itself.
+fn compile(context: &Arc<CudaContext>) -> Result<Arc<CudaModule>> {
+    let (major, minor) = context.compute_capability().map_err(|e| failed("reading the device's kind", e))?;
+    let what = "compiling the kernels";
+    let source = CString::new(device::SOURCE).map_err(|e| failed(what, e))?;
+    let options = [format!("--gpu-architecture=sm_{major}{minor}"), "--std=c++17".to_string()];
+    let program = nvrtc::create_program(&source, Some(c"kernels.cu")).map_err(|e| failed(what, e))?;
+    // SAFETY: the program was just created, outlives the calls, and is destroyed once; sizes are what NVRTC says.
+    let code = unsafe {
+        let compiled = nvrtc::compile_program(program, &options).map_err(|e| {
+            let log = nvrtc::get_program_log(program).unwrap_or_default();
+            let log = if log.is_empty() { c"" } else { CStr::from_ptr(log.as_ptr()) };
+            failed(what, format!("{e}: {}", log.to_string_lossy()))
+        });
+        let code = compiled.and_then(|()| {
+            let mut size = 0;
+            nvrtc_sys::nvrtcGetCUBINSize(program, &mut size).result().map_err(|e| failed(what, e))?;
+            let mut code = vec![0u8; size];
+            let to = code.as_mut_ptr().cast();
+            nvrtc_sys::nvrtcGetCUBIN(program, to).result().map_err(|e| failed(what, e))?;
+            Ok(code)
+        });
+        nvrtc::destroy_program(program).map_err(|e| failed(what, e))?;
+        code?
+    };
+    context.load_module(Ptx::from_binary(code)).map_err(|e| failed("loading the kernels", e))
+}
+
+/// A buffer's array.
+struct Owned {
+    address: u64,
+    slice: CudaSlice<u8>,
+}
+
+// SAFETY: the array is freed in the order of its stream when it is dropped, behind the work given before.
+unsafe impl Memory for Owned {
+    fn address(&self) -> u64 {
+        self.address
+    }
+    fn bytes(&self) -> usize {
+        self.slice.len()
+    }
+}
+
+// SAFETY: every call stays within its spans, which hold addresses of this GPU.
+unsafe impl Device for Cuda {
+    fn name(&self) -> &'static str {
+        match self.products {
+            Products::Full => "cuda",
+            Products::Tf32 => TF32,
+        }
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Buffer> {
+        // cuMemAlloc refuses a length of 0.
+        let allocated = self.stream.alloc_zeros::<u8>(bytes.max(1));
+        let slice = allocated.map_err(|e| failed(&format!("allocating {} MiB", bytes >> 20), e))?;
+        let (address, _) = slice.device_ptr(&self.stream);
+        Ok(Buffer::new(Box::new(Owned { address, slice })))
+    }
+
+    fn upload(&self, values: &[u8], to: Span) -> Result<()> {
+        assert_eq!(values.len(), to.len() * to.precision().bytes());
+        self.bind()?;
+        // SAFETY: `to` is as long as `values`; pageable memory is read before the call returns.
+        let copied = unsafe { raw::memcpy_htod_async(to.address(), values, self.stream.cu_stream()) };
+        copied.map_err(|e| failed("copying to the device", e))
+    }
+
+    fn download(&self, from: Span, values: &mut [u8]) -> Result<()> {
+        assert_eq!(values.len(), from.len() * from.precision().bytes());
+        self.bind()?;
+        // SAFETY: `values` is as long as `from` and outlives the wait that follows.
+        let copied = unsafe { raw::memcpy_dtoh_async(values, from.address(), self.stream.cu_stream()) };
+        copied.and_then(|()| self.stream.synchronize()).map_err(|e| failed("copying from the device", e))
+    }
+
+    unsafe fn launch(&self, launch: &Launch) -> Result<()> {
+        let function = self.function(&launch.kernel)?;
+        let mut params: Vec<_> = launch.args.iter().map(device::Arg::pointer).collect();
+        let [x, y, z] = launch.grid.map(|n| n as u32);
+        let [width, height] = launch.block.map(|n| n as u32);
+        self.bind()?;
+        let stream = self.stream.cu_stream();
+        // SAFETY: the caller answers for the arguments, which live until the call has copied them.
+        let launched = unsafe {
+            raw::launch_kernel(function.cu_function(), (x, y, z), (width, height, 1), 0, stream, &mut params)
+        };
+        launched.map_err(|e| failed(&launch.kernel, e))
+    }
+
+    fn conv(&self, pass: Pass, shape: &Conv, a: Span, b: Span, out: Span) -> Result<bool> {
+        self.bind()?;
+        lock(&self.dnn).convolve(pass, shape, [a, b, out], self.products == Products::Tf32)
+    }
+
+    fn product(&self, pass: Pass, shape: &Conv, a: Span, b: Span, out: Span) -> Result<bool> {
+        let Some(rows) = as_product(shape) else { return Ok(false) };
+        let (inputs, outputs) = (shape.in_channels, shape.out_channels);
+        let (plain, turned) =
+            (blas_sys::cublasOperation_t::CUBLAS_OP_N, blas_sys::cublasOperation_t::CUBLAS_OP_T);
+        // cuBLAS counts by columns: row-major A·B is column-major Bᵀ·Aᵀ without moving a number. First factor, second
+        // factor, each with how it is taken and its leading dimension; then m, n, k.
+        let (first, second, [m, n, k]) = match pass {
+            Pass::Forward => ((b, plain, outputs), (a, plain, inputs), [outputs, rows, inputs]),
+            Pass::InputGradient => ((b, turned, outputs), (a, plain, outputs), [inputs, rows, outputs]),
+            Pass::WeightGradient => ((b, plain, outputs), (a, turned, inputs), [outputs, inputs, rows]),
+        };
+        let kind = |span: Span| match span.precision() {
+            Precision::F32 => blas_sys::cudaDataType_t::CUDA_R_32F,
+            Precision::Bf16 => blas_sys::cudaDataType_t::CUDA_R_16BF,
+        };
+        let compute = match (self.products, a.precision()) {
+            (Products::Tf32, Precision::F32) => blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            _ => blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        };
+        let (one, zero) = (1f32, 0f32);
+        self.bind()?;
+        let handle = lock(&self.blas);
+        // SAFETY: the lengths were checked against the shape by the caller, from which all sizes here are taken; the two
+        // factors are host numbers, as the handle's default says.
+        let made = unsafe {
+            blas::gemm_ex(
+                *handle.handle(),
+                first.1,
+                second.1,
+                m as i32,
+                n as i32,
+                k as i32,
+                std::ptr::from_ref(&one).cast(),
+                first.0.address() as *const _,
+                kind(first.0),
+                first.2 as i32,
+                second.0.address() as *const _,
+                kind(second.0),
+                second.2 as i32,
+                std::ptr::from_ref(&zero).cast(),
+                out.address() as *mut _,
+                kind(out),
+                m as i32,
+                compute,
+                blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        };
+        made.map_err(|e| failed(&format!("a product, {pass:?} of {shape:?}"), e))?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,254 @@
+// Batch normalisation with ReLU and residual addition: y = ReLU(γ·(x − μ)/√(σ² + ε) + β + r).
+//
+// `saved` is (views, 2, C): μ and 1/√(σ² + ε). Passes over rows leave partial sums (views, chunks, 2, C), which one small
+// kernel adds up.
+
+// Σ(x − k) and Σ(x − k)², k being the view's first row: a value of the channel's own size, so that little cancels.
+template <class T, int N>
+__device__ void norm_sums(const T* x, float* partial, int rows, int channels, int chunk) {
+    __shared__ float shared[THREADS * N];
+    Place p = place<N>(rows, channels, chunk);
+    float k[N], sum[N], square[N];
+    for (int i = 0; i < N; ++i) k[i] = sum[i] = square[i] = 0.0f;
+    if (p.inside) {
+        load<N>(x + p.first + p.channel, k);
+        for (int row = p.begin; row < p.end; row += (int)blockDim.y) {
+            float value[N];
+            load<N>(x + p.first + (Index)row * channels + p.channel, value);
+            for (int i = 0; i < N; ++i) {
+                float d = value[i] - k[i];
+                sum[i] += d;
+                square[i] = fmaf(d, d, square[i]);
+            }
+        }
+    }
+    block_sum<N>(sum, shared);
+    block_sum<N>(square, shared);
+    if (p.inside && threadIdx.y == 0) {
+        Index at = ((Index)blockIdx.z * gridDim.y + blockIdx.y) * 2 * channels + p.channel;
+        for (int i = 0; i < N; ++i) {
+            partial[at + i] = sum[i];
+            partial[at + channels + i] = square[i];
+        }
+    }
+}
+
+// saved of every view, and the running statistics moved in the order of the views.
+template <class T>
+__device__ void norm_finish(const T* x, const float* partial, float* saved, float* running_mean,
+                            float* running_variance, int views, int rows, int channels, int chunks, float momentum,
+                            double epsilon) {
+    __shared__ double shared[2 * STRIPES * LANES];
+    int channel = (int)(blockIdx.x * LANES + threadIdx.x);
+    for (int view = 0; view < views; ++view) {
+        Sums sums = chunk_sums(partial + (Index)view * chunks * 2 * channels, chunks, channels, channel, shared);
+        if (threadIdx.y == 0 && channel < channels) {
+            double k = (double)widen(x[(Index)view * rows * channels + channel]);
+            double shift = sums.one / rows;
+            double variance = sums.two / rows - shift * shift;
+            variance = variance > 0.0 || variance != variance ? variance : 0.0;
+            double mean = k + shift;
+            saved[(Index)(2 * view) * channels + channel] = (float)mean;
+            saved[(Index)(2 * view + 1) * channels + channel] = (float)(1.0 / sqrt(variance + epsilon));
+            float unbiased = (float)rows / (rows > 1 ? (float)(rows - 1) : 1.0f);
+            running_mean[channel] = (1.0f - momentum) * running_mean[channel] + momentum * (float)mean;
+            running_variance[channel] =
+                (1.0f - momentum) * running_variance[channel] + momentum * ((float)variance * unbiased);
+        }
+    }
+}
+
+// saved of one view, from the running statistics.
+extern "C" __global__ void norm_running(const float* mean, const float* variance, float* saved, int channels,
+                                        double epsilon) {
+    int channel = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (channel < channels) {
+        saved[channel] = mean[channel];
+        saved[channels + channel] = (float)(1.0 / sqrt((double)variance[channel] + epsilon));
+    }
+}
+
+// What a channel's normalisation multiplies and adds.
+template <int N>
+struct Affine {
+    float mean[N], factor[N], shift[N];
+};
+
+template <int N>
+__device__ inline Affine<N> affine(const float* saved, const float* scale, const float* shift, int channels, int channel) {
+    Affine<N> a;
+    const float* of_view = saved ? saved + (Index)(2 * blockIdx.z) * channels : 0;
+    float gamma[N], inverse[N];
+    channel_values<N>(of_view, channel, 0.0f, a.mean);
+    channel_values<N>(of_view ? of_view + channels : 0, channel, 1.0f, inverse);
+    channel_values<N>(scale, channel, 1.0f, gamma);
+    channel_values<N>(shift, channel, 0.0f, a.shift);
+    for (int i = 0; i < N; ++i) a.factor[i] = gamma[i] * inverse[i];
+    return a;
+}
+
+template <class T, int N>
+__device__ void norm_apply(const T* x, const T* residual, const float* saved, const float* scale, const float* shift,
+                           T* y, int rows, int channels, int chunk, int relu) {
+    Place p = place<N>(rows, channels, chunk);
+    if (!p.inside) return;
+    Affine<N> a = affine<N>(saved, scale, shift, channels, p.channel);
+    for (int row = p.begin; row < p.end; row += (int)blockDim.y) {
+        Index at = p.first + (Index)row * channels + p.channel;
+        float value[N], other[N];
+        load<N>(x + at, value);
+        if (residual) load<N>(residual + at, other);
+        for (int i = 0; i < N; ++i) {
+            value[i] = fmaf(value[i] - a.mean[i], a.factor[i], a.shift[i]);
+            if (residual) value[i] += other[i];
+            // A comparison, not fmaxf: NaN has to go through.
+            if (relu && value[i] < 0.0f) value[i] = 0.0f;
+        }
+        store<N>(value, y + at);
+    }
+}
+
+// How the gradient passes the ReLU.
+#define NO_RELU 0
+// By the output, and the masked gradient is kept: a residual or a second reader needs it.
+#define MASK_BY_OUTPUT 1
+// By the output computed again from the input, which saves reading it.
+#define MASK_AGAIN 2
+
+template <int N>
+__device__ inline void mask_again(float (&g)[N], const float (&x)[N], const Affine<N>& a) {
+    for (int i = 0; i < N; ++i) {
+        if (!(fmaf(x[i] - a.mean[i], a.factor[i], a.shift[i]) > 0.0f)) g[i] = 0.0f;
+    }
+}
+
+// Σg and Σg·(x − μ) of g ← (g + other)·[y > 0].
+template <class T, int N>
+__device__ void norm_gradient_sums(T* g, const T* other, const T* y, const T* x, const float* saved, const float* scale,
+                                   const float* shift, float* partial, int rows, int channels, int chunk, int mask) {
+    __shared__ float shared[THREADS * N];
+    Place p = place<N>(rows, channels, chunk);
+    float sum[N], product[N];
+    for (int i = 0; i < N; ++i) sum[i] = product[i] = 0.0f;
+    if (p.inside) {
+        Affine<N> a = affine<N>(saved, scale, shift, channels, p.channel);
+        for (int row = p.begin; row < p.end; row += (int)blockDim.y) {
+            Index at = p.first + (Index)row * channels + p.channel;
+            float value[N], gradient[N];
+            load<N>(x + at, value);
+            load<N>(g + at, gradient);
+            if (other) {
+                float second[N];
+                load<N>(other + at, second);
+                for (int i = 0; i < N; ++i) gradient[i] += second[i];
+            }
+            if (mask == MASK_BY_OUTPUT) {
+                float output[N];
+                load<N>(y + at, output);
+                for (int i = 0; i < N; ++i) gradient[i] = output[i] > 0.0f ? gradient[i] : 0.0f;
+            } else if (mask == MASK_AGAIN) {
+                mask_again<N>(gradient, value, a);
+            }
+            if (other || mask == MASK_BY_OUTPUT) {
+                store<N>(gradient, g + at);
+                // What is added up is what the second pass will read.
+                for (int i = 0; i < N; ++i) gradient[i] = widen(narrow<T>(gradient[i]));
+            }
+            for (int i = 0; i < N; ++i) {
+                sum[i] += gradient[i];
+                product[i] = fmaf(gradient[i], value[i] - a.mean[i], product[i]);
+            }
+        }
+    }
+    block_sum<N>(sum, shared);
+    block_sum<N>(product, shared);
+    if (p.inside && threadIdx.y == 0) {
+        Index at = ((Index)blockIdx.z * gridDim.y + blockIdx.y) * 2 * channels + p.channel;
+        for (int i = 0; i < N; ++i) {
+            partial[at + i] = sum[i];
+            partial[at + channels + i] = product[i];
+        }
+    }
+}
+
+// Coefficients (views, 3, C) of dx = a·g + b·(x − μ) + c, and the gradients of γ and β.
+extern "C" __global__ void norm_gradient_finish(const float* partial, const float* saved, const float* scale,
+                                                float* coefficients, float* d_scale, float* d_shift, int views,
+                                                int rows, int channels, int chunks) {
+    __shared__ double shared[2 * STRIPES * LANES];
+    int channel = (int)(blockIdx.x * LANES + threadIdx.x);
+    double to_scale = 0.0, to_shift = 0.0;
+    for (int view = 0; view < views; ++view) {
+        Sums sums = chunk_sums(partial + (Index)view * chunks * 2 * channels, chunks, channels, channel, shared);
+        if (threadIdx.y == 0 && channel < channels) {
+            double gamma = scale ? (double)scale[channel] : 1.0;
+            double inverse = saved ? (double)saved[(Index)(2 * view + 1) * channels + channel] : 1.0;
+            float* out = coefficients + (Index)(3 * view) * channels + channel;
+            out[0] = (float)(gamma * inverse);
+            out[channels] = (float)(-gamma * inverse * inverse * inverse * sums.two / rows);
+            out[2 * channels] = (float)(-gamma * inverse * sums.one / rows);
+            to_scale += sums.two * inverse;
+            to_shift += sums.one;
+        }
+    }
+    if (threadIdx.y == 0 && channel < channels) {
+        if (d_scale) d_scale[channel] = (float)to_scale;
+        if (d_shift) d_shift[channel] = (float)to_shift;
+    }
+}
+
+// dx = a·g + b·(x − μ) + c; dx may be g.
+template <class T, int N>
+__device__ void norm_gradient_apply(const T* g, const T* x, const float* saved, const float* scale, const float* shift,
+                                    const float* coefficients, T* dx, int rows, int channels, int chunk, int mask) {
+    Place p = place<N>(rows, channels, chunk);
+    if (!p.inside) return;
+    Affine<N> affine_of_x = affine<N>(saved, scale, shift, channels, p.channel);
+    const float* of_view = coefficients + (Index)(3 * blockIdx.z) * channels;
+    float a[N], b[N], c[N];
+    channel_values<N>(of_view, p.channel, 0.0f, a);
+    channel_values<N>(of_view + channels, p.channel, 0.0f, b);
+    channel_values<N>(of_view + 2 * channels, p.channel, 0.0f, c);
+    for (int row = p.begin; row < p.end; row += (int)blockDim.y) {
+        Index at = p.first + (Index)row * channels + p.channel;
+        float value[N], gradient[N];
+        load<N>(x + at, value);
+        load<N>(g + at, gradient);
+        if (mask == MASK_AGAIN) mask_again<N>(gradient, value, affine_of_x);
+        for (int i = 0; i < N; ++i) {
+            gradient[i] = fmaf(a[i], gradient[i], fmaf(b[i], value[i] - affine_of_x.mean[i], c[i]));
+        }
+        store<N>(gradient, dx + at);
+    }
+}
+
+#define NORM(NAME, T, N)                                                                                              \
+    extern "C" __global__ void norm_sums_##NAME(const T* x, float* partial, int rows, int channels, int chunk) {      \
+        norm_sums<T, N>(x, partial, rows, channels, chunk);                                                           \
+    }                                                                                                                 \
+    extern "C" __global__ void norm_apply_##NAME(const T* x, const T* residual, const float* saved,                   \
+                                                 const float* scale, const float* shift, T* y, int rows,              \
+                                                 int channels, int chunk, int relu) {                                 \
+        norm_apply<T, N>(x, residual, saved, scale, shift, y, rows, channels, chunk, relu);                           \
+    }                                                                                                                 \
+    extern "C" __global__ void norm_gradient_sums_##NAME(T* g, const T* other, const T* y, const T* x,                \
+                                                         const float* saved, const float* scale, const float* shift,  \
+                                                         float* partial, int rows, int channels, int chunk,           \
+                                                         int mask) {                                                  \
+        norm_gradient_sums<T, N>(g, other, y, x, saved, scale, shift, partial, rows, channels, chunk, mask);          \
+    }                                                                                                                 \
+    extern "C" __global__ void norm_gradient_apply_##NAME(                                                            \
+        const T* g, const T* x, const float* saved, const float* scale, const float* shift,                           \
+        const float* coefficients, T* dx, int rows, int channels, int chunk, int mask) {                              \
+        norm_gradient_apply<T, N>(g, x, saved, scale, shift, coefficients, dx, rows, channels, chunk, mask);          \
+    }
+FOR_EACH_PACK(NORM)
+
+#define NORM_FINISH(NAME, T)                                                                                          \
+    extern "C" __global__ void norm_finish_##NAME(const T* x, const float* partial, float* saved,                     \
+                                                  float* running_mean, float* running_variance, int views, int rows,  \
+                                                  int channels, int chunks, float momentum, double epsilon) {         \
+        norm_finish<T>(x, partial, saved, running_mean, running_variance, views, rows, channels, chunks, momentum,    \
+                       epsilon);                                                                                      \
+    }
+FOR_EACH_NUMBER(NORM_FINISH)

@@ -1,0 +1,309 @@
+//! A device beside the processor that runs the encoder: its memory, its kernels, its convolutions.
+//!
+//! [`Device`] is what differs between devices; everything above it (which kernel, which grid, which place) is
+//! here and the same for all. The kernels stand in `cu/`, one source for the GPU and for the tests, which compile it
+//! as plain C++ and run it on the processor. Values are stored as f32 or bf16 and summed in f32.
+//!
+//! A [`Span`] is a checked range of device memory. Its lifetime is that of the memory; what it holds is
+//! decided by the order of the calls, as on a stream.
+
+mod conv;
+mod norm;
+mod theta;
+
+pub use conv::{Order, Pass, as_product};
+pub use norm::{Mask, NormShape, scratch_len};
+pub use theta::{Layer, Layers};
+
+use super::{Conv, Precision};
+use crate::error::{Error, Result};
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// The source of every kernel, CUDA C++ without headers.
+pub const SOURCE: &str = concat!(
+    include_str!("cu/common.cu"),
+    include_str!("cu/norm.cu"),
+    include_str!("cu/pool.cu"),
+    include_str!("cu/theta.cu"),
+    include_str!("cu/conv.cu"),
+);
+
+/// Memory that a device gave.
+///
+/// # Safety
+/// `bytes` bytes from `address` on belong to the value until it is dropped, and work that was given to the device
+/// before is done before they are used for anything else.
+pub unsafe trait Memory: Send + Sync {
+    /// Where it begins, in the device's own addresses.
+    fn address(&self) -> u64;
+    /// How many bytes it has.
+    fn bytes(&self) -> usize;
+}
+
+/// Owned device memory.
+pub struct Buffer(Box<dyn Memory>);
+
+impl Buffer {
+    /// Of `memory`.
+    pub fn new(memory: Box<dyn Memory>) -> Self {
+        Self(memory)
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    /// `len` numbers of `precision` from the `start`th on.
+    pub fn span(&self, precision: Precision, start: usize, len: usize) -> Span<'_> {
+        let size = precision.bytes();
+        assert!((start + len) * size <= self.0.bytes(), "a span beyond its buffer");
+        // SAFETY: the range was just checked, and the buffer outlives the borrow.
+        unsafe { Span::new(self.0.address() + (start * size) as u64, len, precision) }
+    }
+}
+
+/// Numbers in device memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    address: u64,
+    len: usize,
+    precision: Precision,
+    memory: PhantomData<&'a ()>,
+}
+
+impl<'a> Span<'a> {
+    /// `len` numbers at `address`.
+    ///
+    /// # Safety
+    /// They lie in memory of the device that the span will be used with, and it lives for `'a`.
+    pub unsafe fn new(address: u64, len: usize, precision: Precision) -> Self {
+        Self { address, len, precision, memory: PhantomData }
+    }
+
+    /// How many numbers.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How they are stored.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Where they begin.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// The numbers in `range`.
+    pub fn part(&self, range: Range<usize>) -> Span<'a> {
+        assert!(range.start <= range.end && range.end <= self.len, "a part beyond its span");
+        let address = self.address + (range.start * self.precision.bytes()) as u64;
+        Span { address, len: range.len(), ..*self }
+    }
+
+    /// The suffix of kernels for numbers like these.
+    fn suffix(&self) -> &'static str {
+        match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+
+    /// Whether packs of 16 bytes may be read from its beginning.
+    fn is_aligned(&self) -> bool {
+        self.address.is_multiple_of(16)
+    }
+}
+
+/// An argument of a kernel, as wide as the kernel declares it.
+#[derive(Clone, Copy, Debug)]
+pub enum Arg {
+    /// A pointer.
+    Address(u64),
+    /// `int`.
+    Int(i32),
+    /// `long long`.
+    Long(i64),
+    /// `float`.
+    Single(f32),
+    /// `double`.
+    Double(f64),
+}
+
+impl Arg {
+    /// Where the value lies, for `cuLaunchKernel` and its like.
+    pub fn pointer(&self) -> *mut c_void {
+        match self {
+            Arg::Address(value) => std::ptr::from_ref(value) as *mut c_void,
+            Arg::Int(value) => std::ptr::from_ref(value) as *mut c_void,
+            Arg::Long(value) => std::ptr::from_ref(value) as *mut c_void,
+            Arg::Single(value) => std::ptr::from_ref(value) as *mut c_void,
+            Arg::Double(value) => std::ptr::from_ref(value) as *mut c_void,
+        }
+    }
+}
+
+impl From<Span<'_>> for Arg {
+    fn from(span: Span) -> Arg {
+        Arg::Address(span.address)
+    }
+}
+
+impl From<Option<Span<'_>>> for Arg {
+    fn from(span: Option<Span>) -> Arg {
+        Arg::Address(span.map_or(0, |span| span.address))
+    }
+}
+
+impl From<f32> for Arg {
+    fn from(value: f32) -> Arg {
+        Arg::Single(value)
+    }
+}
+
+impl From<f64> for Arg {
+    fn from(value: f64) -> Arg {
+        Arg::Double(value)
+    }
+}
+
+/// A size as a kernel's `int`; larger ones do not occur below the address space of a GPU's grid.
+fn int(value: usize) -> Arg {
+    Arg::Int(i32::try_from(value).unwrap_or(i32::MAX))
+}
+
+fn long(value: usize) -> Arg {
+    Arg::Long(value as i64)
+}
+
+/// One launch of one kernel.
+#[derive(Debug)]
+pub struct Launch {
+    /// The kernel's name in [`SOURCE`].
+    pub kernel: String,
+    /// Blocks in x, y and z.
+    pub grid: [usize; 3],
+    /// Threads of a block in x and y.
+    pub block: [usize; 2],
+    /// Its arguments in order.
+    pub args: Vec<Arg>,
+}
+
+/// What a device does for the encoder. Calls are carried out in order; only [`Device::download`] waits for them.
+///
+/// # Safety
+/// Every call reads and writes its spans and nothing else, and [`Device::is_host`] tells the truth.
+pub unsafe trait Device: Send + Sync {
+    /// The name recorded in env.json, e.g. `cuda-tf32`.
+    fn name(&self) -> &'static str;
+
+    /// Whether its addresses are this process's own and its calls are done when they return.
+    fn is_host(&self) -> bool {
+        false
+    }
+
+    /// Memory for so many bytes, all zero.
+    fn allocate(&self, bytes: usize) -> Result<Buffer>;
+
+    /// Copies `values` to `to`, which takes as many bytes.
+    fn upload(&self, values: &[u8], to: Span) -> Result<()>;
+
+    /// Copies `from` to `values`, which has as many bytes, and waits for it.
+    fn download(&self, from: Span, values: &mut [u8]) -> Result<()>;
+
+    /// Runs a kernel.
+    ///
+    /// # Safety
+    /// The arguments are those that the kernel declares, and every place that it reads or writes lies in the spans they
+    /// were made of.
+    unsafe fn launch(&self, launch: &Launch) -> Result<()>;
+
+    /// A pass of a convolution by a library, with weights (O, K, K, I) stored like the values; false where it has none for
+    /// this shape.
+    fn conv(&self, _pass: Pass, _shape: &Conv, _a: Span, _b: Span, _out: Span) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// A pass of a 1×1 convolution as a matrix product by a library, with weights (I, O); false where it has none.
+    fn product(&self, _pass: Pass, _shape: &Conv, _a: Span, _b: Span, _out: Span) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// Threads of a block of a kernel with one thread for each number.
+const THREADS: usize = 256;
+
+impl dyn Device + '_ {
+    /// Numbers of this process, for a device that computes there.
+    pub fn host_span<'a>(&self, values: &'a [f32]) -> Result<Span<'a>> {
+        self.check_host()?;
+        // SAFETY: the device reads this process's memory, and the borrow covers its use.
+        Ok(unsafe { Span::new(values.as_ptr() as u64, values.len(), Precision::F32) })
+    }
+
+    /// The same, to be written.
+    pub fn host_span_mut<'a>(&self, values: &'a mut [f32]) -> Result<Span<'a>> {
+        self.check_host()?;
+        // SAFETY: as above, and nobody else sees the numbers meanwhile.
+        Ok(unsafe { Span::new(values.as_mut_ptr() as u64, values.len(), Precision::F32) })
+    }
+
+    fn check_host(&self) -> Result<()> {
+        match self.is_host() {
+            true => Ok(()),
+            false => Err(Error::Failure("numbers of the CPU were given to the GPU's engine".into())),
+        }
+    }
+
+    /// A buffer that holds `values`.
+    pub fn buffer_of(&self, values: &[f32]) -> Result<Buffer> {
+        let buffer = self.allocate(4 * values.len())?;
+        self.upload_f32(values, buffer.span(Precision::F32, 0, values.len()))?;
+        Ok(buffer)
+    }
+
+    /// Copies `values` to `to`, f32.
+    pub fn upload_f32(&self, values: &[f32], to: Span) -> Result<()> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.upload(&bytes, to)
+    }
+
+    /// The numbers of `from`, f32.
+    pub fn download_f32(&self, from: Span) -> Result<Vec<f32>> {
+        if from.precision != Precision::F32 {
+            return Err(Error::Failure("only f32 is read back from a device".into()));
+        }
+        let mut bytes = vec![0; 4 * from.len];
+        self.download(from, &mut bytes)?;
+        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+
+    /// Makes room for `bytes` in `buffer`, which forgets what it held where it grows.
+    pub fn grow(&self, buffer: &mut Option<Buffer>, bytes: usize) -> Result<()> {
+        if buffer.as_ref().is_none_or(|buffer| buffer.bytes() < bytes) {
+            // The old one goes first: the two need not fit side by side.
+            *buffer = None;
+            *buffer = Some(self.allocate(bytes)?);
+        }
+        Ok(())
+    }
+
+    /// A kernel with one thread for each of `threads` numbers or packs.
+    ///
+    /// # Safety
+    /// As [`Device::launch`].
+    unsafe fn launch_flat(&self, kernel: String, threads: usize, args: Vec<Arg>) -> Result<()> {
+        let grid = [threads.div_ceil(THREADS).max(1), 1, 1];
+        // SAFETY: handed on.
+        unsafe { self.launch(&Launch { kernel, grid, block: [THREADS, 1], args }) }
+    }
+}

@@ -1,0 +1,311 @@
+//! Batch normalisation on a device: the grids and arguments of `cu/norm.cu`.
+
+use super::{Arg, Device, Launch, Span, int};
+use crate::error::Result;
+use crate::kernel::Precision;
+use crate::kernel::norm::EPSILON;
+
+/// Views × rows × channels of a value; statistics are taken over the rows of each view.
+#[derive(Clone, Copy, Debug)]
+pub struct NormShape {
+    /// Views.
+    pub views: usize,
+    /// Pixels of all images of a view.
+    pub rows: usize,
+    /// C.
+    pub channels: usize,
+}
+
+/// How a gradient passes the ReLU behind a normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// There is none.
+    None,
+    /// By the output; the masked gradient takes the place of the gradient.
+    ByOutput,
+    /// By the output computed again from the input; the gradient is left as it is.
+    Again,
+}
+
+impl Mask {
+    fn arg(self) -> Arg {
+        Arg::Int(match self {
+            Mask::None => 0,
+            Mask::ByOutput => 1,
+            Mask::Again => 2,
+        })
+    }
+}
+
+/// Blocks that keep the largest GPUs busy, about twice over.
+const BLOCKS: usize = 2048;
+/// Rows that a thread walks over at least, so that it reads its channels' numbers for more than one.
+const ROWS_EACH: usize = 8;
+/// As in `cu/common.cu`.
+const THREADS: usize = 256;
+const LANES: usize = 32;
+const STRIPES: usize = 16;
+
+/// How the kernels over rows are cut. A function of the shape only.
+struct Cut {
+    suffix: String,
+    block: [usize; 2],
+    grid: [usize; 3],
+    chunk: usize,
+}
+
+impl NormShape {
+    fn len(&self) -> usize {
+        self.views * self.rows * self.channels
+    }
+
+    fn cut(&self, precision: Precision, spans: &[Option<Span>]) -> Cut {
+        let aligned = spans.iter().flatten().all(Span::is_aligned);
+        let pack = 16 / precision.bytes();
+        let pack = if aligned && self.channels.is_multiple_of(pack) { pack } else { 1 };
+        let packs = self.channels / pack;
+        let lanes = packs.next_power_of_two().min(LANES);
+        let across = packs.div_ceil(lanes);
+        let side = THREADS / lanes;
+        let most = self.rows.div_ceil(side * ROWS_EACH);
+        let wanted = (BLOCKS / (across * self.views)).clamp(1, most.max(1));
+        let chunk = self.rows.div_ceil(wanted).max(1);
+        let name = match precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        Cut {
+            suffix: format!("{name}_{pack}"),
+            block: [lanes, side],
+            grid: [across, self.rows.div_ceil(chunk).max(1), self.views],
+            chunk,
+        }
+    }
+
+    /// The numbers of partial sums that `chunks` chunks leave.
+    fn partial_len(&self, chunks: usize) -> usize {
+        self.views * chunks * 2 * self.channels
+    }
+
+    fn finish_grid(&self) -> [usize; 3] {
+        [self.channels.div_ceil(LANES), 1, 1]
+    }
+}
+
+/// Numbers of f32 that a normalisation's passes need beside their values.
+pub fn scratch_len(s: &NormShape) -> usize {
+    // The widest cut: never more chunks than blocks, never fewer than one.
+    let chunks = (BLOCKS / s.views).clamp(1, s.rows.max(1));
+    s.partial_len(chunks) + 3 * s.views * s.channels
+}
+
+/// γ and β, where they are.
+pub type Affine<'a> = (Option<Span<'a>>, Option<Span<'a>>);
+
+fn check(s: &NormShape, values: &[Span], affine: Affine, saved: Option<Span>) {
+    assert!(values.iter().all(|value| value.len() == s.len()), "values of another shape than {s:?}");
+    assert!(values.iter().all(|value| value.precision() == values[0].precision()), "values of two kinds");
+    let vectors = [affine.0, affine.1].into_iter().flatten();
+    assert!(vectors.into_iter().all(|v| v.len() == s.channels && v.precision() == Precision::F32));
+    assert!(saved.is_none_or(|v| v.len() == 2 * s.views * s.channels && v.precision() == Precision::F32));
+}
+
+impl dyn Device + '_ {
+    /// μ and 1/√(σ² + ε) of every view of x into `saved` (views, 2, C); the running statistics move by `momentum`,
+    /// view after view.
+    pub fn norm_statistics(
+        &self,
+        s: &NormShape,
+        x: Span,
+        saved: Span,
+        (running_mean, running_variance): (Span, Span),
+        momentum: f32,
+        scratch: Span,
+    ) -> Result<()> {
+        check(s, &[x], (Some(running_mean), Some(running_variance)), Some(saved));
+        let cut = s.cut(x.precision(), &[Some(x)]);
+        let partial = scratch.part(0..s.partial_len(cut.grid[1]));
+        let sizes = [int(s.rows), int(s.channels), int(cut.chunk)];
+        let sums = Launch {
+            kernel: format!("norm_sums_{}", cut.suffix),
+            grid: cut.grid,
+            block: cut.block,
+            args: [x.into(), partial.into()].into_iter().chain(sizes).collect(),
+        };
+        let finish = Launch {
+            kernel: format!("norm_finish_{}", x.suffix()),
+            grid: s.finish_grid(),
+            block: [LANES, STRIPES],
+            args: vec![
+                x.into(),
+                partial.into(),
+                saved.into(),
+                running_mean.into(),
+                running_variance.into(),
+                int(s.views),
+                int(s.rows),
+                int(s.channels),
+                int(cut.grid[1]),
+                momentum.into(),
+                EPSILON.into(),
+            ],
+        };
+        // SAFETY: the lengths were checked above and by `part`; the arguments are those of cu/norm.cu.
+        unsafe {
+            self.launch(&sums)?;
+            self.launch(&finish)
+        }
+    }
+
+    /// `saved` (1, 2, C) from running statistics.
+    pub fn norm_running(&self, mean: Span, variance: Span, saved: Span) -> Result<()> {
+        let channels = mean.len();
+        let s = NormShape { views: 1, rows: 0, channels };
+        check(&s, &[], (Some(mean), Some(variance)), Some(saved));
+        let args = vec![mean.into(), variance.into(), saved.into(), int(channels), EPSILON.into()];
+        // SAFETY: the lengths were just checked; the arguments are those of cu/norm.cu.
+        unsafe { self.launch_flat("norm_running".into(), channels, args) }
+    }
+
+    /// y = ReLU(γ·(x − μ)/√(σ² + ε) + β + r), with every part but x that is there.
+    #[allow(clippy::too_many_arguments)]
+    pub fn norm_apply(
+        &self,
+        s: &NormShape,
+        x: Span,
+        residual: Option<Span>,
+        saved: Option<Span>,
+        affine: Affine,
+        y: Span,
+        relu: bool,
+    ) -> Result<()> {
+        let values: Vec<Span> = [x, y].into_iter().chain(residual).collect();
+        check(s, &values, affine, saved);
+        let cut = s.cut(x.precision(), &[Some(x), Some(y), residual]);
+        let args = vec![
+            x.into(),
+            residual.into(),
+            saved.into(),
+            affine.0.into(),
+            affine.1.into(),
+            y.into(),
+            int(s.rows),
+            int(s.channels),
+            int(cut.chunk),
+            Arg::Int(i32::from(relu)),
+        ];
+        let kernel = format!("norm_apply_{}", cut.suffix);
+        // SAFETY: the lengths were just checked; the arguments are those of cu/norm.cu.
+        unsafe { self.launch(&Launch { kernel, grid: cut.grid, block: cut.block, args }) }
+    }
+
+    /// First half of the gradient: g ← (g + other)·[y > 0] as `mask` says, γ's and β's gradients into `d_affine`, and what
+    /// the second half needs into `scratch`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn norm_gradient_sums(
+        &self,
+        s: &NormShape,
+        g: Span,
+        other: Option<Span>,
+        y: Span,
+        x: Span,
+        saved: Option<Span>,
+        affine: Affine,
+        d_affine: Affine,
+        mask: Mask,
+        scratch: Span,
+    ) -> Result<()> {
+        let values: Vec<Span> = [g, y, x].into_iter().chain(other).collect();
+        check(s, &values, affine, saved);
+        check(s, &[], d_affine, None);
+        assert!(mask != Mask::Again || other.is_none(), "a sum of gradients has to be kept");
+        let cut = s.cut(x.precision(), &[Some(g), other, Some(y), Some(x)]);
+        let (partial, coefficients) = s.scratch(scratch, &cut);
+        let sums = Launch {
+            kernel: format!("norm_gradient_sums_{}", cut.suffix),
+            grid: cut.grid,
+            block: cut.block,
+            args: vec![
+                g.into(),
+                other.into(),
+                y.into(),
+                x.into(),
+                saved.into(),
+                affine.0.into(),
+                affine.1.into(),
+                partial.into(),
+                int(s.rows),
+                int(s.channels),
+                int(cut.chunk),
+                mask.arg(),
+            ],
+        };
+        let finish = Launch {
+            kernel: "norm_gradient_finish".into(),
+            grid: s.finish_grid(),
+            block: [LANES, STRIPES],
+            args: vec![
+                partial.into(),
+                saved.into(),
+                affine.0.into(),
+                coefficients.into(),
+                d_affine.0.into(),
+                d_affine.1.into(),
+                int(s.views),
+                int(s.rows),
+                int(s.channels),
+                int(cut.grid[1]),
+            ],
+        };
+        // SAFETY: the lengths were checked above and by `part`; the arguments are those of cu/norm.cu.
+        unsafe {
+            self.launch(&sums)?;
+            self.launch(&finish)
+        }
+    }
+
+    /// Second half of the gradient: dx from g, which may be the same place, with what the first half left in `scratch`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn norm_gradient_apply(
+        &self,
+        s: &NormShape,
+        g: Span,
+        x: Span,
+        saved: Option<Span>,
+        affine: Affine,
+        dx: Span,
+        mask: Mask,
+        scratch: Span,
+    ) -> Result<()> {
+        check(s, &[g, x, dx], affine, saved);
+        let cut = s.cut(x.precision(), &[Some(g), Some(x), Some(dx)]);
+        let (_, coefficients) = s.scratch(scratch, &cut);
+        let args = vec![
+            g.into(),
+            x.into(),
+            saved.into(),
+            affine.0.into(),
+            affine.1.into(),
+            coefficients.into(),
+            dx.into(),
+            int(s.rows),
+            int(s.channels),
+            int(cut.chunk),
+            mask.arg(),
+        ];
+        let kernel = format!("norm_gradient_apply_{}", cut.suffix);
+        // SAFETY: the lengths were checked above and by `part`; the arguments are those of cu/norm.cu.
+        unsafe { self.launch(&Launch { kernel, grid: cut.grid, block: cut.block, args }) }
+    }
+}
+
+impl NormShape {
+    /// Partial sums and, at the other end where no cut reaches, coefficients (views, 3, C).
+    fn scratch<'a>(&self, scratch: Span<'a>, cut: &Cut) -> (Span<'a>, Span<'a>) {
+        let coefficients = 3 * self.views * self.channels;
+        let end = scratch_len(self);
+        let partial = self.partial_len(cut.grid[1]);
+        assert!(partial + coefficients <= end, "more chunks than scratch has room for");
+        (scratch.part(0..partial), scratch.part(end - coefficients..end))
+    }
+}

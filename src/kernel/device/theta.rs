@@ -1,0 +1,129 @@
+//! θ on a device: weights on their way into the convolutions, their gradients on the way back, and the step.
+
+use super::{Buffer, Device, Launch, Span, THREADS, int, long};
+use crate::error::Result;
+use crate::kernel::Precision;
+
+/// One layer's weights and where they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Where they begin in θ.
+    pub theta: usize,
+    /// Where they begin among the staged ones.
+    pub staged: usize,
+    /// K·K·I.
+    pub rows: usize,
+    /// O.
+    pub columns: usize,
+    /// Whether they are staged as (O, K, K, I); as (K, K, I, O) otherwise.
+    pub transposed: bool,
+}
+
+/// Side of a tile, as in `cu/theta.cu`.
+const TILE: usize = 32;
+
+/// The table of layers in device memory.
+pub struct Layers {
+    table: Buffer,
+    count: usize,
+    tiles: usize,
+    staged_len: usize,
+    theta_len: usize,
+}
+
+impl Layers {
+    /// The table of `layers`, none of which may be empty, on `device`.
+    pub fn new(device: &dyn Device, layers: &[Layer]) -> Result<Self> {
+        let (mut tiles, mut numbers) = (0, Vec::new());
+        for layer in layers {
+            let row =
+                [layer.theta, layer.staged, layer.rows, layer.columns, usize::from(layer.transposed), tiles];
+            numbers.extend(row.map(|n| i32::try_from(n).unwrap_or(i32::MAX)));
+            tiles += layer.rows.div_ceil(TILE) * layer.columns.div_ceil(TILE);
+        }
+        let end = |from: fn(&Layer) -> usize| {
+            layers.iter().map(|layer| from(layer) + layer.rows * layer.columns).max().unwrap_or(0)
+        };
+        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        let table = device.allocate(bytes.len().max(4))?;
+        if !bytes.is_empty() {
+            device.upload(&bytes, table.span(Precision::F32, 0, bytes.len() / 4))?;
+        }
+        let (theta_len, staged_len) = (end(|layer| layer.theta), end(|layer| layer.staged));
+        Ok(Self { table, count: layers.len(), tiles, staged_len, theta_len })
+    }
+
+    /// Numbers of all staged weights.
+    pub fn staged_len(&self) -> usize {
+        self.staged_len
+    }
+
+    fn launch(&self, kernel: &str, theta: Span, staged: Span, to_theta: bool) -> Launch {
+        assert!(theta.len() >= self.theta_len && theta.precision() == Precision::F32);
+        assert!(staged.len() >= self.staged_len);
+        let table = self.table.span(Precision::F32, 0, 6 * self.count);
+        let (from, to) = if to_theta { (staged, theta) } else { (theta, staged) };
+        Launch {
+            kernel: format!("{kernel}_{}", staged.suffix()),
+            grid: [self.tiles, 1, 1],
+            block: [TILE, 8],
+            args: vec![from.into(), to.into(), table.into(), int(self.count)],
+        }
+    }
+}
+
+/// Blocks of a kernel whose threads walk over an array.
+const MOST_BLOCKS: usize = 4096;
+
+impl dyn Device + '_ {
+    /// The weights of all layers from `theta` into `staged`, rounded to its precision.
+    pub fn stage_weights(&self, layers: &Layers, theta: Span, staged: Span) -> Result<()> {
+        if layers.count == 0 {
+            return Ok(());
+        }
+        // SAFETY: the table was made for these lengths, which `launch` has checked; the arguments are those of cu/theta.cu.
+        unsafe { self.launch(&layers.launch("stage_weights", theta, staged, false)) }
+    }
+
+    /// The gradients of transposed layers from `staged` into `theta`.
+    pub fn unstage_gradients(&self, layers: &Layers, staged: Span, theta: Span) -> Result<()> {
+        if layers.count == 0 {
+            return Ok(());
+        }
+        // SAFETY: as above.
+        unsafe { self.launch(&layers.launch("unstage_gradients", theta, staged, true)) }
+    }
+
+    /// Copies `from` to `to`, rounding or widening where they are stored differently.
+    pub fn copy(&self, from: Span, to: Span) -> Result<()> {
+        assert_eq!(from.len(), to.len());
+        let kernel = format!("copy_{}_{}", from.suffix(), to.suffix());
+        let args = vec![from.into(), to.into(), long(from.len())];
+        // SAFETY: the lengths were just checked; the arguments are those of cu/theta.cu.
+        unsafe { self.launch(&Launch { kernel, grid: walking(from.len()), block: [THREADS, 1], args }) }
+    }
+
+    /// v ← μ·v + (g + λ·θ), θ ← θ − lr·v, all f32.
+    pub fn sgd_step(&self, theta: Span, velocity: Span, gradient: Span, numbers: [f32; 3]) -> Result<()> {
+        let [lr, momentum, weight_decay] = numbers;
+        let spans = [theta, velocity, gradient];
+        assert!(spans.iter().all(|s| s.len() == theta.len() && s.precision() == Precision::F32));
+        let args = vec![
+            theta.into(),
+            velocity.into(),
+            gradient.into(),
+            long(theta.len()),
+            lr.into(),
+            momentum.into(),
+            weight_decay.into(),
+        ];
+        let launch =
+            Launch { kernel: "sgd_step".into(), grid: walking(theta.len()), block: [THREADS, 1], args };
+        // SAFETY: the lengths were just checked; the arguments are those of cu/theta.cu.
+        unsafe { self.launch(&launch) }
+    }
+}
+
+fn walking(len: usize) -> [usize; 3] {
+    [len.div_ceil(THREADS).clamp(1, MOST_BLOCKS), 1, 1]
+}

@@ -1,0 +1,135 @@
+//! A device for tests: the GPU's kernels, compiled as C++ and run on the processor, block after block.
+//!
+//! It has no libraries, so convolutions and products are the plain loops of `cu/conv.cu`. What it shows is that
+//! kernels, their grids and arguments, and the order of a pass are right; a GPU adds cuDNN, cuBLAS and speed.
+
+use simsiam_em::Result;
+use simsiam_em::kernel::device::{Arg, Buffer, Device, Launch, Memory, SOURCE, Span};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+
+// SAFETY: as the C library declares them.
+unsafe extern "C" {
+    fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void;
+    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+}
+
+type Run = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, *mut *mut c_void) -> c_int;
+
+/// Threads, blocks and shared memory are static in the shim: one launch at a time.
+struct Emulated {
+    run: Mutex<Run>,
+}
+
+/// 16 bytes, so that packs are aligned.
+struct Host(Vec<u128>);
+
+// SAFETY: the vector is never resized and lives as long as the buffer; launches are done when they return.
+unsafe impl Memory for Host {
+    fn address(&self) -> u64 {
+        self.0.as_ptr() as u64
+    }
+    fn bytes(&self) -> usize {
+        16 * self.0.len()
+    }
+}
+
+// SAFETY: kernels run in this process, on the addresses they are given.
+unsafe impl Device for Emulated {
+    fn name(&self) -> &'static str {
+        "emulated"
+    }
+
+    fn is_host(&self) -> bool {
+        true
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Buffer> {
+        // Not zeros: a number that is read before it is written shall not look right.
+        Ok(Buffer::new(Box::new(Host(vec![0x7fc0_0001_7fc0_0001_7fc0_0001_7fc0_0001; bytes.div_ceil(16)]))))
+    }
+
+    fn upload(&self, values: &[u8], to: Span) -> Result<()> {
+        assert_eq!(values.len(), to.len() * to.precision().bytes());
+        // SAFETY: `to` is as long, and lies in this process's memory.
+        unsafe { std::ptr::copy(values.as_ptr(), to.address() as *mut u8, values.len()) };
+        Ok(())
+    }
+
+    fn download(&self, from: Span, values: &mut [u8]) -> Result<()> {
+        assert_eq!(values.len(), from.len() * from.precision().bytes());
+        // SAFETY: `from` is as long, and lies in this process's memory.
+        unsafe { std::ptr::copy(from.address() as *const u8, values.as_mut_ptr(), values.len()) };
+        Ok(())
+    }
+
+    unsafe fn launch(&self, launch: &Launch) -> Result<()> {
+        let name = CString::new(launch.kernel.clone()).unwrap();
+        let (grid, block) = (launch.grid.map(|n| n as c_uint), launch.block.map(|n| n as c_uint));
+        let mut params: Vec<*mut c_void> = launch.args.iter().map(Arg::pointer).collect();
+        let run = self.run.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // SAFETY: the caller answers for the arguments; the shim calls the kernel of that name with them.
+        let code = unsafe { run(name.as_ptr(), grid.as_ptr(), block.as_ptr(), params.as_mut_ptr()) };
+        match code {
+            0 => Ok(()),
+            1 => panic!("no kernel is called {}", launch.kernel),
+            _ => panic!("{}: not every thread of a block reaches its barrier", launch.kernel),
+        }
+    }
+}
+
+const SHIM: &str = include_str!("emulation/shim.h");
+
+/// The names of all kernels in preprocessed C++.
+fn kernels(text: &str) -> Vec<&str> {
+    let declared = text.split("extern \"C\" void ").skip(1);
+    declared.filter_map(|rest| rest.split_once('(').map(|(name, _)| name.trim())).collect()
+}
+
+fn compile(folder: &Path) -> std::io::Result<Run> {
+    let source = format!("{SHIM}\n{SOURCE}");
+    let (plain, whole, library) =
+        (folder.join("plain.cpp"), folder.join("kernels.cpp"), folder.join("kernels.so"));
+    std::fs::write(&plain, &source)?;
+    let expanded = Command::new("g++").args(["-std=c++17", "-E", "-P"]).arg(&plain).output()?;
+    let expanded = String::from_utf8_lossy(&expanded.stdout).into_owned();
+    let entries: String =
+        kernels(&expanded).iter().map(|name| format!("{{\"{name}\", call<&{name}>}},\n")).collect();
+    let table = format!(
+        "static const Entry entries[] = {{\n{entries}}};\n\
+         extern \"C\" int run(const char* name, const unsigned* grid, const unsigned* block, void** params) {{\n\
+         return run_kernel(entries, sizeof(entries) / sizeof(Entry), name, grid, block, params);\n}}\n"
+    );
+    std::fs::write(&whole, format!("{source}\n{table}"))?;
+    let made = Command::new("g++")
+        .args(["-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-o"])
+        .args([&library, &whole])
+        .output()?;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let name = CString::new(library.to_string_lossy().as_bytes()).unwrap();
+    // SAFETY: the library was just made and is never closed; `run` has the type that the table above gives it.
+    unsafe {
+        let opened = dlopen(name.as_ptr(), 2);
+        assert!(!opened.is_null(), "{} cannot be loaded", library.display());
+        let run = dlsym(opened, CStr::as_ptr(c"run"));
+        assert!(!run.is_null());
+        Ok(std::mem::transmute::<*mut c_void, Run>(run))
+    }
+}
+
+/// The device, or none, said once, where there is no C++ compiler.
+pub fn emulated() -> Option<Arc<dyn Device>> {
+    static MADE: OnceLock<Option<Arc<dyn Device>>> = OnceLock::new();
+    let make = || {
+        if Command::new("g++").arg("--version").output().is_err() {
+            println!("skipped: no g++ on this machine to compile the GPU's kernels with");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let run = Mutex::new(compile(folder.path()).unwrap());
+        Some(Arc::new(Emulated { run }) as Arc<dyn Device>)
+    };
+    MADE.get_or_init(make).clone()
+}
