@@ -9,6 +9,7 @@ mod em;
 mod emulation;
 mod evaluation;
 mod gpu;
+mod gpu_runs;
 mod kernel;
 mod laws;
 mod layering;

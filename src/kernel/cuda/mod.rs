@@ -217,6 +217,9 @@ unsafe impl Device for Cuda {
 
     fn upload(&self, values: &[u8], to: Span) -> Result<()> {
         assert_eq!(values.len(), to.len() * to.precision().bytes());
+        if values.is_empty() {
+            return Ok(());
+        }
         self.bind()?;
         // SAFETY: `to` is as long as `values`; pageable memory is read before the call returns.
         let copied = unsafe { raw::memcpy_htod_async(to.address(), values, self.stream.cu_stream()) };
@@ -225,6 +228,9 @@ unsafe impl Device for Cuda {
 
     fn download(&self, from: Span, values: &mut [u8]) -> Result<()> {
         assert_eq!(values.len(), from.len() * from.precision().bytes());
+        if values.is_empty() {
+            return Ok(());
+        }
         self.bind()?;
         // SAFETY: `values` is as long as `from` and outlives the wait that follows.
         let copied = unsafe { raw::memcpy_dtoh_async(values, from.address(), self.stream.cu_stream()) };

@@ -1,0 +1,83 @@
+//! Whole runs on a GPU, where there is one: every arm of the studies, and runs that change devices half-way.
+
+use crate::support::relative_difference;
+use simsiam_em::data::Dataset;
+use simsiam_em::device::Place;
+use simsiam_em::network::read_weights;
+use simsiam_em::recipe::Recipe;
+use simsiam_em::record::RunDir;
+use simsiam_em::study::{Request, Study};
+use simsiam_em::train::{self, Ending, Machine, Progress};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const CPU: Place = Place::Cpu;
+
+fn gpu() -> Option<Place> {
+    Place::find("cuda:0").inspect_err(|why| println!("skipped: {why}")).ok()
+}
+
+/// Every arm of `study` at the smallest scale.
+fn recipes(study: &str) -> Vec<(String, Recipe)> {
+    let request = Request { scale: Some("smoke".into()), ..Request::default() };
+    let arms = Study::find(study).unwrap().resolve(&request).unwrap();
+    arms.into_iter()
+        .filter(|arm| arm.recipe.closed_form.is_none())
+        .map(|arm| (format!("{study}, {}", arm.name), arm.recipe))
+        .collect()
+}
+
+/// Trains `recipe` in `path` on `places` in turn, changing after every `steps` steps.
+fn run(recipe: &Recipe, dataset: &Arc<Dataset>, path: &Path, places: &[Place], steps: u64) {
+    let mut places = places.iter().cycle();
+    for _ in 0..1000 {
+        let dir = RunDir::open(path, &toml::to_string(recipe).unwrap(), false).unwrap();
+        let (stop, begun) = (AtomicBool::new(false), std::sync::atomic::AtomicU64::new(0));
+        let watch = |progress: Progress| match progress {
+            Progress::Begun { resumed_at, .. } => begun.store(resumed_at, Ordering::Relaxed),
+            Progress::Step { step, .. } if step >= begun.load(Ordering::Relaxed) + steps => {
+                stop.store(true, Ordering::Relaxed);
+            }
+            _ => {}
+        };
+        let machine = Machine { threads: 2, place: *places.next().unwrap() };
+        match train::run(recipe, dataset, &dir, machine, &stop, &watch).unwrap() {
+            Ending::Finished => return,
+            Ending::Stopped => {}
+            Ending::Diverged { step } => panic!("{}: diverged at step {step}", path.display()),
+        }
+    }
+    panic!("{}: never ended", path.display());
+}
+
+/// The largest difference of two runs' weights, over the largest weight of each tensor.
+fn difference(a: &Path, b: &Path) -> f64 {
+    let read = |path: &Path| read_weights(&path.join("weights.safetensors")).unwrap();
+    let (a, b) = (read(a), read(b));
+    let of = |name: &String| {
+        let largest = a[name].1.iter().fold(0f32, |m, v| m.max(v.abs()));
+        // Nearly zero tensors have no relative error.
+        if largest < 1e-3 { 0.0 } else { relative_difference(&b[name].1, &a[name].1) }
+    };
+    a.keys().map(of).fold(0.0, f64::max)
+}
+
+#[test]
+fn every_arm_trains_on_a_gpu_and_changes_devices() {
+    let Some(gpu) = gpu() else { return };
+    let studies =
+        ["simsiam", "stopgrad", "multistep", "membank", "expectation", "dispute", "predictor", "symmetry"];
+    for (what, recipe) in studies.into_iter().flat_map(recipes) {
+        let dataset = Arc::new(Dataset::open(&recipe.data).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        run(&recipe, &dataset, &path("cpu"), &[CPU], u64::MAX / 2);
+        run(&recipe, &dataset, &path("gpu"), &[gpu], u64::MAX / 2);
+        run(&recipe, &dataset, &path("both"), &[gpu, CPU], 4);
+        let [whole, both] = ["gpu", "both"].map(|name| difference(&path("cpu"), &path(name)));
+        println!("{what}: weights off by {whole:.1e} on the GPU, {both:.1e} on both by turns");
+        // A few steps of ReLUs that may fall on the other side; without stop-gradient, of a collapse.
+        assert!(whole < 0.1 && both < 0.1, "{what}: weights off by {whole:.1e} and {both:.1e}");
+    }
+}
