@@ -39,6 +39,11 @@ pub fn course(recipe: &Recipe, world: &ClosedForm) -> Result<Course> {
         eta::Rule::MomentumEncoder { .. } => {
             return fail("eta.momentum-encoder: a moving average of weights");
         }
+        // Without stop-gradient an encoder's targets are its own outputs; only in the closed form's own world is η an
+        // unknown of its own that descends.
+        eta::Rule::None {} if recipe.closed_form.is_none() => {
+            return fail("eta.none: a gradient into targets that are outputs");
+        }
         eta::Rule::None {} => Targets::Joint,
     };
     if recipe.objective.comparison != Comparison::Simsiam {

@@ -1,5 +1,6 @@
 //! What a run costs: its memory, reckoned from the recipe, and its time, from a few steps.
 
+use super::em::views_of_t;
 use super::state::BANK_MEMORY_BYTES;
 use super::{Alternation, Model, Rates};
 use crate::data::loader;
@@ -50,6 +51,11 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     if let Predictor::Direct(_) = recipe.predictor {
         // F in f32; F, its eigenvectors, two products and a batch's mean in f64.
         floats += 11 * d * d;
+    }
+    if let Some(em) = &recipe.measure.em {
+        let (of_t, _) = views_of_t(recipe, em);
+        let watched = if em.eta { batch } else { 0 } + if em.objective { em.images.min(images) } else { 0 };
+        floats += of_t * watched * size * size * 3;
     }
     // Held-out measuring keeps the features of all training images.
     floats += images * encoder.features_dim();
@@ -114,7 +120,10 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
         step += begun.elapsed().as_secs_f64() / config.every as f64;
     }
     let steps = loader::steps_per_epoch(train_images, batch) * recipe.schedule.epochs;
-    let measured = (train_images + test_images) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
+    let watched =
+        recipe.measure.em.as_ref().map_or(0, |em| em.images.min(test_images) * views_of_t(recipe, em).0);
+    let measured =
+        (train_images + test_images + watched) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
     Ok(steps as f64 * (step + if own_e_step { views as f64 * forward } else { 0.0 })
         + measured as f64 * forward / batch as f64)
 }

@@ -22,7 +22,7 @@ const HELD_OUT: u64 = u64::MAX;
 const OBJECTIVE: u64 = u64::MAX - 1;
 
 /// How many views stand for E_T, and whether they are all of T.
-fn views_of_t(recipe: &Recipe, em: &EmConfig) -> (usize, bool) {
+pub(super) fn views_of_t(recipe: &Recipe, em: &EmConfig) -> (usize, bool) {
     match recipe.elements() {
         0 => (em.views, false),
         elements => (elements, true),
