@@ -1,7 +1,7 @@
-//! SGD with momentum and weight decay over flat θ, and the learning-rate curve (Sec. 3).
+//! SGD with momentum and weight decay over flat θ, LARS, and the learning-rate curve (Sec. 3).
 //!
-//! v ← μ·v + (g + λ·θ), θ ← θ − lr·v, as PyTorch's `SGD` (candle-nn's has neither μ nor λ), in one
-//! pass over θ.
+//! v ← μ·v + s·(g + λ·θ), θ ← θ − lr·v, as PyTorch's `SGD` (candle-nn's has neither μ nor λ), in one
+//! pass over θ. s is 1, or LARS's rate of each layer.
 
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
@@ -17,10 +17,19 @@ pub struct OptimConfig {
     pub base_lr: f64,
     /// SGD's momentum μ.
     pub momentum: f64,
-    /// L2 penalty λ on every trained parameter.
+    /// L2 penalty λ.
     pub weight_decay: f64,
+    /// What it is on.
+    #[serde(default, skip_serializing_if = "Penalised::is_default")]
+    pub weight_decay_on: Penalised,
+    /// A rate for each layer, as large batches need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lars: Option<LarsConfig>,
     /// How the learning rate falls.
     pub decay: Decay,
+    /// What it falls to, as a share of its start (SwAV: 0.001).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub final_lr: f64,
     /// Epochs over which the learning rate rises linearly from 0 (Table 2: 10 for batches ≥ 1024).
     pub warmup_epochs: u64,
     /// The predictor's learning rate.
@@ -37,6 +46,36 @@ fn one() -> f64 {
 /// Recipes leave it out.
 fn is_one(value: &f64) -> bool {
     *value == 1.0
+}
+
+/// Recipes leave it out.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+/// Which parameters the L2 penalty is on; LARS gives rates to the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Penalised {
+    /// All that are trained (SimSiam, MoCo v2).
+    #[default]
+    All,
+    /// Weights of convolutions and linear layers: neither batch norm's parameters nor biases (SimCLR, BYOL).
+    Weights,
+}
+
+impl Penalised {
+    fn is_default(&self) -> bool {
+        *self == Penalised::default()
+    }
+}
+
+/// Layer-wise adaptive rates (You, Gitman & Ginsburg 2017): s = trust · ‖θₗ‖ / (‖gₗ‖ + λ‖θₗ‖) for each layer l.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LarsConfig {
+    /// 0.001 in every paper that uses it here.
+    pub trust: f64,
 }
 
 /// The learning rate of h, which Table 1 varies.
@@ -70,6 +109,8 @@ impl OptimConfig {
             ("base_lr", self.base_lr),
             ("weight_decay", self.weight_decay),
             ("predictor_rate", self.predictor_rate),
+            ("final_lr", self.final_lr),
+            ("lars.trust", self.lars.map_or(0.0, |lars| lars.trust)),
         ];
         for (key, value) in positive {
             if !(value >= 0.0 && value.is_finite()) {
@@ -111,31 +152,51 @@ impl OptimConfig {
                 (epoch - warmup_epochs) as f64 / (epochs - warmup_epochs) as f64
             }
         };
-        start * 0.5 * (1.0 + (std::f64::consts::PI * fraction).cos())
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * fraction).cos());
+        start * (cosine + self.final_lr * (1.0 - cosine))
     }
 }
 
-/// The momentum of one flat parameter vector.
+/// One parameter within a flat vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Numbers.
+    pub len: usize,
+    /// Whether they are weights of a convolution or a linear layer.
+    pub weights: bool,
+}
+
+/// The momentum of one flat parameter vector, whose layers follow each other.
 #[derive(Debug)]
 pub struct Sgd {
     velocity: Mutex<Vec<f32>>,
+    layers: Vec<Layer>,
 }
 
 impl Sgd {
-    /// Starts from a momentum of `velocity` (all zeros for a new run).
-    pub fn new(velocity: Vec<f32>) -> Self {
-        Self { velocity: Mutex::new(velocity) }
+    /// For a vector of these `layers`, without momentum.
+    pub fn new(layers: Vec<Layer>) -> Self {
+        let len = layers.iter().map(|layer| layer.len).sum();
+        Self { velocity: Mutex::new(vec![0.0; len]), layers }
+    }
+
+    /// Goes on from a momentum of `velocity`.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when it has another length.
+    pub fn restore(&mut self, velocity: Vec<f32>) -> Result<()> {
+        let own = self.velocity.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if velocity.len() != own.len() {
+            return Err(Error::Failure("momentum of another length".into()));
+        }
+        *own = velocity;
+        Ok(())
     }
 
     /// One step on `theta` (P) along `gradient` (P), in place.
     pub fn step(&self, theta: &Tensor, gradient: &Tensor, lr: f64, config: &OptimConfig) -> Result<()> {
         let gradient = gradient.contiguous()?;
-        let op = SgdStep {
-            velocity: &self.velocity,
-            lr: lr as f32,
-            momentum: config.momentum as f32,
-            weight_decay: config.weight_decay as f32,
-        };
+        let op = SgdStep { velocity: &self.velocity, layers: &self.layers, lr: lr as f32, config };
         Ok(theta.inplace_op2(&gradient, &op)?)
     }
 
@@ -147,9 +208,9 @@ impl Sgd {
 
 struct SgdStep<'a> {
     velocity: &'a Mutex<Vec<f32>>,
+    layers: &'a [Layer],
     lr: f32,
-    momentum: f32,
-    weight_decay: f32,
+    config: &'a OptimConfig,
 }
 
 impl InplaceOp2 for SgdStep<'_> {
@@ -187,10 +248,36 @@ const CHUNK: usize = 1 << 16;
 
 impl SgdStep<'_> {
     fn apply(&self, theta: &mut [f32], velocity: &mut [f32], gradient: &[f32]) {
+        let OptimConfig { weight_decay, weight_decay_on, lars, .. } = *self.config;
+        if weight_decay_on == Penalised::All && lars.is_none() {
+            return self.apply_to_layer(theta, velocity, gradient, weight_decay, 1.0);
+        }
+        let mut start = 0;
+        for layer in self.layers {
+            let range = start..start + layer.len;
+            start = range.end;
+            let (theta, gradient) = (&mut theta[range.clone()], &gradient[range.clone()]);
+            let penalised = layer.weights || weight_decay_on == Penalised::All;
+            let decay = if penalised { weight_decay } else { 0.0 };
+            let rate = lars.filter(|_| penalised).map_or(1.0, |lars| lars.rate(theta, gradient, decay));
+            self.apply_to_layer(theta, &mut velocity[range], gradient, decay, rate);
+        }
+    }
+
+    fn apply_to_layer(
+        &self,
+        theta: &mut [f32],
+        velocity: &mut [f32],
+        gradient: &[f32],
+        decay: f64,
+        rate: f64,
+    ) {
+        let (lr, momentum) = (self.lr, self.config.momentum as f32);
+        let (decay, rate) = (decay as f32, rate as f32);
         let chunk = |((theta, velocity), gradient): ((&mut [f32], &mut [f32]), &[f32])| {
             for ((t, v), g) in theta.iter_mut().zip(velocity.iter_mut()).zip(gradient) {
-                *v = self.momentum * *v + (g + self.weight_decay * *t);
-                *t -= self.lr * *v;
+                *v = momentum * *v + rate * (g + decay * *t);
+                *t -= lr * *v;
             }
         };
         if theta.len() <= CHUNK {
@@ -205,6 +292,21 @@ impl SgdStep<'_> {
     }
 }
 
+impl LarsConfig {
+    /// s of one layer; 1 where its weights or its gradient are zero, as nothing could be learned otherwise.
+    fn rate(&self, theta: &[f32], gradient: &[f32], decay: f64) -> f64 {
+        let (theta, gradient) = (norm(theta), norm(gradient));
+        if theta > 0.0 && gradient > 0.0 { self.trust * theta / (gradient + decay * theta) } else { 1.0 }
+    }
+}
+
+/// ‖x‖, summed in f64 over fixed chunks, so that threads do not change it.
+fn norm(x: &[f32]) -> f64 {
+    let squares = |chunk: &[f32]| chunk.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+    let sums: Vec<f64> = x.par_chunks(CHUNK).map(squares).collect();
+    sums.iter().sum::<f64>().sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +317,10 @@ mod tests {
             base_lr: 0.5,
             momentum: 0.9,
             weight_decay: 0.1,
+            weight_decay_on: Penalised::All,
+            lars: None,
             decay,
+            final_lr: 0.0,
             warmup_epochs,
             predictor_lr: PredictorLr::Decayed,
             predictor_rate: 1.0,
@@ -225,7 +330,7 @@ mod tests {
     #[test]
     fn two_steps_equal_pytorchs_recursion() {
         let theta = Var::from_slice(&[1.0f32, -2.0], 2, &Device::Cpu).unwrap();
-        let sgd = Sgd::new(vec![0.0; 2]);
+        let sgd = Sgd::new(vec![Layer { len: 2, weights: true }]);
         let gradient = Tensor::from_slice(&[0.5f32, 0.25], 2, &Device::Cpu).unwrap();
         for _ in 0..2 {
             sgd.step(&theta, &gradient, 0.1, &config(Decay::Constant, 0)).unwrap();
@@ -233,6 +338,51 @@ mod tests {
         // v1 = 0.6, 0.05; θ1 = 0.94, -2.005; v2 = 0.54 + 0.594, 0.045 + 0.0495; θ2 = θ1 - 0.1 v2
         let got = theta.to_vec1::<f32>().unwrap();
         assert!((got[0] - 0.8266).abs() < 1e-6 && (got[1] + 2.01445).abs() < 1e-6, "{got:?}");
+    }
+
+    /// θ = (3, 4 | 2) with gradient (0.6, 0.8 | 0.5), the last number a bias, after one step of rate 0.1.
+    fn one_step(config: &OptimConfig) -> Vec<f32> {
+        let theta = Var::from_slice(&[3f32, 4.0, 2.0], 3, &Device::Cpu).unwrap();
+        let gradient = Tensor::from_slice(&[0.6f32, 0.8, 0.5], 3, &Device::Cpu).unwrap();
+        let sgd = Sgd::new(vec![Layer { len: 2, weights: true }, Layer { len: 1, weights: false }]);
+        sgd.step(&theta, &gradient, 0.1, config).unwrap();
+        theta.to_vec1().unwrap()
+    }
+
+    fn near(got: &[f32], expected: [f32; 3]) {
+        assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}, {expected:?}");
+    }
+
+    #[test]
+    fn the_penalty_may_spare_biases_and_batch_norm() {
+        let plain = config(Decay::Constant, 0);
+        near(&one_step(&plain), [2.91, 3.88, 1.93]);
+        near(&one_step(&OptimConfig { weight_decay_on: Penalised::Weights, ..plain }), [2.91, 3.88, 1.95]);
+    }
+
+    #[test]
+    fn lars_gives_each_layer_the_rate_of_its_norms() {
+        let lars = Some(LarsConfig { trust: 0.01 });
+        let all = OptimConfig { lars, ..config(Decay::Constant, 0) };
+        // Weights: ‖θ‖ = 5, ‖g‖ = 1, s = 0.01·5/(1 + 0.5) = 1/30, g + λθ = (0.9, 1.2). Bias: s = 0.02/0.7, g + λθ = 0.7.
+        near(&one_step(&all), [2.997, 3.996, 1.998]);
+        let weights = OptimConfig { weight_decay_on: Penalised::Weights, ..all };
+        near(&one_step(&weights), [2.997, 3.996, 1.95]);
+    }
+
+    #[test]
+    fn lars_leaves_a_layer_of_zeros_its_gradient() {
+        let lars = LarsConfig { trust: 0.01 };
+        assert_eq!(lars.rate(&[0.0, 0.0], &[1.0, 2.0], 0.1), 1.0);
+        assert_eq!(lars.rate(&[1.0, 2.0], &[0.0, 0.0], 0.1), 1.0);
+    }
+
+    #[test]
+    fn the_cosine_may_end_above_zero() {
+        let c = OptimConfig { final_lr: 0.1, ..config(Decay::CosineStep, 0) };
+        assert_eq!(c.lr(256, 0, 10, 1), 0.5);
+        assert!((c.lr(256, 5, 10, 1) - 0.275).abs() < 1e-12);
+        assert!((c.lr(256, 10, 10, 1) - 0.05).abs() < 1e-12);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use simsiam_em::kernel::{self, Precision};
 use simsiam_em::network::config::*;
 use simsiam_em::network::{names, read_weights};
 use simsiam_em::objective::{Comparison, ObjectiveConfig, Similarity};
-use simsiam_em::optim::{Decay, OptimConfig, PredictorLr};
+use simsiam_em::optim::{Decay, OptimConfig, Penalised, PredictorLr};
 use simsiam_em::recipe::{Predictor, Recipe};
 use simsiam_em::record::RunDir;
 use simsiam_em::rng::{Purpose, stream};
@@ -265,6 +265,9 @@ fn alternation(predictor: &Predictor) -> Alternation {
         warmup_epochs: 0,
         predictor_lr: PredictorLr::Decayed,
         predictor_rate: 1.0,
+        weight_decay_on: Penalised::All,
+        lars: None,
+        final_lr: 0.0,
     };
     Alternation::new(model(predictor), &rule, e_step, objective(Comparison::Simsiam), optim)
 }

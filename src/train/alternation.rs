@@ -54,8 +54,7 @@ impl Alternation {
         objective: ObjectiveConfig,
         optim: OptimConfig,
     ) -> Self {
-        let zeros = |part: super::Part| Sgd::new(vec![0.0; part.engine.network().theta_len()]);
-        let momentum = model.parts().map(zeros).collect();
+        let momentum = model.parts().map(|part| Sgd::new(part.layers())).collect();
         let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
         let direct = model.direct().map(|config| Direct::new(config.clone(), model.output_dim()));
         Self { model, rule, momentum, direct, objective, optim, views_with_gradient }

@@ -6,6 +6,7 @@ use crate::eta::FrozenEncoder;
 use crate::kernel::Kernel;
 use crate::network::config::{DirectConfig, EncoderConfig};
 use crate::network::{Engine, Network};
+use crate::optim::Layer;
 use crate::recipe::Predictor;
 use candle_core::{Device, Tensor, Var};
 use std::sync::Arc;
@@ -33,6 +34,14 @@ pub struct Part<'a> {
     pub engine: &'a Engine,
     /// Its weights, flat.
     pub theta: &'a Var,
+}
+
+impl Part<'_> {
+    /// Its parameters in the order of θ.
+    pub fn layers(&self) -> Vec<Layer> {
+        let parameters = self.engine.network().parameters().iter();
+        parameters.map(|p| Layer { len: p.len, weights: p.torch_shape.len() > 1 }).collect()
+    }
 }
 
 /// The streams of initial weights.

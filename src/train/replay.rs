@@ -13,7 +13,7 @@ use crate::kernel::{Kernel, Precision};
 use crate::measure::collapse;
 use crate::network;
 use crate::objective::{Comparison, ObjectiveConfig, Similarity};
-use crate::optim::{Decay, OptimConfig, PredictorLr};
+use crate::optim::{Decay, OptimConfig, Penalised, PredictorLr};
 use candle_core::{Device, Tensor};
 use ndarray::ArrayView2;
 use std::collections::{BTreeMap, HashMap};
@@ -137,6 +137,9 @@ impl Case {
                 PredictorLr::Decayed
             },
             predictor_rate: 1.0,
+            weight_decay_on: Penalised::All,
+            lars: None,
+            final_lr: 0.0,
         };
         config.check().map_err(|e| self.wrong(e.to_string()))?;
         Ok(config)

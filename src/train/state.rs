@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Held, Size, Views};
 use crate::kernel;
 use crate::measure::collapse;
-use crate::optim::Sgd;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
 use candle_core::Tensor;
@@ -302,11 +301,8 @@ impl State {
                 take(format!("{name}.theta"))?,
                 &take(format!("{name}.running"))?,
             )?;
-            let velocity = take(format!("{name}.velocity"))?;
-            if velocity.len() != part.engine.network().theta_len() {
-                return Err(Error::Failure(format!("the {name}'s momentum has another length")));
-            }
-            *sgd = Sgd::new(velocity);
+            let fail = |e| Error::Failure(format!("the checkpoint's '{name}': {e}"));
+            sgd.restore(take(format!("{name}.velocity"))?).map_err(fail)?;
         }
         if let Some(direct) = &mut self.alternation.direct {
             direct.restore(take(CORRELATION.into())?)?;

@@ -4,7 +4,7 @@ use simsiam_em::eta::{BankPlace, Rule, Size};
 use simsiam_em::kernel::{self, Kernel, Precision};
 use simsiam_em::network::config::*;
 use simsiam_em::objective::{Comparison, ObjectiveConfig, Similarity};
-use simsiam_em::optim::{Decay, OptimConfig, PredictorLr};
+use simsiam_em::optim::{Decay, OptimConfig, Penalised, PredictorLr};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::train::{Alternation, Model};
 use std::sync::Arc;
@@ -66,6 +66,9 @@ pub fn optim() -> OptimConfig {
         warmup_epochs: 0,
         predictor_lr: PredictorLr::Decayed,
         predictor_rate: 1.0,
+        weight_decay_on: Penalised::All,
+        lars: None,
+        final_lr: 0.0,
     }
 }
 
