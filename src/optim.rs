@@ -3,6 +3,10 @@
 //! v ← μ·v + s·(g + λ·θ), θ ← θ − lr·v, as PyTorch's `SGD` (candle-nn's has neither μ nor λ), in one
 //! pass over θ. s is 1, or LARS's rate of each layer.
 
+mod lars;
+
+pub use lars::LarsConfig;
+
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
 use rayon::prelude::*;
@@ -68,14 +72,6 @@ impl Penalised {
     fn is_default(&self) -> bool {
         *self == Penalised::default()
     }
-}
-
-/// Layer-wise adaptive rates (You, Gitman & Ginsburg 2017): s = trust · ‖θₗ‖ / (‖gₗ‖ + λ‖θₗ‖) for each layer l.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LarsConfig {
-    /// 0.001 in every paper that uses it here.
-    pub trust: f64,
 }
 
 /// The learning rate of h, which Table 1 varies.
@@ -292,21 +288,6 @@ impl SgdStep<'_> {
     }
 }
 
-impl LarsConfig {
-    /// s of one layer; 1 where its weights or its gradient are zero, as nothing could be learned otherwise.
-    fn rate(&self, theta: &[f32], gradient: &[f32], decay: f64) -> f64 {
-        let (theta, gradient) = (norm(theta), norm(gradient));
-        if theta > 0.0 && gradient > 0.0 { self.trust * theta / (gradient + decay * theta) } else { 1.0 }
-    }
-}
-
-/// ‖x‖, summed in f64 over fixed chunks, so that threads do not change it.
-fn norm(x: &[f32]) -> f64 {
-    let squares = |chunk: &[f32]| chunk.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
-    let sums: Vec<f64> = x.par_chunks(CHUNK).map(squares).collect();
-    sums.iter().sum::<f64>().sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,13 +349,6 @@ mod tests {
         near(&one_step(&all), [2.997, 3.996, 1.998]);
         let weights = OptimConfig { weight_decay_on: Penalised::Weights, ..all };
         near(&one_step(&weights), [2.997, 3.996, 1.95]);
-    }
-
-    #[test]
-    fn lars_leaves_a_layer_of_zeros_its_gradient() {
-        let lars = LarsConfig { trust: 0.01 };
-        assert_eq!(lars.rate(&[0.0, 0.0], &[1.0, 2.0], 0.1), 1.0);
-        assert_eq!(lars.rate(&[1.0, 2.0], &[0.0, 0.0], 0.1), 1.0);
     }
 
     #[test]

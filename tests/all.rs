@@ -10,6 +10,7 @@ mod evaluation;
 mod kernel;
 mod laws;
 mod layering;
+mod methods;
 mod norm;
 mod oracle;
 mod record;

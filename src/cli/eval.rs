@@ -42,13 +42,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         return Err(Error::data(run, "has no weights.safetensors; the run is not finished"));
     }
     let tensors = read_weights(&path)?;
-    let model = Model::new(
-        &recipe.encoder,
-        &recipe.predictor,
-        recipe.augment.size,
-        recipe.seed,
-        &kernel::select(recipe.encoder.precision)?,
-    )?;
+    let model = Model::of(&recipe, &kernel::select(recipe.encoder.precision)?)?;
     weights::load(&model, &|name| tensors.get(name).cloned())
         .map_err(|e| Error::data(&path, e.to_string()))?;
     let dataset = Dataset::open(&recipe.data)?;

@@ -22,7 +22,8 @@ struct Inner {
     plans: Mutex<HashMap<(usize, usize, Mode), Arc<Plan>>>,
     /// Arenas that no pass is using.
     arenas: Mutex<Vec<Arena>>,
-    running: Mutex<Vec<f32>>,
+    /// Shared with engines of the same network for images of other sizes.
+    running: Arc<Mutex<Vec<f32>>>,
 }
 
 /// A lock whose holder panicked still guards plain numbers.
@@ -57,7 +58,25 @@ pub fn pass_floats(network: &Network, kernel: &dyn Kernel, views: usize, batch: 
 impl Engine {
     /// An engine for `network` with the running statistics of a new network.
     pub fn new(network: Network, kernel: Arc<dyn Kernel>) -> Self {
-        let running = Mutex::new(network.init_running());
+        let running = Arc::new(Mutex::new(network.init_running()));
+        Self::on(network, kernel, running)
+    }
+
+    /// An engine for the same layers on images of another size: its passes move these running statistics.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the layers' parameters depend on the size.
+    pub fn resized(&self, network: Network) -> Result<Self> {
+        let own = &self.inner.network;
+        if (network.theta_len(), network.running_len()) != (own.theta_len(), own.running_len()) {
+            return Err(Error::Usage(
+                "augment.multi_crop: this backbone takes images of one size only".into(),
+            ));
+        }
+        Ok(Self::on(network, self.inner.kernel.clone(), self.inner.running.clone()))
+    }
+
+    fn on(network: Network, kernel: Arc<dyn Kernel>, running: Arc<Mutex<Vec<f32>>>) -> Self {
         let (plans, arenas) = (Mutex::default(), Mutex::default());
         Self { inner: Arc::new(Inner { network, kernel, plans, arenas, running }) }
     }

@@ -16,7 +16,9 @@ use std::sync::Arc;
 pub struct Batches {
     loader: Loader,
     last: Option<Views>,
-    shape: (usize, usize, usize, usize, usize),
+    shape: [usize; 5],
+    /// That of the small crops.
+    small: Option<[usize; 5]>,
 }
 
 impl Batches {
@@ -52,7 +54,9 @@ impl Batches {
             program,
             workers,
         );
-        Self { loader, last: None, shape: (recipe.views(), batch, size, size, 3) }
+        let crops = recipe.augment.multi_crop.as_ref();
+        let small = crops.map(|crops| [crops.count, batch, crops.size, crops.size, 3]);
+        Self { loader, last: None, shape: [recipe.views(), batch, size, size, 3], small }
     }
 
     /// The batch of `step`, which must be the next in the order, or the one given last.
@@ -62,8 +66,9 @@ impl Batches {
         }
         let out_of_order = || Error::Failure(format!("the batch of step {step} was asked for out of order"));
         let batch = self.loader.next()?.filter(|batch| batch.step == step).ok_or_else(out_of_order)?;
-        let x = Tensor::from_vec(batch.views, self.shape, &Device::Cpu)?;
-        let views = Views { step, indices: batch.indices, x };
+        let x = Tensor::from_vec(batch.views, &self.shape[..], &Device::Cpu)?;
+        let small = self.small.map(|shape| Tensor::from_vec(batch.small, &shape[..], &Device::Cpu));
+        let views = Views { step, indices: batch.indices, x, small: small.transpose()? };
         self.last = Some(views.clone());
         Ok(views)
     }

@@ -17,7 +17,7 @@ mod state;
 pub mod weights;
 
 pub use alternation::{Alternation, Rates};
-pub use comparison::Losses;
+pub use comparison::{Compared, Losses};
 pub use cost::{memory_bytes, seconds};
 pub use direct::Direct;
 pub use em::{TRAJECTORY, read_trajectory};
@@ -94,7 +94,10 @@ pub enum Progress {
 /// `em/*` is empty where the recipe has no `measure.em`: R² of the predictor and of the best linear one, alignment, the η
 /// of the epoch's last step against the exact one (its age in steps), and L(θ, η) around the half-steps, means over
 /// the epoch and the largest rises.
-pub const COLUMNS: [&str; 19] = [
+///
+/// `train/e_passes` are the forward passes that E-steps have made beside the M-steps', for each image of a batch: the mean
+/// since the run began.
+pub const COLUMNS: [&str; 20] = [
     "train/loss",
     "train/lr",
     "train/z_std",
@@ -114,6 +117,7 @@ pub const COLUMNS: [&str; 19] = [
     "em/loss_after_m",
     "em/e_rise",
     "em/m_rise",
+    "train/e_passes",
 ];
 
 /// Trains one run in `dir` to its end, from its newest checkpoint if it has one, on `threads` threads.
@@ -209,7 +213,7 @@ fn alternate(
         if made.gradients.is_none() {
             return Ok(Ending::Diverged { step: state.step });
         }
-        state.observe(made.loss, rates.encoder, &made.z)?;
+        state.observe(&made, rates.encoder)?;
         if let Some(samples) = samples {
             state.compare(recipe, &made.eta, &batches.get(state.step)?, &samples)?;
         }

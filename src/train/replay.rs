@@ -12,7 +12,7 @@ use crate::eta::{BankPlace, Rule, Size, Steps, Views};
 use crate::kernel::{Kernel, Precision};
 use crate::measure::collapse;
 use crate::network;
-use crate::objective::{Comparison, ObjectiveConfig, Similarity};
+use crate::objective::{ObjectiveConfig, Similarity};
 use crate::optim::{Decay, OptimConfig, Penalised, PredictorLr};
 use candle_core::{Device, Tensor};
 use ndarray::ArrayView2;
@@ -120,7 +120,7 @@ impl Case {
             }
         };
         let symmetric = self.flag("symmetric", !matches!(rule, Rule::MemoryBank { .. }))?;
-        Ok(ObjectiveConfig { similarity, symmetric, pairs: 1, comparison: Comparison::Simsiam })
+        Ok(ObjectiveConfig { similarity, symmetric, ..ObjectiveConfig::default() })
     }
 
     fn optim(&self) -> Result<OptimConfig> {
@@ -171,7 +171,7 @@ impl Case {
                 ids.ok_or_else(|| self.wrong("ids must be (steps, n)"))?.iter().map(|id| *id as u32).collect()
             }
         };
-        Ok(Views { step, indices, x })
+        Ok(Views { step, indices, x, small: None })
     }
 }
 
@@ -194,7 +194,7 @@ pub fn replay(
     };
     let dim = model.output_dim();
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
-    let size = Size { images, dim, per_epoch: given, steps: given, elements: 0, second: false };
+    let size = Size { images, dim, per_epoch: given, steps: given, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place)?;
     let mut alternation = Alternation::new(model, &rule, e_step, objective, optim.clone());
     let (mut trajectory, mut first_gradients) = (Vec::new(), Vec::new());

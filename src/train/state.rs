@@ -1,5 +1,6 @@
 //! The state of a run: exactly what a checkpoint holds, and what is made of it at the end of an epoch.
 
+use super::alternation::Outcome;
 use super::em::{self, HalfSteps};
 use super::evaluate::held_out_spectrum;
 use super::weights;
@@ -38,6 +39,8 @@ pub struct State {
     eta_gap: Vec<(&'static str, f64)>,
     /// Sums over the current epoch.
     epoch: EpochSums,
+    /// Images that E-steps passed through F beside the M-steps', over the whole run.
+    e_passed: u64,
     logs: MetricsLog,
     /// Seconds that earlier processes spent on this run.
     wall_before: f64,
@@ -57,8 +60,7 @@ impl State {
     /// The state at the newest checkpoint in `dir`, or at step 0.
     pub fn open(recipe: &Recipe, dataset: &Dataset, dir: &RunDir) -> Result<Self> {
         let kernel = kernel::select(recipe.encoder.precision)?;
-        let model =
-            Model::new(&recipe.encoder, &recipe.predictor, recipe.augment.size, recipe.seed, &kernel)?;
+        let model = Model::of(recipe, &kernel)?;
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
         let place = BankPlace { memory_limit_bytes: BANK_MEMORY_BYTES, folder: dir.path().to_path_buf() };
         let dim = recipe.encoder.projector.dim;
@@ -69,6 +71,8 @@ impl State {
             per_epoch,
             steps: per_epoch * recipe.schedule.epochs,
             elements: recipe.elements(),
+            views: recipe.views(),
+            seed: recipe.seed,
             second: em.is_some_and(|em| em.eta),
         };
         let rule = recipe.eta.build(&size, &place)?;
@@ -86,6 +90,7 @@ impl State {
             half_steps,
             eta_gap: Vec::new(),
             epoch: EpochSums::default(),
+            e_passed: 0,
             logs: dir.metrics(&COLUMNS)?,
             wall_before: 0.0,
             started: Instant::now(),
@@ -151,11 +156,12 @@ impl State {
         Ok(())
     }
 
-    /// Takes note of a step's loss, its learning rate and the spread of its outputs z (B, d).
-    pub fn observe(&mut self, loss: f64, lr: f64, z: &Tensor) -> Result<()> {
+    /// Takes note of what a step gave, and of its learning rate.
+    pub fn observe(&mut self, made: &Outcome, lr: f64) -> Result<()> {
         self.epoch.steps += 1;
-        self.epoch.loss += loss;
-        self.epoch.z_std += spread(z)?;
+        self.epoch.loss += made.loss;
+        self.epoch.z_std += spread(&made.z)?;
+        self.e_passed += made.e_passed;
         self.epoch.lr += lr;
         Ok(())
     }
@@ -194,6 +200,8 @@ impl State {
         let n = sums.steps.max(1) as f64;
         let mut values =
             vec![("train/loss", sums.loss / n), ("train/lr", sums.lr / n), ("train/z_std", sums.z_std / n)];
+        let samples = (self.step * self.batch as u64) as f64;
+        values.push(("train/e_passes", self.e_passed as f64 / samples));
         if let Some(half_steps) = &mut self.half_steps {
             values.extend(half_steps.row(&self.alternation.model, recipe, self.step)?);
         }
@@ -261,6 +269,7 @@ impl State {
             ("epoch.loss".to_string(), self.epoch.loss.to_bits()),
             ("epoch.z_std".to_string(), self.epoch.z_std.to_bits()),
             ("epoch.lr".to_string(), self.epoch.lr.to_bits()),
+            ("e_passed".to_string(), self.e_passed),
             ("wall_s".to_string(), self.wall_s().to_bits()),
         ]);
         if let Some(half_steps) = &self.half_steps {
@@ -285,6 +294,7 @@ impl State {
             z_std: f64::from_bits(integer("epoch.z_std")?),
             lr: f64::from_bits(integer("epoch.lr")?),
         };
+        self.e_passed = integer("e_passed")?;
         self.wall_before = f64::from_bits(integer("wall_s")?);
         self.step = snapshot.step;
         let mut tensors: BTreeMap<String, SavedTensor> =

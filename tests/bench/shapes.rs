@@ -74,6 +74,7 @@ fn views(smallest: f32) -> simsiam_em::augment::AugmentConfig {
         mean: [0.5; 3],
         std: [0.25; 3],
         finite: None,
+        multi_crop: None,
     }
 }
 
