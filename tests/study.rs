@@ -87,7 +87,7 @@ fn every_study_resolves_at_every_scale() {
 
 #[test]
 fn every_claim_is_judged_for_some_arm_of_the_default_scale() {
-    let runs = Runs { curve: &|_, _, _| None, chance: None };
+    let runs = Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None };
     for study in Study::all().unwrap() {
         let arms: Vec<String> = study.resolve(&request()).unwrap().into_iter().map(|arm| arm.name).collect();
         for claim in &study.head.claim {
@@ -107,7 +107,8 @@ fn an_exception_is_one_of_a_star_and_not_of_a_name() {
     let mut claim = study.head.claim[0].clone();
     claim.except = Some("k=1".into());
     let arms = ["k=1", "k=10", "k=100"].map(String::from);
-    let judged = claim.judge(&arms, &[0], &Runs { curve: &|_, _, _| None, chance: None });
+    let judged =
+        claim.judge(&arms, &[0], &Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None });
     assert_eq!(judged.iter().map(|j| j.arm.as_str()).collect::<Vec<_>>(), ["k=10", "k=100"]);
 }
 
@@ -340,7 +341,7 @@ fn verdict(claim: &str, a: &[Option<f64>], b: &[Option<f64>]) -> (Verdict, Optio
     let judged = study.head.claim[0].judge(
         &["a".into(), "b".into()],
         &seeds,
-        &Runs { curve: &curve, chance: Some(10.0) },
+        &Runs { curve: &curve, diverged: &|_, _| Some(false), chance: Some(10.0) },
     );
     assert_eq!(judged.len(), 1);
     (judged[0].verdict, judged[0].why.clone())
