@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 26] = embed![
+pub const FILES: [Embedded; 28] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -29,6 +29,7 @@ pub const FILES: [Embedded; 26] = embed![
     "symmetry.toml",
     "multistep.toml",
     "membank.toml",
+    "simclr.toml",
     "expectation.toml",
     "predictor-gap.toml",
     "eta-gap.toml",
@@ -38,6 +39,7 @@ pub const FILES: [Embedded; 26] = embed![
     "dimensional-collapse.toml",
     "linear-em.toml",
     "base/simsiam.toml",
+    "base/simclr.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",
     "scale/cifar.toml",
