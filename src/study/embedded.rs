@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 28] = embed![
+pub const FILES: [Embedded; 30] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -30,6 +30,7 @@ pub const FILES: [Embedded; 28] = embed![
     "multistep.toml",
     "membank.toml",
     "simclr.toml",
+    "byol.toml",
     "expectation.toml",
     "predictor-gap.toml",
     "eta-gap.toml",
@@ -40,6 +41,7 @@ pub const FILES: [Embedded; 28] = embed![
     "linear-em.toml",
     "base/simsiam.toml",
     "base/simclr.toml",
+    "base/byol.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",
     "scale/cifar.toml",
