@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 30] = embed![
+pub const FILES: [Embedded; 32] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -31,6 +31,7 @@ pub const FILES: [Embedded; 30] = embed![
     "membank.toml",
     "simclr.toml",
     "byol.toml",
+    "swav.toml",
     "expectation.toml",
     "predictor-gap.toml",
     "eta-gap.toml",
@@ -42,6 +43,7 @@ pub const FILES: [Embedded; 30] = embed![
     "base/simsiam.toml",
     "base/simclr.toml",
     "base/byol.toml",
+    "base/swav.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",
     "scale/cifar.toml",
