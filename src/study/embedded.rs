@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 32] = embed![
+pub const FILES: [Embedded; 35] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -29,9 +29,11 @@ pub const FILES: [Embedded; 32] = embed![
     "symmetry.toml",
     "multistep.toml",
     "membank.toml",
+    "methods.toml",
     "simclr.toml",
     "byol.toml",
     "swav.toml",
+    "eta-rules.toml",
     "expectation.toml",
     "predictor-gap.toml",
     "eta-gap.toml",
@@ -42,6 +44,7 @@ pub const FILES: [Embedded; 32] = embed![
     "linear-em.toml",
     "base/simsiam.toml",
     "base/simclr.toml",
+    "base/moco.toml",
     "base/byol.toml",
     "base/swav.toml",
     "scale/smoke.toml",
