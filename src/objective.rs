@@ -1,4 +1,12 @@
-//! What the M-step minimises: D(p, η) averaged over images and views (Sec. 3, eq. 1 and 2; Sec. 4.5).
+//! What the M-step minimises: D(p, η) averaged over images and views (Sec. 3, eq. 1 and 2; Sec. 4.5), and what the
+//! methods of Sec. 6 have in its place.
+//!
+//! | method | D(p, η) | other vectors |
+//! |---|---|---|
+//! | SimSiam | −cos(p, η) | none |
+//! | BYOL | ‖p̂ − η̂‖², which is 2 − 2 cos | none |
+//! | SwAV | −softmax(η)·log softmax(p/τ), p the scores of prototypes, η log-codes | prototypes |
+//! | SimCLR, MoCo v2 | −log of η's share among all candidates, exp(cos/τ) each | the batch's other images; a queue |
 //!
 //! Tensors in, scalar out. Whether a gradient reaches η is not decided here: the E-step hands η over
 //! already detached (or not, for the baseline without stop-gradient).
@@ -20,20 +28,105 @@ pub struct ObjectiveConfig {
     /// Which two outputs the encoder's loss compares.
     #[serde(default, skip_serializing_if = "Comparison::is_default")]
     pub comparison: Comparison,
+    /// τ, which divides p in the cross-entropy and cosines in InfoNCE.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub temperature: f64,
+    /// Prototypes whose scores take the place of p.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prototypes: Option<PrototypesConfig>,
+}
+
+/// Prototypes (SwAV, Caron et al. 2020): unit vectors c₁ … c_K, learned as θ is; the scores of p are its cosines with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrototypesConfig {
+    /// K.
+    pub count: usize,
+    /// Steps at the start in which they stay as they are.
+    #[serde(default)]
+    pub frozen_steps: u64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// Recipes leave it out.
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
+}
+
+/// SimSiam's (Sec. 3).
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        Self {
+            similarity: Similarity::Cosine,
+            symmetric: true,
+            pairs: 1,
+            comparison: Comparison::Simsiam,
+            temperature: 1.0,
+            prototypes: None,
+        }
+    }
 }
 
 /// More pairs of views are taken for a slip of the hand.
 const MOST_PAIRS: usize = 16;
+/// More prototypes are; SwAV has 3000.
+const MOST_PROTOTYPES: usize = 1 << 16;
 
 impl ObjectiveConfig {
-    /// Refuses a number of pairs out of range.
+    /// Refuses numbers out of range, and keys that would do nothing.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key.
     pub fn check(&self) -> Result<()> {
-        match self.pairs {
-            1..=MOST_PAIRS => Ok(()),
-            pairs => {
-                Err(Error::Usage(format!("objective.pairs: {pairs} must be between 1 and {MOST_PAIRS}")))
-            }
+        let fail = |key: &str, what: String| Err(Error::Usage(format!("objective.{key}: {what}")));
+        if !(1..=MOST_PAIRS).contains(&self.pairs) {
+            return fail("pairs", format!("{} must be between 1 and {MOST_PAIRS}", self.pairs));
         }
+        let has_temperature = matches!(self.similarity, Similarity::CrossEntropy | Similarity::InfoNce);
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            return fail("temperature", format!("{} must be a number above 0", self.temperature));
+        }
+        if self.temperature != 1.0 && !has_temperature {
+            let what = "similarity \"cross-entropy\" and \"info-nce\" have one; cosine and mse do not";
+            return fail("temperature", what.into());
+        }
+        match self.prototypes {
+            None => Ok(()),
+            Some(PrototypesConfig { count, .. }) if !(2..=MOST_PROTOTYPES).contains(&count) => {
+                fail("prototypes.count", format!("{count} must be between 2 and {MOST_PROTOTYPES}"))
+            }
+            Some(_) if self.similarity != Similarity::CrossEntropy => {
+                fail("prototypes", "their scores are compared by similarity = \"cross-entropy\"".into())
+            }
+            Some(_) if self.comparison != Comparison::Simsiam => {
+                fail("prototypes", format!("not with comparison = \"{}\"", self.comparison.name()))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The mean of D(p, η) over all rows: p and η are (V, B, d), the result a scalar. `negatives` (Q, d) are InfoNCE's
+    /// candidates beside η; without them they are the η of the batch's other images.
+    ///
+    /// The mean over views is the paper's ½ + ½.
+    pub fn loss(&self, p: &Tensor, eta: &Tensor, negatives: Option<&Tensor>) -> Result<Tensor> {
+        let (views, batch, _) = p.dims3()?;
+        let rows = (views * batch) as f64;
+        Ok(match self.similarity {
+            Similarity::Cosine => (cosine(p, eta)?.sum_all()? * (-1.0 / rows))?,
+            Similarity::Mse => ((cosine(p, eta)?.sum_all()? * (-2.0 / rows))? + 2.0)?,
+            Similarity::CrossEntropy => {
+                let target = candle_nn::ops::softmax(eta, D::Minus1)?;
+                // Division by 1 is not made, or every number would pass once more through memory.
+                let p = if self.temperature == 1.0 { p.clone() } else { (p / self.temperature)? };
+                let log_p = candle_nn::ops::log_softmax(&p, D::Minus1)?;
+                ((target * log_p)?.sum_all()? * (-1.0 / rows))?
+            }
+            Similarity::InfoNce => info_nce(p, eta, negatives, self.temperature)?,
+        })
     }
 
     /// Views per image: the first of every pair, then the second of every pair.
@@ -127,31 +220,59 @@ pub enum Similarity {
     Cosine,
     /// −softmax(η)·log softmax(p) (Sec. 4.5).
     CrossEntropy,
-    /// ‖p/‖p‖ − η/‖η‖‖² = 2 − 2 cos(p, η): the cosine up to constants.
+    /// ‖p/‖p‖ − η/‖η‖‖² = 2 − 2 cos(p, η): the cosine up to constants (BYOL).
     Mse,
+    /// −log(e^{cos(p, η)/τ} / Σ e^{cos(p, c)/τ}), c over η and the negatives (van den Oord et al. 2018). Over both views
+    /// of a batch it is SimCLR's NT-Xent, with a queue MoCo's loss.
+    InfoNce,
 }
 
 impl Similarity {
     /// Every similarity, in reading order.
-    pub const ALL: [Similarity; 3] = [Similarity::Cosine, Similarity::CrossEntropy, Similarity::Mse];
+    pub const ALL: [Similarity; 4] =
+        [Similarity::Cosine, Similarity::CrossEntropy, Similarity::Mse, Similarity::InfoNce];
 
-    /// The mean of D(p, η) over all rows: p and η are (V, B, d), the result a scalar.
-    ///
-    /// The mean over views is the paper's ½ + ½.
-    pub fn loss(self, p: &Tensor, eta: &Tensor) -> Result<Tensor> {
-        let (views, batch, _) = p.dims3()?;
-        let rows = (views * batch) as f64;
-        let loss = match self {
-            Similarity::Cosine => (cosine(p, eta)?.sum_all()? * (-1.0 / rows))?,
-            Similarity::Mse => ((cosine(p, eta)?.sum_all()? * (-2.0 / rows))? + 2.0)?,
-            Similarity::CrossEntropy => {
-                let target = candle_nn::ops::softmax(eta, D::Minus1)?;
-                let log_p = candle_nn::ops::log_softmax(p, D::Minus1)?;
-                ((target * log_p)?.sum_all()? * (-1.0 / rows))?
-            }
-        };
-        Ok(loss)
+    /// Its name in TOML.
+    pub fn name(self) -> &'static str {
+        match self {
+            Similarity::Cosine => "cosine",
+            Similarity::CrossEntropy => "cross-entropy",
+            Similarity::Mse => "mse",
+            Similarity::InfoNce => "info-nce",
+        }
     }
+}
+
+/// InfoNCE, averaged over all rows of p (V, B, d). A row's positive is the η in its place; its negatives are `negatives`
+/// (Q, d) or the η of the batch's other images in all views. The other views' η of its own image, one of which is
+/// the row itself where η is z, are neither.
+fn info_nce(p: &Tensor, eta: &Tensor, negatives: Option<&Tensor>, temperature: f64) -> Result<Tensor> {
+    let (views, batch, dim) = p.dims3()?;
+    let rows = views * batch;
+    let (p, eta) = (unit_rows(p)?.reshape((rows, dim))?, unit_rows(eta)?.reshape((rows, dim))?);
+    let positive = ((&p * &eta)?.sum_keepdim(1)? / temperature)?;
+    let candidates = match negatives {
+        Some(negatives) => {
+            let others = (p.matmul(&unit_rows(negatives)?.t()?)? / temperature)?;
+            Tensor::cat(&[&positive, &others], 1)?
+        }
+        None => {
+            let all = (p.matmul(&eta.t()?)? / temperature)?;
+            let hidden = |index: usize| {
+                let (row, column) = (index / rows, index % rows);
+                if row != column && row % batch == column % batch { f32::NEG_INFINITY } else { 0.0 }
+            };
+            let mask: Vec<f32> = (0..rows * rows).map(hidden).collect();
+            (all + Tensor::from_vec(mask, (rows, rows), p.device())?)?
+        }
+    };
+    Ok((log_sum_exp(&candidates, 1)? - positive)?.mean_all()?)
+}
+
+/// log Σ exp(x) along `dim`, which is kept with length 1. The largest term is taken out first, so that none overflows.
+pub fn log_sum_exp(x: &Tensor, dim: usize) -> Result<Tensor> {
+    let largest = x.max_keepdim(dim)?.detach();
+    Ok((x.broadcast_sub(&largest)?.exp()?.sum_keepdim(dim)?.log()? + largest)?)
 }
 
 /// The cosine of each row of `a` with the same row of `b`: (V, B, d) → (V, B, 1).
@@ -174,10 +295,15 @@ mod tests {
         Tensor::from_slice(values, (1, values.len() / 2, 2), &Device::Cpu).unwrap()
     }
 
+    fn value(similarity: Similarity, p: &Tensor, eta: &Tensor) -> f32 {
+        let objective = ObjectiveConfig { similarity, ..ObjectiveConfig::default() };
+        objective.loss(p, eta, None).unwrap().to_scalar().unwrap()
+    }
+
     #[test]
     fn cosine_of_parallel_rows_is_minus_one_and_mse_is_zero() {
         let (a, b) = (rows(&[3.0, 4.0, 0.0, 2.0]), rows(&[6.0, 8.0, 0.0, 0.5]));
-        let value = |s: Similarity| s.loss(&a, &b).unwrap().to_scalar::<f32>().unwrap();
+        let value = |s: Similarity| value(s, &a, &b);
         assert!((value(Similarity::Cosine) + 1.0).abs() < 1e-6);
         assert!(value(Similarity::Mse).abs() < 1e-6);
     }
@@ -185,14 +311,31 @@ mod tests {
     #[test]
     fn mse_is_two_plus_twice_the_cosine_loss() {
         let (a, b) = (rows(&[1.0, 2.0, -1.0, 0.3]), rows(&[0.2, -1.0, 4.0, 1.0]));
-        let value = |s: Similarity| s.loss(&a, &b).unwrap().to_scalar::<f32>().unwrap();
+        let value = |s: Similarity| value(s, &a, &b);
         assert!((value(Similarity::Mse) - 2.0 - 2.0 * value(Similarity::Cosine)).abs() < 1e-5);
     }
 
     #[test]
     fn cross_entropy_of_uniform_rows_is_the_entropy() {
         let zero = rows(&[0.0, 0.0]);
-        let value = Similarity::CrossEntropy.loss(&zero, &zero).unwrap().to_scalar::<f32>().unwrap();
-        assert!((value - 2f32.ln()).abs() < 1e-6);
+        assert!((value(Similarity::CrossEntropy, &zero, &zero) - 2f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn info_nce_of_equal_vectors_counts_the_candidates() {
+        // Two views of three images: the positive and the other two images in both views.
+        let same = Tensor::ones((2, 3, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+        assert!((value(Similarity::InfoNce, &same, &same) - 5f32.ln()).abs() < 1e-6);
+        let queue = Tensor::ones((7, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let objective = ObjectiveConfig { similarity: Similarity::InfoNce, ..ObjectiveConfig::default() };
+        let loss = objective.loss(&same, &same, Some(&queue)).unwrap().to_scalar::<f32>().unwrap();
+        assert!((loss - 8f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn log_sum_exp_neither_overflows_nor_vanishes() {
+        let x = Tensor::from_slice(&[1000f32, 1000.0, -1000.0, -1000.0], (2, 2), &Device::Cpu).unwrap();
+        let got = log_sum_exp(&x, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(got, [1000.0 + 2f32.ln(), -1000.0 + 2f32.ln()]);
     }
 }

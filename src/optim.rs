@@ -1,16 +1,18 @@
-//! SGD with momentum and weight decay over flat θ, and the learning-rate curve (Sec. 3).
+//! SGD with momentum and weight decay over flat θ, LARS, and the learning-rate curve (Sec. 3).
 //!
-//! v ← μ·v + (g + λ·θ), θ ← θ − lr·v, as PyTorch's `SGD` (candle-nn's has neither μ nor λ), in one
-//! pass over θ.
+//! v ← μ·v + s·(g + λ·θ), θ ← θ − lr·v, as PyTorch's `SGD` (candle-nn's has neither μ nor λ), in one
+//! pass over θ. s is 1, or LARS's rate of each layer.
 
-use crate::device;
+mod lars;
+mod on_device;
+mod sgd;
+
+pub use lars::LarsConfig;
+pub use on_device::OnDevice;
+pub use sgd::{Layer, Sgd};
+
 use crate::error::{Error, Result};
-use crate::kernel::Precision;
-use crate::kernel::device::{Buffer, Device as KernelDevice};
-use candle_core::{CpuStorage, CudaStorage, InplaceOp2, Layout, Tensor};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How the M-step moves θ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,10 +22,19 @@ pub struct OptimConfig {
     pub base_lr: f64,
     /// SGD's momentum μ.
     pub momentum: f64,
-    /// L2 penalty λ on every trained parameter.
+    /// L2 penalty λ.
     pub weight_decay: f64,
+    /// What it is on.
+    #[serde(default, skip_serializing_if = "Penalised::is_default")]
+    pub weight_decay_on: Penalised,
+    /// A rate for each layer, as large batches need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lars: Option<LarsConfig>,
     /// How the learning rate falls.
     pub decay: Decay,
+    /// What it falls to, as a share of its start (SwAV: 0.001).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub final_lr: f64,
     /// Epochs over which the learning rate rises linearly from 0 (Table 2: 10 for batches ≥ 1024).
     pub warmup_epochs: u64,
     /// The predictor's learning rate.
@@ -40,6 +51,28 @@ fn one() -> f64 {
 /// Recipes leave it out.
 fn is_one(value: &f64) -> bool {
     *value == 1.0
+}
+
+/// Recipes leave it out.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+/// Which parameters the L2 penalty is on; LARS gives rates to the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Penalised {
+    /// All that are trained (SimSiam, MoCo v2).
+    #[default]
+    All,
+    /// Weights of convolutions and linear layers: neither batch norm's parameters nor biases (SimCLR, BYOL).
+    Weights,
+}
+
+impl Penalised {
+    fn is_default(&self) -> bool {
+        *self == Penalised::default()
+    }
 }
 
 /// The learning rate of h, which Table 1 varies.
@@ -73,6 +106,8 @@ impl OptimConfig {
             ("base_lr", self.base_lr),
             ("weight_decay", self.weight_decay),
             ("predictor_rate", self.predictor_rate),
+            ("final_lr", self.final_lr),
+            ("lars.trust", self.lars.map_or(0.0, |lars| lars.trust)),
         ];
         for (key, value) in positive {
             if !(value >= 0.0 && value.is_finite()) {
@@ -114,158 +149,25 @@ impl OptimConfig {
                 (epoch - warmup_epochs) as f64 / (epochs - warmup_epochs) as f64
             }
         };
-        start * 0.5 * (1.0 + (std::f64::consts::PI * fraction).cos())
-    }
-}
-
-/// The momentum of one flat parameter vector.
-pub struct Sgd {
-    velocity: Mutex<Velocity>,
-}
-
-/// v, beside θ: it goes to a device with the first step that is made there.
-enum Velocity {
-    Host(Vec<f32>),
-    Device { device: Arc<dyn KernelDevice>, buffer: Buffer, len: usize },
-}
-
-impl Sgd {
-    /// Starts from a momentum of `velocity` (all zeros for a new run).
-    pub fn new(velocity: Vec<f32>) -> Self {
-        Self { velocity: Mutex::new(Velocity::Host(velocity)) }
-    }
-
-    /// One step on `theta` (P) along `gradient` (P), in place.
-    pub fn step(&self, theta: &Tensor, gradient: &Tensor, lr: f64, config: &OptimConfig) -> Result<()> {
-        let gradient = gradient.contiguous()?;
-        let op = SgdStep {
-            velocity: &self.velocity,
-            lr: lr as f32,
-            momentum: config.momentum as f32,
-            weight_decay: config.weight_decay as f32,
-        };
-        Ok(theta.inplace_op2(&gradient, &op)?)
-    }
-
-    /// A copy of the momentum, for a checkpoint.
-    ///
-    /// # Errors
-    /// [`Error::Failure`] when a device that holds it fails.
-    pub fn velocity(&self) -> Result<Vec<f32>> {
-        match &*lock(&self.velocity) {
-            Velocity::Host(values) => Ok(values.clone()),
-            Velocity::Device { device, buffer, len } => {
-                device.download_f32(buffer.span(Precision::F32, 0, *len))
-            }
-        }
-    }
-}
-
-/// A lock whose holder panicked still guards plain numbers.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-struct SgdStep<'a> {
-    velocity: &'a Mutex<Velocity>,
-    lr: f32,
-    momentum: f32,
-    weight_decay: f32,
-}
-
-impl InplaceOp2 for SgdStep<'_> {
-    fn name(&self) -> &'static str {
-        "sgd-step"
-    }
-
-    fn cpu_fwd(
-        &self,
-        theta: &mut CpuStorage,
-        theta_layout: &Layout,
-        gradient: &CpuStorage,
-        gradient_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let (Some((t0, t1)), Some((g0, g1))) =
-            (theta_layout.contiguous_offsets(), gradient_layout.contiguous_offsets())
-        else {
-            candle_core::bail!("theta and its gradient must be contiguous");
-        };
-        let (CpuStorage::F32(theta), CpuStorage::F32(gradient)) = (theta, gradient) else {
-            candle_core::bail!("theta and its gradient must be f32");
-        };
-        let mut velocity = lock(self.velocity);
-        let Velocity::Host(velocity) = &mut *velocity else {
-            candle_core::bail!("theta is on the CPU and its momentum is not");
-        };
-        let (theta, gradient) = (&mut theta[t0..t1], &gradient[g0..g1]);
-        if theta.len() != gradient.len() || theta.len() != velocity.len() {
-            candle_core::bail!("theta, its gradient and its momentum differ in length");
-        }
-        self.apply(theta, velocity, gradient);
-        Ok(())
-    }
-
-    fn cuda_fwd(
-        &self,
-        theta: &mut CudaStorage,
-        theta_layout: &Layout,
-        gradient: &CudaStorage,
-        gradient_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let mut velocity = lock(self.velocity);
-        if let Velocity::Host(values) = &*velocity {
-            let device = device::device_of(theta).map_err(device::to_candle)?;
-            let (len, buffer) = (values.len(), device.buffer_of(values).map_err(device::to_candle)?);
-            *velocity = Velocity::Device { device, buffer, len };
-        }
-        let Velocity::Device { device, buffer, len } = &*velocity else {
-            candle_core::bail!("the momentum did not reach the GPU");
-        };
-        let gradient = device::span(gradient, gradient_layout)?;
-        let theta = device::span_mut(theta, theta_layout)?;
-        if theta.len() != gradient.len() || theta.len() != *len {
-            candle_core::bail!("theta, its gradient and its momentum differ in length");
-        }
-        let numbers = [self.lr, self.momentum, self.weight_decay];
-        let velocity = buffer.span(Precision::F32, 0, *len);
-        device.sgd_step(theta, velocity, gradient, numbers).map_err(device::to_candle)
-    }
-}
-
-/// Numbers per task: large enough that a small network is one task.
-const CHUNK: usize = 1 << 16;
-
-impl SgdStep<'_> {
-    fn apply(&self, theta: &mut [f32], velocity: &mut [f32], gradient: &[f32]) {
-        let chunk = |((theta, velocity), gradient): ((&mut [f32], &mut [f32]), &[f32])| {
-            for ((t, v), g) in theta.iter_mut().zip(velocity.iter_mut()).zip(gradient) {
-                *v = self.momentum * *v + (g + self.weight_decay * *t);
-                *t -= self.lr * *v;
-            }
-        };
-        if theta.len() <= CHUNK {
-            chunk(((theta, velocity), gradient));
-        } else {
-            theta
-                .par_chunks_mut(CHUNK)
-                .zip(velocity.par_chunks_mut(CHUNK))
-                .zip(gradient.par_chunks(CHUNK))
-                .for_each(chunk);
-        }
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * fraction).cos());
+        start * (cosine + self.final_lr * (1.0 - cosine))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Var};
+    use candle_core::{Device, Tensor, Var};
 
     fn config(decay: Decay, warmup_epochs: u64) -> OptimConfig {
         OptimConfig {
             base_lr: 0.5,
             momentum: 0.9,
             weight_decay: 0.1,
+            weight_decay_on: Penalised::All,
+            lars: None,
             decay,
+            final_lr: 0.0,
             warmup_epochs,
             predictor_lr: PredictorLr::Decayed,
             predictor_rate: 1.0,
@@ -275,7 +177,7 @@ mod tests {
     #[test]
     fn two_steps_equal_pytorchs_recursion() {
         let theta = Var::from_slice(&[1.0f32, -2.0], 2, &Device::Cpu).unwrap();
-        let sgd = Sgd::new(vec![0.0; 2]);
+        let sgd = Sgd::new(vec![Layer { len: 2, weights: true }]);
         let gradient = Tensor::from_slice(&[0.5f32, 0.25], 2, &Device::Cpu).unwrap();
         for _ in 0..2 {
             sgd.step(&theta, &gradient, 0.1, &config(Decay::Constant, 0)).unwrap();
@@ -283,6 +185,44 @@ mod tests {
         // v1 = 0.6, 0.05; θ1 = 0.94, -2.005; v2 = 0.54 + 0.594, 0.045 + 0.0495; θ2 = θ1 - 0.1 v2
         let got = theta.to_vec1::<f32>().unwrap();
         assert!((got[0] - 0.8266).abs() < 1e-6 && (got[1] + 2.01445).abs() < 1e-6, "{got:?}");
+    }
+
+    /// θ = (3, 4 | 2) with gradient (0.6, 0.8 | 0.5), the last number a bias, after one step of rate 0.1.
+    fn one_step(config: &OptimConfig) -> Vec<f32> {
+        let theta = Var::from_slice(&[3f32, 4.0, 2.0], 3, &Device::Cpu).unwrap();
+        let gradient = Tensor::from_slice(&[0.6f32, 0.8, 0.5], 3, &Device::Cpu).unwrap();
+        let sgd = Sgd::new(vec![Layer { len: 2, weights: true }, Layer { len: 1, weights: false }]);
+        sgd.step(&theta, &gradient, 0.1, config).unwrap();
+        theta.to_vec1().unwrap()
+    }
+
+    fn near(got: &[f32], expected: [f32; 3]) {
+        assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}, {expected:?}");
+    }
+
+    #[test]
+    fn the_penalty_may_spare_biases_and_batch_norm() {
+        let plain = config(Decay::Constant, 0);
+        near(&one_step(&plain), [2.91, 3.88, 1.93]);
+        near(&one_step(&OptimConfig { weight_decay_on: Penalised::Weights, ..plain }), [2.91, 3.88, 1.95]);
+    }
+
+    #[test]
+    fn lars_gives_each_layer_the_rate_of_its_norms() {
+        let lars = Some(LarsConfig { trust: 0.01 });
+        let all = OptimConfig { lars, ..config(Decay::Constant, 0) };
+        // Weights: ‖θ‖ = 5, ‖g‖ = 1, s = 0.01·5/(1 + 0.5) = 1/30, g + λθ = (0.9, 1.2). Bias: s = 0.02/0.7, g + λθ = 0.7.
+        near(&one_step(&all), [2.997, 3.996, 1.998]);
+        let weights = OptimConfig { weight_decay_on: Penalised::Weights, ..all };
+        near(&one_step(&weights), [2.997, 3.996, 1.95]);
+    }
+
+    #[test]
+    fn the_cosine_may_end_above_zero() {
+        let c = OptimConfig { final_lr: 0.1, ..config(Decay::CosineStep, 0) };
+        assert_eq!(c.lr(256, 0, 10, 1), 0.5);
+        assert!((c.lr(256, 5, 10, 1) - 0.275).abs() < 1e-12);
+        assert!((c.lr(256, 10, 10, 1) - 0.05).abs() < 1e-12);
     }
 
     #[test]

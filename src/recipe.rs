@@ -145,55 +145,15 @@ impl Recipe {
         }
         self.optim.check()?;
         self.check_comparison()?;
+        self.check_objective()?;
         self.measure.check()?;
         if let Some(world) = &self.closed_form {
             world.check(self.schedule.epochs)?;
         }
-        match &self.augment.finite {
-            Some(set) => set.check()?,
-            None if matches!(self.eta, Rule::Expectation { n: Samples::All, .. }) => {
-                let what = "\"all\" needs a finite set of augmentations, augment.finite";
-                return fail("eta.expectation.n", what.into());
-            }
-            None => {}
-        }
-        let probability = |key: &str, p: f32| {
-            if (0.0..=1.0).contains(&p) {
-                Ok(())
-            } else {
-                Err(Error::Usage(format!("augment.{key}: {p} is not a probability between 0 and 1")))
-            }
-        };
-        let a = &self.augment;
-        probability("flip", a.flip)?;
-        probability("jitter", a.jitter)?;
-        probability("grayscale", a.grayscale)?;
-        probability("blur", a.blur)?;
-        let [low, high] = a.crop_scale;
-        if !(low > 0.0 && low <= high && high <= 1.0) {
-            return fail("augment.crop_scale", format!("[{low}, {high}] must satisfy 0 < low <= high <= 1"));
-        }
-        if !(4..=1024).contains(&a.size) {
-            return fail("augment.size", format!("{} pixels; views are between 4 and 1024", a.size));
-        }
-        if !a.std.iter().all(|s| *s > 0.0 && s.is_finite()) {
-            return fail("augment.std", "every channel's must be above 0".into());
-        }
-        if !a.mean.iter().all(|m| m.is_finite()) {
-            return fail("augment.mean", "every channel's must be a number".into());
-        }
-        let [low, high] = a.blur_sigma;
-        if !(low > 0.0 && low <= high && high.is_finite()) {
-            return fail("augment.blur_sigma", format!("[{low}, {high}] must satisfy 0 < low <= high"));
-        }
-        let [brightness, contrast, saturation, hue] = a.jitter_strength;
-        if ![brightness, contrast, saturation].iter().all(|s| (0.0..=1.0).contains(s))
-            || !(0.0..=0.5).contains(&hue)
-        {
-            return fail(
-                "augment.jitter_strength",
-                "brightness, contrast and saturation lie in [0, 1], hue in [0, 0.5]".into(),
-            );
+        self.augment.check()?;
+        if self.augment.finite.is_none() && matches!(self.eta, Rule::Expectation { n: Samples::All, .. }) {
+            let what = "\"all\" needs a finite set of augmentations, augment.finite";
+            return fail("eta.expectation.n", what.into());
         }
         if !(1..=3).contains(&self.encoder.projector.layers) {
             return fail(
@@ -202,6 +162,44 @@ impl Recipe {
             );
         }
         self.networks().map(drop)
+    }
+
+    /// Refuses an objective that does not fit the E-step's η, or the batch.
+    fn check_objective(&self) -> Result<()> {
+        let fail = |what: String| Err(Error::Usage(what));
+        let (objective, eta) = (&self.objective, self.eta.name());
+        let codes = matches!(self.eta, Rule::Sinkhorn { .. });
+        if codes && objective.similarity != Similarity::CrossEntropy {
+            return fail("eta.sinkhorn: its codes need objective.similarity = \"cross-entropy\"".into());
+        }
+        if objective.prototypes.is_some() && !codes {
+            return fail(format!("objective.prototypes: eta.{eta} makes no codes; eta.sinkhorn does"));
+        }
+        if self.eta.negatives() > 0 && objective.similarity != Similarity::InfoNce {
+            return fail(format!("eta.{eta}.queue: its negatives need objective.similarity = \"info-nce\""));
+        }
+        if self.augment.multi_crop.is_some() {
+            let rows =
+                objective.similarity != Similarity::InfoNce && objective.comparison == Comparison::Simsiam;
+            if !(objective.symmetric && objective.pairs == 1 && rows) {
+                return fail(
+                    "augment.multi_crop: small crops are compared with the targets of both views: objective.symmetric \
+                     = true, 1 pair, comparison = \"simsiam\", any similarity but \"info-nce\""
+                        .into(),
+                );
+            }
+        }
+        let em = self.measure.em.as_ref();
+        if em.is_some_and(|em| em.objective || em.eta) {
+            if codes {
+                return fail("measure.em: codes are no outputs; objective and eta cannot be measured".into());
+            }
+            if objective.similarity == Similarity::InfoNce {
+                let what = "measure.em: L(θ, η) is a sum over images, which \"info-nce\" is not";
+                return fail(what.into());
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a comparison that needs a predictor which is not there, or would do nothing.

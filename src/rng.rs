@@ -29,6 +29,8 @@ pub enum Purpose {
     Measure = 6,
     /// Draws inside tests; counters are theirs.
     Test = 7,
+    /// What a queue holds before the first batch; counters: (queue, 0).
+    Queue = 8,
 }
 
 /// The stream for `purpose` at counters `(a, b)` under `seed`.

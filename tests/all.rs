@@ -13,6 +13,7 @@ mod gpu_runs;
 mod kernel;
 mod laws;
 mod layering;
+mod methods;
 mod norm;
 mod oracle;
 mod record;

@@ -84,6 +84,7 @@ fn recipe() -> AugmentConfig {
         mean: [0.5; 3],
         std: [0.25; 3],
         finite: None,
+        multi_crop: None,
     }
 }
 

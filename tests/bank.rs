@@ -35,7 +35,7 @@ fn status(key: &str) -> u64 {
 fn build(case: &str, folder: &Path) -> Box<dyn EStep> {
     let memory_limit_bytes = if case.contains("memory") { u64::MAX } else { 0 };
     let place = BankPlace { memory_limit_bytes, folder: folder.to_path_buf() };
-    let size = Size { images: IMAGES, dim: DIM, per_epoch: 1, steps: 1, elements: 0, second: false };
+    let size = Size { images: IMAGES, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     Rule::MemoryBank { m: 0.8, precision: precision(case), k: Steps::Count(1) }.build(&size, &place).unwrap()
 }
 
@@ -43,7 +43,12 @@ fn build(case: &str, folder: &Path) -> Box<dyn EStep> {
 fn views(indices: Vec<u32>, shift: f32) -> Views {
     let second = indices.iter().flat_map(|i| std::iter::repeat_n((i % 100) as f32 + shift, DIM));
     let x: Vec<f32> = vec![0.0; BATCH * DIM].into_iter().chain(second).collect();
-    Views { step: 0, indices, x: Tensor::from_vec(x, (2, BATCH, 1, 1, DIM), &Device::Cpu).unwrap() }
+    Views {
+        step: 0,
+        indices,
+        x: Tensor::from_vec(x, (2, BATCH, 1, 1, DIM), &Device::Cpu).unwrap(),
+        small: None,
+    }
 }
 
 /// The targets of a batch, after `rule` has absorbed it where `absorb` says so.

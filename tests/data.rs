@@ -23,6 +23,7 @@ fn augment(size: usize) -> AugmentConfig {
         mean: [0.5; 3],
         std: [0.25; 3],
         finite: None,
+        multi_crop: None,
     }
 }
 

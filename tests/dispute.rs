@@ -8,13 +8,13 @@ use simsiam_em::eta::{BankPlace, Rule, Size, Views};
 use simsiam_em::kernel::{self, Precision};
 use simsiam_em::network::config::*;
 use simsiam_em::network::{names, read_weights};
-use simsiam_em::objective::{Comparison, ObjectiveConfig, Similarity};
-use simsiam_em::optim::{Decay, OptimConfig, PredictorLr};
+use simsiam_em::objective::{Comparison, ObjectiveConfig};
+use simsiam_em::optim::{Decay, OptimConfig, Penalised, PredictorLr};
 use simsiam_em::recipe::{Predictor, Recipe};
 use simsiam_em::record::RunDir;
 use simsiam_em::rng::{Purpose, stream};
 use simsiam_em::study::{Request, Study};
-use simsiam_em::train::{self, Alternation, Ending, Losses, Model, Progress, Rates, weights};
+use simsiam_em::train::{self, Alternation, Compared, Ending, Losses, Model, Progress, Rates, weights};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,7 @@ fn model(predictor: &Predictor) -> Model {
 }
 
 fn objective(comparison: Comparison) -> ObjectiveConfig {
-    ObjectiveConfig { similarity: Similarity::Cosine, symmetric: true, pairs: 1, comparison }
+    ObjectiveConfig { comparison, ..ObjectiveConfig::default() }
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -67,7 +67,8 @@ struct Descent {
 
 impl Descent {
     fn of(model: &Model, comparison: Comparison, z: &Var, eta: &Var) -> Descent {
-        let losses = Losses::new(model, &objective(comparison), z, eta).unwrap();
+        let compared = Compared { z, eta, small: None, negatives: None };
+        let losses = Losses::new(model, &objective(comparison), &compared).unwrap();
         let gradients = losses.descended.backward().unwrap();
         assert_eq!(gradients.get(eta).is_some(), comparison == Comparison::Simsiam, "{comparison:?}: η");
         let gradient = |part: train::Part| {
@@ -255,7 +256,7 @@ fn direct(every: u64) -> Predictor {
 fn alternation(predictor: &Predictor) -> Alternation {
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
     let rule = Rule::OneStep {};
-    let size = Size { images: BATCH, dim: DIM, per_epoch: 1, steps: 1, elements: 0, second: false };
+    let size = Size { images: BATCH, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place).unwrap();
     let optim = OptimConfig {
         base_lr: 0.1,
@@ -265,6 +266,9 @@ fn alternation(predictor: &Predictor) -> Alternation {
         warmup_epochs: 0,
         predictor_lr: PredictorLr::Decayed,
         predictor_rate: 1.0,
+        weight_decay_on: Penalised::All,
+        lars: None,
+        final_lr: 0.0,
     };
     Alternation::new(model(predictor), &rule, e_step, objective(Comparison::Simsiam), optim)
 }
@@ -275,7 +279,7 @@ fn a_direct_predictor_is_set_in_every_so_many_steps_and_never_descends() {
     let mut batch = |step: u64| {
         let x = random(VIEWS * BATCH * SIZE * SIZE * 3, 10 + step);
         let x = Tensor::from_vec(x, (VIEWS, BATCH, SIZE, SIZE, 3), &Device::Cpu)?;
-        Ok(Views { step, indices: (0..BATCH as u32).collect(), x })
+        Ok(Views { step, indices: (0..BATCH as u32).collect(), x, small: None })
     };
     let mut seen = Vec::new();
     for step in 0..4 {

@@ -73,6 +73,18 @@ fn what_cannot_be_is_refused_before_anything_runs() {
 }
 
 #[test]
+fn the_closed_form_has_no_prediction_for_a_gradient_into_outputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = sim(
+        folder.path(),
+        &["sweep", "stopgrad", "--arm", "without", "--over", "optim.base_lr=0.1,0.2", "--theory"],
+    );
+    let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("eta.none"), "{stderr}");
+}
+
+#[test]
 fn a_finite_set_too_large_for_memory_is_refused_with_its_cost() {
     let folder = tempfile::tempdir().unwrap();
     let sets = ["--set", "schedule.batch=1000000", "--set", "augment.finite.translations=8"];

@@ -12,6 +12,7 @@ use simsiam_em::kernel::device::{Device as KernelDevice, Layer, Layers, Order, P
 use simsiam_em::kernel::{self, Conv, Kernel, Precision, reference::Reference};
 use simsiam_em::network::config::*;
 use simsiam_em::network::{Engine, Network};
+use simsiam_em::optim::{self, LarsConfig, OptimConfig, Penalised, Sgd};
 use simsiam_em::rng::{Purpose, stream};
 use simsiam_em::train::{Case, Model, replay_with};
 use std::path::Path;
@@ -341,6 +342,46 @@ fn a_step_on_a_device_is_sgds() {
         let step = |i: usize| 0.9 * velocity[i] + (gradient[i] + 0.01 * theta[i]);
         let expected: Vec<f32> = (0..len).map(|i| theta[i] - 0.1 * step(i)).collect();
         assert!(relative_difference(&device.download_f32(t).unwrap(), &expected) < 1e-6, "{}", under.name);
+    }
+}
+
+#[test]
+fn a_step_with_lars_on_a_device_is_the_processors() {
+    let layers = [(300, true), (7, false), (4001, true), (64, false), (1, true)];
+    let len: usize = layers.iter().map(|(len, _)| len).sum();
+    let layer = |(len, weights)| optim::Layer { len, weights };
+    let [theta, velocity, gradient] = [5, 6, 7].map(|seed| random(len, seed));
+    for (on, trust) in
+        [(Penalised::All, Some(0.01)), (Penalised::Weights, Some(0.01)), (Penalised::Weights, None)]
+    {
+        let config = OptimConfig {
+            base_lr: 0.1,
+            momentum: 0.9,
+            weight_decay: 0.05,
+            weight_decay_on: on,
+            lars: trust.map(|trust| LarsConfig { trust }),
+            decay: optim::Decay::Constant,
+            final_lr: 0.0,
+            warmup_epochs: 0,
+            predictor_lr: optim::PredictorLr::Decayed,
+            predictor_rate: 1.0,
+        };
+        let here = Var::from_vec(theta.clone(), len, &Device::Cpu).unwrap();
+        let mut sgd = Sgd::new(layers.map(layer).to_vec());
+        sgd.restore(velocity.clone()).unwrap();
+        let direction = Tensor::from_vec(gradient.clone(), len, &Device::Cpu).unwrap();
+        sgd.step(&here, &direction, 0.1, &config).unwrap();
+        for under in devices() {
+            let device = under.kernels();
+            let there = optim::OnDevice::new(device.clone(), &velocity, &layers.map(layer), &config).unwrap();
+            let buffers = [&theta, &gradient].map(|values| device.buffer_of(values).unwrap());
+            let [t, g] = [0, 1].map(|i| buffers[i].span(Precision::F32, 0, len));
+            there.step(t, g, 0.1, &config).unwrap();
+            let error = relative_difference(&device.download_f32(t).unwrap(), &here.to_vec1().unwrap());
+            assert!(error < 1e-6, "{}, {on:?}, {trust:?}: θ off by {error:.1e}", under.name);
+            let error = relative_difference(&there.velocity().unwrap(), &sgd.velocity().unwrap());
+            assert!(error < 1e-6, "{}, {on:?}, {trust:?}: v off by {error:.1e}", under.name);
+        }
     }
 }
 

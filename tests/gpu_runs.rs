@@ -66,8 +66,20 @@ fn difference(a: &Path, b: &Path) -> f64 {
 #[test]
 fn every_arm_trains_on_a_gpu_and_changes_devices() {
     let Some(gpu) = gpu() else { return };
-    let studies =
-        ["simsiam", "stopgrad", "multistep", "membank", "expectation", "dispute", "predictor", "symmetry"];
+    let studies = [
+        "simsiam",
+        "stopgrad",
+        "multistep",
+        "membank",
+        "expectation",
+        "dispute",
+        "predictor",
+        "symmetry",
+        "byol",
+        "simclr",
+        "swav",
+        "methods",
+    ];
     for (what, recipe) in studies.into_iter().flat_map(recipes) {
         let dataset = Arc::new(Dataset::open(&recipe.data).unwrap());
         let folder = tempfile::tempdir().unwrap();

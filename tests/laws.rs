@@ -5,7 +5,7 @@ use rand::Rng;
 use simsiam_em::error::Result;
 use simsiam_em::eta::{BankPlace, EStep, FrozenEncoder, Rule, Samples, Size, Steps, Views};
 use simsiam_em::kernel::Precision;
-use simsiam_em::objective::{Comparison, ObjectiveConfig, Similarity};
+use simsiam_em::objective::ObjectiveConfig;
 use simsiam_em::rng::{Purpose, stream};
 
 const BATCH: usize = 4;
@@ -18,7 +18,7 @@ fn place() -> BankPlace {
 }
 
 fn build(rule: &Rule) -> Box<dyn EStep> {
-    let size = Size { images: 8, dim: DIM, per_epoch: 5, steps: 5, elements: ELEMENTS, second: false };
+    let size = Size { images: 8, dim: DIM, per_epoch: 5, steps: 5, elements: ELEMENTS, ..Size::default() };
     rule.build(&size, &place()).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn many_views(step: u64, views: usize) -> Views {
     let mut rng = stream(0, Purpose::Test, step, 0);
     let x: Vec<f32> = (0..views * BATCH * DIM).map(|_| rng.random()).collect();
     let x = Tensor::from_vec(x, (views, BATCH, 1, 1, DIM), &Device::Cpu).unwrap();
-    Views { step, indices: vec![0, 3, 5, 6], x }
+    Views { step, indices: vec![0, 3, 5, 6], x, small: None }
 }
 
 /// The mean of n samples, made for every step.
@@ -55,7 +55,7 @@ fn rules() -> Vec<Rule> {
 }
 
 fn objective(symmetric: bool, pairs: usize) -> ObjectiveConfig {
-    ObjectiveConfig { similarity: Similarity::Cosine, symmetric, pairs, comparison: Comparison::Simsiam }
+    ObjectiveConfig { symmetric, pairs, ..ObjectiveConfig::default() }
 }
 
 /// An encoder whose θ is one number.
@@ -76,6 +76,10 @@ impl FrozenEncoder for Scaled {
     fn z_by(&self, theta: &Tensor, x: &Tensor) -> Result<Tensor> {
         let (views, ..) = x.dims5()?;
         Ok(x.reshape((views, BATCH, DIM))?.broadcast_mul(theta)?)
+    }
+
+    fn scores(&self, z: &Tensor) -> Result<Tensor> {
+        Ok(z.clone())
     }
 }
 
@@ -237,7 +241,7 @@ fn numbers_outside_their_range_are_refused() {
 #[test]
 fn a_momentum_encoder_without_momentum_is_one_sample_and_with_it_an_average_of_theta() {
     let eta = |tau: f64| {
-        let mut rule = build(&Rule::MomentumEncoder { tau });
+        let mut rule = build(&Rule::MomentumEncoder { tau, rises: true, queue: 0 });
         rule.refresh(&TWICE, &mut std::iter::empty()).unwrap();
         // Later θ is 6: ξ = τ·2 + (1 − τ)·6 after the second step, τ having risen by half a cosine over 5.
         rule.refresh(&Scaled(6.0), &mut std::iter::empty()).unwrap();

@@ -186,3 +186,39 @@ fn a_run_that_several_studies_need_is_made_once_and_copied() {
     assert!(!text(&fresh.stderr).contains("the same run as"), "{}", text(&fresh.stderr));
     assert_eq!(text(&again.stdout), text(&fresh.stdout));
 }
+
+const DIVERGING: &str = r#"title    = "Diverging"
+question = "Does it?"
+base     = "simsiam"
+facts    = ["batch", "negatives", "momentum-encoder", "epoch-seconds", "memory"]
+
+[[arm]]
+name = "calm"
+
+[[arm]]
+name = "wild"
+optim.base_lr = 1e7
+"#;
+
+#[test]
+fn a_divergence_that_a_claim_expects_is_an_outcome_and_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |claim: &str| {
+        std::fs::write(folder.path().join("d.toml"), format!("{DIVERGING}{claim}")).unwrap();
+        output(folder.path(), &["run", "d.toml", "--scale", "mock", "-q"])
+    };
+    let unexpected = run("");
+    assert_eq!(unexpected.status.code(), Some(3), "{}", text(&unexpected.stderr));
+    let claim =
+        "[[claim]]\ntext = \"{arm} diverges\"\nmetric = \"train/loss\"\narm = \"wild\"\nis = \"diverges\"\n";
+    let expected = run(claim);
+    assert_eq!(expected.status.code(), Some(0), "{}", text(&expected.stderr));
+    let out = text(&expected.stdout);
+    assert!(out.contains("reproduced    wild diverges"), "{out}");
+    assert!(out.contains("train/loss of wild diverges (2 of 2 runs)"), "{out}");
+    // Of both arms the table says what they are.
+    let header = out.lines().find(|line| line.starts_with("arm ")).unwrap();
+    for title in ["batch", "negatives", "momentum encoder", "s / epoch", "MiB, reckoned", "runs"] {
+        assert!(header.contains(title), "{header}");
+    }
+}

@@ -87,7 +87,7 @@ fn every_study_resolves_at_every_scale() {
 
 #[test]
 fn every_claim_is_judged_for_some_arm_of_the_default_scale() {
-    let runs = Runs { curve: &|_, _, _| None, chance: None };
+    let runs = Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None };
     for study in Study::all().unwrap() {
         let arms: Vec<String> = study.resolve(&request()).unwrap().into_iter().map(|arm| arm.name).collect();
         for claim in &study.head.claim {
@@ -107,7 +107,8 @@ fn an_exception_is_one_of_a_star_and_not_of_a_name() {
     let mut claim = study.head.claim[0].clone();
     claim.except = Some("k=1".into());
     let arms = ["k=1", "k=10", "k=100"].map(String::from);
-    let judged = claim.judge(&arms, &[0], &Runs { curve: &|_, _, _| None, chance: None });
+    let judged =
+        claim.judge(&arms, &[0], &Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None });
     assert_eq!(judged.iter().map(|j| j.arm.as_str()).collect::<Vec<_>>(), ["k=10", "k=100"]);
 }
 
@@ -340,7 +341,7 @@ fn verdict(claim: &str, a: &[Option<f64>], b: &[Option<f64>]) -> (Verdict, Optio
     let judged = study.head.claim[0].judge(
         &["a".into(), "b".into()],
         &seeds,
-        &Runs { curve: &curve, chance: Some(10.0) },
+        &Runs { curve: &curve, diverged: &|_, _| Some(false), chance: Some(10.0) },
     );
     assert_eq!(judged.len(), 1);
     (judged[0].verdict, judged[0].why.clone())
@@ -440,4 +441,79 @@ fn intervals_are_those_of_scipy() {
     }
     assert_eq!(Estimate::of(&[3.0]).unwrap().half_width, None);
     assert_eq!(Estimate::of(&[]), None);
+}
+
+const OF_A_METHOD: &str = r#"title    = "Mine"
+question = "Is it mine?"
+base     = "simclr"
+
+[[arm]]
+name = "simclr"
+title = "SimCLR"
+
+[[arm]]
+name = "byol"
+base = "byol"
+predictor.mlp.hidden = 48
+
+[arm.scale.smoke]
+predictor.mlp.hidden = 24
+"#;
+
+#[test]
+fn a_method_lies_on_the_scale_and_below_the_study() {
+    let study = Study::parse("mine", "mine.toml", OF_A_METHOD.into()).unwrap();
+    let at = |scale: &str| study.resolve(&Request { scale: Some(scale.into()), ..request() }).unwrap();
+    let of = |arm: &simsiam_em::study::Arm, key: &str| {
+        let leaves = arm.tree.leaves();
+        let (_, entry) = leaves.into_iter().find(|(name, _)| name == key).unwrap();
+        (entry.value().to_string(), entry.origin.source.name.clone())
+    };
+    let laptop = at("laptop");
+    let [simclr, byol] = &laptop[..] else { panic!("two arms") };
+    let stands = |value: &str, file: &str| (value.to_string(), format!("studies/{file}.toml"));
+    // From SimSiam, from the scale, from the method, from the method at the scale.
+    assert_eq!(of(simclr, "optim.momentum"), stands("0.9", "base/simsiam"));
+    assert_eq!(of(simclr, "optim.base_lr"), stands("0.8", "scale/laptop"));
+    assert_eq!(of(simclr, "encoder.projector.dim"), stands("128", "base/simclr"));
+    assert_eq!(of(simclr, "encoder.projector.hidden"), stands("256", "base/simclr"));
+    // A scale's predictor does not come back where the method has none.
+    assert_eq!(simclr.recipe.predictor, simsiam_em::recipe::Predictor::None {});
+    assert_eq!(of(byol, "objective.similarity"), stands("\"mse\"", "base/byol"));
+    assert_eq!(of(byol, "predictor.mlp.hidden").0, "48");
+    assert_eq!(of(&at("smoke")[1], "predictor.mlp.hidden").0, "24");
+}
+
+#[test]
+fn an_unknown_base_of_an_arm_is_pointed_at() {
+    let text = OF_A_METHOD.replace("base = \"byol\"", "base = \"byoll\"");
+    let error = Study::parse("mine", "mine.toml", text).unwrap_err();
+    let report = format!("{error:?}");
+    assert!(report.contains("did you mean `byol`?"), "{report}");
+}
+
+#[test]
+fn a_claim_of_divergence_is_about_how_runs_end() {
+    let claim = |text: &str| Study::parse("d", "d.toml", format!("{OF_A_METHOD}{text}"));
+    let study = claim(
+        "[[claim]]\ntext = \"{arm} diverges\"\nmetric = \"train/loss\"\narm = \"byol\"\nis = \"diverges\"\n",
+    )
+    .unwrap();
+    assert!(study.expects_divergence("byol") && !study.expects_divergence("simclr"));
+    let judged = |seeds: &[u64], diverged: &dyn Fn(&str, u64) -> Option<bool>| {
+        let runs = Runs { curve: &|_, _, _| None, diverged, chance: None };
+        let judged = study.head.claim[0].judge(&["simclr".into(), "byol".into()], seeds, &runs).remove(0);
+        (judged.text, judged.verdict, judged.why.unwrap())
+    };
+    let words = |verdict, why: &str| ("byol diverges".to_string(), verdict, why.to_string());
+    assert_eq!(judged(&[0, 1], &|_, _| Some(true)), words(Verdict::Reproduced, "2 of 2 runs"));
+    assert_eq!(judged(&[0, 1], &|_, _| Some(false)), words(Verdict::Contradicted, "none of 2 runs"));
+    assert_eq!(judged(&[0, 1], &|_, s| Some(s == 0)), words(Verdict::Undecided, "1 of 2 runs"));
+    assert_eq!(judged(&[0], &|_, _| Some(true)), words(Verdict::Undecided, "one seed decides nothing"));
+    let open = "byol has not ended for every seed";
+    assert_eq!(judged(&[0, 1], &|_, s| (s == 0).then_some(true)), words(Verdict::Undecided, open));
+    let wrong = claim(
+        "[[claim]]\ntext = \"x\"\nmetric = \"train/loss\"\narm = \"byol\"\nis = \"diverges\"\nvalue = 1.0\n",
+    );
+    assert!(format!("{:?}", wrong.unwrap_err()).contains("compared with nothing"));
 }

@@ -342,13 +342,14 @@ fn a_bank_with_k_moves_the_images_of_k_batches_together() {
     use candle_core::{Device, Tensor};
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
     let rule = Rule::MemoryBank { m: 0.5, precision: Precision::F32, k: Steps::Count(2) };
-    let size = Size { images: 4, dim: 1, per_epoch: 2, steps: 2, elements: 0, second: false };
+    let size = Size { images: 4, dim: 1, per_epoch: 2, steps: 2, elements: 0, ..Size::default() };
     let mut bank = rule.build(&size, &place).unwrap();
     assert_eq!((bank.chunk(), bank.reads(2)), (2, 0..2));
     let views = |step: u64, indices: [u32; 2]| Views {
         step,
         indices: indices.to_vec(),
         x: Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0], (2, 2, 1, 1, 1), &Device::Cpu).unwrap(),
+        small: None,
     };
     let both = [views(0, [0, 1]), views(1, [2, 3])];
     bank.refresh(&Rows, &mut both.iter().cloned().map(Ok)).unwrap();

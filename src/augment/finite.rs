@@ -158,6 +158,7 @@ mod tests {
             mean: [0.0; 3],
             std: [1.0; 3],
             finite: Some(set()),
+            multi_crop: None,
         };
         let view = |index: usize| {
             let mut out = vec![0.0; 8 * 8 * 3];

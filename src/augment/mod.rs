@@ -21,6 +21,7 @@ pub use sample::{CropBox, crop_box};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::rng::Stream;
 
 /// An RGB image: 8 bits per channel, (H, W, 3), row by row.
@@ -61,7 +62,93 @@ pub struct AugmentConfig {
     /// A finite set in the place of the random crops, flips, colours and blur above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finite: Option<FiniteConfig>,
+    /// Small crops beside the views.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_crop: Option<SmallCrops>,
 }
+
+/// Small crops of every image, beside its views: cheap samples of T (SwAV, Caron et al. 2020, Sec. 3.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmallCrops {
+    /// How many.
+    pub count: usize,
+    /// Their side in pixels.
+    pub size: usize,
+    /// Their area as a fraction of the image's, lowest and highest.
+    pub crop_scale: [f32; 2],
+}
+
+impl AugmentConfig {
+    /// How one of the small `crops` is drawn.
+    pub fn small(&self, crops: &SmallCrops) -> AugmentConfig {
+        AugmentConfig { size: crops.size, crop_scale: crops.crop_scale, multi_crop: None, ..self.clone() }
+    }
+
+    /// Refuses values outside their range, naming the key as it stands in TOML.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], one sentence with the key, the value and the range.
+    pub fn check(&self) -> Result<()> {
+        let fail = |key: &str, what: String| Err(Error::Usage(format!("augment.{key}: {what}")));
+        let probabilities = [
+            ("flip", self.flip),
+            ("jitter", self.jitter),
+            ("grayscale", self.grayscale),
+            ("blur", self.blur),
+        ];
+        for (key, p) in probabilities {
+            if !(0.0..=1.0).contains(&p) {
+                return fail(key, format!("{p} is not a probability between 0 and 1"));
+            }
+        }
+        let crops = self.multi_crop.as_ref();
+        let scales =
+            [("crop_scale", Some(self.crop_scale)), ("multi_crop.crop_scale", crops.map(|c| c.crop_scale))];
+        for (key, [low, high]) in scales.into_iter().filter_map(|(key, scale)| Some((key, scale?))) {
+            if !(low > 0.0 && low <= high && high <= 1.0) {
+                return fail(key, format!("[{low}, {high}] must satisfy 0 < low <= high <= 1"));
+            }
+        }
+        let sizes = [("size", Some(self.size)), ("multi_crop.size", crops.map(|crops| crops.size))];
+        for (key, size) in sizes.into_iter().filter_map(|(key, size)| Some((key, size?))) {
+            if !SIDES.contains(&size) {
+                let (least, most) = (SIDES.start(), SIDES.end());
+                return fail(key, format!("{size} pixels; views are between {least} and {most}"));
+            }
+        }
+        if let Some(crops) = crops.filter(|crops| !(1..=MOST_CROPS).contains(&crops.count)) {
+            return fail("multi_crop.count", format!("{} must be between 1 and {MOST_CROPS}", crops.count));
+        }
+        if !self.std.iter().all(|s| *s > 0.0 && s.is_finite()) {
+            return fail("std", "every channel's must be above 0".into());
+        }
+        if !self.mean.iter().all(|m| m.is_finite()) {
+            return fail("mean", "every channel's must be a number".into());
+        }
+        let [low, high] = self.blur_sigma;
+        if !(low > 0.0 && low <= high && high.is_finite()) {
+            return fail("blur_sigma", format!("[{low}, {high}] must satisfy 0 < low <= high"));
+        }
+        let [brightness, contrast, saturation, hue] = self.jitter_strength;
+        if ![brightness, contrast, saturation].iter().all(|s| (0.0..=1.0).contains(s))
+            || !(0.0..=0.5).contains(&hue)
+        {
+            let what = "brightness, contrast and saturation lie in [0, 1], hue in [0, 0.5]";
+            return fail("jitter_strength", what.into());
+        }
+        match (&self.finite, crops) {
+            (Some(_), Some(_)) => fail("multi_crop", "a finite set of views has no small crops".into()),
+            (Some(set), None) => set.check(),
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+/// Sides of a view in pixels.
+const SIDES: std::ops::RangeInclusive<usize> = 4..=1024;
+/// More small crops are taken for a slip of the hand; SwAV has 6.
+const MOST_CROPS: usize = 64;
 
 /// Working memory of [`view`], kept between calls so that no view allocates.
 #[derive(Default)]

@@ -18,20 +18,9 @@ pub fn summary_line(answer: &Answer, paths: &[PathBuf]) -> Result<String> {
 
 /// Table, verdicts and paths.
 pub fn print(answer: &Answer, paths: &[PathBuf], output: &Output) -> Result<()> {
-    let troubled = answer.arms.iter().any(|arm| arm.runs.iter().any(|run| run.end != "finished"));
     let paper = answer.arms.iter().any(|arm| arm.paper.is_some());
-    let mut header = vec!["arm".to_string()];
-    header.extend(answer.metrics.iter().map(|metric| metric.title.clone()));
-    header.extend(paper.then(|| "paper".to_string()));
-    header.extend(troubled.then(|| "runs".to_string()));
-    let mut rows = vec![header];
-    for arm in &answer.arms {
-        let mut row = vec![arm.title.clone()];
-        row.extend(answer.metrics.iter().map(|metric| arm.text(metric)));
-        row.extend(paper.then(|| arm.paper.map_or_else(|| "-".to_string(), |value| format!("{value:.1}"))));
-        row.extend(troubled.then(|| arm.ends()));
-        rows.push(row);
-    }
+    let (header, arms) = answer.table();
+    let rows: Vec<Vec<String>> = std::iter::once(header).chain(arms).collect();
     output.line(&format!("\n{}: {}\n", answer.title, answer.question))?;
     for line in table(&rows) {
         output.line(&line)?;

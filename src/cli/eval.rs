@@ -44,14 +44,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     }
     let tensors = read_weights(&path)?;
     let device = super::run::place(matches)?.open()?;
-    let model = Model::new(
-        &recipe.encoder,
-        &recipe.predictor,
-        recipe.augment.size,
-        recipe.seed,
-        &host_kernel(&device, recipe.encoder.precision)?,
-    )?
-    .on(&device)?;
+    let model = Model::of(&recipe, &host_kernel(&device, recipe.encoder.precision)?)?.on(&device)?;
     weights::load(&model, &|name| tensors.get(name).cloned())
         .map_err(|e| Error::data(&path, e.to_string()))?;
     let dataset = Dataset::open(&recipe.data)?;

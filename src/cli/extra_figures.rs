@@ -25,6 +25,12 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
             ("singular spectrum of z", caption(answer, "geometric mean"), vec![panel], points)
         }
         Extra::RankAccuracy => rank_accuracy(answer, &runs)?,
+        Extra::CostAccuracy => {
+            let points = last_pairs(&runs, "cost-accuracy", "train/e_passes", "val/knn_top1")?;
+            let x = "forward passes of the E-step, for each image of an SGD step";
+            let panel = panel("cost-accuracy", x, "kNN top-1, held out (%)", Style::Scatter);
+            ("cost and accuracy", caption(answer, "a marker for each run"), vec![panel], points)
+        }
         Extra::HalfSteps => {
             let mut points = of_runs(&runs, "all", half_steps)?;
             let early = points.iter().filter(|point| point.x <= FIRST).cloned();
@@ -98,16 +104,22 @@ fn name(extra: Extra) -> &'static str {
     match extra {
         Extra::Spectrum => "spectrum",
         Extra::RankAccuracy => "rank-accuracy",
+        Extra::CostAccuracy => "cost-accuracy",
         Extra::HalfSteps => "half-steps",
         Extra::Trajectories => "trajectories",
     }
 }
 
-fn rank_accuracy(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
-    let points = of_runs(runs, "rank-accuracy", |run| {
+/// The last values of two columns of each run's metrics, as points of `panel`.
+fn last_pairs(runs: &[Run], panel: &str, x: &str, y: &str) -> Result<Vec<Point>> {
+    of_runs(runs, panel, |run| {
         let table = read_metrics(&run.join("metrics.csv"))?;
-        Ok(table.last("val/rankme").zip(table.last("val/knn_top1")).into_iter().collect())
-    })?;
+        Ok(table.last(x).zip(table.last(y)).into_iter().collect())
+    })
+}
+
+fn rank_accuracy(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
+    let points = last_pairs(runs, "rank-accuracy", "val/rankme", "val/knn_top1")?;
     let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.x, point.y)).collect();
     let correlation = spearman(&pairs).map_or_else(String::new, |correlation| {
         let correlation = format!("{correlation:.2}").replace('-', "−");

@@ -169,7 +169,10 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         Made::Left(code) => return Ok(code),
     };
     answer(&plans, &out, matches.get_flag("json"), output)?;
-    Ok(exit_code(&ends))
+    let expected = |job: &Job| {
+        plans.iter().any(|plan| plan.study.name == job.study && plan.study.expects_divergence(&job.arm))
+    };
+    Ok(exit_code(&jobs, &ends, &expected))
 }
 
 /// How each job ended, none where a signal came first.
@@ -233,10 +236,13 @@ pub fn make(
     Ok(Made::Ended(ends))
 }
 
-/// That of the first run that failed, or 3 where one diverged.
-pub fn exit_code(ends: &Ends) -> i32 {
+/// That of the first run that failed, or 3 where one diverged of which that was not `expected`.
+pub fn exit_code(jobs: &[Job], ends: &Ends, expected: &dyn Fn(&Job) -> bool) -> i32 {
     let failed = ends.iter().find_map(|end| end.as_ref()?.as_ref().err());
-    let diverged = ends.iter().any(|end| matches!(end, Some(Ok(Ending::Diverged { .. }))));
+    let diverged = jobs
+        .iter()
+        .zip(ends)
+        .any(|(job, end)| matches!(end, Some(Ok(Ending::Diverged { .. }))) && !expected(job));
     failed.map_or(if diverged { 3 } else { 0 }, Error::exit_code)
 }
 

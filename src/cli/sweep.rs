@@ -117,7 +117,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
             }
         }
         match run::make(&jobs, matches, &settings, false, output)? {
-            Made::Ended(ends) => code = run::exit_code(&ends),
+            Made::Ended(ends) => code = run::exit_code(&jobs, &ends, &|_| false),
             Made::Left(code) => return Ok(code),
         }
     }

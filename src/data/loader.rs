@@ -1,191 +1,24 @@
 //! The order of images, and batches prepared ahead of the training step.
 //!
-//! A batch is a pure function of (seed, step): the epoch is step / steps_per_epoch, the epoch's
-//! permutation and every view's draws come from streams named by those numbers. So the loader may
-//! prepare any sequence of steps, on any number of threads, and the bytes are those of [`prepare`].
+//! A batch is a pure function of (seed, step). So the loader may prepare any sequence of steps, on any number of
+//! threads, and the bytes are those of [`prepare`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rand::RngCore;
-
 use super::Split;
-use crate::augment::{self, AugmentConfig, Scratch};
+use super::batch::Request;
+use crate::augment::{AugmentConfig, Scratch};
 use crate::error::{Error, Result};
-use crate::rng::{Purpose, Stream, stream};
+
+pub use super::batch::{Batch, BatchShape, order, prepare, steps_per_epoch, views_of};
 
 /// Batches that may be prepared or in preparation beyond the one in use, at least.
 const AHEAD: u64 = 4;
 /// Epochs whose order is kept: an alternation looks back over at most one epoch's end.
 const ORDERS: usize = 2;
-
-/// What one training step reads.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// The step that the batch belongs to.
-    pub step: u64,
-    /// Positions of the images in their split, (B).
-    pub indices: Vec<u32>,
-    /// Their classes, (B); for measuring only.
-    pub labels: Vec<u32>,
-    /// Normalised views, (V, B, H, W, 3).
-    pub views: Vec<f32>,
-}
-
-/// Steps in one pass over `images`; the incomplete last batch is dropped. At least 1.
-pub fn steps_per_epoch(images: usize, batch: usize) -> u64 {
-    (images / batch.max(1)).max(1) as u64
-}
-
-/// The order of `images` in `epoch`: a permutation drawn from (seed, Order, epoch).
-pub fn order(images: usize, seed: u64, epoch: u64) -> Vec<u32> {
-    let mut rng = stream(seed, Purpose::Order, epoch, 0);
-    let mut order: Vec<u32> = (0..images as u32).collect();
-    for last in (1..images).rev() {
-        let other = (u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64;
-        order.swap(last, other as usize);
-    }
-    order
-}
-
-/// The batch of `step`, (views, batch, size, size, 3), computed here and now.
-///
-/// A split smaller than the batch is gone through repeatedly, in the same order. View v of position
-/// b is drawn from (seed, Augment, step, v · batch + b). Fails where an image cannot be decoded.
-pub fn prepare(
-    split: &Split,
-    augment: &AugmentConfig,
-    shape: BatchShape,
-    seed: u64,
-    step: u64,
-) -> Result<Batch> {
-    let request = Request { shape, seed };
-    let epoch = step / steps_per_epoch(split.len(), shape.images);
-    let mut out = Batch::default();
-    let order = order(split.len(), seed, epoch);
-    request.fill(split, augment, &order, step, &mut Scratch::default(), &mut out, &AtomicBool::new(false))?;
-    Ok(out)
-}
-
-/// Views of the images `indices` for a measurement, (views, images, size, size, 3): like a batch of `shape`, but
-/// drawn from (seed, Measure, `key`, v · images + i). Fails where an image cannot be decoded.
-pub fn views_of(
-    split: &Split,
-    augment: &AugmentConfig,
-    indices: &[u32],
-    shape: BatchShape,
-    seed: u64,
-    key: u64,
-) -> Result<Vec<f32>> {
-    let shape = BatchShape { images: indices.len(), ..shape };
-    let mut out = vec![0.0; shape.views * indices.len() * augment.size * augment.size * 3];
-    for (i, &index) in indices.iter().enumerate() {
-        let draw = |place: usize| stream(seed, Purpose::Measure, key, place as u64);
-        shape.fill_image(split, augment, index, i, &draw, &mut Scratch::default(), &mut out)?;
-    }
-    Ok(out)
-}
-
-/// What a batch consists of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchShape {
-    /// Images.
-    pub images: usize,
-    /// Views of each.
-    pub views: usize,
-    /// How many of them, the last ones, are the elements of a finite T in turn instead of drawn; without effect where
-    /// T is random.
-    pub listed: usize,
-}
-
-impl BatchShape {
-    /// Drawn views.
-    pub fn drawn(images: usize, views: usize) -> BatchShape {
-        BatchShape { images, views, listed: 0 }
-    }
-
-    /// Which element of a finite T view `v` of the batch's `b`th image is; none for a drawn one.
-    ///
-    /// Every image begins with another one: if all showed the same at once, batch norm would take away what it does
-    /// to them.
-    fn element(&self, augment: &AugmentConfig, v: usize, b: usize) -> Option<usize> {
-        let set = augment.finite.as_ref()?;
-        let first = self.views - self.listed.min(self.views);
-        if v >= first { Some(v - first + b) } else { set.exhaustive.then_some(v + b) }
-    }
-
-    /// Writes all views of image `index`, the batch's `b`th, into `views`; `draw` names the stream of a place.
-    #[allow(clippy::too_many_arguments)]
-    fn fill_image(
-        &self,
-        split: &Split,
-        augment: &AugmentConfig,
-        index: u32,
-        b: usize,
-        draw: &dyn Fn(usize) -> Stream,
-        scratch: &mut Scratch,
-        views: &mut [f32],
-    ) -> Result<()> {
-        // Decoded once for all its views.
-        let image = split.image(index as usize)?;
-        let one = augment.size * augment.size * 3;
-        for v in 0..self.views {
-            let place = v * self.images + b;
-            let pixels = &mut views[place * one..][..one];
-            match (self.element(augment, v, b), &augment.finite) {
-                (Some(element), Some(set)) => {
-                    augment::element(augment, set, &image, element, scratch, pixels);
-                }
-                _ => augment::view(augment, &image, &mut draw(place), scratch, pixels),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The shape and seed of the batches of one loader.
-#[derive(Clone, Copy)]
-struct Request {
-    shape: BatchShape,
-    seed: u64,
-}
-
-impl Request {
-    /// Writes the batch of `step` into `out`; gives up early, incomplete, once `stop` is set.
-    #[allow(clippy::too_many_arguments)]
-    fn fill(
-        &self,
-        split: &Split,
-        config: &AugmentConfig,
-        order: &[u32],
-        step: u64,
-        scratch: &mut Scratch,
-        out: &mut Batch,
-        stop: &AtomicBool,
-    ) -> Result<()> {
-        if order.is_empty() {
-            return Err(Error::Failure("a batch was asked of a data set without images".into()));
-        }
-        let BatchShape { images, views, .. } = self.shape;
-        let first = (step % steps_per_epoch(order.len(), images)) as usize * images;
-        out.step = step;
-        out.indices.clear();
-        out.indices.extend((first..first + images).map(|b| order[b % order.len()]));
-        out.labels.clear();
-        out.labels.extend(out.indices.iter().map(|&i| split.label(i as usize)));
-        out.views.resize(views * images * config.size * config.size * 3, 0.0);
-        for (b, &index) in out.indices.iter().enumerate() {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            let draw = |place: usize| stream(self.seed, Purpose::Augment, step, place as u64);
-            self.shape.fill_image(split, config, index, b, &draw, scratch, &mut out.views)?;
-        }
-        Ok(())
-    }
-}
 
 /// Prepares the batches of a sequence of steps on its own threads, a bounded number ahead.
 ///
@@ -197,7 +30,6 @@ pub struct Loader {
 
 struct Shared {
     split: Arc<Split>,
-    augment: AugmentConfig,
     request: Request,
     stop: AtomicBool,
     /// [`AHEAD`], or more where there are workers for more.
@@ -244,8 +76,7 @@ impl Loader {
         };
         let shared = Arc::new(Shared {
             split,
-            augment,
-            request: Request { shape, seed },
+            request: Request::new(augment, shape, seed),
             stop: AtomicBool::new(false),
             ahead: AHEAD.max(workers as u64 + 1),
             queue: Mutex::new(queue),
@@ -337,15 +168,7 @@ impl Shared {
     fn work(&self) {
         let mut scratch = Scratch::default();
         while let Some((turn, step, order, mut batch)) = self.take() {
-            let filled = self.request.fill(
-                &self.split,
-                &self.augment,
-                &order,
-                step,
-                &mut scratch,
-                &mut batch,
-                &self.stop,
-            );
+            let filled = self.request.fill(&self.split, &order, step, &mut scratch, &mut batch, &self.stop);
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
@@ -375,10 +198,10 @@ impl Shared {
         let turn = queue.issued;
         queue.issued += 1;
         let images = self.split.len();
-        let epoch = step / steps_per_epoch(images, self.request.shape.images);
+        let epoch = step / steps_per_epoch(images, self.request.images());
         let known = queue.orders.iter().find(|(e, _)| *e == epoch).map(|(_, order)| Arc::clone(order));
         let order = known.unwrap_or_else(|| {
-            let order = Arc::new(order(images, self.request.seed, epoch));
+            let order = Arc::new(self.request.order(images, epoch));
             if queue.orders.len() == ORDERS {
                 queue.orders.remove(0);
             }

@@ -2,6 +2,7 @@
 
 pub use folder::decode;
 
+mod batch;
 mod cifar;
 mod folder;
 mod jpeg;

@@ -1,6 +1,7 @@
 //! BYOL's E-step: η is the output of a moving average of θ, ξ ← τ·ξ + (1−τ)·θ (Grill et al. 2020; Sec. 6.2 calls it
-//! another, smoother way to produce η).
+//! another, smoother way to produce η). MoCo's as well, with a queue of earlier η as negatives (He et al. 2020).
 
+use super::queue::Queue;
 use super::{EStep, Frozen, Held, Views, other_views};
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
@@ -10,25 +11,33 @@ use std::f64::consts::PI;
 #[derive(Debug)]
 pub struct MomentumEncoder {
     tau: f64,
-    /// SGD steps of the whole run, over which τ rises to 1.
-    steps: u64,
+    /// SGD steps of the whole run, over which τ rises to 1; none where it stays.
+    steps: Option<u64>,
     /// SGD steps made.
     step: u64,
     /// The mean age of the θ in ξ, in steps.
     age: f64,
     /// (P); none before the first step, when it is θ.
     xi: Option<Tensor>,
+    /// η of earlier batches.
+    queue: Option<Queue>,
+    /// The queue as it was before the last batch's η joined it, (Q, d).
+    negatives: Option<Tensor>,
 }
 
+/// What a checkpoint calls the queue.
+const QUEUE: &str = "queue";
+
 impl MomentumEncoder {
-    /// ξ = θ, with τ rising from `tau` to 1 over `steps` steps.
-    pub fn new(tau: f64, steps: u64) -> Self {
-        Self { tau, steps, step: 0, age: 0.0, xi: None }
+    /// ξ = θ, with τ rising from `tau` to 1 over so many `steps`, where there are such, and a `queue` of negatives.
+    pub fn new(tau: f64, steps: Option<u64>, queue: Option<Queue>) -> Self {
+        Self { tau, steps, step: 0, age: 0.0, xi: None, queue, negatives: None }
     }
 
     /// τ of this step: 1 − (1 − τ)·½(1 + cos(π·step/steps)).
     fn momentum(&self) -> f64 {
-        let share = self.step as f64 / self.steps.max(1) as f64;
+        let Some(steps) = self.steps else { return self.tau };
+        let share = self.step as f64 / steps.max(1) as f64;
         1.0 - (1.0 - self.tau) * 0.5 * (1.0 + (PI * share.min(1.0)).cos())
     }
 }
@@ -61,7 +70,16 @@ impl EStep for MomentumEncoder {
             ));
         };
         let others = other_views(&views.x)?.narrow(0, 0, z.dim(0)?)?;
-        Ok(frozen.z_by(xi, &others)?.detach())
+        let eta = frozen.z_by(xi, &others)?.detach();
+        if let Some(queue) = &mut self.queue {
+            self.negatives = Some(queue.tensor()?.to_device(eta.device())?);
+            queue.push(&eta)?;
+        }
+        Ok(eta)
+    }
+
+    fn negatives(&self) -> Option<&Tensor> {
+        self.negatives.as_ref()
     }
 
     fn age(&self, _: &Views) -> f64 {
@@ -73,16 +91,23 @@ impl EStep for MomentumEncoder {
         // Two f32 hold a step exactly, and an age to more digits than it is shown with.
         let (high, low) = ((self.step >> 24) as f32, (self.step & 0xff_ffff) as f32);
         let age = [self.age as f32, (self.age - f64::from(self.age as f32)) as f32];
-        Ok(vec![
+        let mut held: Vec<Held<'_>> = vec![
             ("xi".into(), xi.dims().to_vec(), xi.to_vec1::<f32>()?.into()),
             ("counts".into(), vec![4], vec![high, low, age[0], age[1]].into()),
-        ])
+        ];
+        held.extend(self.queue.iter().flat_map(|queue| queue.state(QUEUE)));
+        Ok(held)
     }
 
     fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()> {
         for (name, shape, values) in held {
             let unread = |e| Error::Failure(format!("the checkpoint's momentum encoder cannot be read: {e}"));
             let values = values.into_f32().map_err(unread)?;
+            let part = name.strip_prefix(QUEUE).and_then(|rest| rest.strip_prefix('.'));
+            if let (Some(part), Some(queue)) = (part, &mut self.queue) {
+                queue.restore(part, values)?;
+                continue;
+            }
             match (name.as_str(), &values[..]) {
                 ("counts", &[high, low, age, rest]) => {
                     self.step = ((high as u64) << 24) + low as u64;

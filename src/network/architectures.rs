@@ -81,6 +81,18 @@ impl Network {
         Ok(net)
     }
 
+    /// The scores C ẑ of `count` prototypes for vectors of `dim` numbers, C (count, dim), without bias (SwAV).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a width is out of range.
+    pub fn prototypes(dim: usize, count: usize) -> Result<Network> {
+        in_range("encoder.projector.dim", dim)?;
+        in_range("objective.prototypes.count", count)?;
+        let mut net = Network::start(Shape { height: 1, width: 1, channels: dim }, true);
+        net.features = net.linear("0", 0, count);
+        Ok(net)
+    }
+
     /// h(z) = z + b (Zhang et al. 2022).
     ///
     /// # Errors

@@ -15,7 +15,9 @@ mod on_tensors;
 mod op;
 mod passes;
 mod plan;
+mod running;
 
 pub use files::{Tensors, infer_encoder, infer_predictor, read_metadata, read_weights};
 pub use layers::{Network, Parameter, ParameterKind, Shape};
-pub use op::{Engine, HeldRunning, pass_floats};
+pub use op::{Engine, pass_floats};
+pub use running::HeldRunning;

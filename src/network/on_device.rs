@@ -1,11 +1,12 @@
-//! A network on a device: its arenas, staged weights and running statistics, and the passes of the engine there.
+//! A network on a device: its arenas and staged weights, and the passes of the engine there.
 
 use super::device_passes::{DeviceArena, DevicePass, DeviceStatistics, Staging};
 use super::layers::Network;
 use super::plan::Plan;
-use crate::error::{Error, Result};
+use super::running::Running;
+use crate::error::Result;
 use crate::kernel::Precision;
-use crate::kernel::device::{Buffer, Device, Span};
+use crate::kernel::device::{Device, Span};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// What an engine keeps in a device's memory.
@@ -16,8 +17,8 @@ pub struct OnDevice {
     staging: OnceLock<Staging>,
     /// Arenas that no pass is using.
     arenas: Mutex<Vec<DeviceArena>>,
-    running: Mutex<Buffer>,
-    running_len: usize,
+    /// Shared with the engine, and with engines for images of other sizes.
+    running: Arc<Running>,
 }
 
 /// A lock whose holder panicked still guards plain numbers.
@@ -26,59 +27,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl OnDevice {
-    /// Values stored as `precision`; running statistics as in `running`.
-    pub fn new(device: Arc<dyn Device>, precision: Precision, running: &[f32]) -> Result<Self> {
-        // An empty vector still has an address.
-        let buffer = device.allocate(4 * running.len().max(1))?;
-        let on_device = Self {
-            device,
-            precision,
-            staging: OnceLock::new(),
-            arenas: Mutex::default(),
-            running: Mutex::new(buffer),
-            running_len: running.len(),
-        };
-        on_device.set_running(running)?;
-        Ok(on_device)
+    /// Values stored as `precision`; passes move `running`.
+    pub fn new(device: Arc<dyn Device>, precision: Precision, running: Arc<Running>) -> Self {
+        Self { device, precision, staging: OnceLock::new(), arenas: Mutex::default(), running }
     }
 
     /// The device.
     pub fn device(&self) -> &dyn Device {
         self.device.as_ref()
-    }
-
-    /// The running statistics.
-    pub fn running(&self) -> Result<Vec<f32>> {
-        let running = lock(&self.running);
-        self.device.download_f32(running.span(Precision::F32, 0, self.running_len))
-    }
-
-    /// Replaces them.
-    pub fn set_running(&self, values: &[f32]) -> Result<()> {
-        if values.len() != self.running_len {
-            return Err(Error::Failure("running statistics of another architecture".into()));
-        }
-        let running = lock(&self.running);
-        self.device.upload_f32(values, running.span(Precision::F32, 0, self.running_len))
-    }
-
-    /// A copy of them that stays on the device.
-    pub fn hold_running(&self) -> Result<Buffer> {
-        let copy = self.device.allocate(4 * self.running_len.max(1))?;
-        let running = lock(&self.running);
-        let numbers = |buffer: &Buffer| buffer.bytes() / 4;
-        self.device.copy(
-            running.span(Precision::F32, 0, numbers(&running)),
-            copy.span(Precision::F32, 0, numbers(&copy)),
-        )?;
-        Ok(copy)
-    }
-
-    /// Puts such a copy back.
-    pub fn put_back_running(&self, held: &Buffer) -> Result<()> {
-        let running = lock(&self.running);
-        let len = self.running_len.max(1);
-        self.device.copy(held.span(Precision::F32, 0, len), running.span(Precision::F32, 0, len))
     }
 
     fn staging(&self, network: &Network, plan: &Plan) -> Result<&Staging> {
@@ -130,9 +86,8 @@ impl OnDevice {
         output: Span,
     ) -> Result<DeviceArena> {
         let arena = self.arena(network, plan)?;
-        let running = lock(&self.running);
         let pass = self.pass(network, plan, &arena, inputs)?;
-        pass.forward(DeviceStatistics::Batch(running.span(Precision::F32, 0, self.running_len)))?;
+        self.running.on_device(&self.device, |running| pass.forward(DeviceStatistics::Batch(running)))?;
         self.device.copy(pass.value(network.values.len() - 1), output)?;
         Ok(arena)
     }
@@ -163,9 +118,8 @@ impl OnDevice {
         outputs: [Span; 2],
     ) -> Result<()> {
         let arena = self.arena(network, plan)?;
-        let running = lock(&self.running);
         let pass = self.pass(network, plan, &arena, inputs)?;
-        pass.forward(DeviceStatistics::Running(running.span(Precision::F32, 0, self.running_len)))?;
+        self.running.on_device(&self.device, |running| pass.forward(DeviceStatistics::Running(running)))?;
         for (value, to) in [network.features, network.values.len() - 1].into_iter().zip(outputs) {
             self.device.copy(pass.value(value), to)?;
         }

@@ -6,9 +6,10 @@ use super::layers::Network;
 use super::on_device::OnDevice;
 use super::passes::{Arena, Statistics, backward, forward};
 use super::plan::{Mode, Plan};
+use super::running::{HeldRunning, Running};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::kernel::device::{Buffer, Device as KernelDevice};
+use crate::kernel::device::Device as KernelDevice;
 use crate::kernel::{Kernel, Precision};
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Storage, Tensor};
 use std::collections::HashMap;
@@ -26,19 +27,12 @@ struct Inner {
     plans: Mutex<HashMap<(usize, usize, Mode), Arc<Plan>>>,
     /// Arenas that no pass is using.
     arenas: Mutex<Vec<Arena>>,
-    running: Mutex<Vec<f32>>,
+    /// Shared with engines of the same network for images of other sizes.
+    running: Arc<Running>,
     /// How a device stores values.
     precision: Precision,
-    /// Where the network lies once a device has run it; it then holds the running statistics.
+    /// What a device keeps of the network once it has run it.
     on_device: OnceLock<OnDevice>,
-}
-
-/// Running statistics laid aside.
-pub struct HeldRunning(Held);
-
-enum Held {
-    Host(Vec<f32>),
-    Device(Buffer),
 }
 
 /// A lock whose holder panicked still guards plain numbers.
@@ -67,7 +61,7 @@ impl Inner {
         if let Some(on_device) = self.on_device.get() {
             return Ok(on_device);
         }
-        let made = OnDevice::new(find()?, self.precision, &lock(&self.running))?;
+        let made = OnDevice::new(find()?, self.precision, self.running.clone());
         Ok(self.on_device.get_or_init(|| made))
     }
 }
@@ -87,7 +81,25 @@ impl Engine {
 
     /// The same, whose values a device stores as `precision`.
     pub fn with_precision(network: Network, kernel: Arc<dyn Kernel>, precision: Precision) -> Self {
-        let running = Mutex::new(network.init_running());
+        let running = Arc::new(Running::new(network.init_running()));
+        Self::of(network, kernel, precision, running)
+    }
+
+    /// An engine for the same layers on images of another size: its passes move these running statistics.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the layers' parameters depend on the size.
+    pub fn resized(&self, network: Network) -> Result<Self> {
+        let (own, inner) = (&self.inner.network, &self.inner);
+        if (network.theta_len(), network.running_len()) != (own.theta_len(), own.running_len()) {
+            return Err(Error::Usage(
+                "augment.multi_crop: this backbone takes images of one size only".into(),
+            ));
+        }
+        Ok(Self::of(network, inner.kernel.clone(), inner.precision, inner.running.clone()))
+    }
+
+    fn of(network: Network, kernel: Arc<dyn Kernel>, precision: Precision, running: Arc<Running>) -> Self {
         let (plans, arenas, on_device) = (Mutex::default(), Mutex::default(), OnceLock::new());
         Self { inner: Arc::new(Inner { network, kernel, plans, arenas, running, precision, on_device }) }
     }
@@ -107,40 +119,22 @@ impl Engine {
     /// # Errors
     /// [`Error::Failure`] when a device that holds them fails.
     pub fn running(&self) -> Result<Vec<f32>> {
-        match self.inner.on_device.get() {
-            Some(on_device) => on_device.running(),
-            None => Ok(lock(&self.inner.running).clone()),
-        }
+        self.inner.running.values()
     }
 
     /// Lays a copy of the running statistics aside, where they lie.
     pub fn hold_running(&self) -> Result<HeldRunning> {
-        Ok(HeldRunning(match self.inner.on_device.get() {
-            Some(on_device) => Held::Device(on_device.hold_running()?),
-            None => Held::Host(self.running()?),
-        }))
+        self.inner.running.hold()
     }
 
     /// Takes back what [`Engine::hold_running`] gave.
     pub fn put_back_running(&self, held: &HeldRunning) -> Result<()> {
-        match (&held.0, self.inner.on_device.get()) {
-            (Held::Host(values), _) => self.set_running(values),
-            (Held::Device(buffer), Some(on_device)) => on_device.put_back_running(buffer),
-            (Held::Device(_), None) => Err(Error::Failure("running statistics of another device".into())),
-        }
+        self.inner.running.put_back(held)
     }
 
     /// Replaces the running statistics.
     pub fn set_running(&self, values: &[f32]) -> Result<()> {
-        if let Some(on_device) = self.inner.on_device.get() {
-            return on_device.set_running(values);
-        }
-        let mut running = lock(&self.inner.running);
-        if running.len() != values.len() {
-            return Err(Error::Failure("running statistics of another architecture".into()));
-        }
-        running.copy_from_slice(values);
-        Ok(())
+        self.inner.running.set(values)
     }
 
     /// Batch norm in training mode, differentiable in x and θ: x (V, B, H, W, C) or (V, B, d), θ (P) →
@@ -296,16 +290,11 @@ impl CustomOp2 for NetworkOp {
             return Ok((CpuStorage::F32(output), shape.into()));
         }
         let mut arena = inner.arena(plan);
-        let mut running = lock(&inner.running);
-        forward(
-            &inner.network,
-            inner.kernel.as_ref(),
-            plan,
-            &mut arena,
-            x,
-            theta,
-            Statistics::Batch(&mut running),
-        );
+        let done = inner.running.on_host(|running| {
+            let statistics = Statistics::Batch(running);
+            forward(&inner.network, inner.kernel.as_ref(), plan, &mut arena, x, theta, statistics);
+        });
+        done.map_err(device::to_candle)?;
         let output = arena.value(&inner.network, plan, inner.network.values.len() - 1).to_vec();
         *lock(&self.saved) = Saved::Host(arena);
         Ok((CpuStorage::F32(output), shape.into()))

@@ -77,8 +77,20 @@ pub struct AnswerArm {
     pub paper: Option<f64>,
     /// Metric → mean over the runs that finished.
     pub metrics: BTreeMap<String, Number>,
+    /// What its table says of it beside metrics.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<AnswerFact>,
     /// Its runs, one for each seed.
     pub runs: Vec<AnswerRun>,
+}
+
+/// A cell of the table of arms that is no metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswerFact {
+    /// The column.
+    pub title: String,
+    /// The cell.
+    pub value: String,
 }
 
 /// One run.
@@ -169,6 +181,29 @@ impl AnswerClaim {
 }
 
 impl Answer {
+    /// The table of arms: its header, then a row for each arm.
+    pub fn table(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let troubled = self.arms.iter().any(|arm| arm.runs.iter().any(|run| run.end != "finished"));
+        let paper = self.arms.iter().any(|arm| arm.paper.is_some());
+        let mut header = vec!["arm".to_string()];
+        header.extend(self.metrics.iter().map(|metric| metric.title.clone()));
+        header.extend(paper.then(|| "paper".to_string()));
+        header
+            .extend(self.arms.first().into_iter().flat_map(|arm| &arm.facts).map(|fact| fact.title.clone()));
+        header.extend(troubled.then(|| "runs".to_string()));
+        let row = |arm: &AnswerArm| {
+            let mut row = vec![arm.title.clone()];
+            row.extend(self.metrics.iter().map(|metric| arm.text(metric)));
+            row.extend(
+                paper.then(|| arm.paper.map_or_else(|| "-".to_string(), |value| format!("{value:.1}"))),
+            );
+            row.extend(arm.facts.iter().map(|fact| fact.value.clone()));
+            row.extend(troubled.then(|| arm.ends()));
+            row
+        };
+        (header, self.arms.iter().map(row).collect())
+    }
+
     /// The schema that this program writes.
     pub const SCHEMA: u32 = SCHEMA;
 

@@ -27,7 +27,9 @@ mod metrics;
 mod state_file;
 mod table;
 
-pub use answer::{ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Number};
+pub use answer::{
+    ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerFact, AnswerMetric, AnswerPaper, AnswerRun, Number,
+};
 pub use checkpoint::{SavedTensor, Snapshot};
 pub use directory::{Outcome, RunDir, check_recipe, find_twin, read_env, read_outcome};
 pub use durable::write_durable;

@@ -17,8 +17,15 @@ pub struct Chapter {
 const LAST: &str = "~";
 
 /// The figures of a study, in the order of a report.
-const FIGURES: [&str; 6] =
-    ["curves.csv", "final.csv", "half-steps.csv", "trajectories.csv", "spectrum.csv", "rank-accuracy.csv"];
+const FIGURES: [&str; 7] = [
+    "curves.csv",
+    "final.csv",
+    "half-steps.csv",
+    "trajectories.csv",
+    "spectrum.csv",
+    "rank-accuracy.csv",
+    "cost-accuracy.csv",
+];
 
 impl Chapter {
     /// Reads a study's folder: `answer.json`, and the figures there or in `figures/`.

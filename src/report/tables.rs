@@ -29,23 +29,12 @@ pub enum Format {
 /// Arms × metrics, with the paper's number beside ours.
 pub fn arms(answer: &Answer) -> Table {
     let paper = answer.paper.as_ref().filter(|_| answer.arms.iter().any(|arm| arm.paper.is_some()));
-    let troubled = answer.arms.iter().any(|arm| arm.runs.iter().any(|run| run.end != "finished"));
-    let mut header = vec!["arm".to_string()];
-    header.extend(answer.metrics.iter().map(|metric| metric.title.clone()));
-    header.extend(paper.map(|_| "paper".to_string()));
-    header.extend(troubled.then(|| "runs".to_string()));
-    let row = |arm: &crate::record::AnswerArm| {
-        let mut row = vec![arm.title.clone()];
-        row.extend(answer.metrics.iter().map(|metric| arm.text(metric)));
-        row.extend(paper.map(|_| arm.paper.map_or_else(|| "-".to_string(), |value| format!("{value:.1}"))));
-        row.extend(troubled.then(|| arm.ends()));
-        row
-    };
+    let (header, rows) = answer.table();
     let seeds = super::count(answer.seeds.len(), "seed");
     let interval = if answer.seeds.len() > 1 { ", mean ± 95 % interval" } else { "" };
     let paper = paper.map_or_else(String::new, |paper| format!("; the paper's numbers are {}", paper.metric));
     let caption = format!("{}, {} scale, {seeds}{interval}{paper}", answer.title, answer.scale);
-    Table { caption, header, rows: answer.arms.iter().map(row).collect(), numbers: true }
+    Table { caption, header, rows, numbers: true }
 }
 
 /// Verdicts, claims and effects.

@@ -6,37 +6,9 @@
 //! reproduced when the whole interval satisfies it, contradicted when none of it does, undecided
 //! otherwise: also with one seed, which has no interval, and when a run has no value.
 
+use super::metrics::{METRICS, is_metric};
 use crate::measure::estimate::Estimate;
 use serde::Deserialize;
-
-/// Metrics that a claim may name, with whether larger is better and a short title with its unit.
-pub const METRICS: [(&str, bool, &str); 18] = [
-    ("val/knn_top1", true, "kNN top-1 (%)"),
-    ("val/linear_top1", true, "linear top-1 (%)"),
-    ("val/z_std", true, "std(z/‖z‖)·√d"),
-    ("train/loss", false, "loss"),
-    ("val/rankme", true, "RankMe"),
-    ("train/z_std", true, "std(z/‖z‖)·√d in training"),
-    ("em/r2", true, "R² of h"),
-    ("em/r2_linear", true, "R² of the best linear h"),
-    ("em/alignment", false, "alignment"),
-    ("em/eta_cosine", true, "cosine of η and its expectation"),
-    ("em/eta_bias", false, "bias of η"),
-    ("em/eta_variance", false, "variance of η"),
-    ("em/eta_age", false, "age of η (steps)"),
-    ("em/loss_before_e", false, "L before the E-step"),
-    ("em/loss_after_e", false, "L after the E-step"),
-    ("em/loss_after_m", false, "L after the M-steps"),
-    ("em/e_rise", false, "largest rise of L in an E-step"),
-    ("em/m_rise", false, "largest rise of L in M-steps"),
-];
-
-/// What tables show of a run in closed form, whose outputs have another std.
-pub const CLOSED_FORM: [(&str, bool, &str); 3] = [
-    ("val/z_std", true, "std of outputs / start"),
-    ("val/rankme", true, "RankMe of outputs"),
-    ("train/loss", false, "L"),
-];
 
 /// `than` for a run's own value before training.
 pub const START: &str = "random initialisation";
@@ -147,6 +119,9 @@ pub enum Relation {
     /// < value.
     #[serde(rename = "below")]
     Below,
+    /// The loss stops being a finite number.
+    #[serde(rename = "diverges")]
+    Diverges,
 }
 
 impl Relation {
@@ -160,6 +135,7 @@ impl Relation {
             Relation::AtMost => "at most",
             Relation::Above => "above",
             Relation::Below => "below",
+            Relation::Diverges => "diverges",
         }
     }
 
@@ -215,6 +191,8 @@ pub struct Judged {
 pub struct Runs<'a> {
     /// (arm, seed, metric) → its curve; none for a run that did not finish.
     pub curve: &'a dyn Fn(&str, u64, &str) -> Option<Curve>,
+    /// Whether the run of (arm, seed) diverged; none for one that has not ended.
+    pub diverged: &'a dyn Fn(&str, u64) -> Option<bool>,
     /// The accuracy of guessing in percent, where it is known.
     pub chance: Option<f64>,
 }
@@ -245,6 +223,10 @@ impl Claim {
             return Err(("than", format!("`{}` cannot be compared with itself", self.arm)));
         }
         match (self.is.compares_arms(), &self.than, self.value) {
+            (false, None, None) if self.is == Relation::Diverges => Ok(()),
+            (false, ..) if self.is == Relation::Diverges => {
+                Err(("is", "\"diverges\" is compared with nothing".into()))
+            }
             (true, Some(_), None) | (false, None, Some(_)) => Ok(()),
             (true, ..) => {
                 Err(("is", format!("\"{}\" needs `than`, an arm, and no `value`", self.is.words())))
@@ -265,6 +247,9 @@ impl Claim {
         let mut judged = Vec::new();
         for arm in chosen(&self.arm) {
             match self.than.as_deref() {
+                None if self.is == Relation::Diverges => {
+                    judged.push(self.judge_divergence(&arm, seeds, runs))
+                }
                 None => judged.push(self.judge_one(&arm, None, seeds, runs)),
                 Some(metric) if is_metric(metric) => {
                     judged.push(self.judge_one(&arm, Some(metric), seeds, runs));
@@ -278,6 +263,34 @@ impl Claim {
             }
         }
         judged
+    }
+
+    /// Whether the claim expects the runs of `arm` to diverge.
+    pub fn expects_divergence(&self, arm: &str) -> bool {
+        self.is == Relation::Diverges && matches(&self.arm, arm)
+    }
+
+    /// A claim that runs diverge: about how they end, not about a number.
+    fn judge_divergence(&self, arm: &str, seeds: &[u64], runs: &Runs) -> Judged {
+        let ends: Vec<Option<bool>> = seeds.iter().map(|&seed| (runs.diverged)(arm, seed)).collect();
+        let diverged = ends.iter().filter(|end| **end == Some(true)).count();
+        let (verdict, why) = match seeds.len() {
+            _ if ends.contains(&None) => (Verdict::Undecided, format!("{arm} has not ended for every seed")),
+            1 => (Verdict::Undecided, "one seed decides nothing".to_string()),
+            all if diverged == all => (Verdict::Reproduced, format!("{all} of {all} runs")),
+            all if diverged == 0 => (Verdict::Contradicted, format!("none of {all} runs")),
+            all => (Verdict::Undecided, format!("{diverged} of {all} runs")),
+        };
+        Judged {
+            text: self.text.replace("{arm}", arm),
+            metric: self.metric.clone(),
+            arm: arm.to_string(),
+            asked: self.is.words().to_string(),
+            verdict,
+            effect: None,
+            is_difference: false,
+            why: Some(why),
+        }
     }
 
     fn judge_one(&self, arm: &str, than: Option<&str>, seeds: &[u64], runs: &Runs) -> Judged {
@@ -345,6 +358,8 @@ impl Claim {
             Relation::AtMost => (high <= constant, low > constant),
             Relation::Above => (low > constant, high <= constant),
             Relation::Below => (high < constant, low >= constant),
+            // Judged by how runs end.
+            Relation::Diverges => (false, false),
         };
         match (holds, fails) {
             (true, _) => Verdict::Reproduced,
@@ -352,11 +367,6 @@ impl Claim {
             _ => Verdict::Undecided,
         }
     }
-}
-
-/// Whether `name` is one of [`METRICS`].
-fn is_metric(name: &str) -> bool {
-    METRICS.iter().any(|(metric, ..)| *metric == name)
 }
 
 /// Whether the name `arm` is meant by `pattern`, which may end in `*`.

@@ -26,8 +26,8 @@ const STEPS_PER_EPOCH: u64 = 100;
 /// [`Error::Usage`] for what the closed form does not model, naming the key.
 pub fn course(recipe: &Recipe, world: &ClosedForm) -> Result<Course> {
     let fail = |what: &str| Err(Error::Usage(format!("{what} has no closed form for a linear encoder")));
-    if recipe.objective.similarity == Similarity::CrossEntropy {
-        return fail("objective.similarity: cross-entropy");
+    if !matches!(recipe.objective.similarity, Similarity::Cosine | Similarity::Mse) {
+        return fail(&format!("objective.similarity: {}", recipe.objective.similarity.name()));
     }
     let per_epoch = world.steps_per_epoch;
     let updated = |m: f64, k: Steps| Targets::Updated { m, k: k.count(per_epoch), batches: per_epoch };
@@ -36,10 +36,13 @@ pub fn course(recipe: &Recipe, world: &ClosedForm) -> Result<Course> {
         eta::Rule::Expectation { m, k, .. } => updated(m, k),
         eta::Rule::KStep { k } => updated(0.0, k),
         eta::Rule::MemoryBank { m, k, .. } => updated(m, k),
-        eta::Rule::MomentumEncoder { .. } => {
-            return fail("eta.momentum-encoder: a moving average of weights");
+        // Without stop-gradient an encoder's targets are its own outputs; only in the closed form's own world is η an
+        // unknown of its own that descends.
+        eta::Rule::None {} if recipe.closed_form.is_none() => {
+            return fail("eta.none: a gradient into targets that are outputs");
         }
         eta::Rule::None {} => Targets::Joint,
+        ref other => return fail(&format!("eta.{}: this rule", other.name())),
     };
     if recipe.objective.comparison != Comparison::Simsiam {
         return fail("objective.comparison: another one than SimSiam's");

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 26] = embed![
+pub const FILES: [Embedded; 35] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -29,6 +29,11 @@ pub const FILES: [Embedded; 26] = embed![
     "symmetry.toml",
     "multistep.toml",
     "membank.toml",
+    "methods.toml",
+    "simclr.toml",
+    "byol.toml",
+    "swav.toml",
+    "eta-rules.toml",
     "expectation.toml",
     "predictor-gap.toml",
     "eta-gap.toml",
@@ -38,6 +43,10 @@ pub const FILES: [Embedded; 26] = embed![
     "dimensional-collapse.toml",
     "linear-em.toml",
     "base/simsiam.toml",
+    "base/simclr.toml",
+    "base/moco.toml",
+    "base/byol.toml",
+    "base/swav.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",
     "scale/cifar.toml",

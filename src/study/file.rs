@@ -1,10 +1,10 @@
 //! A study file: the question, the arms as differences, the flags it offers, the claims that can fail.
 
-use super::claim::METRICS;
 use super::embedded;
 use super::fault;
 use super::head::{Head, Suite};
 use super::layer::{Entry, Source};
+use super::metrics::METRICS;
 use super::nearest::hint;
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -13,7 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Keys of a study file that are not keys of a recipe.
-const HEAD: [&str; 9] = ["title", "question", "paper", "base", "suite", "shows", "figures", "flag", "claim"];
+const HEAD: [&str; 10] =
+    ["title", "question", "paper", "base", "suite", "shows", "facts", "figures", "flag", "claim"];
 /// Keys of a study file with recipes inside.
 const BODY: [&str; 2] = ["arm", "scale"];
 /// Keys of a recipe.
@@ -36,7 +37,7 @@ const RESERVED: [&str; 13] = [
     "json", "help",
 ];
 /// Keys of an arm that are not keys of a recipe.
-const ARM: [&str; 4] = ["name", "title", "reference", "at"];
+const ARM: [&str; 5] = ["name", "title", "reference", "at", "base"];
 /// Keys of a scale that are not keys of a recipe.
 const SCALE: [&str; 2] = ["about", "seeds"];
 
@@ -70,8 +71,12 @@ pub struct ArmSpec {
     pub reference: bool,
     /// The scale at which it is trained without being asked for by a flag; every one, if there is none.
     pub at: Option<String>,
+    /// Its base method, where that is not the study's.
+    pub base: Option<String>,
     /// Its differences.
     pub overlay: Entry,
+    /// What else is different at some scales.
+    pub scales: BTreeMap<String, Scale>,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +87,7 @@ struct ArmHead {
     #[serde(default)]
     reference: bool,
     at: Option<String>,
+    base: Option<String>,
 }
 
 /// A scale, or what a study changes at one.
@@ -150,7 +156,10 @@ impl Study {
         let list = tree.take("arm");
         for mut arm in list.into_iter().flat_map(items) {
             let head = arm.split(&ARM);
-            let ArmHead { name, title, reference, at } = fault::deserialize(&head, &[])?;
+            let ArmHead { name, title, reference, at, base } = fault::deserialize(&head, &[])?;
+            if let (Some(base), Some(entry)) = (&base, head.get("base")) {
+                known_base(base).map_err(|what| fault::at_value(&entry.origin, what, None))?;
+            }
             if let (Some(scale), Some(entry)) = (&at, head.get("at"))
                 && Scale::find(scale).is_err()
             {
@@ -166,22 +175,14 @@ impl Study {
                     ));
                 }
             }
-            arms.push(ArmSpec { name, title, reference, at, overlay: arm });
+            let scales = scales_of(&mut arm)?;
+            arms.push(ArmSpec { name, title, reference, at, base, overlay: arm, scales });
         }
         if arms.is_empty() {
             let overlay = tree.split(&[]);
-            arms.push(ArmSpec { name: name.to_string(), title: None, reference: true, at: None, overlay });
+            arms.push(ArmSpec::only(name, overlay));
         }
-        let mut scales = BTreeMap::new();
-        if let Some(entry) = tree.take("scale") {
-            for (scale, entry) in table(entry) {
-                if embedded::find("scale", &scale).is_none() {
-                    let hint = hint(&scale, embedded::names("scale"));
-                    return Err(fault::at_key(&entry.origin, format!("unknown scale `{scale}`{hint}"), None));
-                }
-                scales.insert(scale, Scale::read(entry)?);
-            }
-        }
+        let scales = scales_of(&mut tree)?;
         let study = Study {
             name: name.to_string(),
             given: given(name, &source),
@@ -199,9 +200,10 @@ impl Study {
     fn check(&self, written: &Entry) -> Result<()> {
         let fail = |path: [&str; 3], what: String| Err(fault::at_path(written, &path, what));
         let names: Vec<&str> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
-        if let Some(base) = self.head.base.as_ref().filter(|base| embedded::find("base", base).is_none()) {
-            let hint = hint(base, embedded::names("base"));
-            return fail(["base", "", ""], format!("unknown base `{base}`{hint}"));
+        if let Some(base) = &self.head.base
+            && let Err(what) = known_base(base)
+        {
+            return fail(["base", "", ""], what);
         }
         for (index, flag) in self.head.flag.iter().enumerate() {
             if !names.contains(&flag.like.as_str()) {
@@ -228,6 +230,11 @@ impl Study {
             }
         }
         Ok(())
+    }
+
+    /// Whether a claim expects the runs of `arm` to diverge: then it is an outcome and no failure.
+    pub fn expects_divergence(&self, arm: &str) -> bool {
+        self.head.claim.iter().any(|claim| claim.expects_divergence(arm))
     }
 
     /// Names at the top level of a study file beside those of a recipe.
@@ -260,6 +267,38 @@ impl Scale {
     }
 }
 
+impl ArmSpec {
+    /// The only arm of a study, which is trained whatever is asked for.
+    fn only(name: &str, overlay: Entry) -> Self {
+        let (name, scales) = (name.to_string(), BTreeMap::new());
+        Self { name, title: None, reference: true, at: None, base: None, overlay, scales }
+    }
+}
+
+/// Refuses the name of a base method that is not there.
+fn known_base(base: &str) -> std::result::Result<(), String> {
+    match embedded::find("base", base) {
+        Some(_) => Ok(()),
+        None => Err(format!("unknown base `{base}`{}", hint(base, embedded::names("base")))),
+    }
+}
+
+/// Takes the tables `[scale.NAME]` out of a study, an arm or a base method.
+///
+/// # Errors
+/// [`Error::Config`] for a scale that is not there.
+pub(super) fn scales_of(tree: &mut Entry) -> Result<BTreeMap<String, Scale>> {
+    let mut scales = BTreeMap::new();
+    for (scale, entry) in tree.take("scale").into_iter().flat_map(table) {
+        if embedded::find("scale", &scale).is_none() {
+            let hint = hint(&scale, embedded::names("scale"));
+            return Err(fault::at_key(&entry.origin, format!("unknown scale `{scale}`{hint}"), None));
+        }
+        scales.insert(scale, Scale::read(entry)?);
+    }
+    Ok(scales)
+}
+
 /// Refuses keys at the top level that neither a study nor a recipe has.
 fn known_keys(tree: &Entry) -> Result<()> {
     let known = || HEAD.into_iter().chain(BODY).chain(RECIPE);
@@ -287,12 +326,12 @@ fn recipe_as_study(name: &str, source: Arc<Source>, mut tree: Entry) -> Result<S
         base: None,
         suite: Suite::default(),
         shows: Vec::new(),
+        facts: Vec::new(),
         figures: Vec::new(),
         flag: Vec::new(),
         claim: Vec::new(),
     };
-    let arms =
-        vec![ArmSpec { name: name.to_string(), title: None, reference: true, at: None, overlay: nothing }];
+    let arms = vec![ArmSpec::only(name, nothing)];
     Ok(Study {
         name: name.to_string(),
         given: given(name, &source),

@@ -21,6 +21,15 @@ const PER_EPOCH: u64 = 10;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Formula;
 
+/// Forward passes that the E-step makes beside the M-step's.
+fn e_passes(recipe: &Recipe) -> f64 {
+    match recipe.eta {
+        Rule::OneStep {} | Rule::Sinkhorn { .. } | Rule::None {} => 0.0,
+        Rule::MemoryBank { .. } => 1.0,
+        _ => recipe.views() as f64,
+    }
+}
+
 /// Where a run ends: kNN in percent, std·√d, loss.
 fn end(recipe: &Recipe) -> (f64, f64, f64) {
     match (&recipe.eta, &recipe.predictor) {
@@ -75,6 +84,7 @@ impl Trainer for Formula {
                     ("train/loss", loss),
                     ("train/lr", 0.1 * (1.0 - way)),
                     ("train/z_std", z_std),
+                    ("train/e_passes", e_passes(recipe)),
                 ]);
             }
             values.extend([

@@ -124,7 +124,7 @@ impl Study {
         }
         let name = names.join(",");
         check_name(&name).map_err(|what| Error::Usage(format!("--over: {what}")))?;
-        let spec = ArmSpec { name, title: None, reference: false, at: None, overlay: like.overlay.clone() };
+        let spec = ArmSpec { name, title: None, reference: false, at: None, ..like.clone() };
         let arm = self.vary(&spec, request, overs)?;
         let leaves = arm.tree.leaves();
         let there = |(axis, typed): (&Axis, &String)| {

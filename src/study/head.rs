@@ -22,6 +22,9 @@ pub struct Head {
     /// The metrics of its table and its curves; the usual four where it names none.
     #[serde(default)]
     pub shows: Vec<String>,
+    /// What its table says of each arm beside its metrics.
+    #[serde(default)]
+    pub facts: Vec<Fact>,
     /// Figures beside those that every study has.
     #[serde(default)]
     pub figures: Vec<Extra>,
@@ -40,16 +43,35 @@ pub enum Suite {
     /// The paper's own claims.
     #[default]
     Paper,
+    /// Other methods on the same loop (Sec. 6).
+    Comparisons,
     /// Tests of its hypothesis that the paper does not have.
     Laboratory,
 }
 
 impl Suite {
     /// Every suite, in reading order, with its name and what it is.
-    pub const ALL: [(Suite, &str, &str); 2] = [
+    pub const ALL: [(Suite, &str, &str); 3] = [
         (Suite::Paper, "paper", "The studies of the paper's own claims"),
+        (Suite::Comparisons, "comparisons", "The studies of other methods on the same loop (Sec. 6)"),
         (Suite::Laboratory, "laboratory", "The studies of its hypothesis that the paper does not have"),
     ];
+}
+
+/// Something that distinguishes methods, read off an arm's recipe or off how its runs went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fact {
+    /// Images per batch.
+    Batch,
+    /// Whether, and which, other images are pushed away.
+    Negatives,
+    /// Whether η comes from a moving average of θ.
+    MomentumEncoder,
+    /// Seconds per epoch, measuring included: the mean over runs.
+    EpochSeconds,
+    /// Memory that a run holds at its fullest, as it is reckoned before it begins.
+    Memory,
 }
 
 /// A figure that a study asks for.
@@ -60,6 +82,8 @@ pub enum Extra {
     Spectrum,
     /// kNN accuracy against RankMe: a marker for each run, and the rank correlation over runs.
     RankAccuracy,
+    /// kNN accuracy against the forward passes that the E-step makes: a marker for each run.
+    CostAccuracy,
     /// L(θ, η) after each half-step, where the recipe measures it.
     HalfSteps,
     /// Where runs go, in the plane of their parameters and in that of alignment and spread.

@@ -5,26 +5,30 @@
 //! becomes a table and a verdict on every claim ([`Results`]). Results are read from files alone, so a
 //! study that was run in pieces has the same answer as one run at once.
 
+mod base;
 mod claim;
 pub mod closed_form;
 pub mod embedded;
+mod facts;
 mod fault;
 mod file;
 mod formula;
 mod grid;
 mod head;
 pub mod layer;
+mod metrics;
 mod nearest;
 mod resolve;
 mod results;
 mod schedule;
 mod trainer;
 
-pub use claim::{CHANCE, Claim, Curve, Judged, METRICS, Of, Relation, Runs, START, Verdict};
+pub use claim::{CHANCE, Claim, Curve, Judged, Of, Relation, Runs, START, Verdict};
 pub use file::{ArmSpec, Scale, Study};
 pub use formula::Formula;
 pub use grid::{Axis, Cell};
-pub use head::{Extra, Flag, Head, Paper, Suite};
+pub use head::{Extra, Fact, Flag, Head, Paper, Suite};
+pub use metrics::METRICS;
 pub use nearest::{hint, nearest};
 pub use resolve::{Arm, DEFAULT_SCALE, Request};
 pub use results::Results;

@@ -1,5 +1,7 @@
-//! Layers merged into recipes: base ← data ← scale ← study ← study at scale ← arm ← flags ← `--set`.
+//! Layers merged into recipes: base ← data ← scale ← method ← method at scale ← study ← study at scale ← arm ← arm at
+//! scale ← flags ← `--set`. Base and method are one where the method is SimSiam.
 
+use super::base::Base;
 use super::closed_form;
 use super::embedded;
 use super::fault;
@@ -118,8 +120,7 @@ impl Study {
                     continue;
                 }
                 check_name(&name).map_err(|what| Error::Usage(format!("{typed}: {what}")))?;
-                let spec =
-                    ArmSpec { name, title: None, reference: false, at: None, overlay: like.overlay.clone() };
+                let spec = ArmSpec { name, title: None, reference: false, at: None, ..like.clone() };
                 wanted.push((spec, Some(over)));
             }
         }
@@ -127,27 +128,23 @@ impl Study {
     }
 
     fn arm(&self, spec: &ArmSpec, scale: Option<&Scale>, request: &Request, over: Vec<Entry>) -> Result<Arm> {
-        let base = match &self.head.base {
-            None => None,
-            Some(base) => {
-                let file = embedded::find("base", base)
-                    .ok_or_else(|| Error::Usage(format!("{}: unknown base `{base}`", self.source.name)))?;
-                Some(Entry::parse(&embedded_source(file))?)
-            }
-        };
+        let scale_name = request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
+        let base = spec.base.as_ref().or(self.head.base.as_ref());
+        let base = base.map(|base| Base::layers(base, scale_name)).transpose()?;
         // A study without a base is a complete recipe, and stands in the base's place.
         let complete = base.is_none();
-        let (mut tree, study) = match base {
-            Some(base) => (base, Some(self.overlay.clone())),
-            None => (self.overlay.clone(), None),
+        let (mut tree, method, study) = match base {
+            Some((base, method)) => (base, method, Some(self.overlay.clone())),
+            None => (self.overlay.clone(), Vec::new(), None),
         };
-        let scale_name = request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
         let upper: Vec<Entry> = scale
             .map(|scale| scale.overlay.clone())
             .into_iter()
+            .chain(method)
             .chain(study)
             .chain(self.scales.get(scale_name).map(|scale| scale.overlay.clone()))
             .chain([spec.overlay.clone()])
+            .chain(spec.scales.get(scale_name).map(|scale| scale.overlay.clone()))
             .chain(over)
             .collect();
         // A complete recipe names its own sizes; only other data bring others.

@@ -1,7 +1,9 @@
 //! The answer: what the runs left in their folders, as numbers per arm and verdicts per claim.
 
-use super::claim::{CLOSED_FORM, Curve, Judged, METRICS, Of, Runs};
+use super::claim::{Curve, Judged, Of, Runs};
+use super::facts;
 use super::file::Study;
+use super::metrics::{CLOSED_FORM, METRICS};
 use super::resolve::Arm;
 use crate::error::{Error, Result};
 use crate::measure::estimate::Estimate;
@@ -101,6 +103,13 @@ impl Results {
             let run = runs.get(&(arm, seed)).filter(|run| run.end == RunEnd::Finished)?;
             run.curves.get(metric).cloned()
         };
+        let diverged = |arm: &str, seed: u64| match runs.get(&(arm, seed))?.end {
+            RunEnd::Finished => Some(false),
+            RunEnd::Diverged(_) => Some(true),
+            RunEnd::Unfinished => None,
+        };
+        // All arms of a study see the same images.
+        let of_machines = |key: &str| machines.iter().find_map(|machine| machine.get(key)?.as_f64());
         let row = |arm: &Arm| {
             let metrics = METRICS.iter().filter_map(|(metric, ..)| {
                 let values: Vec<f64> = seeds
@@ -114,18 +123,21 @@ impl Results {
                 let end = run.map_or(RunEnd::Unfinished, |run| run.end).words();
                 AnswerRun { seed, end, wall_s: run.and_then(|run| run.wall_s) }
             };
-            AnswerArm {
+            let runs: Vec<AnswerRun> = seeds.iter().map(run).collect();
+            let images = of_machines("train_images").map(|images| images as usize);
+            let facts = study.head.facts.iter().map(|fact| facts::fact(*fact, arm, &runs, images));
+            Ok(AnswerArm {
+                facts: facts.collect::<Result<_>>()?,
                 arm: arm.name.clone(),
                 title: arm.title.clone(),
                 paper: study.head.paper.as_ref().and_then(|paper| paper.values.get(&arm.name).copied()),
                 metrics: metrics.collect(),
-                runs: seeds.iter().map(run).collect(),
-            }
+                runs,
+            })
         };
         let names: Vec<String> = arms.iter().map(|arm| arm.name.clone()).collect();
-        // All arms of a study see the same images.
-        let classes = machines.iter().find_map(|machine| machine.get("classes")?.as_f64());
-        let numbers = Runs { curve: &curve, chance: classes.map(|classes| 100.0 / classes) };
+        let chance = of_machines("classes").map(|classes| 100.0 / classes);
+        let numbers = Runs { curve: &curve, diverged: &diverged, chance };
         let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, seeds, &numbers));
         let (recipe, differences) = recipes(arms);
         let answer = Answer {
@@ -143,7 +155,7 @@ impl Results {
                 .map(|paper| AnswerPaper { r#where: paper.r#where.clone(), metric: paper.metric.clone() }),
             seeds: seeds.to_vec(),
             metrics: shown(study, arms),
-            arms: arms.iter().map(row).collect(),
+            arms: arms.iter().map(row).collect::<Result<_>>()?,
             claims: judged.map(claim).collect(),
             recipe,
             differences,

@@ -1,7 +1,7 @@
 //! One SGD step of the alternation, in the paper's order (Sec. 5.1); the only place where a loss is
 //! made and descended.
 
-use super::{Direct, Losses, Model};
+use super::{Compared, Direct, Losses, Model};
 use crate::error::Result;
 use crate::eta::{EStep, Rule, Views};
 use crate::objective::ObjectiveConfig;
@@ -43,6 +43,8 @@ pub struct Outcome {
     pub z: Tensor,
     /// The targets, (V', B, d).
     pub eta: Tensor,
+    /// Images that the E-step passed through F beside the M-step's.
+    pub e_passed: u64,
     /// The gradients; empty when the loss was known not to be finite, and then θ did not move.
     pub gradients: Option<GradStore>,
 }
@@ -66,8 +68,7 @@ impl Alternation {
         objective: ObjectiveConfig,
         optim: OptimConfig,
     ) -> Self {
-        let zeros = |part: super::Part| Sgd::new(vec![0.0; part.engine.network().theta_len()]);
-        let momentum = model.parts().map(zeros).collect();
+        let momentum = model.parts().map(|part| Sgd::new(part.layers())).collect();
         let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
         let direct = model.direct().map(|config| Direct::new(config.clone(), model.output_dim()));
         Self { model, rule, momentum, direct, objective, optim, views_with_gradient }
@@ -82,6 +83,8 @@ impl Alternation {
         batch: &mut dyn FnMut(u64) -> Result<Views>,
     ) -> Result<Outcome> {
         let (model, rule) = (&self.model, &mut self.rule);
+        let passed = model.passed();
+        model.normalise_prototypes()?;
 
         // E-step, once per alternation: η for the next k batches, with θ frozen.
         let k = rule.chunk();
@@ -99,24 +102,31 @@ impl Alternation {
         if let Some(direct) = &mut self.direct {
             direct.set_predictor(step, &trained_z, model)?;
         }
-        let loss = Losses::new(model, &self.objective, &trained_z, &eta)?;
+        let small = views.small.as_ref().map(|x| model.z_of_small(x)).transpose()?;
+        let (small, negatives) = (small.as_ref(), rule.negatives());
+        let compared = Compared { z: &trained_z, eta: &eta, small, negatives };
+        let loss = Losses::new(model, &self.objective, &compared)?;
         let pending = (!loss.encoder.device().is_cpu()).then(|| loss.encoder.detach());
         let value = if pending.is_some() { f64::NAN } else { f64::from(loss.encoder.to_scalar::<f32>()?) };
         let descends = pending.is_some() || value.is_finite();
         let gradients = if descends { Some(loss.descended.backward()?) } else { None };
         if let Some(gradients) = &gradients {
-            self.descend(gradients, rates)?;
+            self.descend(gradients, step, rates)?;
         }
-        Ok(Outcome { loss: value, pending, z: z.get(0)?.detach(), eta: eta.detach(), gradients })
+        let (e_passed, z) = (self.model.passed() - passed, z.get(0)?.detach());
+        Ok(Outcome { loss: value, pending, z, eta: eta.detach(), e_passed, gradients })
     }
 
     /// θ ← one SGD step along the gradients, for every trained part.
-    fn descend(&self, gradients: &GradStore, rates: Rates) -> Result<()> {
+    fn descend(&self, gradients: &GradStore, step: u64, rates: Rates) -> Result<()> {
+        let frozen = self.objective.prototypes.map_or(0, |prototypes| prototypes.frozen_steps);
         for (part, sgd) in self.model.parts().zip(&self.momentum) {
-            if self.direct.is_some() && part.name == "predictor" {
-                continue;
-            }
-            let lr = if part.name == "encoder" { rates.encoder } else { rates.predictor };
+            let lr = match part.name {
+                "predictor" if self.direct.is_some() => continue,
+                "prototypes" if step < frozen => continue,
+                "encoder" | "prototypes" => rates.encoder,
+                _ => rates.predictor,
+            };
             if let Some(gradient) = gradients.get(part.theta) {
                 sgd.step(part.theta, gradient, lr, &self.optim)?;
             }

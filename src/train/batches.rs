@@ -18,8 +18,11 @@ pub struct Batches {
     loader: Loader,
     last: Option<Views>,
     shape: [usize; 5],
+    /// That of the small crops.
+    small: Option<[usize; 5]>,
     device: Device,
     upload: Upload,
+    upload_small: Upload,
 }
 
 impl Batches {
@@ -58,12 +61,15 @@ impl Batches {
             program,
             workers,
         );
+        let crops = recipe.augment.multi_crop.as_ref();
         Self {
             loader,
             last: None,
             shape: [recipe.views(), batch, size, size, 3],
+            small: crops.map(|crops| [crops.count, batch, crops.size, crops.size, 3]),
             device,
             upload: Upload::default(),
+            upload_small: Upload::default(),
         }
     }
 
@@ -75,7 +81,8 @@ impl Batches {
         let out_of_order = || Error::Failure(format!("the batch of step {step} was asked for out of order"));
         let batch = self.loader.next()?.filter(|batch| batch.step == step).ok_or_else(out_of_order)?;
         let x = self.upload.tensor(batch.views, &self.shape, &self.device)?;
-        let views = Views { step, indices: batch.indices, x };
+        let small = self.small.map(|shape| self.upload_small.tensor(batch.small, &shape, &self.device));
+        let views = Views { step, indices: batch.indices, x, small: small.transpose()? };
         self.last = Some(views.clone());
         Ok(views)
     }

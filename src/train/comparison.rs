@@ -2,6 +2,7 @@
 
 use super::Model;
 use crate::error::Result;
+use crate::eta::FrozenEncoder;
 use crate::objective::{Comparison, ObjectiveConfig};
 use candle_core::Tensor;
 
@@ -14,17 +15,33 @@ pub struct Losses {
     pub descended: Tensor,
 }
 
+/// What a step compares.
+pub struct Compared<'a> {
+    /// The outputs that are trained, (V', B, d).
+    pub z: &'a Tensor,
+    /// Their targets, (V', B, d), or as many log-codes (V', B, K).
+    pub eta: &'a Tensor,
+    /// Outputs of small crops, (n, B, d); each is compared with the targets of all views.
+    pub small: Option<&'a Tensor>,
+    /// Outputs of earlier batches with which z is contrasted, (Q, d).
+    pub negatives: Option<&'a Tensor>,
+}
+
 impl Losses {
-    /// For z and its targets η, (V, B, d) each. Into η a gradient goes in SimSiam's comparison only, and there
-    /// only where the E-step left one.
+    /// Into η a gradient goes in SimSiam's comparison only, and there only where the E-step left one.
     ///
     /// h passes up to three times in comparisons other than SimSiam's; its running statistics, which nothing
     /// here reads, then move with each pass.
-    pub fn new(model: &Model, objective: &ObjectiveConfig, z: &Tensor, eta: &Tensor) -> Result<Self> {
-        let d = |a: &Tensor, b: &Tensor| objective.similarity.loss(a, b);
+    pub fn new(model: &Model, objective: &ObjectiveConfig, compared: &Compared) -> Result<Self> {
+        let Compared { z, eta, small, negatives } = *compared;
+        let d = |a: &Tensor, b: &Tensor| objective.loss(a, b, negatives);
         let comparison = objective.comparison;
         if comparison == Comparison::Simsiam {
-            let encoder = d(&model.p(z)?, eta)?;
+            let p = |z: &Tensor| model.scores(&model.p(z)?);
+            let mut encoder = d(&p(z)?, eta)?;
+            if let Some(small) = small {
+                encoder = with_small_crops(encoder, &p(small)?, eta, d)?;
+            }
             return Ok(Self { descended: encoder.clone(), encoder });
         }
         let eta = &eta.detach();
@@ -45,4 +62,22 @@ impl Losses {
         };
         Ok(Self { descended: (&encoder + heads)?, encoder })
     }
+}
+
+/// The mean of D over all pairs of a crop and another one's target: `large` is that over the V views, `p` (n, B, ·) belongs
+/// to small crops, which have no target of their own (Caron et al. 2020, eq. 6).
+fn with_small_crops(
+    large: Tensor,
+    p: &Tensor,
+    eta: &Tensor,
+    d: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let (views, crops) = (eta.dim(0)?, p.dim(0)?);
+    let mut sum = large;
+    for view in 0..views {
+        let target = eta.narrow(0, view, 1)?.broadcast_as(p.shape().clone())?.contiguous()?;
+        // D is a mean over crops; a view counts once for each of them, and `large` once for each view.
+        sum = (sum + (d(p, &target)? * (crops as f64 / views as f64))?)?;
+    }
+    Ok((sum * (1.0 / (1 + crops) as f64))?)
 }

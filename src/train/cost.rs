@@ -1,12 +1,15 @@
 //! What a run costs: its memory, reckoned from the recipe, and its time, from a few steps.
 
+use super::em::views_of_t;
 use super::state::BANK_MEMORY_BYTES;
 use super::{Alternation, Model, Rates};
 use crate::data::loader;
 use crate::error::Result;
-use crate::eta::{BankPlace, Rule, Size, Steps, Views, bank_bytes};
+use crate::eta::{BankPlace, Rule, Size, Steps, Views};
 use crate::kernel;
+use crate::network::Network;
 use crate::network::pass_floats;
+use crate::objective::Similarity;
 use crate::recipe::{Predictor, Recipe};
 use candle_core::{Device, Tensor};
 use std::time::Instant;
@@ -32,28 +35,51 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
         floats += network.theta_len() * COPIES_OF_THETA;
         floats += pass_floats(network, kernel.as_ref(), recipe.objective.views(), batch);
     }
+    if let Some(crops) = &recipe.augment.multi_crop {
+        floats += BATCHES * crops.count * batch * crops.size * crops.size * 3;
+        let small = Network::encoder(&recipe.encoder, (crops.size, crops.size))?;
+        floats += pass_floats(&small, kernel.as_ref(), crops.count, batch);
+    }
     let d = encoder.output_dim();
     let per_epoch = loader::steps_per_epoch(images, batch);
-    floats += match recipe.eta {
-        Rule::KStep { k } => {
-            let k = k.count(per_epoch).min(per_epoch * recipe.schedule.epochs);
-            k as usize * views * batch * d
-        }
-        Rule::MemoryBank { precision, .. } => {
-            let bytes = bank_bytes(images, d, precision);
-            2 * images + if bytes > BANK_MEMORY_BYTES { 0 } else { bytes as usize / size_of::<f32>() }
-        }
-        Rule::Expectation { k, m, .. } if k != Steps::Count(1) || m != 0.0 => images * (d + 2),
-        Rule::MomentumEncoder { .. } => encoder.theta_len(),
-        Rule::OneStep {} | Rule::Expectation { .. } | Rule::None {} => 0,
+    let size_of_run = Size {
+        images,
+        dim: d,
+        per_epoch,
+        steps: per_epoch * recipe.schedule.epochs,
+        views,
+        ..Size::default()
     };
+    floats += recipe.eta.kept_floats(&size_of_run, batch, encoder.theta_len(), BANK_MEMORY_BYTES);
+    floats += objective_floats(recipe, d);
     if let Predictor::Direct(_) = recipe.predictor {
         // F in f32; F, its eigenvectors, two products and a batch's mean in f64.
         floats += 11 * d * d;
     }
+    if let Some(em) = &recipe.measure.em {
+        let (of_t, _) = views_of_t(recipe, em);
+        let watched = if em.eta { batch } else { 0 } + if em.objective { em.images.min(images) } else { 0 };
+        floats += of_t * watched * size * size * 3;
+    }
     // Held-out measuring keeps the features of all training images.
     floats += images * encoder.features_dim();
     Ok(floats as u64 * size_of::<f32>() as u64)
+}
+
+/// Numbers that the objective makes of outputs of `dim` numbers beside those of h: scores of prototypes and codes, or the
+/// cosines of all pairs of a batch, each several times over with their gradients.
+fn objective_floats(recipe: &Recipe, dim: usize) -> usize {
+    let rows = recipe.objective.views() * recipe.schedule.batch;
+    let copies = 8;
+    match (recipe.objective.prototypes, recipe.objective.similarity) {
+        (Some(prototypes), _) => {
+            let crops = recipe.augment.multi_crop.as_ref().map_or(0, |crops| crops.count);
+            let rows = rows + crops * recipe.schedule.batch;
+            prototypes.count * (COPIES_OF_THETA * dim + copies * rows)
+        }
+        (None, Similarity::InfoNce) if recipe.eta.negatives() == 0 => copies * rows * rows,
+        _ => 0,
+    }
 }
 
 /// Steps that are timed, after one that warms up.
@@ -76,24 +102,27 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
         // Eigen-decompositions are timed apart: not every step has one.
         config.every = u64::MAX;
     }
-    let model = Model::new(&recipe.encoder, &predictor, size, recipe.seed, &kernel)?;
+    let model = Model::of(&Recipe { predictor, ..recipe.clone() }, &kernel)?;
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
-    // Only the samples of an expectation belong to every step.
-    let rule = match recipe.eta {
-        Rule::Expectation { n, normalised, .. } => {
-            Rule::Expectation { n, normalised, k: Steps::Count(1), m: 0.0 }
-        }
-        Rule::MomentumEncoder { .. } => recipe.eta.clone(),
-        _ => Rule::OneStep {},
-    };
+    let rule = recipe.eta.of_every_step();
     let elements = recipe.elements();
-    let sizes =
-        Size { images: batch, dim: model.output_dim(), per_epoch: 1, steps: 1, elements, second: false };
+    let sizes = Size {
+        images: batch,
+        dim: model.output_dim(),
+        per_epoch: 1,
+        steps: 1,
+        elements,
+        views,
+        ..Size::default()
+    };
     let e_step = rule.build(&sizes, &place)?;
     let mut alternation =
         Alternation::new(model, &rule, e_step, recipe.objective.clone(), recipe.optim.clone());
     let x = Tensor::randn(0f32, 1.0, (views, batch, size, size, 3), &Device::Cpu)?;
-    let mut noise = |step| Ok(Views { step, indices: Vec::new(), x: x.clone() });
+    let crops = recipe.augment.multi_crop.as_ref();
+    let shape = crops.map(|crops| (crops.count, batch, crops.size, crops.size, 3));
+    let small = shape.map(|shape| Tensor::randn(0f32, 1.0, shape, &Device::Cpu)).transpose()?;
+    let mut noise = |step| Ok(Views { step, indices: Vec::new(), x: x.clone(), small: small.clone() });
     let mut begun = Instant::now();
     for step in 0..=TIMED {
         if step == 1 {
@@ -106,7 +135,9 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
     // E-step of its own passes all once more.
     let trained = recipe.objective.trained_views();
     let with_gradient = recipe.eta.views_with_gradient(recipe.objective.views(), trained);
-    let forward = step / (2 * with_gradient + views) as f64;
+    // A small crop passes as a view does, over fewer pixels.
+    let share = crops.map_or(0.0, |crops| crops.count as f64 * (crops.size as f64 / size as f64).powi(2));
+    let forward = step / ((2 * with_gradient + views) as f64 + 3.0 * share);
     let own_e_step = matches!(recipe.eta, Rule::KStep { k } if k != Steps::Count(1));
     if let (Some(direct), Predictor::Direct(config)) = (&alternation.direct, &recipe.predictor) {
         begun = Instant::now();
@@ -114,7 +145,10 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
         step += begun.elapsed().as_secs_f64() / config.every as f64;
     }
     let steps = loader::steps_per_epoch(train_images, batch) * recipe.schedule.epochs;
-    let measured = (train_images + test_images) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
+    let watched =
+        recipe.measure.em.as_ref().map_or(0, |em| em.images.min(test_images) * views_of_t(recipe, em).0);
+    let measured =
+        (train_images + test_images + watched) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
     Ok(steps as f64 * (step + if own_e_step { views as f64 * forward } else { 0.0 })
         + measured as f64 * forward / batch as f64)
 }

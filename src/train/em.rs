@@ -22,7 +22,7 @@ const HELD_OUT: u64 = u64::MAX;
 const OBJECTIVE: u64 = u64::MAX - 1;
 
 /// How many views stand for E_T, and whether they are all of T.
-fn views_of_t(recipe: &Recipe, em: &EmConfig) -> (usize, bool) {
+pub(super) fn views_of_t(recipe: &Recipe, em: &EmConfig) -> (usize, bool) {
     match recipe.elements() {
         0 => (em.views, false),
         elements => (elements, true),
@@ -197,6 +197,8 @@ impl HalfSteps {
             per_epoch,
             steps: per_epoch * recipe.schedule.epochs,
             elements: recipe.elements(),
+            views: recipe.views(),
+            seed: recipe.seed,
             second: false,
         };
         let rule = recipe.eta.build(&size, &place)?;
@@ -214,7 +216,7 @@ impl HalfSteps {
         let one = |v: usize| -> Result<f64> {
             let p = model.frozen_p(&model.frozen_z(&self.x.narrow(0, v, 1)?)?)?;
             let eta = &eta.to_device(p.device())?;
-            Ok(f64::from(recipe.objective.similarity.loss(&p, eta)?.to_scalar::<f32>()?))
+            Ok(f64::from(recipe.objective.loss(&p, eta, None)?.to_scalar::<f32>()?))
         };
         let mut sum = 0.0;
         for v in 0..views {
@@ -259,7 +261,7 @@ impl HalfSteps {
     fn e_step(&mut self, model: &Model, recipe: &Recipe, dataset: &Dataset, step: u64) -> Result<f64> {
         let shape = BatchShape { images: 0, ..recipe.batch_shape() };
         let x = tensor(&dataset.train, recipe, &self.images, shape, step)?;
-        let views = Views { step, indices: (0..self.images.len() as u32).collect(), x };
+        let views = Views { step, indices: (0..self.images.len() as u32).collect(), x, small: None };
         let with_gradient =
             recipe.eta.views_with_gradient(recipe.objective.views(), recipe.objective.trained_views());
         let eta = model.unmoved(|| {

@@ -18,7 +18,7 @@ mod state;
 pub mod weights;
 
 pub use alternation::{Alternation, Rates};
-pub use comparison::Losses;
+pub use comparison::{Compared, Losses};
 pub use cost::{memory_bytes, seconds};
 pub use direct::Direct;
 pub use em::{TRAJECTORY, read_trajectory};
@@ -98,7 +98,10 @@ pub enum Progress {
 /// `em/*` is empty where the recipe has no `measure.em`: R² of the predictor and of the best linear one, alignment, the η
 /// of the epoch's last step against the exact one (its age in steps), and L(θ, η) around the half-steps, means over
 /// the epoch and the largest rises.
-pub const COLUMNS: [&str; 19] = [
+///
+/// `train/e_passes` are the forward passes that E-steps have made beside the M-steps', for each image of a batch: the mean
+/// since the run began.
+pub const COLUMNS: [&str; 20] = [
     "train/loss",
     "train/lr",
     "train/z_std",
@@ -118,6 +121,7 @@ pub const COLUMNS: [&str; 19] = [
     "em/loss_after_m",
     "em/e_rise",
     "em/m_rise",
+    "train/e_passes",
 ];
 
 /// What a run is given to compute with.
@@ -247,7 +251,7 @@ fn alternate(
         }
         let is_pending = pending.push(&made, rates.encoder)?;
         if !is_pending {
-            state.observe(made.loss, rates.encoder, &made.z)?;
+            state.observe(&made, rates.encoder)?;
         }
         if let Some(samples) = samples {
             state.compare(recipe, &made.eta, &batches.get(state.step)?, &samples)?;

@@ -6,20 +6,28 @@ use crate::eta::FrozenEncoder;
 use crate::kernel::Kernel;
 use crate::network::config::{DirectConfig, EncoderConfig};
 use crate::network::{Engine, Network};
-use crate::recipe::Predictor;
+use crate::objective::unit_rows;
+use crate::optim::Layer;
+use crate::recipe::{Predictor, Recipe};
 use candle_core::{Device, Tensor, Var};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// F_θ and, where there are such, h and h⁻¹.
+/// F_θ and, where there are such, h, h⁻¹ and prototypes.
 pub struct Model {
     encoder: Engine,
+    /// F_θ for small crops: other passes over the same θ and running statistics.
+    small: Option<Engine>,
     theta: Var,
     predictor: Option<Head>,
     inverse: Option<Head>,
+    prototypes: Option<Head>,
+    /// Images that passed through F without gradient.
+    passed: AtomicU64,
     direct: Option<DirectConfig>,
 }
 
-/// h or h⁻¹ with its weights.
+/// h, h⁻¹ or the prototypes with its weights.
 struct Head {
     engine: Engine,
     theta: Var,
@@ -27,7 +35,7 @@ struct Head {
 
 /// One part of a model.
 pub struct Part<'a> {
-    /// "encoder", "predictor" or "inverse".
+    /// "encoder", "predictor", "inverse" or "prototypes".
     pub name: &'static str,
     /// What runs it.
     pub engine: &'a Engine,
@@ -35,10 +43,19 @@ pub struct Part<'a> {
     pub theta: &'a Var,
 }
 
+impl Part<'_> {
+    /// Its parameters in the order of θ.
+    pub fn layers(&self) -> Vec<Layer> {
+        let parameters = self.engine.network().parameters().iter();
+        parameters.map(|p| Layer { len: p.len, weights: p.torch_shape.len() > 1 }).collect()
+    }
+}
+
 /// The streams of initial weights.
 const ENCODER: u64 = 0;
 const PREDICTOR: u64 = 1;
 const INVERSE: u64 = 2;
+const PROTOTYPES: u64 = 3;
 
 impl Model {
     /// A model with the initial weights of `seed`, for square images of `size` pixels.
@@ -63,13 +80,22 @@ impl Model {
             Predictor::Direct(config) => Some(config.clone()),
             _ => None,
         };
-        Ok(Self { encoder: engine(network), theta, predictor: h, inverse, direct })
+        Ok(Self {
+            encoder: engine(network),
+            small: None,
+            theta,
+            predictor: h,
+            inverse,
+            prototypes: None,
+            passed: AtomicU64::new(0),
+            direct,
+        })
     }
 
-    /// The same weights on `device`, where every tensor given to the model then has to be.
+    /// The same weights on `device`; tensors given to the model go there too.
     pub fn on(mut self, device: &Device) -> Result<Self> {
-        let heads = [&mut self.predictor, &mut self.inverse].into_iter().flatten().map(|h| &mut h.theta);
-        for theta in std::iter::once(&mut self.theta).chain(heads) {
+        let heads = [&mut self.predictor, &mut self.inverse, &mut self.prototypes].into_iter().flatten();
+        for theta in std::iter::once(&mut self.theta).chain(heads.map(|head| &mut head.theta)) {
             *theta = Var::from_tensor(&theta.to_device(device)?)?;
         }
         Ok(self)
@@ -78,6 +104,76 @@ impl Model {
     /// Where the weights are.
     pub fn device(&self) -> &Device {
         self.theta.device()
+    }
+
+    /// The model that `recipe` trains, with its initial weights.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for widths out of range, and for small crops of a backbone that takes one size only.
+    pub fn of(recipe: &Recipe, kernel: &Arc<dyn Kernel>) -> Result<Self> {
+        let Recipe { encoder, predictor, augment, seed, .. } = recipe;
+        let mut model = Self::new(encoder, predictor, augment.size, *seed, kernel)?;
+        if let Some(crops) = &augment.multi_crop {
+            let network = Network::encoder(encoder, (crops.size, crops.size))?;
+            model.small = Some(model.encoder.resized(network)?);
+        }
+        if let Some(prototypes) = &recipe.objective.prototypes {
+            model = model.with_prototypes(prototypes.count, *seed, kernel)?;
+        }
+        Ok(model)
+    }
+
+    /// The same model with `count` prototypes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the count is out of range.
+    pub fn with_prototypes(mut self, count: usize, seed: u64, kernel: &Arc<dyn Kernel>) -> Result<Self> {
+        let network = Network::prototypes(self.output_dim(), count)?;
+        let theta = flat(network.init(seed, PROTOTYPES))?;
+        self.prototypes = Some(Head { engine: Engine::new(network, kernel.clone()), theta });
+        Ok(self)
+    }
+
+    /// z = F_θ(x) of small crops, differentiable: (n, B, h, w, C) → (n, B, d).
+    ///
+    /// # Errors
+    /// [`Error::Failure`] where the model was made without such.
+    pub fn z_of_small(&self, x: &Tensor) -> Result<Tensor> {
+        let none = || Error::Failure("this model takes no small crops".into());
+        self.small.as_ref().ok_or_else(none)?.train(&x.to_device(self.device())?, &self.theta)
+    }
+
+    /// Divides each prototype by its length, as every step begins with it (official SwAV code).
+    pub fn normalise_prototypes(&self) -> Result<()> {
+        let Some(Head { theta, engine }) = &self.prototypes else { return Ok(()) };
+        if !self.device().is_cpu() {
+            // Nothing is read back from a GPU in a step.
+            let w = theta.as_detached_tensor().reshape((self.output_dim(), engine.network().output_dim()))?;
+            let length = w.sqr()?.sum_keepdim(0)?.sqrt()?.maximum(1e-12)?;
+            return Ok(theta.set(&w.broadcast_div(&length)?.flatten_all()?)?);
+        }
+        let mut values = theta.to_vec1::<f32>()?;
+        // A linear layer's weights lie as (d, K).
+        let count = engine.network().output_dim();
+        for k in 0..count {
+            let own = || (k..values.len()).step_by(count);
+            let length = own().map(|i| f64::from(values[i]).powi(2)).sum::<f64>().sqrt().max(1e-12);
+            own()
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|i| values[i] = (f64::from(values[i]) / length) as f32);
+        }
+        Ok(theta.set(&Tensor::from_vec(values, theta.dims(), theta.device())?)?)
+    }
+
+    /// Images that passed through F without gradient so far, at an E-step's request.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, x: &Tensor) {
+        let images: usize = x.dims().iter().take(2).product();
+        self.passed.fetch_add(images as u64, Ordering::Relaxed);
     }
 
     /// z = F_θ(x), differentiable: (V, B, H, W, C) → (V, B, d).
@@ -164,10 +260,11 @@ impl Model {
         measured
     }
 
-    /// The parts: "encoder", then, where there are such, "predictor" and "inverse".
+    /// The parts: "encoder", then, where there are such, "predictor", "inverse" and "prototypes".
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let encoder = Part { name: "encoder", engine: &self.encoder, theta: &self.theta };
-        let heads = [("predictor", &self.predictor), ("inverse", &self.inverse)];
+        let heads =
+            [("predictor", &self.predictor), ("inverse", &self.inverse), ("prototypes", &self.prototypes)];
         let there = heads.into_iter().filter_map(|(name, head)| Some((name, head.as_ref()?)));
         std::iter::once(encoder).chain(there.map(|(name, h)| Part {
             name,
@@ -208,6 +305,7 @@ impl Model {
 
 impl FrozenEncoder for Model {
     fn z(&self, x: &Tensor) -> Result<Tensor> {
+        self.count(x);
         self.frozen_z(x)
     }
 
@@ -216,8 +314,21 @@ impl FrozenEncoder for Model {
     }
 
     fn z_by(&self, theta: &Tensor, x: &Tensor) -> Result<Tensor> {
+        self.count(x);
         let (x, theta) = (x.to_device(self.device())?, theta.to_device(self.device())?);
-        self.unmoved(|| self.encoder.target(&x, &theta))
+        let running = self.encoder.hold_running()?;
+        let z = self.encoder.target(&x, &theta);
+        self.encoder.put_back_running(&running)?;
+        z
+    }
+
+    fn scores(&self, z: &Tensor) -> Result<Tensor> {
+        // A queue's rows come from the CPU.
+        let z = &z.to_device(self.device())?;
+        match &self.prototypes {
+            None => Ok(z.clone()),
+            Some(c) => c.engine.train(&unit_rows(z)?, &c.theta),
+        }
     }
 }
 

@@ -16,8 +16,8 @@ const READ_EVERY: usize = 32;
 pub struct Pending {
     /// (loss, std of z/‖z‖ times √d) of each step, (2).
     numbers: Vec<Tensor>,
-    /// The encoder's learning rate of each.
-    rates: Vec<f64>,
+    /// The encoder's learning rate of each, and the images that its E-step passed.
+    known: Vec<(f64, u64)>,
 }
 
 impl Pending {
@@ -25,7 +25,7 @@ impl Pending {
     pub fn push(&mut self, made: &Outcome, rate: f64) -> Result<bool> {
         let Some(loss) = &made.pending else { return Ok(false) };
         self.numbers.push(Tensor::stack(&[loss.reshape(())?, spread(&made.z)?], 0)?);
-        self.rates.push(rate);
+        self.known.push((rate, made.e_passed));
         Ok(true)
     }
 
@@ -46,14 +46,14 @@ impl Pending {
             return Ok(None);
         }
         let numbers = Tensor::stack(&std::mem::take(&mut self.numbers), 0)?.to_vec2::<f32>()?;
-        let rates = std::mem::take(&mut self.rates);
+        let known = std::mem::take(&mut self.known);
         let first = state.step - numbers.len() as u64;
-        for ((index, row), rate) in numbers.iter().enumerate().zip(rates) {
+        for ((index, row), (rate, e_passed)) in numbers.iter().enumerate().zip(known) {
             let (step, loss, spread) = (first + index as u64, f64::from(row[0]), f64::from(row[1]));
             if !loss.is_finite() {
                 return Ok(Some(step));
             }
-            state.observe_numbers(loss, rate, spread);
+            state.observe_numbers(loss, rate, spread, e_passed);
             watch(state.progress_at(step + 1, loss, per_epoch));
         }
         Ok(None)

@@ -12,8 +12,8 @@ use crate::eta::{BankPlace, Rule, Size, Steps, Views};
 use crate::kernel::{Kernel, Precision};
 use crate::measure::collapse;
 use crate::network;
-use crate::objective::{Comparison, ObjectiveConfig, Similarity};
-use crate::optim::{Decay, OptimConfig, PredictorLr};
+use crate::objective::{ObjectiveConfig, Similarity};
+use crate::optim::{Decay, OptimConfig, Penalised, PredictorLr};
 use candle_core::{Device, Tensor};
 use ndarray::ArrayView2;
 use std::collections::{BTreeMap, HashMap};
@@ -120,7 +120,7 @@ impl Case {
             }
         };
         let symmetric = self.flag("symmetric", !matches!(rule, Rule::MemoryBank { .. }))?;
-        Ok(ObjectiveConfig { similarity, symmetric, pairs: 1, comparison: Comparison::Simsiam })
+        Ok(ObjectiveConfig { similarity, symmetric, ..ObjectiveConfig::default() })
     }
 
     fn optim(&self) -> Result<OptimConfig> {
@@ -137,6 +137,9 @@ impl Case {
                 PredictorLr::Decayed
             },
             predictor_rate: 1.0,
+            weight_decay_on: Penalised::All,
+            lars: None,
+            final_lr: 0.0,
         };
         config.check().map_err(|e| self.wrong(e.to_string()))?;
         Ok(config)
@@ -168,7 +171,7 @@ impl Case {
                 ids.ok_or_else(|| self.wrong("ids must be (steps, n)"))?.iter().map(|id| *id as u32).collect()
             }
         };
-        Ok(Views { step, indices, x })
+        Ok(Views { step, indices, x, small: None })
     }
 }
 
@@ -202,7 +205,7 @@ pub fn replay_with(
     };
     let dim = model.output_dim();
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
-    let size = Size { images, dim, per_epoch: given, steps: given, elements: 0, second: false };
+    let size = Size { images, dim, per_epoch: given, steps: given, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place)?;
     let mut alternation = Alternation::new(model, &rule, e_step, objective, optim.clone());
     let (mut trajectory, mut first_gradients) = (Vec::new(), Vec::new());

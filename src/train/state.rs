@@ -1,5 +1,6 @@
 //! The state of a run: exactly what a checkpoint holds, and what is made of it at the end of an epoch.
 
+use super::alternation::Outcome;
 use super::em::{self, HalfSteps};
 use super::evaluate::held_out_spectrum;
 use super::weights;
@@ -9,7 +10,6 @@ use crate::device::host_kernel;
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Held, Size, Views};
 use crate::measure::collapse;
-use crate::optim::Sgd;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
 use candle_core::{Device, Tensor};
@@ -39,6 +39,8 @@ pub struct State {
     eta_gap: Vec<(&'static str, f64)>,
     /// Sums over the current epoch.
     epoch: EpochSums,
+    /// Images that E-steps passed through F beside the M-steps', over the whole run.
+    e_passed: u64,
     logs: MetricsLog,
     /// Seconds that earlier processes spent on this run.
     wall_before: f64,
@@ -58,9 +60,7 @@ impl State {
     /// The state at the newest checkpoint in `dir`, or at step 0.
     pub fn open(recipe: &Recipe, dataset: &Dataset, dir: &RunDir, device: &Device) -> Result<Self> {
         let kernel = host_kernel(device, recipe.encoder.precision)?;
-        let model =
-            Model::new(&recipe.encoder, &recipe.predictor, recipe.augment.size, recipe.seed, &kernel)?
-                .on(device)?;
+        let model = Model::of(recipe, &kernel)?.on(device)?;
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
         let place = BankPlace { memory_limit_bytes: BANK_MEMORY_BYTES, folder: dir.path().to_path_buf() };
         let dim = recipe.encoder.projector.dim;
@@ -71,6 +71,8 @@ impl State {
             per_epoch,
             steps: per_epoch * recipe.schedule.epochs,
             elements: recipe.elements(),
+            views: recipe.views(),
+            seed: recipe.seed,
             second: em.is_some_and(|em| em.eta),
         };
         let rule = recipe.eta.build(&size, &place)?;
@@ -88,6 +90,7 @@ impl State {
             half_steps,
             eta_gap: Vec::new(),
             epoch: EpochSums::default(),
+            e_passed: 0,
             logs: dir.metrics(&COLUMNS)?,
             wall_before: 0.0,
             started: Instant::now(),
@@ -153,17 +156,18 @@ impl State {
         Ok(())
     }
 
-    /// Takes note of a step's loss, its learning rate and the spread of its outputs z (B, d).
-    pub fn observe(&mut self, loss: f64, lr: f64, z: &Tensor) -> Result<()> {
-        self.observe_numbers(loss, lr, spread(z)?);
+    /// Takes note of what a step gave, and of its learning rate.
+    pub fn observe(&mut self, made: &Outcome, lr: f64) -> Result<()> {
+        self.observe_numbers(made.loss, lr, spread(&made.z)?, made.e_passed);
         Ok(())
     }
 
-    /// The same, the spread being known.
-    pub fn observe_numbers(&mut self, loss: f64, lr: f64, z_std: f64) {
+    /// The same in numbers.
+    pub fn observe_numbers(&mut self, loss: f64, lr: f64, z_std: f64, e_passed: u64) {
         self.epoch.steps += 1;
         self.epoch.loss += loss;
         self.epoch.z_std += z_std;
+        self.e_passed += e_passed;
         self.epoch.lr += lr;
     }
 
@@ -206,6 +210,8 @@ impl State {
         let n = sums.steps.max(1) as f64;
         let mut values =
             vec![("train/loss", sums.loss / n), ("train/lr", sums.lr / n), ("train/z_std", sums.z_std / n)];
+        let samples = (self.step * self.batch as u64) as f64;
+        values.push(("train/e_passes", self.e_passed as f64 / samples));
         if let Some(half_steps) = &mut self.half_steps {
             values.extend(half_steps.row(&self.alternation.model, recipe, self.step)?);
         }
@@ -273,6 +279,7 @@ impl State {
             ("epoch.loss".to_string(), self.epoch.loss.to_bits()),
             ("epoch.z_std".to_string(), self.epoch.z_std.to_bits()),
             ("epoch.lr".to_string(), self.epoch.lr.to_bits()),
+            ("e_passed".to_string(), self.e_passed),
             ("wall_s".to_string(), self.wall_s().to_bits()),
         ]);
         if let Some(half_steps) = &self.half_steps {
@@ -297,6 +304,7 @@ impl State {
             z_std: f64::from_bits(integer("epoch.z_std")?),
             lr: f64::from_bits(integer("epoch.lr")?),
         };
+        self.e_passed = integer("e_passed")?;
         self.wall_before = f64::from_bits(integer("wall_s")?);
         self.step = snapshot.step;
         let mut tensors: BTreeMap<String, SavedTensor> =
@@ -313,11 +321,8 @@ impl State {
                 take(format!("{name}.theta"))?,
                 &take(format!("{name}.running"))?,
             )?;
-            let velocity = take(format!("{name}.velocity"))?;
-            if velocity.len() != part.engine.network().theta_len() {
-                return Err(Error::Failure(format!("the {name}'s momentum has another length")));
-            }
-            *sgd = Sgd::new(velocity);
+            let fail = |e| Error::Failure(format!("the checkpoint's '{name}': {e}"));
+            sgd.restore(take(format!("{name}.velocity"))?).map_err(fail)?;
         }
         if let Some(direct) = &mut self.alternation.direct {
             direct.restore(take(CORRELATION.into())?)?;

@@ -68,7 +68,10 @@ pub fn model_of(tensors: &Tensors, size: usize, kernel: &Arc<dyn Kernel>) -> Res
     };
     let encoder = infer_encoder(&shapes("encoder."))?;
     let predictor = predictor_of(&shapes("predictor."), tensors.contains_key("inverse.0.weight"))?;
-    let model = Model::new(&encoder, &predictor, size, 0, kernel)?;
+    let mut model = Model::new(&encoder, &predictor, size, 0, kernel)?;
+    if let Some((shape, _)) = tensors.get("prototypes.0.weight") {
+        model = model.with_prototypes(shape[0], 0, kernel)?;
+    }
     load(&model, &|name| tensors.get(name).cloned())?;
     Ok(model)
 }

@@ -18,6 +18,7 @@ fn main() {
         mean: [0.4914, 0.4822, 0.4465],
         std: [0.247, 0.2435, 0.2616],
         finite: None,
+        multi_crop: None,
     };
     let mut rng = stream(0, Purpose::Test, 0, 0);
     let image = Image { height: 32, width: 32, pixels: (0..3072).map(|_| rng.random()).collect() };

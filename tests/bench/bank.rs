@@ -37,6 +37,10 @@ impl FrozenEncoder for Rows {
     fn z_by(&self, _: &Tensor, x: &Tensor) -> simsiam_em::Result<Tensor> {
         self.z(x)
     }
+
+    fn scores(&self, z: &Tensor) -> simsiam_em::Result<Tensor> {
+        Ok(z.clone())
+    }
 }
 
 /// Writes back what is dirty and drops the page cache; whether the system let it.
@@ -51,7 +55,7 @@ fn pass(rule: &mut dyn EStep, images: usize, x: &Tensor, pass: u64) -> Vec<f64> 
     order.shuffle(&mut stream(0, Purpose::Test, pass, 0));
     let z = x.narrow(0, 0, 1).unwrap().reshape((1, BATCH, DIM)).unwrap();
     let step = |(step, indices): (usize, &[u32])| {
-        let views = Views { step: step as u64, indices: indices.to_vec(), x: x.clone() };
+        let views = Views { step: step as u64, indices: indices.to_vec(), x: x.clone(), small: None };
         let begun = Instant::now();
         rule.refresh(&Rows, &mut std::iter::once(Ok(views.clone()))).unwrap();
         rule.targets(&views, &z, &Rows).unwrap();
@@ -87,7 +91,7 @@ fn main() {
             }
             let place = BankPlace { memory_limit_bytes: limit, folder: folder.clone() };
             let begun = Instant::now();
-            let size = Size { images, dim: DIM, per_epoch: 1, steps: 1, elements: 0, second: false };
+            let size = Size { images, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
             let mut bank = rule.build(&size, &place).unwrap();
             let name = format!("{name}, {}", precision.dtype().to_lowercase());
             println!("{name:24} made in {:.1} s", begun.elapsed().as_secs_f64());

@@ -53,6 +53,7 @@ fn main() {
         mean: [0.4914, 0.4822, 0.4465],
         std: [0.247, 0.2435, 0.2616],
         finite: None,
+        multi_crop: None,
     };
     let setting = settings().into_iter().find(|s| s.name == "resnet8").expect("a network of the comparison");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -74,7 +75,12 @@ fn main() {
         let shape = (VIEWS, setting.batch, 32, 32, 3);
         let mut next = |step| {
             let batch = loader.next()?.expect("as many batches as steps");
-            Ok(Views { step, indices: batch.indices, x: Tensor::from_vec(batch.views, shape, &Device::Cpu)? })
+            Ok(Views {
+                step,
+                indices: batch.indices,
+                x: Tensor::from_vec(batch.views, shape, &Device::Cpu)?,
+                small: None,
+            })
         };
         let rates = Rates { encoder: 0.01, predictor: 0.01 };
         let mut seconds = Vec::new();

@@ -9,8 +9,8 @@ use simsiam_em::device::{Place, host_kernel, memory_bytes};
 use simsiam_em::eta::{BankPlace, Rule, Size, Views};
 use simsiam_em::kernel::Precision;
 use simsiam_em::network::config::*;
-use simsiam_em::objective::{Comparison, ObjectiveConfig, Similarity};
-use simsiam_em::optim::{Decay, OptimConfig, PredictorLr};
+use simsiam_em::objective::ObjectiveConfig;
+use simsiam_em::optim::{Decay, OptimConfig, Penalised, PredictorLr};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::rng::{Purpose, stream};
 use simsiam_em::train::{Alternation, Model, Rates};
@@ -57,6 +57,9 @@ fn optim() -> OptimConfig {
         warmup_epochs: 0,
         predictor_lr: PredictorLr::Decayed,
         predictor_rate: 1.0,
+        weight_decay_on: Penalised::All,
+        lars: None,
+        final_lr: 0.0,
     }
 }
 
@@ -77,15 +80,15 @@ fn measure(s: &Setting, kind: &str, repetitions: usize, place: Place) -> simsiam
 
     let rule = Rule::OneStep {};
     let folder = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
-    let size = Size { images: s.batch, dim: DIM, per_epoch: 1, steps: 1, elements: 0, second: false };
-    let (similarity, comparison) = (Similarity::Cosine, Comparison::Simsiam);
-    let objective = ObjectiveConfig { similarity, symmetric: true, pairs: 1, comparison };
-    let mut alternation = Alternation::new(model, &rule, rule.build(&size, &folder)?, objective, optim());
+    let size = Size { images: s.batch, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
+    let mut alternation =
+        Alternation::new(model, &rule, rule.build(&size, &folder)?, ObjectiveConfig::default(), optim());
 
     let mut rng = stream(0, Purpose::Test, 0, 0);
     let x: Vec<f32> = (0..2 * s.batch * s.size * s.size * 3).map(|_| rng.random::<f32>() - 0.5).collect();
     let x = Tensor::from_vec(x, (2, s.batch, s.size, s.size, 3), &device)?;
-    let mut batch = |step| Ok(Views { step, indices: (0..s.batch as u32).collect(), x: x.clone() });
+    let mut batch =
+        |step| Ok(Views { step, indices: (0..s.batch as u32).collect(), x: x.clone(), small: None });
     let rates = Rates { encoder: 0.01, predictor: 0.01 };
     let mut steps = |first: u64, count: u64| -> simsiam_em::Result<f64> {
         let mut last = f64::NAN;

@@ -3,8 +3,8 @@
 use simsiam_em::eta::{BankPlace, Rule, Size};
 use simsiam_em::kernel::{self, Kernel, Precision};
 use simsiam_em::network::config::*;
-use simsiam_em::objective::{Comparison, ObjectiveConfig, Similarity};
-use simsiam_em::optim::{Decay, OptimConfig, PredictorLr};
+use simsiam_em::objective::ObjectiveConfig;
+use simsiam_em::optim::{Decay, OptimConfig, Penalised, PredictorLr};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::train::{Alternation, Model};
 use std::sync::Arc;
@@ -66,6 +66,9 @@ pub fn optim() -> OptimConfig {
         warmup_epochs: 0,
         predictor_lr: PredictorLr::Decayed,
         predictor_rate: 1.0,
+        weight_decay_on: Penalised::All,
+        lars: None,
+        final_lr: 0.0,
     }
 }
 
@@ -73,11 +76,15 @@ pub fn optim() -> OptimConfig {
 pub fn alternation(s: &Setting) -> Alternation {
     let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
     let rule = Rule::OneStep {};
-    let size = Size { images: s.batch, dim: s.dim, per_epoch: 1, steps: 1, elements: 0, second: false };
+    let size = Size { images: s.batch, dim: s.dim, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place).unwrap();
-    let (similarity, comparison) = (Similarity::Cosine, Comparison::Simsiam);
-    let objective = ObjectiveConfig { similarity, symmetric: true, pairs: 1, comparison };
-    Alternation::new(model(s, &kernel::select(precision()).unwrap()), &rule, e_step, objective, optim())
+    Alternation::new(
+        model(s, &kernel::select(precision()).unwrap()),
+        &rule,
+        e_step,
+        ObjectiveConfig::default(),
+        optim(),
+    )
 }
 
 /// The middle one.

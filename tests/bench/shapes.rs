@@ -10,7 +10,7 @@ use simsiam_em::data::{DataConfig, Dataset, Split};
 use simsiam_em::kernel::{self, Precision};
 use simsiam_em::measure::knn;
 use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, ProjectorConfig};
-use simsiam_em::optim::{Decay, OptimConfig, PredictorLr, Sgd};
+use simsiam_em::optim::{Decay, OptimConfig, Penalised, PredictorLr, Sgd};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::train::{Model, embed};
 
@@ -74,6 +74,7 @@ fn views(smallest: f32) -> simsiam_em::augment::AugmentConfig {
         mean: [0.5; 3],
         std: [0.25; 3],
         finite: None,
+        multi_crop: None,
     }
 }
 
@@ -81,7 +82,7 @@ fn views(smallest: f32) -> simsiam_em::augment::AugmentConfig {
 fn supervised(data: &Dataset) -> f64 {
     let model = network(0);
     let part = model.parts().next().unwrap();
-    let sgd = Sgd::new(vec![0.0; part.engine.network().theta_len()]);
+    let sgd = Sgd::new(part.layers());
     let optim = OptimConfig {
         base_lr: 0.2,
         momentum: 0.9,
@@ -90,6 +91,9 @@ fn supervised(data: &Dataset) -> f64 {
         warmup_epochs: 0,
         predictor_lr: PredictorLr::Decayed,
         predictor_rate: 1.0,
+        weight_decay_on: Penalised::All,
+        lars: None,
+        final_lr: 0.0,
     };
     let steps = EPOCHS * steps_per_epoch(data.train.len(), BATCH);
     for step in 0..steps {

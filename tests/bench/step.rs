@@ -12,7 +12,7 @@ use rand::Rng;
 use setting::{Setting, alternation, median, model, optim, precision, settings};
 use simsiam_em::eta::{EStep, Expectation, Views};
 use simsiam_em::kernel::{self, Conv, Kernel};
-use simsiam_em::objective::Similarity;
+use simsiam_em::objective::ObjectiveConfig;
 use simsiam_em::optim::Sgd;
 use simsiam_em::rng::{Purpose, stream};
 use simsiam_em::train::{Model, Rates};
@@ -80,6 +80,7 @@ const PARTS: [&str; 10] = [
 /// Milliseconds of each part of one step.
 fn parts(clocked: &Clocked, model: &Model, momentum: &[Sgd], x: &Tensor) -> [f64; PARTS.len()] {
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    let cosine = ObjectiveConfig::default();
     clocked.take();
     let begun = Instant::now();
     let z = model.z(x).unwrap();
@@ -88,10 +89,10 @@ fn parts(clocked: &Clocked, model: &Model, momentum: &[Sgd], x: &Tensor) -> [f64
     let forward_products = clocked.take();
     // The objective alone, on copies; then within the step, of which its time is taken away.
     let (begun, alone) = (Instant::now(), Var::from_tensor(&p.detach()).unwrap());
-    Similarity::Cosine.loss(&alone, &z.detach()).unwrap().backward().unwrap();
+    cosine.loss(&alone, &z.detach(), None).unwrap().backward().unwrap();
     let objective = begun.elapsed();
     let begun = Instant::now();
-    let loss = Similarity::Cosine.loss(&p, &z.detach()).unwrap();
+    let loss = cosine.loss(&p, &z.detach(), None).unwrap();
     let gradients = loss.backward().unwrap();
     let backward = begun.elapsed();
     let backward_products = clocked.take();
@@ -120,8 +121,7 @@ fn print_parts(s: &Setting, x: &Tensor, repetitions: usize) {
         Arc::new(Clocked { kernel: kernel::select(precision()).unwrap(), nanoseconds: Default::default() });
     let kernel: Arc<dyn Kernel> = clocked.clone();
     let model = model(s, &kernel);
-    let momentum: Vec<Sgd> =
-        model.parts().map(|p| Sgd::new(vec![0.0; p.engine.network().theta_len()])).collect();
+    let momentum: Vec<Sgd> = model.parts().map(|p| Sgd::new(p.layers())).collect();
     let runs: Vec<_> = (0..repetitions + 2).map(|_| parts(&clocked, &model, &momentum, x)).collect();
     let medians = std::array::from_fn::<f64, { PARTS.len() }, _>(|part| {
         median(runs[2..].iter().map(|run| run[part]).collect())
@@ -142,7 +142,7 @@ fn print_e_step(s: &Setting, repetitions: usize) {
     let len = (ELEMENTS + 1) * s.batch * s.size * s.size * 3;
     let x: Vec<f32> = (0..len).map(|_| rng.random::<f32>() - 0.5).collect();
     let x = Tensor::from_vec(x, (ELEMENTS + 1, s.batch, s.size, s.size, 3), &Device::Cpu).unwrap();
-    let views = Views { step: 0, indices: (0..s.batch as u32).collect(), x };
+    let views = Views { step: 0, indices: (0..s.batch as u32).collect(), x, small: None };
     let mut rule = Expectation { n: ELEMENTS, normalised: true, k: 1, kept: None };
     let z = Tensor::zeros((1, s.batch, s.dim), DType::F32, &Device::Cpu).unwrap();
     let mut seconds = [Vec::new(), Vec::new()];
@@ -174,7 +174,8 @@ fn main() {
         let mut rng = stream(0, Purpose::Test, 0, 0);
         let x: Vec<f32> = (0..2 * s.batch * s.size * s.size * 3).map(|_| rng.random::<f32>() - 0.5).collect();
         let x = Tensor::from_vec(x, (2, s.batch, s.size, s.size, 3), &Device::Cpu).unwrap();
-        let mut batch = |step| Ok(Views { step, indices: (0..s.batch as u32).collect(), x: x.clone() });
+        let mut batch =
+            |step| Ok(Views { step, indices: (0..s.batch as u32).collect(), x: x.clone(), small: None });
         let rates = Rates { encoder: 0.01, predictor: 0.01 };
         let mut seconds = Vec::new();
         for step in 0..repetitions as u64 + 2 {

@@ -13,7 +13,7 @@ mod theta;
 
 pub use conv::{Order, Pass, as_product};
 pub use norm::{Mask, NormShape, scratch_len};
-pub use theta::{Layer, Layers};
+pub use theta::{Layer, Layers, Part, Parts};
 
 use super::{Conv, Precision};
 use crate::error::{Error, Result};

@@ -72,8 +72,45 @@ impl Layers {
     }
 }
 
+/// One parameter of θ, for the step; parameters follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Numbers.
+    pub len: usize,
+    /// Whether the penalty and LARS concern it.
+    pub penalised: bool,
+}
+
+/// The table of parts in device memory, with room for a rate of each.
+pub struct Parts {
+    table: Buffer,
+    rates: Buffer,
+    count: usize,
+    len: usize,
+    longest: usize,
+}
+
+impl Parts {
+    /// The table of `parts` on `device`.
+    pub fn new(device: &dyn Device, parts: &[Part]) -> Result<Self> {
+        let (mut begin, mut bytes) = (0, Vec::new());
+        for part in parts {
+            let row = [begin, part.len, usize::from(part.penalised)];
+            bytes.extend(row.into_iter().flat_map(|n| i32::try_from(n).unwrap_or(i32::MAX).to_le_bytes()));
+            begin += part.len;
+        }
+        let table = device.allocate(bytes.len().max(4))?;
+        device.upload(&bytes, table.span(Precision::F32, 0, bytes.len() / 4))?;
+        let longest = parts.iter().map(|part| part.len).max().unwrap_or(0);
+        let rates = device.allocate(4 * parts.len().max(1))?;
+        Ok(Self { table, rates, count: parts.len(), len: begin, longest })
+    }
+}
+
 /// Blocks of a kernel whose threads walk over an array.
 const MOST_BLOCKS: usize = 4096;
+/// The same where every parameter has its own.
+const BLOCKS_OF_A_PART: usize = 64;
 
 impl dyn Device + '_ {
     /// The weights of all layers from `theta` into `staged`, rounded to its precision.
@@ -121,6 +158,48 @@ impl dyn Device + '_ {
             Launch { kernel: "sgd_step".into(), grid: walking(theta.len()), block: [THREADS, 1], args };
         // SAFETY: the lengths were just checked; the arguments are those of cu/theta.cu.
         unsafe { self.launch(&launch) }
+    }
+
+    /// The same part by part: v ← μ·v + s·(g + λ·θ), with the penalty on penalised parts only, and s LARS's rate of each where
+    /// `lars` says (trust, λ).
+    pub fn sgd_parts(
+        &self,
+        parts: &Parts,
+        theta: Span,
+        velocity: Span,
+        gradient: Span,
+        numbers: [f32; 3],
+        lars: Option<(f64, f64)>,
+    ) -> Result<()> {
+        let [lr, momentum, weight_decay] = numbers;
+        let spans = [theta, velocity, gradient];
+        assert!(spans.iter().all(|s| s.len() == parts.len && s.precision() == Precision::F32));
+        if parts.count == 0 {
+            return Ok(());
+        }
+        let table = parts.table.span(Precision::F32, 0, 3 * parts.count);
+        let rates = parts.rates.span(Precision::F32, 0, parts.count);
+        if let Some((trust, decay)) = lars {
+            let args =
+                vec![theta.into(), gradient.into(), table.into(), rates.into(), trust.into(), decay.into()];
+            let (grid, block) = ([parts.count, 1, 1], [THREADS, 1]);
+            // SAFETY: the table was made for these lengths, which were just checked; the arguments are those of cu/theta.cu.
+            unsafe { self.launch(&Launch { kernel: "lars_rates".into(), grid, block, args })? };
+        }
+        let args = vec![
+            theta.into(),
+            velocity.into(),
+            gradient.into(),
+            table.into(),
+            lars.map(|_| rates).into(),
+            lr.into(),
+            momentum.into(),
+            weight_decay.into(),
+        ];
+        let across = parts.longest.div_ceil(THREADS).clamp(1, BLOCKS_OF_A_PART);
+        let (grid, block) = ([across, parts.count, 1], [THREADS, 1]);
+        // SAFETY: as above.
+        unsafe { self.launch(&Launch { kernel: "sgd_parts".into(), grid, block, args }) }
     }
 }
 

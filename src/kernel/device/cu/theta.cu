@@ -105,6 +105,56 @@ extern "C" __global__ void sgd_step(float* theta, float* velocity, const float* 
     }
 }
 
+// One parameter of θ: where it begins, how long it is, and whether the penalty and LARS concern it.
+struct Part {
+    int begin;
+    int len;
+    int penalised;
+};
+
+// LARS's rate of each penalised part, trust·‖θ‖ / (‖g‖ + λ‖θ‖); 1 for the others and where a norm is 0. One block for
+// each part.
+extern "C" __global__ void lars_rates(const float* theta, const float* gradient, const Part* parts, float* rates,
+                                      double trust, double weight_decay) {
+    __shared__ double shared[2 * THREADS];
+    Part part = parts[blockIdx.x];
+    int thread = (int)threadIdx.x;
+    double of_theta = 0.0, of_gradient = 0.0;
+    for (int i = thread; i < part.len; i += THREADS) {
+        double t = (double)theta[(Index)part.begin + i], g = (double)gradient[(Index)part.begin + i];
+        of_theta += t * t;
+        of_gradient += g * g;
+    }
+    shared[thread] = of_theta;
+    shared[THREADS + thread] = of_gradient;
+    __syncthreads();
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (thread < half) {
+            shared[thread] += shared[thread + half];
+            shared[THREADS + thread] += shared[THREADS + thread + half];
+        }
+        __syncthreads();
+    }
+    if (thread == 0) {
+        double t = sqrt(shared[0]), g = sqrt(shared[THREADS]);
+        bool moves = part.penalised && t > 0.0 && g > 0.0;
+        rates[blockIdx.x] = moves ? (float)(trust * t / (g + weight_decay * t)) : 1.0f;
+    }
+}
+
+// v ← μ·v + s·(g + λ·θ), θ ← θ − lr·v, with λ for penalised parts only and s from `rates` where there are such.
+extern "C" __global__ void sgd_parts(float* theta, float* velocity, const float* gradient, const Part* parts,
+                                     const float* rates, float lr, float momentum, float weight_decay) {
+    Part part = parts[blockIdx.y];
+    float rate = rates ? rates[blockIdx.y] : 1.0f, decay = part.penalised ? weight_decay : 0.0f;
+    Index end = (Index)part.begin + part.len, stride = (Index)gridDim.x * blockDim.x;
+    for (Index i = (Index)part.begin + blockIdx.x * blockDim.x + threadIdx.x; i < end; i += stride) {
+        float v = fmaf(momentum, velocity[i], rate * fmaf(decay, theta[i], gradient[i]));
+        velocity[i] = v;
+        theta[i] = fmaf(-lr, v, theta[i]);
+    }
+}
+
 #define STAGE(NAME, T)                                                                                                \
     extern "C" __global__ void stage_weights_##NAME(const float* theta, T* staged, const Layer* layers, int count) {  \
         stage_weights<T>(theta, staged, layers, count);                                                               \

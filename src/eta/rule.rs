@@ -1,0 +1,302 @@
+//! E-step rules as a recipe names them: numbers, ranges, and what is built of them.
+
+use super::{
+    BankPlace, EStep, Expectation, KStep, MemoryBank, MomentumEncoder, OneStep, Queue, Samples, Sinkhorn,
+    Steps, Twins, bank_bytes,
+};
+use crate::error::{Error, Result};
+use crate::kernel::Precision;
+use crate::kernel::numbers::Plain;
+use serde::{Deserialize, Serialize};
+
+/// Which E-step rule a run uses, and its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Rule {
+    /// SimSiam.
+    OneStep {},
+    /// k SGD steps on θ per update of η.
+    KStep {
+        /// Steps per alternation.
+        k: Steps,
+    },
+    /// A moving average per image.
+    MemoryBank {
+        /// Momentum m: the part of the old value that stays.
+        m: f64,
+        /// How its numbers are kept: `"f32"`, or `"bf16"` in half the bytes.
+        #[serde(default, skip_serializing_if = "Precision::is_default")]
+        precision: Precision,
+        /// SGD steps per alternation: η of the next k batches moves with one θ, as in k-step.
+        #[serde(default = "Steps::one", skip_serializing_if = "Steps::is_one")]
+        k: Steps,
+    },
+    /// A mean over samples, or over all of a finite T.
+    Expectation {
+        /// Samples n, each a view that no term of the loss shows; or "all".
+        n: Samples,
+        /// Whether the mean is that of z/‖z‖ instead of z.
+        normalised: bool,
+        /// SGD steps per alternation.
+        #[serde(default = "Steps::one", skip_serializing_if = "Steps::is_one")]
+        k: Steps,
+        /// Momentum m: the part of the old value that stays.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        m: f64,
+    },
+    /// A moving average of θ.
+    MomentumEncoder {
+        /// Momentum τ at the first step.
+        tau: f64,
+        /// Whether it rises to 1 at the last step, by half a cosine (BYOL), or stays (MoCo).
+        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        rises: bool,
+        /// Outputs of earlier batches that are kept as negatives (MoCo).
+        #[serde(default, skip_serializing_if = "is_none")]
+        queue: usize,
+    },
+    /// Balanced codes.
+    Sinkhorn {
+        /// ε: the larger, the more even a code.
+        epsilon: f64,
+        /// Normalisations of columns and rows.
+        iterations: usize,
+        /// Whether the codes are constants; Table 6b differentiates through them.
+        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        stop_gradient: bool,
+        /// Outputs of earlier batches that are assigned together with a batch, for each view.
+        #[serde(default, skip_serializing_if = "is_none")]
+        queue: usize,
+        /// The epoch from which on they are kept.
+        #[serde(default, skip_serializing_if = "is_first")]
+        queue_from_epoch: u64,
+    },
+    /// No stop-gradient.
+    None {},
+}
+
+/// More samples of an expectation are taken for a slip of the hand.
+const MOST_SAMPLES: usize = 256;
+
+/// More rows of a queue are; MoCo has 65,536.
+const MOST_QUEUED: usize = 1 << 22;
+/// More iterations of Sinkhorn–Knopp are; SwAV has 3.
+const MOST_ITERATIONS: usize = 1000;
+
+fn yes() -> bool {
+    true
+}
+
+// Recipes leave defaults out.
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+fn is_none(value: &usize) -> bool {
+    *value == 0
+}
+
+fn is_first(value: &u64) -> bool {
+    *value == 0
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+impl Rule {
+    /// Every rule in reading order, with the paper's numbers; help, docs and tests iterate over it.
+    pub const ALL: [Rule; 7] = [
+        Rule::OneStep {},
+        Rule::KStep { k: Steps::Count(10) },
+        Rule::MemoryBank { m: 0.8, precision: Precision::F32, k: Steps::Count(1) },
+        Rule::Expectation { n: Samples::Count(4), normalised: true, k: Steps::Count(1), m: 0.0 },
+        Rule::MomentumEncoder { tau: 0.996, rises: true, queue: 0 },
+        Rule::Sinkhorn { epsilon: 0.05, iterations: 3, stop_gradient: true, queue: 0, queue_from_epoch: 0 },
+        Rule::None {},
+    ];
+
+    /// Its name in TOML.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Rule::OneStep {} => "one-step",
+            Rule::KStep { .. } => "k-step",
+            Rule::MemoryBank { .. } => "memory-bank",
+            Rule::Expectation { .. } => "expectation",
+            Rule::MomentumEncoder { .. } => "momentum-encoder",
+            Rule::Sinkhorn { .. } => "sinkhorn",
+            Rule::None {} => "none",
+        }
+    }
+
+    /// Refuses k = 0, m and τ outside [0, 1], and other numbers out of range.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key.
+    pub fn check(&self) -> Result<()> {
+        let fail = |key: &str, what: String| Err(Error::Usage(format!("eta.{}.{key}: {what}", self.name())));
+        let (k, share) = match self {
+            Rule::KStep { k } => (*k, ("m", 0.0)),
+            Rule::MemoryBank { m, k, .. } | Rule::Expectation { m, k, .. } => (*k, ("m", *m)),
+            Rule::MomentumEncoder { tau, .. } => (Steps::one(), ("tau", *tau)),
+            Rule::OneStep {} | Rule::Sinkhorn { .. } | Rule::None {} => return self.check_sinkhorn(),
+        };
+        if k == Steps::Count(0) {
+            return fail("k", "0 steps per alternation would never train; k is at least 1".into());
+        }
+        if !(0.0..=1.0).contains(&share.1) {
+            return fail(share.0, format!("{} is not between 0 and 1", share.1));
+        }
+        match self {
+            Rule::Expectation { n: Samples::Count(n), .. } if !(1..=MOST_SAMPLES).contains(n) => {
+                let what =
+                    format!("{n} samples; from 1 to {MOST_SAMPLES}, each a forward pass in every step");
+                fail("n", what)
+            }
+            Rule::MomentumEncoder { queue, .. } if *queue > MOST_QUEUED => {
+                fail("queue", format!("{queue} rows; at most {MOST_QUEUED}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_sinkhorn(&self) -> Result<()> {
+        let Rule::Sinkhorn { epsilon, iterations, queue, .. } = self else { return Ok(()) };
+        let fail = |key: &str, what: String| Err(Error::Usage(format!("eta.{}.{key}: {what}", self.name())));
+        if !(*epsilon > 0.0 && epsilon.is_finite()) {
+            return fail("epsilon", format!("{epsilon} must be a number above 0"));
+        }
+        if !(1..=MOST_ITERATIONS).contains(iterations) {
+            return fail("iterations", format!("{iterations} must be between 1 and {MOST_ITERATIONS}"));
+        }
+        if *queue > MOST_QUEUED {
+            return fail("queue", format!("{queue} rows; at most {MOST_QUEUED}"));
+        }
+        Ok(())
+    }
+
+    /// Rows of outputs that it keeps as the loss's negatives.
+    pub fn negatives(&self) -> usize {
+        match self {
+            Rule::MomentumEncoder { queue, .. } => *queue,
+            _ => 0,
+        }
+    }
+
+    /// Views of a batch, where the objective has `all`, of which `trained` have a term of the loss, and a finite T
+    /// `elements`: an expectation has its samples in the place of the others.
+    pub fn views(&self, all: usize, trained: usize, elements: usize) -> usize {
+        match self {
+            Rule::Expectation { n, .. } => trained + n.number(elements),
+            _ => all,
+        }
+    }
+
+    /// How many of `all` views of a batch pass through the network with gradient: the `trained` ones, which
+    /// have a term of the loss. Without stop-gradient all do, whatever the loss.
+    pub fn views_with_gradient(&self, all: usize, trained: usize) -> usize {
+        match self {
+            Rule::None {} | Rule::Sinkhorn { stop_gradient: false, .. } => all,
+            _ => trained,
+        }
+    }
+
+    /// Numbers of f32 that it keeps between steps, where banks beyond `bank_limit_bytes` lie in a file; θ has
+    /// `theta_len`, a batch `batch` images.
+    pub fn kept_floats(&self, size: &Size, batch: usize, theta_len: usize, bank_limit_bytes: u64) -> usize {
+        let Size { images, dim, per_epoch, steps, views, .. } = *size;
+        match self {
+            Rule::KStep { k } => k.count(per_epoch).min(steps) as usize * views * batch * dim,
+            Rule::MemoryBank { precision, .. } => {
+                let bytes = bank_bytes(images, dim, *precision);
+                2 * images + if bytes > bank_limit_bytes { 0 } else { bytes as usize / size_of::<f32>() }
+            }
+            Rule::Expectation { k, m, .. } if !k.is_one() || *m != 0.0 => images * (dim + 2),
+            // A queue, its copy as a tensor and the batch's cosines with it.
+            Rule::MomentumEncoder { queue, .. } => theta_len + queue * (2 * dim + 4 * views * batch),
+            Rule::Sinkhorn { queue, .. } => 2 * views * queue * dim,
+            Rule::OneStep {} | Rule::Expectation { .. } | Rule::None {} => 0,
+        }
+    }
+
+    /// The rule whose every step costs what this one's costs beside an E-step of its own once in a while.
+    pub fn of_every_step(&self) -> Rule {
+        match *self {
+            // Only the samples of an expectation belong to every step.
+            Rule::Expectation { n, normalised, .. } => {
+                Rule::Expectation { n, normalised, k: Steps::one(), m: 0.0 }
+            }
+            Rule::KStep { .. } | Rule::MemoryBank { .. } => Rule::OneStep {},
+            _ => self.clone(),
+        }
+    }
+
+    /// Makes the rule.
+    pub fn build(&self, size: &Size, place: &BankPlace) -> Result<Box<dyn EStep>> {
+        self.check()?;
+        Ok(match self {
+            Rule::OneStep {} => Box::new(OneStep { stop_gradient: true }),
+            Rule::None {} => Box::new(OneStep { stop_gradient: false }),
+            Rule::KStep { k } => Box::new(KStep::new(k.count(size.per_epoch))),
+            Rule::Expectation { n, normalised, k, m } => Box::new(Expectation {
+                n: n.number(size.elements),
+                normalised: *normalised,
+                k: k.count(size.per_epoch),
+                kept: if k.is_one() && *m == 0.0 { None } else { Some(size.bank(*m, place)?) },
+            }),
+            Rule::MomentumEncoder { tau, rises, queue } => {
+                let negatives = (*queue > 0).then(|| Queue::random(*queue, size.dim, size.seed, 0));
+                Box::new(MomentumEncoder::new(*tau, rises.then_some(size.steps), negatives))
+            }
+            Rule::Sinkhorn { epsilon, iterations, stop_gradient, queue, queue_from_epoch } => {
+                let queued = |v: usize| Queue::random(*queue, size.dim, size.seed, v as u64);
+                Box::new(Sinkhorn {
+                    epsilon: *epsilon,
+                    iterations: *iterations,
+                    stop_gradient: *stop_gradient,
+                    queues: if *queue > 0 { (0..size.views).map(queued).collect() } else { Vec::new() },
+                    queued_from: queue_from_epoch.saturating_mul(size.per_epoch),
+                })
+            }
+            Rule::MemoryBank { m, k, precision: Precision::F32 } => banks::<f32>(*m, *k, size, place)?,
+            Rule::MemoryBank { m, k, precision: Precision::Bf16 } => banks::<u16>(*m, *k, size, place)?,
+        })
+    }
+}
+
+/// What a rule has to know of the run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Size {
+    /// Training images N.
+    pub images: usize,
+    /// Dimension d of the targets.
+    pub dim: usize,
+    /// SGD steps of an epoch.
+    pub per_epoch: u64,
+    /// SGD steps of the run.
+    pub steps: u64,
+    /// Elements of a finite T; 0 where T is random.
+    pub elements: usize,
+    /// Views of a batch.
+    pub views: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// Whether a rule that keeps one η for each image keeps a second one, of other draws, to be compared with.
+    pub second: bool,
+}
+
+impl Size {
+    /// An empty bank of this size.
+    fn bank<T: Plain>(&self, m: f64, place: &BankPlace) -> Result<MemoryBank<T>> {
+        MemoryBank::new(m as f32, self.images, self.dim, place)
+    }
+}
+
+/// A bank, with its twin where a second η is wanted.
+fn banks<T: Plain>(m: f64, k: Steps, size: &Size, place: &BankPlace) -> Result<Box<dyn EStep>> {
+    let first = size.bank::<T>(m, place)?.refreshed_every(k.count(size.per_epoch));
+    if !size.second {
+        return Ok(Box::new(first));
+    }
+    Ok(Box::new(Twins { first, second: size.bank::<T>(m, place)? }))
+}
