@@ -269,11 +269,11 @@ fn codes_carry_a_gradient_where_table_6b_lets_them() {
 #[test]
 fn a_full_queue_is_assigned_together_with_the_batch() {
     let model = model();
-    let mut queue = Queue::random(BATCH, DIM, 0, 0);
+    let mut queue = Queue::random(BATCH, DIM, 0, 0).unwrap();
     let earlier = model.frozen_z(&images(1, SIDE)).unwrap();
     queue.push(&earlier).unwrap();
     let again = || {
-        let mut queue = Queue::random(BATCH, DIM, 0, 0);
+        let mut queue = Queue::random(BATCH, DIM, 0, 0).unwrap();
         queue.push(&earlier).unwrap();
         queue
     };
