@@ -315,6 +315,35 @@ fn small_crops_are_compared_with_the_targets_of_both_views() {
 }
 
 #[test]
+fn what_does_not_fit_together_is_refused_in_one_sentence() {
+    let refused = |study: &str, set: &[&str]| {
+        let set = set.iter().map(|set| set.to_string()).collect();
+        let request = simsiam_em::study::Request { scale: Some("smoke".into()), set, ..Default::default() };
+        let study = simsiam_em::study::Study::find(study).unwrap();
+        format!("{:?}", study.resolve(&request).expect_err("it was taken"))
+    };
+    for (study, set, says) in [
+        ("simclr", &["objective.temperature=0"][..], "above 0"),
+        ("simsiam", &["objective.temperature=0.5"], "cosine and mse do not"),
+        ("swav", &["objective.prototypes.count=1"], "between 2 and"),
+        ("swav", &["eta.sinkhorn.epsilon=-1"], "above 0"),
+        ("swav", &["eta.sinkhorn.iterations=0"], "between 1 and"),
+        ("simsiam", &["eta.sinkhorn={epsilon=0.05,iterations=3}"], "cross-entropy"),
+        ("simsiam", &["eta.momentum-encoder={tau=0.9,queue=10}"], "info-nce"),
+        ("byol", &["eta.momentum-encoder={tau=2.0}"], "not between 0 and 1"),
+        ("swav", &["encoder.backbone.mlp.widths=[16]"], "images of one size only"),
+        ("simclr", &["measure.em.eta=true"], "measure.em"),
+        ("swav", &["measure.em.objective=true"], "codes are no outputs"),
+        ("simclr", &["optim.lars.trust=-1"], "at least 0"),
+    ] {
+        let report = refused(study, set);
+        assert!(report.contains(says), "{set:?}: {report}");
+    }
+    let unknown = simsiam_em::study::Study::find("moco").unwrap_err().to_string();
+    assert!(unknown.contains("is a method, not a study"), "{unknown}");
+}
+
+#[test]
 fn small_crops_train_the_same_weights() {
     let recipe = |extra: &str| -> simsiam_em::recipe::Recipe {
         let request = simsiam_em::study::Request {
