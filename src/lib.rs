@@ -27,15 +27,16 @@
 //!   it in the place of training.
 //! - [`recipe`] — one run, completely described.
 //! - [`train`] — one run, trained: θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η).
-//! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, averaged with momentum m, or E_T[F_θ(T(x))] itself.
+//! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, averaged with momentum m, or E_T[F_θ(T(x))] itself; the output
+//!   of an average of θ (BYOL, MoCo), or a balanced code (SwAV).
 //! - [`measure`] — what is read off a state: kNN, linear probe, std of z/‖z‖ · √d, RankMe, R² of h.
 //! - [`data`] — images and labels, the order of batches, batches prepared ahead.
 //! - [`record`] — the run directory: metrics, events, checkpoints, durable files.
-//! - [`objective`] — D(p, η) = −cos(p, η) and its relatives: tensors in, scalar out.
+//! - [`objective`] — D(p, η) = −cos(p, η) and its relatives, InfoNCE among them: tensors in, scalar out.
 //! - [`network`] — z = F_θ(x) and p = h(z), each one differentiable node over a static plan.
 //! - [`augment`] — T, the random views, or a finite set of them.
 //! - [`device`] — the processor or a GPU: where a run computes.
-//! - [`optim`] — SGD with momentum over flat θ, learning-rate curves.
+//! - [`optim`] — SGD with momentum over flat θ, LARS, learning-rate curves.
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle and no study.
 //! - [`rng`] — streams named by (seed, purpose, counters). [`error`] — one error, its exit codes.
 //!
@@ -51,7 +52,7 @@
 //! | h, p = h(z) | the prediction MLP; its output |
 //! | η_x | the target of image x |
 //! | D | the dissimilarity of p and η |
-//! | k, m | SGD steps per update of η; momentum of the memory bank |
+//! | k, m, τ | SGD steps per update of η; momentum of the memory bank; of the momentum encoder (or a temperature) |
 //! | (V, B, H, W, C) | views, batch, height, width, channels |
 //!
 //! # Invariants

@@ -258,12 +258,14 @@ fn info_nce(p: &Tensor, eta: &Tensor, negatives: Option<&Tensor>, temperature: f
         }
         None => {
             let all = (p.matmul(&eta.t()?)? / temperature)?;
-            let hidden = |index: usize| {
-                let (row, column) = (index / rows, index % rows);
-                if row != column && row % batch == column % batch { f32::NEG_INFINITY } else { 0.0 }
+            let same = |place: &dyn Fn(u32) -> u32| -> Result<Tensor> {
+                let places: Vec<u32> = (0..rows as u32).map(place).collect();
+                let places = Tensor::from_vec(places, (rows, 1), p.device())?;
+                Ok(places.broadcast_eq(&places.t()?)?)
             };
-            let mask: Vec<f32> = (0..rows * rows).map(hidden).collect();
-            (all + Tensor::from_vec(mask, (rows, rows), p.device())?)?
+            let other_views_of_it = (same(&|row| row % batch as u32)? - same(&|row| row)?)?;
+            let never = Tensor::full(f32::NEG_INFINITY, (rows, rows), p.device())?;
+            other_views_of_it.where_cond(&never, &all)?
         }
     };
     Ok((log_sum_exp(&candidates, 1)? - positive)?.mean_all()?)

@@ -178,7 +178,11 @@ impl Recipe {
         if self.eta.negatives() > 0 && objective.similarity != Similarity::InfoNce {
             return fail(format!("eta.{eta}.queue: its negatives need objective.similarity = \"info-nce\""));
         }
-        if self.augment.multi_crop.is_some() {
+        if let Some(crops) = &self.augment.multi_crop {
+            let of_size = |size: usize| Network::encoder(&self.encoder, (size, size));
+            if of_size(crops.size)?.theta_len() != of_size(self.augment.size)?.theta_len() {
+                return fail("augment.multi_crop: this backbone takes images of one size only".into());
+            }
             let rows =
                 objective.similarity != Similarity::InfoNce && objective.comparison == Comparison::Simsiam;
             if !(objective.symmetric && objective.pairs == 1 && rows) {

@@ -119,10 +119,13 @@ fn compile(folder: &Path) -> std::io::Result<Run> {
     }
 }
 
-/// The device, or none, said once, where there is no C++ compiler.
+/// The device, or none, said once, where there is no C++ compiler; none with SIM_EMULATION=off.
 pub fn emulated() -> Option<Arc<dyn Device>> {
     static MADE: OnceLock<Option<Arc<dyn Device>>> = OnceLock::new();
     let make = || {
+        if std::env::var_os("SIM_EMULATION").is_some_and(|word| word == "off") {
+            return None;
+        }
         if Command::new("g++").arg("--version").output().is_err() {
             println!("skipped: no g++ on this machine to compile the GPU's kernels with");
             return None;

@@ -269,11 +269,11 @@ fn codes_carry_a_gradient_where_table_6b_lets_them() {
 #[test]
 fn a_full_queue_is_assigned_together_with_the_batch() {
     let model = model();
-    let mut queue = Queue::random(BATCH, DIM, 0, 0);
+    let mut queue = Queue::random(BATCH, DIM, 0, 0).unwrap();
     let earlier = model.frozen_z(&images(1, SIDE)).unwrap();
     queue.push(&earlier).unwrap();
     let again = || {
-        let mut queue = Queue::random(BATCH, DIM, 0, 0);
+        let mut queue = Queue::random(BATCH, DIM, 0, 0).unwrap();
         queue.push(&earlier).unwrap();
         queue
     };
@@ -312,6 +312,35 @@ fn small_crops_are_compared_with_the_targets_of_both_views() {
         let got = scalar(&Losses::new(&model, &objective, &compared).unwrap().encoder);
         assert!((got - sum / 8.0).abs() < 1e-5, "{similarity:?}: {got}, {}", sum / 8.0);
     }
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_in_one_sentence() {
+    let refused = |study: &str, set: &[&str]| {
+        let set = set.iter().map(|set| set.to_string()).collect();
+        let request = simsiam_em::study::Request { scale: Some("smoke".into()), set, ..Default::default() };
+        let study = simsiam_em::study::Study::find(study).unwrap();
+        format!("{:?}", study.resolve(&request).expect_err("it was taken"))
+    };
+    for (study, set, says) in [
+        ("simclr", &["objective.temperature=0"][..], "above 0"),
+        ("simsiam", &["objective.temperature=0.5"], "cosine and mse do not"),
+        ("swav", &["objective.prototypes.count=1"], "between 2 and"),
+        ("swav", &["eta.sinkhorn.epsilon=-1"], "above 0"),
+        ("swav", &["eta.sinkhorn.iterations=0"], "between 1 and"),
+        ("simsiam", &["eta.sinkhorn={epsilon=0.05,iterations=3}"], "cross-entropy"),
+        ("simsiam", &["eta.momentum-encoder={tau=0.9,queue=10}"], "info-nce"),
+        ("byol", &["eta.momentum-encoder={tau=2.0}"], "not between 0 and 1"),
+        ("swav", &["encoder.backbone.mlp.widths=[16]"], "images of one size only"),
+        ("simclr", &["measure.em.eta=true"], "measure.em"),
+        ("swav", &["measure.em.objective=true"], "codes are no outputs"),
+        ("simclr", &["optim.lars.trust=-1"], "at least 0"),
+    ] {
+        let report = refused(study, set);
+        assert!(report.contains(says), "{set:?}: {report}");
+    }
+    let unknown = simsiam_em::study::Study::find("moco").unwrap_err().to_string();
+    assert!(unknown.contains("is a method, not a study"), "{unknown}");
 }
 
 #[test]

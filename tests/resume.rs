@@ -112,6 +112,54 @@ fn a_killed_run_with_a_bank_of_bf16_ends_with_the_same_bytes() {
     assert!(weights("f32").unwrap() != weights("bf16").unwrap());
 }
 
+/// A study of the other methods, with queues, small crops and LARS.
+fn methods(folder: &Path) -> String {
+    let path = folder.join("others.toml");
+    let text = r#"title = "t"
+question = "q?"
+base = "simsiam"
+schedule.epochs = 6
+
+[[arm]]
+name = "moco"
+base = "moco"
+
+[[arm]]
+name = "swav"
+base = "swav"
+eta.sinkhorn = { queue = 64, queue_from_epoch = 1 }
+augment.multi_crop = { count = 2, size = 8, crop_scale = [0.1, 0.3] }
+
+[[arm]]
+name = "byol"
+base = "byol"
+optim = { lars.trust = 0.01, weight_decay_on = "weights" }
+
+[[arm]]
+name = "simclr"
+base = "simclr"
+"#;
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+#[test]
+fn killed_runs_of_other_methods_end_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    killed_and_whole(&methods(folder.path()), 4);
+}
+
+#[test]
+fn other_methods_do_not_depend_on_the_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = methods(folder.path());
+    let out = |threads: &str| folder.path().join(threads);
+    for threads in ["1", "3"] {
+        run(&study, &out(threads), &["--threads", threads]);
+        assert_same(&out("1"), &out(threads), &format!("{threads} threads"));
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_saves_and_exits_75() {

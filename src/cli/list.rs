@@ -1,26 +1,31 @@
-//! `sim list`: the studies and the scales.
+//! `sim list`: the studies, the methods and the scales.
 
 use super::output::Output;
 use crate::error::Result;
-use crate::study::{Scale, Study, Suite, embedded};
+use crate::study::{Base, Scale, Study, Suite, embedded};
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
 /// The command.
 pub fn command() -> Command {
-    Command::new("list").about("List the studies and the scales").arg(super::json_flag())
+    Command::new("list").about("List the studies, the methods and the scales").arg(super::json_flag())
 }
 
 /// Runs it.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let scales: Vec<(&str, Scale)> =
         embedded::names("scale").map(|name| Ok((name, Scale::find(name)?))).collect::<Result<_>>()?;
+    let bases: Vec<(&str, Base)> =
+        embedded::names("base").map(|name| Ok((name, Base::find(name)?))).collect::<Result<_>>()?;
     if matches.get_flag("json") {
         for study in studies {
             let arms: Vec<&str> = study.arms.iter().map(|arm| arm.name.as_str()).collect();
             let line = json!({"study": study.name, "title": study.head.title,
                 "question": study.head.question, "arms": arms});
             output.line(&line.to_string())?;
+        }
+        for (name, base) in bases {
+            output.line(&json!({"base": name, "about": base.about, "differs_from": base.of}).to_string())?;
         }
         for (name, scale) in scales {
             output.line(&json!({"scale": name, "about": scale.about, "seeds": scale.seeds}).to_string())?;
@@ -34,6 +39,10 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         for study in own {
             output.line(&format!("  {}  {}", pad(&study.name), study.head.question))?;
         }
+    }
+    output.line("\nMethods (base = \"METHOD\" in a study file)")?;
+    for (name, base) in bases {
+        output.line(&format!("  {}  {}", pad(name), base.about.unwrap_or_default()))?;
     }
     output.line("\nScales (--scale SCALE)")?;
     for (name, scale) in scales {

@@ -158,8 +158,11 @@ impl Sweep<'_> {
         self.axes.iter().map(|axis| axis.key.as_str()).collect::<Vec<_>>().join(between)
     }
 
-    /// Which world the closed form is about.
+    /// Which world the closed form is about, where it has anything to say.
     fn world(&self) -> String {
+        if !self.panels().iter().any(|panel| THEORY.contains(panel)) {
+            return "such recipes have no closed form".to_string();
+        }
         let own = self.cells.first().and_then(|cell| cell.arm.recipe.closed_form.clone());
         let beside = own.is_none();
         let world = own.unwrap_or_else(|| ClosedForm::beside_runs(1, false));

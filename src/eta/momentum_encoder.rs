@@ -72,7 +72,7 @@ impl EStep for MomentumEncoder {
         let others = other_views(&views.x)?.narrow(0, 0, z.dim(0)?)?;
         let eta = frozen.z_by(xi, &others)?.detach();
         if let Some(queue) = &mut self.queue {
-            self.negatives = Some(queue.tensor()?.to_device(eta.device())?);
+            self.negatives = Some(queue.tensor(eta.device())?);
             queue.push(&eta)?;
         }
         Ok(eta)
@@ -95,7 +95,9 @@ impl EStep for MomentumEncoder {
             ("xi".into(), xi.dims().to_vec(), xi.to_vec1::<f32>()?.into()),
             ("counts".into(), vec![4], vec![high, low, age[0], age[1]].into()),
         ];
-        held.extend(self.queue.iter().flat_map(|queue| queue.state(QUEUE)));
+        if let Some(queue) = &self.queue {
+            held.extend(queue.state(QUEUE)?);
+        }
         Ok(held)
     }
 

@@ -7,12 +7,11 @@ use crate::rng::{Purpose, stream};
 use candle_core::{Device, Tensor};
 use rand_distr::{Distribution, StandardNormal};
 
-/// A ring of L rows of d numbers.
+/// A ring of L rows of d numbers, on the device of what is pushed.
 #[derive(Debug)]
 pub struct Queue {
-    dim: usize,
     /// (L, d)
-    rows: Vec<f32>,
+    rows: Tensor,
     /// Rows pushed so far.
     pushed: u64,
 }
@@ -25,20 +24,23 @@ const EXACT: u64 = 1 << 24;
 
 impl Queue {
     /// L = `len` random directions, as MoCo starts from; `place` tells several queues of a run apart.
-    pub fn random(len: usize, dim: usize, seed: u64, place: u64) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when there is no memory for them.
+    pub fn random(len: usize, dim: usize, seed: u64, place: u64) -> Result<Self> {
         let mut rng = stream(seed, Purpose::Queue, place, 0);
-        let rows = StandardNormal.sample_iter(&mut rng).take(len * dim).collect();
-        Self { dim, rows, pushed: 0 }
+        let rows: Vec<f32> = StandardNormal.sample_iter(&mut rng).take(len * dim).collect();
+        Ok(Self { rows: Tensor::from_vec(rows, (len, dim), &Device::Cpu)?, pushed: 0 })
     }
 
     /// L.
     pub fn len(&self) -> usize {
-        self.rows.len() / self.dim.max(1)
+        self.rows.dims()[0]
     }
 
     /// Whether it holds nothing, now or ever.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
     /// Whether every row is the output of a batch.
@@ -46,9 +48,9 @@ impl Queue {
         self.pushed >= self.len() as u64
     }
 
-    /// All rows, (L, d); their order is that of their places, not of their age.
-    pub fn tensor(&self) -> Result<Tensor> {
-        Ok(Tensor::from_slice(&self.rows, (self.len(), self.dim), &Device::Cpu)?)
+    /// A copy of all rows on `device`, (L, d); their order is that of their places, not of their age.
+    pub fn tensor(&self, device: &Device) -> Result<Tensor> {
+        Ok(self.rows.to_device(device)?.copy()?)
     }
 
     /// Puts the rows of `z` (…, d) in the place of the oldest.
@@ -56,29 +58,35 @@ impl Queue {
     /// # Errors
     /// [`Error::Failure`] when they have another length.
     pub fn push(&mut self, z: &Tensor) -> Result<()> {
-        let values = z.flatten_all()?.to_vec1::<f32>()?;
-        if z.dims().last() != Some(&self.dim) || self.is_empty() {
-            return Err(Error::Failure(format!(
-                "a queue of dimension {} was given {:?}",
-                self.dim,
-                z.dims()
-            )));
+        let (len, dim) = self.rows.dims2()?;
+        if z.dims().last() != Some(&dim) || len == 0 {
+            return Err(Error::Failure(format!("a queue of dimension {dim} was given {:?}", z.dims())));
         }
-        for row in values.chunks_exact(self.dim) {
-            let place = (self.pushed % self.len() as u64) as usize;
-            self.rows[place * self.dim..][..self.dim].copy_from_slice(row);
-            self.pushed += 1;
+        self.rows = self.rows.to_device(z.device())?;
+        let count = z.elem_count() / dim;
+        let z = z.detach().reshape((count, dim))?.contiguous()?;
+        let mut done = 0;
+        while done < count {
+            let place = (self.pushed % len as u64) as usize;
+            let piece = (count - done).min(len - place);
+            self.rows.slice_set(&z.narrow(0, done, piece)?.contiguous()?, 0, place)?;
+            self.pushed += piece as u64;
+            done += piece;
         }
         Ok(())
     }
 
     /// What a checkpoint keeps of it, its names beginning with `name`.
-    pub fn state(&self, name: &str) -> [Held<'_>; 2] {
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when the rows cannot be read from their device.
+    pub fn state(&self, name: &str) -> Result<[Held<'static>; 2]> {
         let counts = vec![(self.pushed / EXACT) as f32, (self.pushed % EXACT) as f32];
-        [
-            (format!("{name}.{ROWS}"), vec![self.len(), self.dim], self.rows.as_slice().into()),
+        let rows = self.rows.flatten_all()?.to_vec1::<f32>()?;
+        Ok([
+            (format!("{name}.{ROWS}"), self.rows.dims().to_vec(), rows.into()),
             (format!("{name}.{PUSHED}"), vec![2], counts.into()),
-        ]
+        ])
     }
 
     /// Takes back one tensor that [`Queue::state`] gave, called `part` behind the queue's name.
@@ -87,7 +95,9 @@ impl Queue {
     /// [`Error::Failure`] when it has another size.
     pub fn restore(&mut self, part: &str, values: Vec<f32>) -> Result<()> {
         match (part, &values[..]) {
-            (ROWS, _) if values.len() == self.rows.len() => self.rows = values,
+            (ROWS, _) if values.len() == self.rows.elem_count() => {
+                self.rows = Tensor::from_vec(values, self.rows.dims(), &Device::Cpu)?;
+            }
             (PUSHED, &[high, low]) => self.pushed = high as u64 * EXACT + low as u64,
             _ => return Err(Error::Failure(format!("the checkpoint's queue has another {part}"))),
         }
@@ -99,29 +109,36 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn rows(values: &[f32]) -> Tensor {
+    fn rows_of_one(values: &[f32]) -> Tensor {
         Tensor::from_slice(values, (values.len(), 1), &Device::Cpu).unwrap()
     }
 
     #[test]
     fn the_oldest_rows_go_first() {
-        let mut queue = Queue::random(3, 1, 0, 0);
-        queue.push(&rows(&[1.0, 2.0])).unwrap();
+        let mut queue = Queue::random(3, 1, 0, 0).unwrap();
+        queue.push(&rows_of_one(&[1.0, 2.0])).unwrap();
         assert!(!queue.is_full());
-        queue.push(&rows(&[3.0, 4.0])).unwrap();
+        queue.push(&rows_of_one(&[3.0, 4.0])).unwrap();
         assert!(queue.is_full());
-        assert_eq!(queue.tensor().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(), [4.0, 2.0, 3.0]);
+        let rows = |queue: &Queue| {
+            queue.tensor(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        assert_eq!(rows(&queue), [4.0, 2.0, 3.0]);
+        // More rows than there are places: the last ones stay.
+        queue.push(&rows_of_one(&[5.0, 6.0, 7.0, 8.0])).unwrap();
+        assert_eq!(rows(&queue), [7.0, 8.0, 6.0]);
     }
 
     #[test]
     fn restore_after_state_is_the_identity() {
-        let mut queue = Queue::random(3, 2, 0, 0);
+        let mut queue = Queue::random(3, 2, 0, 0).unwrap();
         queue.push(&Tensor::ones((2, 2), candle_core::DType::F32, &Device::Cpu).unwrap()).unwrap();
-        let mut other = Queue::random(3, 2, 1, 0);
-        for (name, _, values) in queue.state("q") {
+        let mut other = Queue::random(3, 2, 1, 0).unwrap();
+        for (name, _, values) in queue.state("q").unwrap() {
             other.restore(&name["q.".len()..], values.into_f32().unwrap()).unwrap();
         }
-        assert_eq!((&other.rows, other.pushed), (&queue.rows, queue.pushed));
+        let rows = |queue: &Queue| queue.tensor(&Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!((rows(&other), other.pushed), (rows(&queue), queue.pushed));
         assert!(other.restore(ROWS, vec![0.0]).is_err());
     }
 }

@@ -246,7 +246,7 @@ impl Rule {
             }),
             Rule::MomentumEncoder { tau, rises, queue } => {
                 let negatives = (*queue > 0).then(|| Queue::random(*queue, size.dim, size.seed, 0));
-                Box::new(MomentumEncoder::new(*tau, rises.then_some(size.steps), negatives))
+                Box::new(MomentumEncoder::new(*tau, rises.then_some(size.steps), negatives.transpose()?))
             }
             Rule::Sinkhorn { epsilon, iterations, stop_gradient, queue, queue_from_epoch } => {
                 let queued = |v: usize| Queue::random(*queue, size.dim, size.seed, v as u64);
@@ -254,7 +254,7 @@ impl Rule {
                     epsilon: *epsilon,
                     iterations: *iterations,
                     stop_gradient: *stop_gradient,
-                    queues: if *queue > 0 { (0..size.views).map(queued).collect() } else { Vec::new() },
+                    queues: (0..size.views).filter(|_| *queue > 0).map(queued).collect::<Result<_>>()?,
                     queued_from: queue_from_epoch.saturating_mul(size.per_epoch),
                 })
             }

@@ -35,7 +35,7 @@ impl Sinkhorn {
         let Some(queue) = self.queues.get(v).filter(|queue| queue.is_full()) else {
             return log_codes(scores, self.epsilon, self.iterations);
         };
-        let earlier = frozen.scores(&queue.tensor()?.unsqueeze(0)?)?.squeeze(0)?.detach();
+        let earlier = frozen.scores(&queue.tensor(scores.device())?.unsqueeze(0)?)?.squeeze(0)?.detach();
         let codes = log_codes(&Tensor::cat(&[&earlier, scores], 0)?, self.epsilon, self.iterations)?;
         Ok(codes.narrow(0, queue.len(), scores.dim(0)?)?)
     }
@@ -81,8 +81,11 @@ impl EStep for Sinkhorn {
     }
 
     fn state(&self) -> Result<Vec<Held<'_>>> {
-        let named = self.queues.iter().enumerate();
-        Ok(named.flat_map(|(v, queue)| queue.state(&format!("{QUEUE}{v}"))).collect())
+        let mut held = Vec::new();
+        for (v, queue) in self.queues.iter().enumerate() {
+            held.extend(queue.state(&format!("{QUEUE}{v}"))?);
+        }
+        Ok(held)
     }
 
     fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()> {

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 /// A base method.
 #[derive(Clone, Debug)]
 pub struct Base {
+    /// What it is.
+    pub about: Option<String>,
     /// The method that it differs from; none for one in full.
     pub of: Option<String>,
     /// The method, or its differences.
@@ -28,12 +30,13 @@ impl Base {
             return Err(Error::Usage(format!("unknown base `{name}`")));
         };
         let mut overlay = Entry::parse(&embedded_source(file))?;
-        let of = overlay.take("base").and_then(|entry| match entry.node {
-            Node::Scalar(toml::Value::String(name)) => Some(name),
+        let mut text = |key| match overlay.take(key)?.node {
+            Node::Scalar(toml::Value::String(text)) => Some(text),
             _ => None,
-        });
+        };
+        let (about, of) = (text("about"), text("base"));
         let scales = scales_of(&mut overlay)?;
-        Ok(Base { of, overlay, scales })
+        Ok(Base { about, of, overlay, scales })
     }
 
     /// The method in full that `name` is or differs from, and the layers that lie on it and on the scale called `scale`, from

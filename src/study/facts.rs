@@ -38,7 +38,8 @@ pub fn fact(fact: Fact, arm: &Arm, runs: &[AnswerRun], images: Option<usize>) ->
         }
         Fact::Memory => {
             let images = images.filter(|images| steps_per_epoch(*images, recipe.schedule.batch) > 0);
-            let bytes = images.map(|images| memory_bytes(recipe, images)).transpose()?;
+            // A processor that cannot train the recipe, as a GPU did, does not tell.
+            let bytes = images.and_then(|images| memory_bytes(recipe, images).ok());
             (
                 "MiB, reckoned",
                 bytes.map_or_else(unknown, |bytes| format!("{:.0}", bytes as f64 / f64::from(1 << 20))),

@@ -127,6 +127,12 @@ impl Study {
             return Study::parse(&stem, name, text);
         }
         let Some(file) = embedded::find("", name) else {
+            if embedded::find("base", name).is_some() {
+                return Err(Error::Usage(format!(
+                    "`{name}` is a method, not a study: `methods` compares it with others, and base = \"{name}\" in a study \
+                     file of your own begins from it"
+                )));
+            }
             let hint = hint(name, embedded::names(""));
             let known: Vec<&str> = embedded::names("").collect();
             return Err(Error::Usage(format!(

@@ -23,6 +23,7 @@ mod results;
 mod schedule;
 mod trainer;
 
+pub use base::Base;
 pub use claim::{CHANCE, Claim, Curve, Judged, Of, Relation, Runs, START, Verdict};
 pub use file::{ArmSpec, Scale, Study};
 pub use formula::Formula;

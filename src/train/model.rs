@@ -146,24 +146,11 @@ impl Model {
     /// Divides each prototype by its length, as every step begins with it (official SwAV code).
     pub fn normalise_prototypes(&self) -> Result<()> {
         let Some(Head { theta, engine }) = &self.prototypes else { return Ok(()) };
-        if !self.device().is_cpu() {
-            // Nothing is read back from a GPU in a step.
-            let w = theta.as_detached_tensor().reshape((self.output_dim(), engine.network().output_dim()))?;
-            let length = w.sqr()?.sum_keepdim(0)?.sqrt()?.maximum(1e-12)?;
-            return Ok(theta.set(&w.broadcast_div(&length)?.flatten_all()?)?);
-        }
-        let mut values = theta.to_vec1::<f32>()?;
         // A linear layer's weights lie as (d, K).
-        let count = engine.network().output_dim();
-        for k in 0..count {
-            let own = || (k..values.len()).step_by(count);
-            let length = own().map(|i| f64::from(values[i]).powi(2)).sum::<f64>().sqrt().max(1e-12);
-            own()
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|i| values[i] = (f64::from(values[i]) / length) as f32);
-        }
-        Ok(theta.set(&Tensor::from_vec(values, theta.dims(), theta.device())?)?)
+        let shape = (self.output_dim(), engine.network().output_dim());
+        let columns = theta.as_detached_tensor().reshape(shape)?;
+        let length = (columns.sqr()?.sum_keepdim(0)? + 1e-24)?.sqrt()?;
+        Ok(theta.set(&columns.broadcast_div(&length)?.flatten_all()?)?)
     }
 
     /// Images that passed through F without gradient so far, at an E-step's request.

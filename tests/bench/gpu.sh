@@ -64,7 +64,7 @@ clock() { echo "## $1 (${SECONDS} s)"; }
 if wants tests; then
     clock "tests on the GPU"
     # The tests look for their files where they were built.
-    (cd "$root" && CARGO_MANIFEST_DIR=$root "$programs/all" gpu --nocapture --test-threads 1) >"$log/tests.txt" 2>&1
+    (cd "$root" && CARGO_MANIFEST_DIR=$root SIM_EMULATION=off "$programs/all" gpu --nocapture --test-threads 1) >"$log/tests.txt" 2>&1
     grep -E '^test |panicked|is off|failed|skipped: --device|test result' "$log/tests.txt" | head -n 60
 fi
 

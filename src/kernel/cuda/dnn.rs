@@ -1,4 +1,4 @@
-//! cuDNN's convolutions, channels last: descriptors and the fastest algorithm for each shape, searched once.
+//! cuDNN's convolutions, channels last: descriptors and the fastest algorithm for each shape, searched once in a process.
 //!
 //! An algorithm that gives the same bytes every time comes before any that does not, and in f32 none is taken that rounds
 //! more than it was asked to.
@@ -7,16 +7,31 @@ use super::failed;
 use crate::error::{Error, Result};
 use crate::kernel::device::{Pass, Span};
 use crate::kernel::{Conv, Precision};
-use cudarc::cudnn::{CudnnError, result, sys};
+use cudarc::cudnn::sys::{self, cudnnMathType_t as Math};
+use cudarc::cudnn::{CudnnError, result};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Scratch that a search may use at most.
 const SEARCH_BYTES: usize = 1 << 30;
 /// Algorithms that a search reports at most; each pass has fewer.
 const MOST: usize = 16;
+
+/// What a search is for: the GPU, the pass and its shape, how numbers are stored and whether f32 is rounded to TF32.
+type Key = (usize, Pass, Conv, Precision, bool);
+
+/// What searches found; runs of one process compute alike, and none searches again.
+static FOUND: Mutex<Option<HashMap<Key, Option<Choice>>>> = Mutex::new(None);
+
+/// What a search finds.
+#[derive(Clone, Copy)]
+struct Choice {
+    algorithm: Algorithm,
+    math: Math,
+    workspace: usize,
+}
 
 /// An algorithm of one of the passes.
 #[derive(Clone, Copy)]
@@ -32,7 +47,7 @@ struct Report {
     status: sys::cudnnStatus_t,
     memory: usize,
     determinism: sys::cudnnDeterminism_t,
-    math: sys::cudnnMathType_t,
+    math: Math,
 }
 
 macro_rules! reports {
@@ -82,7 +97,7 @@ fn cudnn(e: CudnnError) -> Error {
 }
 
 impl Descriptors {
-    fn new(s: &Conv, precision: Precision, math: sys::cudnnMathType_t) -> Result<Self, CudnnError> {
+    fn new(s: &Conv, precision: Precision, math: Math) -> Result<Self, CudnnError> {
         let kind = match precision {
             Precision::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
             Precision::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
@@ -167,7 +182,7 @@ impl Dnn {
         let precision = spans[0].precision();
         let key = (pass, *s, precision);
         if !self.chosen.contains_key(&key) {
-            let chosen = self.search(pass, s, spans, tf32)?;
+            let chosen = self.choose(pass, s, spans, tf32)?;
             self.chosen.insert(key, chosen);
         }
         let Some(Some(chosen)) = self.chosen.get(&key) else { return Ok(false) };
@@ -242,18 +257,43 @@ impl Dnn {
         unsafe { self.stream.alloc::<u8>(bytes) }.map_err(|e| failed("allocating scratch", e))
     }
 
-    /// Times every algorithm on the spans themselves, whose result is overwritten anyway.
-    fn search(&self, pass: Pass, s: &Conv, spans: [Span; 3], tf32: bool) -> Result<Option<Chosen>> {
-        use sys::cudnnMathType_t as Math;
-        let full = spans[0].precision() == Precision::F32 && !tf32;
-        let asked = match (spans[0].precision(), full) {
-            (_, true) => Math::CUDNN_FMA_MATH,
-            (Precision::F32, false) => Math::CUDNN_DEFAULT_MATH,
-            (Precision::Bf16, false) => Math::CUDNN_TENSOR_OP_MATH,
+    /// The algorithm for a pass with its descriptors; none where cuDNN has no algorithm.
+    fn choose(&self, pass: Pass, s: &Conv, spans: [Span; 3], tf32: bool) -> Result<Option<Chosen>> {
+        let precision = spans[0].precision();
+        let asked = match (precision, tf32) {
+            (Precision::F32, false) => Math::CUDNN_FMA_MATH,
+            (Precision::F32, true) => Math::CUDNN_DEFAULT_MATH,
+            (Precision::Bf16, _) => Math::CUDNN_TENSOR_OP_MATH,
         };
-        let descriptors = Descriptors::new(s, spans[0].precision(), asked).map_err(cudnn)?;
+        let descriptors = Descriptors::new(s, precision, asked).map_err(cudnn)?;
+        let key = (self.stream.context().ordinal(), pass, *s, precision, tf32);
+        // Held over a search: two at a time would time each other.
+        let mut found = FOUND.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let found = found.get_or_insert_default();
+        let choice = match found.get(&key) {
+            Some(choice) => *choice,
+            None => {
+                let choice = self.search(pass, &descriptors, spans, asked)?;
+                found.insert(key, choice);
+                choice
+            }
+        };
+        let Some(Choice { algorithm, math, workspace }) = choice else { return Ok(None) };
+        // SAFETY: the descriptor is alive.
+        unsafe { result::set_convolution_math_type(descriptors.conv, math) }.map_err(cudnn)?;
+        Ok(Some(Chosen { descriptors, algorithm, workspace }))
+    }
+
+    /// Times every algorithm on the spans themselves, whose result is overwritten anyway.
+    fn search(
+        &self,
+        pass: Pass,
+        descriptors: &Descriptors,
+        spans: [Span; 3],
+        asked: Math,
+    ) -> Result<Option<Choice>> {
+        let full = asked == Math::CUDNN_FMA_MATH;
         let scratch = self.scratch(SEARCH_BYTES).or_else(|_| self.scratch(SEARCH_BYTES / 16))?;
-        let reports = self.reports(pass, &descriptors, spans, &scratch);
         let allowed = |report: &Report| match report.math {
             // Would round f32 to half precision.
             Math::CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION => false,
@@ -265,16 +305,14 @@ impl Dnn {
         };
         let repeats = |report: &Report| report.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC;
         // Reports come fastest first.
-        let mut usable: Vec<Report> =
-            reports.into_iter().filter(|report| works(report) && allowed(report)).collect();
-        if usable.is_empty() {
-            return Ok(None);
-        }
-        let best = usable.swap_remove(usable.iter().position(repeats).unwrap_or(0));
-        let math = if full { asked } else { best.math };
-        // SAFETY: the descriptor is alive.
-        unsafe { result::set_convolution_math_type(descriptors.conv, math) }.map_err(cudnn)?;
-        Ok(Some(Chosen { descriptors, algorithm: best.algorithm, workspace: best.memory }))
+        let mut usable = self.reports(pass, descriptors, spans, &scratch);
+        usable.retain(|report| works(report) && allowed(report));
+        let best = usable.iter().find(|report| repeats(report)).or(usable.first());
+        Ok(best.map(|best| Choice {
+            algorithm: best.algorithm,
+            math: if full { asked } else { best.math },
+            workspace: best.memory,
+        }))
     }
 
     /// What cuDNN found; nothing where it refuses the shape.
