@@ -7,6 +7,7 @@
 //! A bank too large for memory lies in a memory-mapped file: a step touches the pages of its own images, and
 //! neither a checkpoint nor going on from one copies the whole. What that costs: paper-notes/memory-bank.md.
 
+use super::device_rows::DeviceRows;
 use super::{EStep, Frozen, Held, Views};
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
@@ -38,6 +39,8 @@ pub struct MemoryBank<T> {
     dim: usize,
     /// (N, d)
     eta: Store<T>,
+    /// The same where outputs come from a GPU, once there was one; `eta` is old then.
+    on_device: Option<DeviceRows>,
     /// 1 where image x was visited, else 0, (N).
     visited: Vec<f32>,
     /// The step at which the samples in η of image x were made, averaged as they are, (N).
@@ -67,7 +70,7 @@ impl<T: Plain> MemoryBank<T> {
         } else {
             Store::memory(len)
         };
-        Ok(Self { m, k: 1, dim, eta, visited: vec![0.0; images], made: vec![0.0; images] })
+        Ok(Self { m, k: 1, dim, eta, on_device: None, visited: vec![0.0; images], made: vec![0.0; images] })
     }
 
     /// The same bank, updated before every k SGD steps with the images of their k batches.
@@ -76,8 +79,15 @@ impl<T: Plain> MemoryBank<T> {
     }
 
     /// η of one image, (d), and whether it was ever visited.
-    pub fn get(&self, index: usize) -> (Vec<f32>, bool) {
-        (self.row(index).collect(), self.visited[index] > 0.0)
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when a device that holds it fails.
+    pub fn get(&self, index: usize) -> Result<(Vec<f32>, bool)> {
+        let row = match &self.on_device {
+            Some(rows) => rows.get(&[index as u32])?.flatten_all()?.to_vec1()?,
+            None => self.row(index).collect(),
+        };
+        Ok((row, self.visited[index] > 0.0))
     }
 
     fn row(&self, index: usize) -> impl Iterator<Item = f32> {
@@ -92,6 +102,9 @@ impl<T: Plain> MemoryBank<T> {
                 "a bank of dimension {} was given ({batch}, {dim})",
                 self.dim
             )));
+        }
+        if !z.device().is_cpu() && !matches!(self.eta, Store::Mapped(..)) {
+            return self.absorb_on_device(views, z);
         }
         let z = z.flatten_all()?.to_vec1::<f32>()?;
         let row = |&index: &u32| index as usize * dim..(index as usize + 1) * dim;
@@ -110,6 +123,27 @@ impl<T: Plain> MemoryBank<T> {
                 self.made[index] = now;
             }
         }
+        Ok(())
+    }
+}
+
+impl<T: Plain> MemoryBank<T> {
+    /// [`MemoryBank::absorb`] beside z, where the rows move at the first call.
+    fn absorb_on_device(&mut self, views: &Views, z: &Tensor) -> Result<()> {
+        let rows = match self.on_device.take() {
+            Some(rows) => rows,
+            None => DeviceRows::new(self.eta.as_slice(), self.dim, z.device())?,
+        };
+        let now = views.step as f32;
+        let visit = |&index: &u32| {
+            let (visited, made) = (&mut self.visited[index as usize], &mut self.made[index as usize]);
+            let keep = if std::mem::replace(visited, 1.0) > 0.0 { self.m } else { 0.0 };
+            *made = keep * *made + (1.0 - keep) * now;
+            keep
+        };
+        let keep: Vec<f32> = views.indices.iter().map(visit).collect();
+        rows.absorb(&views.indices, &keep, z)?;
+        self.on_device = Some(rows);
         Ok(())
     }
 }
@@ -133,6 +167,9 @@ impl<T: Plain> EStep for MemoryBank<T> {
     }
 
     fn targets(&mut self, views: &Views, z: &Tensor, _: Frozen) -> Result<Tensor> {
+        if let Some(rows) = &self.on_device {
+            return Ok(rows.get(&views.indices)?.unsqueeze(0)?.broadcast_as(z.dims())?.contiguous()?);
+        }
         let mut eta = Vec::with_capacity(views.indices.len() * self.dim);
         for &index in &views.indices {
             eta.extend(self.row(index as usize));
@@ -149,8 +186,12 @@ impl<T: Plain> EStep for MemoryBank<T> {
     fn state(&self) -> Result<Vec<Held<'_>>> {
         let images = self.visited.len();
         self.eta.fetch_in_order();
+        let bank = match &self.on_device {
+            Some(rows) => T::numbers(&rows.values::<T>()?).into_owned(),
+            None => self.eta.as_slice().into(),
+        };
         Ok(vec![
-            ("bank".into(), vec![images, self.dim], self.eta.as_slice().into()),
+            ("bank".into(), vec![images, self.dim], bank),
             ("visited".into(), vec![images], self.visited.as_slice().into()),
             ("made".into(), vec![images], self.made.as_slice().into()),
         ])
@@ -167,6 +208,7 @@ impl<T: Plain> EStep for MemoryBank<T> {
                     })?;
                     self.eta.fetch_in_order();
                     part.fill(self.eta.as_mut_slice()).map_err(lost)?;
+                    self.on_device = None;
                     continue;
                 }
                 "made" => &mut self.made,
@@ -200,10 +242,10 @@ mod tests {
     fn visits<T: Plain>(limit: u64) {
         let mut bank = bank::<T>(0.75, limit);
         visit(&mut bank, 1, [4.0, 8.0]);
-        assert_eq!(bank.get(1), (vec![4.0, 8.0], true));
+        assert_eq!(bank.get(1).unwrap(), (vec![4.0, 8.0], true));
         visit(&mut bank, 1, [0.0, 0.0]);
-        assert_eq!(bank.get(1), (vec![3.0, 6.0], true));
-        assert_eq!(bank.get(0), (vec![0.0, 0.0], false));
+        assert_eq!(bank.get(1).unwrap(), (vec![3.0, 6.0], true));
+        assert_eq!(bank.get(0).unwrap(), (vec![0.0, 0.0], false));
     }
 
     #[test]
@@ -219,10 +261,10 @@ mod tests {
         let mut bank = bank::<u16>(0.75, u64::MAX);
         visit(&mut bank, 0, [1.0, 1.0 + 1.0 / 256.0]);
         // The second lay half-way to 1 + 1/128 and went to the even one of the two, 1.
-        assert_eq!(bank.get(0).0, [1.0, 1.0]);
+        assert_eq!(bank.get(0).unwrap().0, [1.0, 1.0]);
         // A quarter of the way to 1 + 1/128 rounds back, of the way to 1.125 it does not.
         visit(&mut bank, 0, [1.0 + 1.0 / 128.0, 1.125]);
-        assert_eq!(bank.get(0).0, [1.0, 1.03125]);
+        assert_eq!(bank.get(0).unwrap().0, [1.0, 1.03125]);
     }
 
     fn restores<T: Plain>() {
@@ -231,8 +273,8 @@ mod tests {
         let own = |held: Vec<Held<'_>>| held.into_iter().map(|(n, s, v)| (n, s, v.into_owned())).collect();
         let mut empty = bank::<T>(0.5, 0);
         empty.restore(own(full.state().unwrap())).unwrap();
-        assert_eq!(empty.get(2), (vec![1.0, -1.0], true));
-        assert!(!empty.get(0).1);
+        assert_eq!(empty.get(2).unwrap(), (vec![1.0, -1.0], true));
+        assert!(!empty.get(0).unwrap().1);
     }
 
     #[test]

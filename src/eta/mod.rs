@@ -14,6 +14,7 @@
 //! frozen, and once per batch for its `targets`. Adding one: a file here and a variant of [`Rule`]; README.md says how.
 
 mod count;
+mod device_rows;
 mod expectation;
 mod k_step;
 mod memory_bank;

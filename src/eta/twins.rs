@@ -38,8 +38,9 @@ impl<T: Plain> EStep for Twins<T> {
     }
 
     fn second(&self, views: &Views) -> Result<Option<Tensor>> {
-        let rows: Vec<f32> =
-            views.indices.iter().flat_map(|index| self.second.get(*index as usize).0).collect();
+        let rows: Result<Vec<Vec<f32>>> =
+            views.indices.iter().map(|index| Ok(self.second.get(*index as usize)?.0)).collect();
+        let rows = rows?.concat();
         let batch = views.indices.len();
         let dim = rows.len() / batch.max(1);
         Ok(Some(Tensor::from_vec(rows, (batch, dim), views.x.device())?))
