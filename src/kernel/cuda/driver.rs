@@ -26,6 +26,8 @@ mod table {
                 ".set sim_driver_index, 0",
                 ".macro sim_driver_jump name",
                 ".globl \\name",
+                // For this program only: the driver's own libraries shall not meet them.
+                ".hidden \\name",
                 ".type \\name, @function",
                 "\\name: jmp qword ptr [rip + sim_driver_table + 8 * sim_driver_index]",
                 ".set sim_driver_index, sim_driver_index + 1",
