@@ -48,13 +48,8 @@ impl Under {
 }
 
 fn gpu() -> Option<Device> {
-    match Place::find("cuda:0") {
-        Ok(place) => Some(place.open().unwrap()),
-        Err(why) => {
-            println!("skipped: {why}");
-            None
-        }
-    }
+    let place = Place::find("cuda:0").inspect_err(|why| println!("skipped: {why}")).ok()?;
+    Some(place.open().unwrap())
 }
 
 fn devices() -> Vec<Under> {
