@@ -58,7 +58,7 @@ pub trait FrozenEncoder {
     /// F_θ: x (V, B, H, W, C) → z (V, B, d), batch norm in training mode, no gradient.
     fn z(&self, x: &Tensor) -> Result<Tensor>;
 
-    /// A copy of θ, (P).
+    /// θ, (P); the next SGD step changes it in its place.
     fn theta(&self) -> Result<Tensor>;
 
     /// F of other weights, `theta` (P), likewise; the encoder's running statistics stay as they are.

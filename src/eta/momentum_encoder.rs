@@ -4,7 +4,8 @@
 use super::queue::Queue;
 use super::{EStep, Frozen, Held, Views, other_views};
 use crate::error::{Error, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor};
+use rayon::prelude::*;
 use std::f64::consts::PI;
 
 /// ξ and what moves it.
@@ -42,6 +43,56 @@ impl MomentumEncoder {
     }
 }
 
+/// τ·ξ + (1−τ)·θ, both (P); on the CPU in one pass and in ξ's place.
+fn averaged(xi: Tensor, theta: &Tensor, tau: f64) -> Result<Tensor> {
+    if !theta.device().is_cpu() {
+        return Ok(((xi * tau)? + (theta * (1.0 - tau))?)?);
+    }
+    xi.inplace_op2(theta, &Average { tau: tau as f32, rest: (1.0 - tau) as f32 })?;
+    Ok(xi)
+}
+
+struct Average {
+    tau: f32,
+    rest: f32,
+}
+
+/// Numbers per task.
+const CHUNK: usize = 1 << 16;
+
+impl InplaceOp2 for Average {
+    fn name(&self) -> &'static str {
+        "momentum-encoder"
+    }
+
+    fn cpu_fwd(
+        &self,
+        xi: &mut CpuStorage,
+        xi_layout: &Layout,
+        theta: &CpuStorage,
+        theta_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let (Some((x0, x1)), Some((t0, t1))) =
+            (xi_layout.contiguous_offsets(), theta_layout.contiguous_offsets())
+        else {
+            candle_core::bail!("theta and its average must be contiguous");
+        };
+        let (CpuStorage::F32(xi), CpuStorage::F32(theta)) = (xi, theta) else {
+            candle_core::bail!("theta and its average must be f32");
+        };
+        let (xi, theta) = (&mut xi[x0..x1], &theta[t0..t1]);
+        if xi.len() != theta.len() {
+            candle_core::bail!("theta and its average differ in length");
+        }
+        xi.par_chunks_mut(CHUNK).zip(theta.par_chunks(CHUNK)).for_each(|(xi, theta)| {
+            for (x, t) in xi.iter_mut().zip(theta) {
+                *x = self.tau * *x + self.rest * t;
+            }
+        });
+        Ok(())
+    }
+}
+
 impl EStep for MomentumEncoder {
     fn reads(&self, _: u64) -> std::ops::Range<u64> {
         0..0
@@ -51,12 +102,12 @@ impl EStep for MomentumEncoder {
         let theta = frozen.theta()?;
         let tau = self.momentum();
         self.xi = Some(match self.xi.take() {
-            None => theta,
+            None => theta.copy()?,
             Some(xi) => {
                 // From a checkpoint it comes to the CPU.
                 let xi = xi.to_device(theta.device())?;
                 self.age = tau * (self.age + 1.0);
-                ((xi * tau)? + (theta * (1.0 - tau))?)?
+                averaged(xi, &theta, tau)?
             }
         });
         self.step += 1;

@@ -297,7 +297,7 @@ impl FrozenEncoder for Model {
     }
 
     fn theta(&self) -> Result<Tensor> {
-        Ok(self.theta.as_detached_tensor().copy()?)
+        Ok(self.theta.as_detached_tensor())
     }
 
     fn z_by(&self, theta: &Tensor, x: &Tensor) -> Result<Tensor> {
