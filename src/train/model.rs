@@ -9,7 +9,7 @@ use crate::network::{Engine, Network};
 use crate::objective::unit_rows;
 use crate::optim::Layer;
 use crate::recipe::{Predictor, Recipe};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -148,9 +148,9 @@ impl Model {
         let Some(Head { theta, engine }) = &self.prototypes else { return Ok(()) };
         // A linear layer's weights lie as (d, K).
         let shape = (self.output_dim(), engine.network().output_dim());
-        let columns = theta.as_detached_tensor().reshape(shape)?;
+        let columns = theta.as_detached_tensor().reshape(shape)?.to_dtype(DType::F64)?;
         let length = (columns.sqr()?.sum_keepdim(0)? + 1e-24)?.sqrt()?;
-        Ok(theta.set(&columns.broadcast_div(&length)?.flatten_all()?)?)
+        Ok(theta.set(&columns.broadcast_div(&length)?.to_dtype(DType::F32)?.flatten_all()?)?)
     }
 
     /// Images that passed through F without gradient so far, at an E-step's request.
