@@ -204,7 +204,11 @@ impl Results {
 }
 
 fn decimals(metric: &str) -> usize {
-    if metric.ends_with("top1") { 1 } else { 3 }
+    match metric {
+        "val/rankme" | "train/e_passes" => 2,
+        _ if metric.ends_with("top1") => 1,
+        _ => 3,
+    }
 }
 
 fn number(estimate: Estimate) -> Number {
