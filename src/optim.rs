@@ -44,6 +44,24 @@ pub struct OptimConfig {
     pub predictor_rate: f64,
 }
 
+/// SimSiam's (Sec. 3).
+impl Default for OptimConfig {
+    fn default() -> Self {
+        Self {
+            base_lr: 0.05,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            weight_decay_on: Penalised::All,
+            lars: None,
+            decay: Decay::CosineEpoch,
+            final_lr: 0.0,
+            warmup_epochs: 0,
+            predictor_lr: PredictorLr::Decayed,
+            predictor_rate: 1.0,
+        }
+    }
+}
+
 fn one() -> f64 {
     1.0
 }

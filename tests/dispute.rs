@@ -9,7 +9,7 @@ use simsiam_em::kernel::{self, Precision};
 use simsiam_em::network::config::*;
 use simsiam_em::network::{names, read_weights};
 use simsiam_em::objective::{Comparison, ObjectiveConfig};
-use simsiam_em::optim::{Decay, OptimConfig, Penalised, PredictorLr};
+use simsiam_em::optim::{Decay, OptimConfig};
 use simsiam_em::recipe::{Predictor, Recipe};
 use simsiam_em::record::RunDir;
 use simsiam_em::rng::{Purpose, stream};
@@ -258,18 +258,7 @@ fn alternation(predictor: &Predictor) -> Alternation {
     let rule = Rule::OneStep {};
     let size = Size { images: BATCH, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place).unwrap();
-    let optim = OptimConfig {
-        base_lr: 0.1,
-        momentum: 0.9,
-        weight_decay: 1e-4,
-        decay: Decay::Constant,
-        warmup_epochs: 0,
-        predictor_lr: PredictorLr::Decayed,
-        predictor_rate: 1.0,
-        weight_decay_on: Penalised::All,
-        lars: None,
-        final_lr: 0.0,
-    };
+    let optim = OptimConfig { base_lr: 0.1, decay: Decay::Constant, ..OptimConfig::default() };
     Alternation::new(model(predictor), &rule, e_step, objective(Comparison::Simsiam), optim)
 }
 

@@ -8,7 +8,7 @@ use simsiam_em::kernel;
 use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, PredictorConfig, ProjectorConfig};
 use simsiam_em::network::{Tensors, read_weights};
 use simsiam_em::objective::{ObjectiveConfig, PrototypesConfig, Similarity, unit_rows};
-use simsiam_em::optim::{Decay, OptimConfig, Penalised, PredictorLr};
+use simsiam_em::optim::{Decay, OptimConfig};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::train::{Alternation, Compared, Losses, Model, Rates};
 
@@ -130,18 +130,7 @@ fn build(rule: &Rule) -> Box<dyn EStep> {
 }
 
 fn optim() -> OptimConfig {
-    OptimConfig {
-        base_lr: 0.1,
-        momentum: 0.9,
-        weight_decay: 1e-2,
-        weight_decay_on: Penalised::All,
-        lars: None,
-        decay: Decay::Constant,
-        final_lr: 0.0,
-        warmup_epochs: 0,
-        predictor_lr: PredictorLr::Decayed,
-        predictor_rate: 1.0,
-    }
+    OptimConfig { base_lr: 0.1, weight_decay: 1e-2, decay: Decay::Constant, ..OptimConfig::default() }
 }
 
 const RATES: Rates = Rates { encoder: 0.1, predictor: 0.1 };

@@ -13,7 +13,7 @@ use crate::kernel::{Kernel, Precision};
 use crate::measure::collapse;
 use crate::network;
 use crate::objective::{ObjectiveConfig, Similarity};
-use crate::optim::{Decay, OptimConfig, Penalised, PredictorLr};
+use crate::optim::{Decay, OptimConfig, PredictorLr};
 use candle_core::{Device, Tensor};
 use ndarray::ArrayView2;
 use std::collections::{BTreeMap, HashMap};
@@ -130,16 +130,12 @@ impl Case {
             momentum: self.number("momentum", 0.9)?,
             weight_decay: self.number("weight_decay", 1e-4)?,
             decay: if constant { Decay::Constant } else { Decay::CosineEpoch },
-            warmup_epochs: 0,
             predictor_lr: if self.flag("fix_pred_lr", false)? {
                 PredictorLr::Constant
             } else {
                 PredictorLr::Decayed
             },
-            predictor_rate: 1.0,
-            weight_decay_on: Penalised::All,
-            lars: None,
-            final_lr: 0.0,
+            ..OptimConfig::default()
         };
         config.check().map_err(|e| self.wrong(e.to_string()))?;
         Ok(config)

@@ -10,7 +10,7 @@ use simsiam_em::eta::{BankPlace, Rule, Size, Views};
 use simsiam_em::kernel::Precision;
 use simsiam_em::network::config::*;
 use simsiam_em::objective::ObjectiveConfig;
-use simsiam_em::optim::{Decay, OptimConfig, Penalised, PredictorLr};
+use simsiam_em::optim::{Decay, OptimConfig};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::rng::{Purpose, stream};
 use simsiam_em::train::{Alternation, Model, Rates};
@@ -49,18 +49,7 @@ fn settings() -> [Setting; 2] {
 
 /// SGD as PyTorch is given it.
 fn optim() -> OptimConfig {
-    OptimConfig {
-        base_lr: 0.01,
-        momentum: 0.9,
-        weight_decay: 1e-4,
-        decay: Decay::Constant,
-        warmup_epochs: 0,
-        predictor_lr: PredictorLr::Decayed,
-        predictor_rate: 1.0,
-        weight_decay_on: Penalised::All,
-        lars: None,
-        final_lr: 0.0,
-    }
+    OptimConfig { base_lr: 0.01, decay: Decay::Constant, ..OptimConfig::default() }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -10,7 +10,7 @@ use simsiam_em::data::{DataConfig, Dataset, Split};
 use simsiam_em::kernel::{self, Precision};
 use simsiam_em::measure::knn;
 use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, ProjectorConfig};
-use simsiam_em::optim::{Decay, OptimConfig, Penalised, PredictorLr, Sgd};
+use simsiam_em::optim::{Decay, OptimConfig, Sgd};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::train::{Model, embed};
 
@@ -83,18 +83,7 @@ fn supervised(data: &Dataset) -> f64 {
     let model = network(0);
     let part = model.parts().next().unwrap();
     let sgd = Sgd::new(part.layers());
-    let optim = OptimConfig {
-        base_lr: 0.2,
-        momentum: 0.9,
-        weight_decay: 1e-4,
-        decay: Decay::CosineStep,
-        warmup_epochs: 0,
-        predictor_lr: PredictorLr::Decayed,
-        predictor_rate: 1.0,
-        weight_decay_on: Penalised::All,
-        lars: None,
-        final_lr: 0.0,
-    };
+    let optim = OptimConfig { base_lr: 0.2, decay: Decay::CosineStep, ..OptimConfig::default() };
     let steps = EPOCHS * steps_per_epoch(data.train.len(), BATCH);
     for step in 0..steps {
         let batch = prepare(&data.train, &views(0.2), BatchShape::drawn(BATCH, 1), 0, step).unwrap();
