@@ -210,10 +210,13 @@ impl Layout {
 /// Columns beside which another panel would make the figure too wide to read.
 const MANY_COLUMNS: usize = 8;
 
+/// Columns of all panels side by side beyond which a page has to make them too small.
+const MOST_COLUMNS: usize = 20;
+
 /// More panels side by side are too small to read on a page.
 const MOST_PANELS: usize = 4;
 
-/// Panels in a row: all, but more than three heat maps stand in two, and many columns alone.
+/// Panels in a row: all, but more than three heat maps stand in two, and many columns alone or in two.
 fn per_row(figure: &Figure) -> usize {
     let panels = figure.panels.len().max(1);
     let heat = figure.panels.iter().all(|panel| panel.style.heat().is_some());
@@ -221,6 +224,7 @@ fn per_row(figure: &Figure) -> usize {
     match figure.arms.len() {
         _ if heat && panels > 3 => panels.div_ceil(2),
         arms if columns && arms > MANY_COLUMNS => 1,
+        arms if columns && arms * panels > MOST_COLUMNS => panels.div_ceil(2),
         _ if panels > MOST_PANELS => panels.div_ceil(2),
         _ => panels,
     }
