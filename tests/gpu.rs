@@ -141,10 +141,11 @@ fn networks() -> Vec<(&'static str, Network, usize, usize)> {
     encoders.chain(heads).chain(rest).collect()
 }
 
-/// Differences over the length of the whole vector: what values and what gradients are allowed.
-fn compare(precision: Precision, values: f64, gradients: f64) {
+/// Differences over the length of the whole vector: what values and what gradients are allowed, for networks that `of`
+/// takes.
+fn compare(precision: Precision, values: f64, gradients: f64, of: impl Fn(&str) -> bool) {
     for under in devices() {
-        for (what, network, views, batch) in networks() {
+        for (what, network, views, batch) in networks().into_iter().filter(|(what, ..)| of(what)) {
             let kernel = kernel::direct_sums().unwrap();
             let here = Engine::new(network.clone(), kernel.clone());
             let there = Engine::with_precision(network.clone(), kernel, precision);
@@ -166,7 +167,7 @@ fn compare(precision: Precision, values: f64, gradients: f64) {
 
 #[test]
 fn networks_on_a_device_agree_with_the_processor_in_f32() {
-    compare(Precision::F32, 2e-4, 2e-4);
+    compare(Precision::F32, 2e-4, 2e-4, |_| true);
 }
 
 /// A value has 8 significant bits. Through a few layers of them outputs move by a per cent, by several where a batch norm
@@ -174,7 +175,16 @@ fn networks_on_a_device_agree_with_the_processor_in_f32() {
 /// the whole. A mistake is off by 100 % and more.
 #[test]
 fn networks_on_a_device_agree_with_the_processor_in_bf16() {
-    compare(Precision::Bf16, 0.15, 0.5);
+    compare(Precision::Bf16, 0.15, 0.5, |_| true);
+}
+
+/// Sharper where nothing amplifies: a linear layer's results are sums of products of two rounded factors, rounded once more.
+/// A rounding to 8 bits is off by 2⁻⁸ at most and by 0.4 of that on the mean; three of them, independent, are 0.7 · 2⁻⁸ of
+/// a whole vector. Partial sums of 16 terms kept in bf16 would add 1.2 · 2⁻⁸ and come to 1.4; the bound lies below.
+#[test]
+fn a_linear_layer_in_bf16_is_off_by_its_roundings_alone() {
+    let bound = 1.25 / 256.0;
+    compare(Precision::Bf16, bound, bound, |what| what == "linear predictor");
 }
 
 #[test]

@@ -517,3 +517,26 @@ fn a_claim_of_divergence_is_about_how_runs_end() {
     );
     assert!(format!("{:?}", wrong.unwrap_err()).contains("compared with nothing"));
 }
+
+#[test]
+fn at_full_scale_each_method_has_its_own_papers_optimiser() {
+    use simsiam_em::optim::Penalised;
+    let request = Request { scale: Some("imagenet".into()), data: Some("folder:x".into()), ..request() };
+    let arms = Study::find("methods").unwrap().resolve(&request).unwrap();
+    // Batch, base lr, weight decay, whether it spares BN and biases, LARS.
+    let of = |arm: &simsiam_em::study::Arm| {
+        let optim = &arm.recipe.optim;
+        let spares = optim.weight_decay_on == Penalised::Weights;
+        let lars = optim.lars.map(|lars| lars.trust);
+        (arm.recipe.schedule.batch, optim.base_lr, optim.weight_decay, spares, lars)
+    };
+    let got: Vec<_> = arms.iter().map(|arm| (arm.name.as_str(), of(arm))).collect();
+    let expected = [
+        ("simsiam", (256, 0.05, 1e-4, false, None)),
+        ("simclr", (4096, 0.3, 1e-6, true, Some(0.001))),
+        ("moco", (256, 0.03, 1e-4, false, None)),
+        ("byol", (4096, 0.45, 1e-6, true, Some(0.001))),
+        ("swav", (4096, 0.3, 1e-6, false, Some(0.001))),
+    ];
+    assert_eq!(got, expected);
+}

@@ -2,7 +2,6 @@
 
 use super::head::Fact;
 use super::resolve::Arm;
-use crate::data::loader::steps_per_epoch;
 use crate::error::Result;
 use crate::eta::Rule;
 use crate::objective::Similarity;
@@ -37,7 +36,6 @@ pub fn fact(fact: Fact, arm: &Arm, runs: &[AnswerRun], images: Option<usize>) ->
             ("s / epoch", if seconds.is_empty() { unknown() } else { format!("{mean:.2}") })
         }
         Fact::Memory => {
-            let images = images.filter(|images| steps_per_epoch(*images, recipe.schedule.batch) > 0);
             // A processor that cannot train the recipe, as a GPU did, does not tell.
             let bytes = images.and_then(|images| memory_bytes(recipe, images).ok());
             (

@@ -26,6 +26,7 @@ fn e_passes(recipe: &Recipe) -> f64 {
     match recipe.eta {
         Rule::OneStep {} | Rule::Sinkhorn { .. } | Rule::None {} => 0.0,
         Rule::MemoryBank { .. } => 1.0,
+        Rule::Expectation { .. } => (recipe.views() - recipe.objective.trained_views()) as f64,
         _ => recipe.views() as f64,
     }
 }

@@ -207,7 +207,9 @@ fn environment(
 ) -> Result<serde_json::Value> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let algorithm = match device {
-        Device::Cuda(_) => "cuDNN and cuBLAS, the fastest algorithm that gives the same bytes every time",
+        Device::Cuda(_) => {
+            "cuDNN and cuBLAS, the fastest algorithm, of those that give the same bytes every time where there are such"
+        }
         _ => CPU_ALGORITHM,
     };
     Ok(serde_json::json!({
