@@ -157,7 +157,7 @@ fn simclr_sends_a_gradient_into_both_views() {
         values(gradients.get(&z).unwrap())
     };
     // With stop-gradient a row is moved as an anchor alone, without as another's positive and negative too.
-    assert!(max_difference(&of(false), &vec![0.0; 2 * BATCH * DIM]) > 1e-3);
+    assert!(max_difference(&of(false), &[0.0; 2 * BATCH * DIM]) > 1e-3);
     assert!(max_difference(&of(true), &of(false)) > 1e-3);
     // The rule decides: without stop-gradient the targets are differentiable.
     let rule = Rule::None {};
