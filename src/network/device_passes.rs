@@ -9,7 +9,7 @@ use super::plan::Plan;
 use crate::error::Result;
 use crate::kernel::Precision;
 use crate::kernel::device::{
-    Buffer, Device, Layer, Layers, Mask, NormShape, Pass, Span, as_product, scratch_len,
+    Buffer, Device, Layer, Layers, Mask, NormShape, Pass, Span, as_product, pool_scratch_len, scratch_len,
 };
 
 /// How the weights of each convolution reach it.
@@ -95,6 +95,7 @@ impl DeviceArena {
         let scratch = network.nodes.iter().enumerate().map(|(index, node)| match node.op {
             Op::Norm { .. } => scratch_len(&norm_shape(network, plan, index)),
             Op::Bias { .. } => scratch_len(&bias_shape(network, plan, index)),
+            Op::MaxPool => pool_scratch_len(network.values[index + 1].len() * images),
             _ => 0,
         });
         device.grow(&mut self.scratch, 4 * scratch.max().unwrap_or(0))?;
@@ -295,7 +296,7 @@ impl<'a> DevicePass<'a> {
                 Op::MaxPool => {
                     if let Some(dx) = dx {
                         let shape = [in_shape.height, in_shape.width, in_shape.channels];
-                        device.max_pool_gradient(shape, (g, other), x, y, dx)?;
+                        device.max_pool_gradient(shape, (g, other), x, dx, self.scratch())?;
                     }
                 }
                 Op::AveragePool => {

@@ -1,19 +1,23 @@
 //! Images per second of the SimSiam step on a GPU, with images that are already there, and the memory it takes.
 //!
-//! `cargo bench --features cuda --bench gpu -- [resnet18|resnet50|all] [f32|tf32|bf16|all] [repetitions] [device]`; the median over
-//! repetitions of ten steps, of which the last is waited for. `tests/bench/gpu.sh` runs it beside PyTorch.
+//! `cargo bench --features cuda --bench gpu -- [resnet18|resnet50|all] [f32|tf32|bf16|all] [repetitions] [device] [kernels]`; the
+//! median over repetitions of ten steps, of which the last is waited for. `tests/bench/gpu.sh` runs it beside PyTorch.
+//! With `kernels`, a step's time by kernel and shape.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use rand::Rng;
-use simsiam_em::device::{Place, host_kernel, memory_bytes};
+use simsiam_em::device::{Place, device_of_tensor, host_kernel, memory_bytes};
 use simsiam_em::eta::{BankPlace, Rule, Size, Views};
-use simsiam_em::kernel::Precision;
+use simsiam_em::kernel::device::{Buffer, Device, Launch, Pass, Span};
+use simsiam_em::kernel::{Conv, Precision};
 use simsiam_em::network::config::*;
 use simsiam_em::objective::ObjectiveConfig;
 use simsiam_em::optim::{Decay, OptimConfig};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::rng::{Purpose, stream};
 use simsiam_em::train::{Alternation, Model, Rates};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Steps that are timed together.
@@ -57,7 +61,105 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn measure(s: &Setting, kind: &str, repetitions: usize, place: Place) -> simsiam_em::Result<()> {
+/// A device that waits for each of its calls and adds up how long they take, by what they are.
+struct Timed {
+    inner: Arc<dyn Device>,
+    one: Buffer,
+    /// Calls of a kind, and their seconds.
+    spent: Mutex<HashMap<String, (u32, f64)>>,
+}
+
+/// How often a call is repeated for its time: what a kernel costs, not what a launch and a wait do. Results are then
+/// wrong where a call adds to what is there.
+const REPEATED: u32 = 10;
+
+impl Timed {
+    fn new(inner: Arc<dyn Device>) -> simsiam_em::Result<Self> {
+        Ok(Self { one: inner.allocate(4)?, inner, spent: Mutex::default() })
+    }
+
+    fn wait(&self) -> simsiam_em::Result<()> {
+        self.inner.download(self.one.span(Precision::F32, 0, 1), &mut [0; 4])
+    }
+
+    fn timed<T>(&self, name: String, call: impl Fn() -> simsiam_em::Result<T>) -> simsiam_em::Result<T> {
+        let result = call()?;
+        self.wait()?;
+        let begun = Instant::now();
+        for _ in 0..REPEATED {
+            call()?;
+        }
+        self.wait()?;
+        let mut spent = self.spent.lock().unwrap();
+        let entry = spent.entry(name).or_default();
+        *entry = (entry.0 + 1, entry.1 + begun.elapsed().as_secs_f64() / f64::from(REPEATED));
+        Ok(result)
+    }
+
+    /// The kinds of calls by their share of a step, of which `steps` were made.
+    fn print(&self, steps: u64) {
+        let spent = std::mem::take(&mut *self.spent.lock().unwrap());
+        let total: f64 = spent.values().map(|(_, seconds)| seconds).sum();
+        let mut rows: Vec<_> = spent.into_iter().collect();
+        rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+        println!("  {:.2} ms in kernels", total * 1e3 / steps as f64);
+        for (name, (calls, seconds)) in rows {
+            let (ms, share) = (seconds * 1e3 / steps as f64, 100.0 * seconds / total);
+            println!("  {ms:8.3} ms {share:5.1} % {:4} × {name}", u64::from(calls) / steps);
+        }
+    }
+}
+
+// SAFETY: every call is handed on.
+unsafe impl Device for Timed {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn allocate(&self, bytes: usize) -> simsiam_em::Result<Buffer> {
+        self.inner.allocate(bytes)
+    }
+
+    fn upload(&self, values: &[u8], to: Span) -> simsiam_em::Result<()> {
+        self.inner.upload(values, to)
+    }
+
+    fn download(&self, from: Span, values: &mut [u8]) -> simsiam_em::Result<()> {
+        self.inner.download(from, values)
+    }
+
+    unsafe fn launch(&self, launch: &Launch) -> simsiam_em::Result<()> {
+        let sizes: Vec<String> =
+            launch.args.iter().filter_map(|arg| arg.int()).map(|n| n.to_string()).collect();
+        let name = format!("{} {:?} {}", launch.kernel, launch.grid, sizes.join(" "));
+        // SAFETY: handed on.
+        self.timed(name, || unsafe { self.inner.launch(launch) })
+    }
+
+    fn conv(&self, pass: Pass, s: &Conv, a: Span, b: Span, out: Span) -> simsiam_em::Result<bool> {
+        self.timed(format!("conv {pass:?} {}", shape(s)), || self.inner.conv(pass, s, a, b, out))
+    }
+
+    fn product(&self, pass: Pass, s: &Conv, a: Span, b: Span, out: Span) -> simsiam_em::Result<bool> {
+        self.timed(format!("product {pass:?} {}", shape(s)), || self.inner.product(pass, s, a, b, out))
+    }
+}
+
+/// B×H×W×I → O, kernel and stride; with the work in Gflop.
+fn shape(s: &Conv) -> String {
+    let pixels = s.batch * s.out_height() * s.out_width();
+    let work = 2.0 * (pixels * s.kernel * s.kernel * s.in_channels * s.out_channels) as f64 / 1e9;
+    let Conv { batch, height, width, in_channels, out_channels, kernel, stride, .. } = s;
+    format!("{batch}×{height}×{width}×{in_channels} → {out_channels}, {kernel}/{stride}, {work:.1} Gflop")
+}
+
+fn measure(
+    s: &Setting,
+    kind: &str,
+    repetitions: usize,
+    place: Place,
+    kernels: bool,
+) -> simsiam_em::Result<()> {
     let device = place.open()?;
     let precision = if kind == "bf16" { Precision::Bf16 } else { Precision::F32 };
     let projector = ProjectorConfig { layers: s.layers, hidden: None, dim: DIM, norm: HeadNorm::All };
@@ -66,6 +168,18 @@ fn measure(s: &Setting, kind: &str, repetitions: usize, place: Place) -> simsiam
     let head = PredictorConfig { hidden: HIDDEN, norm: HeadNorm::Hidden, inverse: false };
     let kernel = host_kernel(&device, precision)?;
     let model = Model::new(&encoder, &Predictor::Mlp(head), s.size, 0, &kernel)?.on(&device)?;
+    let timed = match kernels {
+        true => {
+            let probe = Tensor::zeros(1, DType::F32, &device)?;
+            Some(Arc::new(Timed::new(device_of_tensor(&probe)?)?))
+        }
+        false => None,
+    };
+    for part in model.parts() {
+        if let Some(timed) = &timed {
+            part.engine.move_to(timed.clone())?;
+        }
+    }
 
     let rule = Rule::OneStep {};
     let folder = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
@@ -90,6 +204,13 @@ fn measure(s: &Setting, kind: &str, repetitions: usize, place: Place) -> simsiam
         Ok(last)
     };
     let first = steps(0, WARM_UP)?;
+    if let Some(timed) = &timed {
+        timed.spent.lock().unwrap().clear();
+        steps(WARM_UP, 2)?;
+        println!("sim {} {kind} batch {}:", s.name, s.batch);
+        timed.print(2);
+        return Ok(());
+    }
     let mut seconds = Vec::new();
     let mut last = first;
     for repetition in 0..repetitions as u64 {
@@ -127,7 +248,7 @@ fn main() -> simsiam_em::Result<()> {
             // The GPU's products are chosen when it is opened, by a variable: a process measures one of the two.
             let set = std::env::var("SIM_KERNEL").is_ok_and(|name| name == "cuda-tf32");
             if asked && (kind == "tf32") == set {
-                measure(&s, kind, repetitions, place)?;
+                measure(&s, kind, repetitions, place, word(4, "") == "kernels")?;
             }
         }
     }

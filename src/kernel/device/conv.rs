@@ -106,22 +106,29 @@ impl dyn Device + '_ {
         unsafe { self.launch_flat(name, y.len() / pack, args) }
     }
 
-    /// dx: each dy (plus `other`) goes to the first largest of its window.
+    /// dx: each dy (plus `other`) goes to the first largest of its window; `scratch` as [`pool_scratch_len`] says.
     pub fn max_pool_gradient(
         &self,
         [height, width, channels]: [usize; 3],
         (dy, other): (Span, Option<Span>),
         x: Span,
-        y: Span,
         dx: Span,
+        scratch: Span,
     ) -> Result<()> {
-        let images = pooled_images([height, width, channels], x, y);
-        assert!(dy.len() == y.len() && dx.len() == x.len());
-        assert!(other.is_none_or(|other| other.len() == y.len()));
-        let spans = [dy.into(), other.into(), x.into(), y.into(), dx.into()];
-        let args = spans.into_iter().chain([images, height, width, channels].map(int)).collect();
+        let images = pooled_images([height, width, channels], x, dy);
+        assert!(dx.len() == x.len() && scratch.len() >= pool_scratch_len(dy.len()));
+        assert!(other.is_none_or(|other| other.len() == dy.len()));
+        let sizes = [images, height, width, channels].map(int);
+        let all: Vec<Span> = [x, dy, dx].into_iter().chain(other).collect();
+        let (places, pack) = packed("max_pool_places", channels, &all);
+        let (gradient, _) = packed("max_pool_gradient", channels, &all);
+        let of_places: Vec<Arg> = [x.into(), scratch.into()].into_iter().chain(sizes).collect();
+        let of_gradient = [dy.into(), other.into(), scratch.into(), dx.into()].into_iter().chain(sizes);
         // SAFETY: the lengths were just checked; the arguments are those of cu/pool.cu.
-        unsafe { self.launch_flat(format!("max_pool_gradient_{}", x.suffix()), x.len(), args) }
+        unsafe {
+            self.launch_flat(places, dy.len() / pack, of_places)?;
+            self.launch_flat(gradient, dx.len() / pack, of_gradient.collect())
+        }
     }
 
     /// y (B, C) = the mean over the pixels of x (B, pixels, C).
@@ -143,6 +150,11 @@ impl dyn Device + '_ {
         // SAFETY: the lengths were just checked; the arguments are those of cu/pool.cu.
         unsafe { self.launch_flat(name, dx.len() / pack, args) }
     }
+}
+
+/// Numbers of f32 that the gradient of a pooling with `len` outputs needs: a byte for each.
+pub fn pool_scratch_len(len: usize) -> usize {
+    len.div_ceil(4)
 }
 
 fn pooled_images([height, width, channels]: [usize; 3], x: Span, y: Span) -> usize {

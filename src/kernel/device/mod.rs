@@ -11,7 +11,7 @@ mod conv;
 mod norm;
 mod theta;
 
-pub use conv::{Order, Pass, as_product};
+pub use conv::{Order, Pass, as_product, pool_scratch_len};
 pub use norm::{Mask, NormShape, scratch_len};
 pub use theta::{Layer, Layers, Part, Parts};
 
@@ -140,6 +140,14 @@ pub enum Arg {
 }
 
 impl Arg {
+    /// Its value, for an `int`.
+    pub fn int(&self) -> Option<i32> {
+        match self {
+            Arg::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
     /// Where the value lies, for `cuLaunchKernel` and its like.
     pub fn pointer(&self) -> *mut c_void {
         match self {

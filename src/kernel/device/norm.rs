@@ -37,14 +37,17 @@ impl Mask {
     }
 }
 
-/// Blocks that keep the largest GPUs busy, about twice over.
+/// Blocks of a kernel that leaves sums: enough for the largest GPUs (132 multiprocessors with four blocks each, twice
+/// over), and no more, since what each leaves has to be added up.
+const SUM_BLOCKS: usize = 1056;
+/// Blocks of the others.
 const BLOCKS: usize = 2048;
 /// Rows that a thread walks over at least, so that it reads its channels' numbers for more than one.
 const ROWS_EACH: usize = 8;
 /// As in `cu/common.cu`.
 const THREADS: usize = 256;
 const LANES: usize = 32;
-const STRIPES: usize = 16;
+const STRIPES: usize = 32;
 
 /// How the kernels over rows are cut. A function of the shape only.
 struct Cut {
@@ -59,7 +62,8 @@ impl NormShape {
         self.views * self.rows * self.channels
     }
 
-    fn cut(&self, precision: Precision, spans: &[Option<Span>]) -> Cut {
+    /// For `blocks` blocks over these arrays.
+    fn cut(&self, blocks: usize, precision: Precision, spans: &[Option<Span>]) -> Cut {
         let aligned = spans.iter().flatten().all(Span::is_aligned);
         let pack = 16 / precision.bytes();
         let pack = if aligned && self.channels.is_multiple_of(pack) { pack } else { 1 };
@@ -68,7 +72,7 @@ impl NormShape {
         let across = packs.div_ceil(lanes);
         let side = THREADS / lanes;
         let most = self.rows.div_ceil(side * ROWS_EACH);
-        let wanted = (BLOCKS / (across * self.views)).clamp(1, most.max(1));
+        let wanted = (blocks / (across * self.views)).clamp(1, most.max(1));
         let chunk = self.rows.div_ceil(wanted).max(1);
         let name = match precision {
             Precision::F32 => "f32",
@@ -95,8 +99,8 @@ impl NormShape {
 /// Numbers of f32 that a normalisation's passes need beside their values.
 pub fn scratch_len(s: &NormShape) -> usize {
     // The widest cut: never more chunks than blocks, never fewer than one.
-    let chunks = (BLOCKS / s.views).clamp(1, s.rows.max(1));
-    s.partial_len(chunks) + 3 * s.views * s.channels
+    let chunks = (SUM_BLOCKS / s.views).clamp(1, s.rows.max(1));
+    s.partial_len(chunks) + s.coefficients_len()
 }
 
 /// γ and β, where they are.
@@ -123,8 +127,8 @@ impl dyn Device + '_ {
         scratch: Span,
     ) -> Result<()> {
         check(s, &[x], (Some(running_mean), Some(running_variance)), Some(saved));
-        let cut = s.cut(x.precision(), &[Some(x)]);
-        let partial = scratch.part(0..s.partial_len(cut.grid[1]));
+        let cut = s.cut(SUM_BLOCKS, x.precision(), &[Some(x)]);
+        let partial = s.partial(scratch, cut.grid[1]);
         let sizes = [int(s.rows), int(s.channels), int(cut.chunk)];
         let sums = Launch {
             kernel: format!("norm_sums_{}", cut.suffix),
@@ -181,7 +185,7 @@ impl dyn Device + '_ {
     ) -> Result<()> {
         let values: Vec<Span> = [x, y].into_iter().chain(residual).collect();
         check(s, &values, affine, saved);
-        let cut = s.cut(x.precision(), &[Some(x), Some(y), residual]);
+        let cut = s.cut(BLOCKS, x.precision(), &[Some(x), Some(y), residual]);
         let args = vec![
             x.into(),
             residual.into(),
@@ -219,26 +223,22 @@ impl dyn Device + '_ {
         check(s, &values, affine, saved);
         check(s, &[], d_affine, None);
         assert!(mask != Mask::Again || other.is_none(), "a sum of gradients has to be kept");
-        let cut = s.cut(x.precision(), &[Some(g), other, Some(y), Some(x)]);
-        let (partial, coefficients) = s.scratch(scratch, &cut);
+        // What no later kernel can compute again is kept.
+        let kept = other.is_some() || mask == Mask::ByOutput;
+        let cut = s.cut(SUM_BLOCKS, x.precision(), &[Some(g), other, kept.then_some(y), Some(x)]);
+        let (partial, coefficients) = (s.partial(scratch, cut.grid[1]), s.coefficients(scratch));
+        let name = if kept { "norm_gradient_kept_sums" } else { "norm_gradient_sums" };
+        let read = match kept {
+            true => vec![g.into(), other.into(), (mask == Mask::ByOutput).then_some(y).into(), x.into()],
+            false => vec![g.into(), x.into()],
+        };
+        let numbers = [saved.into(), affine.0.into(), affine.1.into(), partial.into()];
+        let sizes = [int(s.rows), int(s.channels), int(cut.chunk)];
         let sums = Launch {
-            kernel: format!("norm_gradient_sums_{}", cut.suffix),
+            kernel: format!("{name}_{}", cut.suffix),
             grid: cut.grid,
             block: cut.block,
-            args: vec![
-                g.into(),
-                other.into(),
-                y.into(),
-                x.into(),
-                saved.into(),
-                affine.0.into(),
-                affine.1.into(),
-                partial.into(),
-                int(s.rows),
-                int(s.channels),
-                int(cut.chunk),
-                mask.arg(),
-            ],
+            args: read.into_iter().chain(numbers).chain(sizes).chain((!kept).then(|| mask.arg())).collect(),
         };
         let finish = Launch {
             kernel: "norm_gradient_finish".into(),
@@ -278,8 +278,8 @@ impl dyn Device + '_ {
         scratch: Span,
     ) -> Result<()> {
         check(s, &[g, x, dx], affine, saved);
-        let cut = s.cut(x.precision(), &[Some(g), Some(x), Some(dx)]);
-        let (_, coefficients) = s.scratch(scratch, &cut);
+        let cut = s.cut(BLOCKS, x.precision(), &[Some(g), Some(x), Some(dx)]);
+        let coefficients = s.coefficients(scratch);
         let args = vec![
             g.into(),
             x.into(),
@@ -300,12 +300,20 @@ impl dyn Device + '_ {
 }
 
 impl NormShape {
-    /// Partial sums and, at the other end where no cut reaches, coefficients (views, 3, C).
-    fn scratch<'a>(&self, scratch: Span<'a>, cut: &Cut) -> (Span<'a>, Span<'a>) {
-        let coefficients = 3 * self.views * self.channels;
+    /// Partial sums (views, chunks, 2, C), at the beginning.
+    fn partial<'a>(&self, scratch: Span<'a>, chunks: usize) -> Span<'a> {
+        let len = self.partial_len(chunks);
+        assert!(len + self.coefficients_len() <= scratch_len(self), "more chunks than scratch has room for");
+        scratch.part(0..len)
+    }
+
+    /// Coefficients (views, 3, C), at the end.
+    fn coefficients<'a>(&self, scratch: Span<'a>) -> Span<'a> {
         let end = scratch_len(self);
-        let partial = self.partial_len(cut.grid[1]);
-        assert!(partial + coefficients <= end, "more chunks than scratch has room for");
-        (scratch.part(0..partial), scratch.part(end - coefficients..end))
+        scratch.part(end - self.coefficients_len()..end)
+    }
+
+    fn coefficients_len(&self) -> usize {
+        3 * self.views * self.channels
     }
 }

@@ -44,9 +44,18 @@ struct alignas(sizeof(T) * N) Pack {
 };
 
 template <int N, class T>
-__device__ inline void load(const T* from, float (&to)[N]) {
-    Pack<T, N> pack = *reinterpret_cast<const Pack<T, N>*>(from);
+__device__ inline Pack<T, N> pack_at(const T* from) {
+    return *reinterpret_cast<const Pack<T, N>*>(from);
+}
+
+template <int N, class T>
+__device__ inline void unpack(const Pack<T, N>& pack, float (&to)[N]) {
     for (int i = 0; i < N; ++i) to[i] = widen(pack.at[i]);
+}
+
+template <int N, class T>
+__device__ inline void load(const T* from, float (&to)[N]) {
+    unpack<N>(pack_at<N>(from), to);
 }
 
 template <int N, class T>
@@ -56,19 +65,32 @@ __device__ inline void store(const float (&from)[N], T* to) {
     *reinterpret_cast<Pack<T, N>*>(to) = pack;
 }
 
+// Rows that a thread reads before it computes with any, so that enough bytes are on their way to keep the memory busy.
+#define ROWS 4
+
 // The pack of channels, the view and the rows of a thread: blocks are (lanes, rows), the grid is (packs, chunks, views).
 struct Place {
     int channel;
+    int channels;
     bool inside;
+    // Where the view's numbers begin.
     Index first;
     int begin;
     int end;
+
+    // From a thread's row to its next, and from its first ROWS rows to the next ones.
+    __device__ int stride() const { return (int)blockDim.y; }
+    __device__ int step() const { return ROWS * stride(); }
+    // Whether there is the `r`th of the rows from `row` on, and where its pack lies.
+    __device__ bool has(int row, int r) const { return row + r * stride() < end; }
+    __device__ Index at(int row, int r) const { return first + (Index)(row + r * stride()) * channels + channel; }
 };
 
 template <int N>
 __device__ inline Place place(int rows, int channels, int chunk) {
     Place p;
     p.channel = (int)(blockIdx.x * blockDim.x + threadIdx.x) * N;
+    p.channels = channels;
     p.inside = p.channel < channels;
     p.first = (Index)blockIdx.z * rows * channels;
     int begin = (int)blockIdx.y * chunk;
@@ -83,32 +105,56 @@ __device__ inline void channel_values(const float* from, int channel, float abse
     for (int i = 0; i < N; ++i) to[i] = from ? from[channel + i] : absent;
 }
 
-// The sums of `value` over the rows of a block, at its first row of threads. `shared` has a number for every
-// thread and pack element.
-template <int N>
-__device__ inline void block_sum(float (&value)[N], float* shared) {
-    int thread = (int)(threadIdx.y * blockDim.x + threadIdx.x);
-    int threads = (int)(blockDim.x * blockDim.y);
-    for (int i = 0; i < N; ++i) shared[i * threads + thread] = value[i];
-    __syncthreads();
-    for (int half = (int)blockDim.y / 2; half > 0; half /= 2) {
-        if ((int)threadIdx.y < half) {
-            for (int i = 0; i < N; ++i) {
-                int at = i * threads + thread;
-                shared[at] += shared[at + half * (int)blockDim.x];
-            }
-        }
-        __syncthreads();
-    }
-    for (int i = 0; i < N; ++i) value[i] = shared[i * threads + thread];
-    __syncthreads();
-}
-
-// Threads of a block of the kernels that walk over rows.
+// Threads of a block of the kernels that walk over rows, of which at most LANES lie side by side.
 #define THREADS 256
-// A block of the kernels that finish sums: channels and chunks side by side.
 #define LANES 32
-#define STRIPES 16
+// A block of the kernels that finish sums: LANES channels and so many chunks.
+#define STRIPES 32
+
+// What store_block_sums shares.
+#define BLOCK_SUMS(N) (2 * (N) * (THREADS + LANES))
+
+// The sums of two values over the rows of a block, into partial (views, chunks, 2, C).
+template <int N>
+__device__ inline void store_block_sums(const float (&one)[N], const float (&two)[N], float* shared, float* partial,
+                                        int channels) {
+    int lanes = (int)blockDim.x, thread = (int)threadIdx.y * lanes + (int)threadIdx.x;
+    // The numbers of a pack lie apart by THREADS and some more, so that a warp asks every bank once.
+    int plane = THREADS + lanes;
+    float* other = shared + N * plane;
+    for (int i = 0; i < N; ++i) {
+        shared[i * plane + thread] = one[i];
+        other[i * plane + thread] = two[i];
+    }
+    __syncthreads();
+    // Every thread adds up N rows of one channel, ...
+    int width = lanes * N, column = thread % width, segment = thread / width;
+    int element = column / lanes, lane = column % lanes;
+    float first = 0.0f, second = 0.0f;
+    for (int i = 0; i < N; ++i) {
+        int at = element * plane + (segment * N + i) * lanes + lane;
+        first += shared[at];
+        second += other[at];
+    }
+    __syncthreads();
+    shared[thread] = first;
+    other[thread] = second;
+    __syncthreads();
+    // ... and the first thread of a channel what the others have.
+    if (thread < width) {
+        first = second = 0.0f;
+        for (int at = thread; at < THREADS; at += width) {
+            first += shared[at];
+            second += other[at];
+        }
+        int channel = (int)blockIdx.x * width + lane * N + element;
+        if (channel < channels) {
+            Index to = ((Index)blockIdx.z * gridDim.y + blockIdx.y) * 2 * channels + channel;
+            partial[to] = first;
+            partial[to + channels] = second;
+        }
+    }
+}
 
 // Sums over chunks of partial (chunks, 2, C), in f64, at the first stripe.
 struct Sums {

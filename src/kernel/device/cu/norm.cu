@@ -6,31 +6,30 @@
 // Σ(x − k) and Σ(x − k)², k being the view's first row: a value of the channel's own size, so that little cancels.
 template <class T, int N>
 __device__ void norm_sums(const T* x, float* partial, int rows, int channels, int chunk) {
-    __shared__ float shared[THREADS * N];
+    __shared__ float shared[BLOCK_SUMS(N)];
     Place p = place<N>(rows, channels, chunk);
     float k[N], sum[N], square[N];
     for (int i = 0; i < N; ++i) k[i] = sum[i] = square[i] = 0.0f;
     if (p.inside) {
         load<N>(x + p.first + p.channel, k);
-        for (int row = p.begin; row < p.end; row += (int)blockDim.y) {
-            float value[N];
-            load<N>(x + p.first + (Index)row * channels + p.channel, value);
-            for (int i = 0; i < N; ++i) {
-                float d = value[i] - k[i];
-                sum[i] += d;
-                square[i] = fmaf(d, d, square[i]);
+        for (int row = p.begin; row < p.end; row += p.step()) {
+            Pack<T, N> xs[ROWS];
+            for (int r = 0; r < ROWS; ++r) {
+                if (p.has(row, r)) xs[r] = pack_at<N>(x + p.at(row, r));
+            }
+            for (int r = 0; r < ROWS; ++r) {
+                if (!p.has(row, r)) continue;
+                float value[N];
+                unpack<N>(xs[r], value);
+                for (int i = 0; i < N; ++i) {
+                    float d = value[i] - k[i];
+                    sum[i] += d;
+                    square[i] = fmaf(d, d, square[i]);
+                }
             }
         }
     }
-    block_sum<N>(sum, shared);
-    block_sum<N>(square, shared);
-    if (p.inside && threadIdx.y == 0) {
-        Index at = ((Index)blockIdx.z * gridDim.y + blockIdx.y) * 2 * channels + p.channel;
-        for (int i = 0; i < N; ++i) {
-            partial[at + i] = sum[i];
-            partial[at + channels + i] = square[i];
-        }
-    }
+    store_block_sums<N>(sum, square, shared, partial, channels);
 }
 
 // saved of every view, and the running statistics moved in the order of the views.
@@ -93,18 +92,26 @@ __device__ void norm_apply(const T* x, const T* residual, const float* saved, co
     Place p = place<N>(rows, channels, chunk);
     if (!p.inside) return;
     Affine<N> a = affine<N>(saved, scale, shift, channels, p.channel);
-    for (int row = p.begin; row < p.end; row += (int)blockDim.y) {
-        Index at = p.first + (Index)row * channels + p.channel;
-        float value[N], other[N];
-        load<N>(x + at, value);
-        if (residual) load<N>(residual + at, other);
-        for (int i = 0; i < N; ++i) {
-            value[i] = fmaf(value[i] - a.mean[i], a.factor[i], a.shift[i]);
-            if (residual) value[i] += other[i];
-            // A comparison, not fmaxf: NaN has to go through.
-            if (relu && value[i] < 0.0f) value[i] = 0.0f;
+    for (int row = p.begin; row < p.end; row += p.step()) {
+        Pack<T, N> xs[ROWS], residuals[ROWS];
+        for (int r = 0; r < ROWS; ++r) {
+            if (!p.has(row, r)) continue;
+            xs[r] = pack_at<N>(x + p.at(row, r));
+            if (residual) residuals[r] = pack_at<N>(residual + p.at(row, r));
         }
-        store<N>(value, y + at);
+        for (int r = 0; r < ROWS; ++r) {
+            if (!p.has(row, r)) continue;
+            float value[N], other[N];
+            unpack<N>(xs[r], value);
+            if (residual) unpack<N>(residuals[r], other);
+            for (int i = 0; i < N; ++i) {
+                value[i] = fmaf(value[i] - a.mean[i], a.factor[i], a.shift[i]);
+                if (residual) value[i] += other[i];
+                // A comparison, not fmaxf: NaN has to go through.
+                if (relu && value[i] < 0.0f) value[i] = 0.0f;
+            }
+            store<N>(value, y + p.at(row, r));
+        }
     }
 }
 
@@ -122,18 +129,60 @@ __device__ inline void mask_again(float (&g)[N], const float (&x)[N], const Affi
     }
 }
 
-// Σg and Σg·(x − μ) of g ← (g + other)·[y > 0].
+// Adds g and g·(x − μ).
+template <int N>
+__device__ inline void add_gradient(const float (&g)[N], const float (&x)[N], const Affine<N>& a, float (&sum)[N],
+                                    float (&product)[N]) {
+    for (int i = 0; i < N; ++i) {
+        sum[i] += g[i];
+        product[i] = fmaf(g[i], x[i] - a.mean[i], product[i]);
+    }
+}
+
+// Σg and Σg·(x − μ), g being masked again or not at all.
 template <class T, int N>
-__device__ void norm_gradient_sums(T* g, const T* other, const T* y, const T* x, const float* saved, const float* scale,
-                                   const float* shift, float* partial, int rows, int channels, int chunk, int mask) {
-    __shared__ float shared[THREADS * N];
+__device__ void norm_gradient_sums(const T* g, const T* x, const float* saved, const float* scale, const float* shift,
+                                   float* partial, int rows, int channels, int chunk, int mask) {
+    __shared__ float shared[BLOCK_SUMS(N)];
     Place p = place<N>(rows, channels, chunk);
     float sum[N], product[N];
     for (int i = 0; i < N; ++i) sum[i] = product[i] = 0.0f;
     if (p.inside) {
         Affine<N> a = affine<N>(saved, scale, shift, channels, p.channel);
-        for (int row = p.begin; row < p.end; row += (int)blockDim.y) {
-            Index at = p.first + (Index)row * channels + p.channel;
+        for (int row = p.begin; row < p.end; row += p.step()) {
+            Pack<T, N> xs[ROWS], gs[ROWS];
+            for (int r = 0; r < ROWS; ++r) {
+                if (!p.has(row, r)) continue;
+                xs[r] = pack_at<N>(x + p.at(row, r));
+                gs[r] = pack_at<N>(g + p.at(row, r));
+            }
+            for (int r = 0; r < ROWS; ++r) {
+                if (!p.has(row, r)) continue;
+                float value[N], gradient[N];
+                unpack<N>(xs[r], value);
+                unpack<N>(gs[r], gradient);
+                if (mask == MASK_AGAIN) mask_again<N>(gradient, value, a);
+                add_gradient<N>(gradient, value, a, sum, product);
+            }
+        }
+    }
+    store_block_sums<N>(sum, product, shared, partial, channels);
+}
+
+// The same of g ← (g + other)·[y > 0], with the parts that are there. Four arrays pass by: rows one by one, since threads
+// with fewer registers, and so more of them, keep the memory busier.
+template <class T, int N>
+__device__ void norm_gradient_kept_sums(T* g, const T* other, const T* y, const T* x, const float* saved,
+                                        const float* scale, const float* shift, float* partial, int rows, int channels,
+                                        int chunk) {
+    __shared__ float shared[BLOCK_SUMS(N)];
+    Place p = place<N>(rows, channels, chunk);
+    float sum[N], product[N];
+    for (int i = 0; i < N; ++i) sum[i] = product[i] = 0.0f;
+    if (p.inside) {
+        Affine<N> a = affine<N>(saved, scale, shift, channels, p.channel);
+        for (int row = p.begin; row < p.end; row += p.stride()) {
+            Index at = p.at(row, 0);
             float value[N], gradient[N];
             load<N>(x + at, value);
             load<N>(g + at, gradient);
@@ -142,33 +191,18 @@ __device__ void norm_gradient_sums(T* g, const T* other, const T* y, const T* x,
                 load<N>(other + at, second);
                 for (int i = 0; i < N; ++i) gradient[i] += second[i];
             }
-            if (mask == MASK_BY_OUTPUT) {
+            if (y) {
                 float output[N];
                 load<N>(y + at, output);
                 for (int i = 0; i < N; ++i) gradient[i] = output[i] > 0.0f ? gradient[i] : 0.0f;
-            } else if (mask == MASK_AGAIN) {
-                mask_again<N>(gradient, value, a);
             }
-            if (other || mask == MASK_BY_OUTPUT) {
-                store<N>(gradient, g + at);
-                // What is added up is what the second pass will read.
-                for (int i = 0; i < N; ++i) gradient[i] = widen(narrow<T>(gradient[i]));
-            }
-            for (int i = 0; i < N; ++i) {
-                sum[i] += gradient[i];
-                product[i] = fmaf(gradient[i], value[i] - a.mean[i], product[i]);
-            }
+            store<N>(gradient, g + at);
+            // What is added up is what the second pass will read.
+            for (int i = 0; i < N; ++i) gradient[i] = widen(narrow<T>(gradient[i]));
+            add_gradient<N>(gradient, value, a, sum, product);
         }
     }
-    block_sum<N>(sum, shared);
-    block_sum<N>(product, shared);
-    if (p.inside && threadIdx.y == 0) {
-        Index at = ((Index)blockIdx.z * gridDim.y + blockIdx.y) * 2 * channels + p.channel;
-        for (int i = 0; i < N; ++i) {
-            partial[at + i] = sum[i];
-            partial[at + channels + i] = product[i];
-        }
-    }
+    store_block_sums<N>(sum, product, shared, partial, channels);
 }
 
 // Coefficients (views, 3, C) of dx = a·g + b·(x − μ) + c, and the gradients of γ and β.
@@ -209,16 +243,24 @@ __device__ void norm_gradient_apply(const T* g, const T* x, const float* saved, 
     channel_values<N>(of_view, p.channel, 0.0f, a);
     channel_values<N>(of_view + channels, p.channel, 0.0f, b);
     channel_values<N>(of_view + 2 * channels, p.channel, 0.0f, c);
-    for (int row = p.begin; row < p.end; row += (int)blockDim.y) {
-        Index at = p.first + (Index)row * channels + p.channel;
-        float value[N], gradient[N];
-        load<N>(x + at, value);
-        load<N>(g + at, gradient);
-        if (mask == MASK_AGAIN) mask_again<N>(gradient, value, affine_of_x);
-        for (int i = 0; i < N; ++i) {
-            gradient[i] = fmaf(a[i], gradient[i], fmaf(b[i], value[i] - affine_of_x.mean[i], c[i]));
+    for (int row = p.begin; row < p.end; row += p.step()) {
+        Pack<T, N> xs[ROWS], gs[ROWS];
+        for (int r = 0; r < ROWS; ++r) {
+            if (!p.has(row, r)) continue;
+            xs[r] = pack_at<N>(x + p.at(row, r));
+            gs[r] = pack_at<N>(g + p.at(row, r));
         }
-        store<N>(gradient, dx + at);
+        for (int r = 0; r < ROWS; ++r) {
+            if (!p.has(row, r)) continue;
+            float value[N], gradient[N];
+            unpack<N>(xs[r], value);
+            unpack<N>(gs[r], gradient);
+            if (mask == MASK_AGAIN) mask_again<N>(gradient, value, affine_of_x);
+            for (int i = 0; i < N; ++i) {
+                gradient[i] = fmaf(a[i], gradient[i], fmaf(b[i], value[i] - affine_of_x.mean[i], c[i]));
+            }
+            store<N>(gradient, dx + p.at(row, r));
+        }
     }
 }
 
@@ -231,11 +273,15 @@ __device__ void norm_gradient_apply(const T* g, const T* x, const float* saved, 
                                                  int channels, int chunk, int relu) {                                 \
         norm_apply<T, N>(x, residual, saved, scale, shift, y, rows, channels, chunk, relu);                           \
     }                                                                                                                 \
-    extern "C" __global__ void norm_gradient_sums_##NAME(T* g, const T* other, const T* y, const T* x,                \
-                                                         const float* saved, const float* scale, const float* shift,  \
-                                                         float* partial, int rows, int channels, int chunk,           \
-                                                         int mask) {                                                  \
-        norm_gradient_sums<T, N>(g, other, y, x, saved, scale, shift, partial, rows, channels, chunk, mask);          \
+    extern "C" __global__ void norm_gradient_sums_##NAME(const T* g, const T* x, const float* saved,                  \
+                                                         const float* scale, const float* shift, float* partial,      \
+                                                         int rows, int channels, int chunk, int mask) {               \
+        norm_gradient_sums<T, N>(g, x, saved, scale, shift, partial, rows, channels, chunk, mask);                    \
+    }                                                                                                                 \
+    extern "C" __global__ void norm_gradient_kept_sums_##NAME(                                                        \
+        T* g, const T* other, const T* y, const T* x, const float* saved, const float* scale, const float* shift,     \
+        float* partial, int rows, int channels, int chunk) {                                                          \
+        norm_gradient_kept_sums<T, N>(g, other, y, x, saved, scale, shift, partial, rows, channels, chunk);           \
     }                                                                                                                 \
     extern "C" __global__ void norm_gradient_apply_##NAME(                                                            \
         const T* g, const T* x, const float* saved, const float* scale, const float* shift,                           \

@@ -29,43 +29,66 @@ __device__ void max_pool(const T* x, T* y, int images, int height, int width, in
     store<N>(best, y + pixel * channels + channel);
 }
 
-// Whether (iy, ix) is the first place in the window of (oy, ox) that holds its maximum, where it is known to hold it.
-template <class T>
-__device__ inline bool comes_first(const T* x, float most, int iy, int ix, int oy, int ox, int width, int channels,
-                                   int right) {
-    for (int row = window_begin(oy); row <= iy; ++row) {
-        int end = row < iy ? right : ix;
-        for (int column = window_begin(ox); column < end; ++column) {
-            if (widen(x[((Index)row * width + column) * channels]) == most) return false;
-        }
-    }
-    return true;
-}
-
-// dx: each dy (plus `other`, the gradient of a second reader) goes to the first largest of its window. One thread for
-// each number of x looks at the windows over it, at most four; so nothing is added atomically.
-template <class T>
-__device__ void max_pool_gradient(const T* dy, const T* other, const T* x, const T* y, T* dx, int images, int height,
-                                  int width, int channels) {
-    int out_height = (height - 1) / 2 + 1, out_width = (width - 1) / 2 + 1;
+// Where in its window each number of y lies: 3·row + column of the first largest, one byte each.
+template <class T, int N>
+__device__ void max_pool_places(const T* x, unsigned char* places, int images, int height, int width, int channels) {
+    int packs = channels / N, out_height = (height - 1) / 2 + 1, out_width = (width - 1) / 2 + 1;
     Index thread = (Index)blockIdx.x * blockDim.x + threadIdx.x;
-    if (thread >= (Index)images * height * width * channels) return;
-    int channel = (int)(thread % channels);
-    Index pixel = thread / channels;
-    int ix = (int)(pixel % width), iy = (int)(pixel / width % height);
-    Index image = pixel / width / height;
-    const T* plane = x + image * height * width * channels + channel;
-    float value = widen(x[thread]), sum = 0.0f;
-    for (int oy = iy / 2; oy <= (iy + 1) / 2 && oy < out_height; ++oy) {
-        for (int ox = ix / 2; ox <= (ix + 1) / 2 && ox < out_width; ++ox) {
-            Index at = ((image * out_height + oy) * out_width + ox) * channels + channel;
-            if (widen(y[at]) != value) continue;
-            if (comes_first(plane, value, iy, ix, oy, ox, width, channels, window_end(ox, width))) {
-                sum += other ? widen(dy[at]) + widen(other[at]) : widen(dy[at]);
+    if (thread >= (Index)images * out_height * out_width * packs) return;
+    int channel = (int)(thread % packs) * N;
+    Index pixel = thread / packs;
+    int ox = (int)(pixel % out_width), oy = (int)(pixel / out_width % out_height);
+    Index image = pixel / out_width / out_height;
+    float best[N];
+    Pack<unsigned char, N> place;
+    for (int i = 0; i < N; ++i) {
+        best[i] = __uint_as_float(0xff800000u);
+        place.at[i] = (unsigned char)(3 * (window_begin(oy) - 2 * oy + 1) + window_begin(ox) - 2 * ox + 1);
+    }
+    for (int iy = window_begin(oy); iy < window_end(oy, height); ++iy) {
+        for (int ix = window_begin(ox); ix < window_end(ox, width); ++ix) {
+            float value[N];
+            load<N>(x + ((image * height + iy) * width + ix) * channels + channel, value);
+            unsigned char here = (unsigned char)(3 * (iy - 2 * oy + 1) + ix - 2 * ox + 1);
+            for (int i = 0; i < N; ++i) {
+                if (value[i] > best[i]) {
+                    best[i] = value[i];
+                    place.at[i] = here;
+                }
             }
         }
     }
-    dx[thread] = narrow<T>(sum);
+    *reinterpret_cast<Pack<unsigned char, N>*>(places + pixel * channels + channel) = place;
+}
+
+// dx: each dy (plus `other`, the gradient of a second reader) goes to its place. One thread for each pack of x looks at the
+// windows over it, at most four; so nothing is added atomically.
+template <class T, int N>
+__device__ void max_pool_gradient(const T* dy, const T* other, const unsigned char* places, T* dx, int images,
+                                  int height, int width, int channels) {
+    int packs = channels / N, out_height = (height - 1) / 2 + 1, out_width = (width - 1) / 2 + 1;
+    Index thread = (Index)blockIdx.x * blockDim.x + threadIdx.x;
+    if (thread >= (Index)images * height * width * packs) return;
+    int channel = (int)(thread % packs) * N;
+    Index pixel = thread / packs;
+    int ix = (int)(pixel % width), iy = (int)(pixel / width % height);
+    Index image = pixel / width / height;
+    float sum[N];
+    for (int i = 0; i < N; ++i) sum[i] = 0.0f;
+    for (int oy = iy / 2; oy <= (iy + 1) / 2 && oy < out_height; ++oy) {
+        for (int ox = ix / 2; ox <= (ix + 1) / 2 && ox < out_width; ++ox) {
+            Index at = ((image * out_height + oy) * out_width + ox) * channels + channel;
+            Pack<unsigned char, N> place = *reinterpret_cast<const Pack<unsigned char, N>*>(places + at);
+            int here = 3 * (iy - 2 * oy + 1) + ix - 2 * ox + 1;
+            float gradient[N], second[N];
+            load<N>(dy + at, gradient);
+            if (other) load<N>(other + at, second);
+            for (int i = 0; i < N; ++i) {
+                if (place.at[i] == here) sum[i] += other ? gradient[i] + second[i] : gradient[i];
+            }
+        }
+    }
+    store<N>(sum, dx + pixel * channels + channel);
 }
 
 // y (B, C) = the mean over the pixels of x (B, pixels, C).
@@ -111,12 +134,13 @@ __device__ void average_pool_gradient(const T* dy, T* dx, int images, int pixels
     extern "C" __global__ void average_pool_gradient_##NAME(const T* dy, T* dx, int images, int pixels,               \
                                                             int channels) {                                           \
         average_pool_gradient<T, N>(dy, dx, images, pixels, channels);                                                \
+    }                                                                                                                 \
+    extern "C" __global__ void max_pool_places_##NAME(const T* x, unsigned char* places, int images, int height,      \
+                                                      int width, int channels) {                                      \
+        max_pool_places<T, N>(x, places, images, height, width, channels);                                            \
+    }                                                                                                                 \
+    extern "C" __global__ void max_pool_gradient_##NAME(const T* dy, const T* other, const unsigned char* places,     \
+                                                        T* dx, int images, int height, int width, int channels) {     \
+        max_pool_gradient<T, N>(dy, other, places, dx, images, height, width, channels);                              \
     }
 FOR_EACH_PACK(POOL)
-
-#define MAX_POOL_GRADIENT(NAME, T)                                                                                    \
-    extern "C" __global__ void max_pool_gradient_##NAME(const T* dy, const T* other, const T* x, const T* y, T* dx,   \
-                                                        int images, int height, int width, int channels) {            \
-        max_pool_gradient<T>(dy, other, x, y, dx, images, height, width, channels);                                   \
-    }
-FOR_EACH_NUMBER(MAX_POOL_GRADIENT)
