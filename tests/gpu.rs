@@ -311,6 +311,7 @@ fn staged_weights_come_back_where_they_were() {
             staged,
             rows,
             columns,
+            filled: rows,
             transposed,
         });
         let len = 3032 + 70 * 33;

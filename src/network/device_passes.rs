@@ -7,47 +7,63 @@ use super::layers::{Network, Op, Parameter};
 use super::passes::RUNNING_MOMENTUM;
 use super::plan::Plan;
 use crate::error::Result;
-use crate::kernel::Precision;
 use crate::kernel::device::{
     Buffer, Device, Layer, Layers, Mask, NormShape, Pass, Span, as_product, pool_scratch_len, scratch_len,
+    unfolded,
 };
+use crate::kernel::{Conv, Precision};
+use std::ops::Range;
 
-/// How the weights of each convolution reach it.
+/// How the images and the weights of each convolution reach it.
 pub struct Staging {
-    /// For each node that has staged weights, where they begin.
-    places: Vec<Option<usize>>,
+    /// For each node that has staged weights, where they lie.
+    places: Vec<Option<Range<usize>>>,
     /// The table for the kernels.
     layers: Layers,
+    /// Whether the first convolution multiplies patches of the images instead of reading them.
+    unfolds: bool,
+}
+
+/// The product that node 0 is when the images are unfolded for it: nothing else reads them or wants their gradient.
+fn first_product(network: &Network, plan: &Plan, precision: Precision) -> Option<Conv> {
+    let readers = network.nodes.iter().filter(|node| node.input == 0).count();
+    let alone = readers == 1 && !network.input_gradient && matches!(network.nodes[0].op, Op::Conv { .. });
+    if alone { unfolded(plan.conv(0), precision) } else { None }
 }
 
 impl Staging {
     /// For `network`: filters for convolutions; for products θ's own numbers, rounded where values are bf16.
     pub fn new(device: &dyn Device, network: &Network, plan: &Plan, precision: Precision) -> Result<Self> {
         let (mut places, mut layers, mut len) = (Vec::new(), Vec::new(), 0);
+        let first = first_product(network, plan, precision);
         for (index, node) in network.nodes.iter().enumerate() {
             let Op::Conv { weight, .. } = node.op else {
                 places.push(None);
                 continue;
             };
             let (conv, p) = (plan.conv(index), &network.parameters()[weight]);
-            let transposed = as_product(conv).is_none();
-            if !transposed && precision == Precision::F32 {
+            let unfolded = first.filter(|_| index == 0);
+            let product = as_product(conv).is_some();
+            if product && precision == Precision::F32 {
                 places.push(None);
                 continue;
             }
-            places.push(Some(len));
-            let rows = conv.kernel * conv.kernel * conv.in_channels;
-            layers.push(Layer { theta: p.offset, staged: len, rows, columns: conv.out_channels, transposed });
+            let (rows, columns) = (conv.kernel * conv.kernel * conv.in_channels, conv.out_channels);
+            let filled = unfolded.map_or(rows, |product| product.in_channels);
+            let transposed = !product && unfolded.is_none();
+            layers.push(Layer { theta: p.offset, staged: len, rows, columns, filled, transposed });
+            places.push(Some(len..len + filled * columns));
             // Every layer begins at a multiple of 16 bytes.
-            len += p.len.next_multiple_of(8);
+            len += (filled * columns).next_multiple_of(8);
         }
-        Ok(Self { places, layers: Layers::new(device, &layers)? })
+        Ok(Self { places, layers: Layers::new(device, &layers)?, unfolds: first.is_some() })
     }
 }
 
 /// The memory of one pass. Kept and used again from step to step.
 #[derive(Default)]
 pub struct DeviceArena {
+    /// The images as node 0 reads them, where that is not as they come.
     input: Option<Buffer>,
     values: Option<Buffer>,
     gradients: Option<Buffer>,
@@ -96,6 +112,10 @@ impl DeviceArena {
             Op::Norm { .. } => scratch_len(&norm_shape(network, plan, index)),
             Op::Bias { .. } => scratch_len(&bias_shape(network, plan, index)),
             Op::MaxPool => pool_scratch_len(network.values[index + 1].len() * images),
+            // The gradient of weights with rows of zeros.
+            Op::Conv { .. } if index == 0 && staging.unfolds => {
+                staging.places[0].as_ref().map_or(0, Range::len)
+            }
             _ => 0,
         });
         device.grow(&mut self.scratch, 4 * scratch.max().unwrap_or(0))?;
@@ -106,8 +126,10 @@ impl DeviceArena {
         if plan.gradients_len > 0 {
             device.grow(&mut self.weight_gradients, size * staging.layers.staged_len())?;
         }
-        if precision != Precision::F32 {
-            device.grow(&mut self.input, size * network.values[0].len() * images)?;
+        match first_product(network, plan, precision) {
+            Some(product) => device.grow(&mut self.input, size * product.input_len())?,
+            None if precision == Precision::F32 => {}
+            None => device.grow(&mut self.input, size * network.values[0].len() * images)?,
         }
         Ok(())
     }
@@ -142,6 +164,7 @@ impl<'a> DevicePass<'a> {
         let len = self.network.values[id].len() * self.images();
         match (id, self.precision) {
             (0, Precision::F32) => self.x,
+            (0, _) if self.staging.unfolds => self.x,
             (0, _) => span(&self.arena.input, self.precision, 0, len),
             _ => span(&self.arena.values, self.precision, self.plan.values[id].start, len),
         }
@@ -180,16 +203,25 @@ impl<'a> DevicePass<'a> {
     fn weights(&self, index: usize, weight: usize) -> Span<'a> {
         match self.staging.places[index] {
             None => self.parameter(weight),
-            Some(place) => {
-                span(&self.arena.weights, self.precision, place, self.network.parameters()[weight].len)
-            }
+            Some(ref place) => span(&self.arena.weights, self.precision, place.start, place.len()),
         }
+    }
+
+    /// The first convolution as a product, with its patches, where the images are unfolded.
+    fn first_product(&self, index: usize) -> Option<(Conv, Span<'a>)> {
+        if index != 0 || !self.staging.unfolds {
+            return None;
+        }
+        let product = first_product(self.network, self.plan, self.precision)?;
+        Some((product, span(&self.arena.input, self.precision, 0, product.input_len())))
     }
 
     /// Runs every node.
     pub fn forward(&self, statistics: DeviceStatistics) -> Result<()> {
         let (device, network) = (self.device, self.network);
-        if self.precision != Precision::F32 {
+        if let Some((_, patches)) = self.first_product(0) {
+            device.unfold(self.plan.conv(0), self.x, patches)?;
+        } else if self.precision != Precision::F32 {
             device.copy(self.x, self.value(0))?;
         }
         let staged = self.staging.layers.staged_len();
@@ -204,9 +236,12 @@ impl<'a> DevicePass<'a> {
             match &node.op {
                 Op::Conv { weight, .. } => {
                     let (conv, w) = (self.plan.conv(index), self.weights(index, *weight));
-                    match as_product(conv) {
-                        Some(_) => device.multiply(Pass::Forward, conv, x, w, y)?,
-                        None => device.convolve(Pass::Forward, conv, x, w, y)?,
+                    match (self.first_product(index), as_product(conv)) {
+                        (Some((product, patches)), _) => {
+                            device.multiply(Pass::Forward, &product, patches, w, y)?;
+                        }
+                        (None, Some(_)) => device.multiply(Pass::Forward, conv, x, w, y)?,
+                        (None, None) => device.convolve(Pass::Forward, conv, x, w, y)?,
                     }
                 }
                 Op::Norm { affine, running, residual, relu } => {
@@ -322,14 +357,19 @@ impl<'a> DevicePass<'a> {
         d_theta: Span,
     ) -> Result<()> {
         let (device, conv, w) = (self.device, self.plan.conv(index), self.weights(index, weight));
-        let p = &self.network.parameters()[weight];
+        if let Some((product, patches)) = self.first_product(index) {
+            let filled = self.scratch().part(0..product.weight_len());
+            device.multiply(Pass::WeightGradient, &product, patches, g, filled)?;
+            let dw = part(self.network.parameters(), d_theta, weight);
+            return device.copy(filled.part(0..dw.len()), dw);
+        }
         if as_product(conv).is_some() {
             let dw = part(self.network.parameters(), d_theta, weight);
             device.multiply(Pass::WeightGradient, conv, x, g, dw)?;
             return dx.map_or(Ok(()), |dx| device.multiply(Pass::InputGradient, conv, g, w, dx));
         }
-        let place = self.staging.places[index].unwrap_or_default();
-        let dw = span(&self.arena.weight_gradients, self.precision, place, p.len);
+        let place = self.staging.places[index].clone().unwrap_or_default();
+        let dw = span(&self.arena.weight_gradients, self.precision, place.start, place.len());
         device.convolve(Pass::WeightGradient, conv, x, g, dw)?;
         dx.map_or(Ok(()), |dx| device.convolve(Pass::InputGradient, conv, g, w, dx))
     }

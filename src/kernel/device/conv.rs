@@ -1,6 +1,6 @@
 //! Convolutions, products and pooling on a device: a library's where it has one for the shape, plain loops otherwise.
 
-use super::{Arg, Device, Span, int, long};
+use super::{Arg, Device, Launch, Span, THREADS, int, long};
 use crate::error::Result;
 use crate::kernel::pool::max_pool_side;
 use crate::kernel::{Conv, Precision};
@@ -45,6 +45,24 @@ pub fn as_product(s: &Conv) -> Option<usize> {
     (s.kernel == 1 && s.stride == 1 && s.padding == 0).then_some(s.batch * s.height * s.width)
 }
 
+/// Most columns of unfolded images, as in `cu/conv.cu`.
+const MOST_COLUMNS: usize = 256;
+
+/// A convolution of images with so few channels that it is better unfolded: the product of its patches, whose rows are
+/// K·K·I numbers and zeros up to a multiple of 16 bytes, with weights to which rows of zeros are added.
+pub fn unfolded(s: &Conv, precision: Precision) -> Option<Conv> {
+    let columns = (s.kernel * s.kernel * s.in_channels).next_multiple_of(16 / precision.bytes());
+    (s.in_channels < 8 && s.kernel > 1 && columns <= MOST_COLUMNS).then(|| Conv {
+        height: s.out_height(),
+        width: s.out_width(),
+        in_channels: columns,
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+        ..*s
+    })
+}
+
 fn check(pass: Pass, s: &Conv, a: Span, b: Span, out: Span) {
     assert_eq!([a.len(), b.len(), out.len()], pass.lengths(s), "{pass:?} of {s:?}");
 }
@@ -67,6 +85,24 @@ impl dyn Device + '_ {
             return Ok(());
         }
         self.plain_conv(pass, s, a, b, out, Order::Theta)
+    }
+
+    /// The patches of images x, f32, which [`unfolded`] multiplies.
+    pub fn unfold(&self, s: &Conv, x: Span, patches: Span) -> Result<()> {
+        let product = unfolded(s, patches.precision());
+        assert!(x.len() == s.input_len() && x.precision() == Precision::F32);
+        assert_eq!(product.map(|product| product.input_len()), Some(patches.len()), "{s:?}");
+        let columns = patches.len() / (s.batch * s.out_height() * s.out_width());
+        let sizes = [s.height, s.width, s.in_channels, s.kernel, s.stride, s.padding];
+        let args: Vec<Arg> = [x.into(), patches.into()]
+            .into_iter()
+            .chain(sizes.map(int))
+            .chain([s.out_height(), s.out_width(), columns].map(int))
+            .collect();
+        let (grid, block) = ([s.batch * s.out_height(), 1, 1], [THREADS, 1]);
+        let kernel = format!("unfold_{}", patches.suffix());
+        // SAFETY: the lengths were just checked; the arguments are those of cu/conv.cu.
+        unsafe { self.launch(&Launch { kernel, grid, block, args }) }
     }
 
     /// The same in plain loops.

@@ -11,7 +11,7 @@ mod conv;
 mod norm;
 mod theta;
 
-pub use conv::{Order, Pass, as_product, pool_scratch_len};
+pub use conv::{Order, Pass, as_product, pool_scratch_len, unfolded};
 pub use norm::{Mask, NormShape, scratch_len};
 pub use theta::{Layer, Layers, Part, Parts};
 

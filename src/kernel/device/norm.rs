@@ -37,9 +37,9 @@ impl Mask {
     }
 }
 
-/// Blocks of a kernel that leaves sums: enough for the largest GPUs (132 multiprocessors with four blocks each, twice
-/// over), and no more, since what each leaves has to be added up.
-const SUM_BLOCKS: usize = 1056;
+/// Blocks of a kernel that leaves sums: enough for the largest GPUs, 132 multiprocessors with four blocks each,
+/// and no more, since what each leaves has to be added up.
+const SUM_BLOCKS: usize = 528;
 /// Blocks of the others.
 const BLOCKS: usize = 2048;
 /// Rows that a thread walks over at least, so that it reads its channels' numbers for more than one.

@@ -15,7 +15,9 @@ pub struct Layer {
     pub rows: usize,
     /// O.
     pub columns: usize,
-    /// Whether they are staged as (O, K, K, I); as (K, K, I, O) otherwise.
+    /// Rows that are staged, of which those beyond `rows` are zeros.
+    pub filled: usize,
+    /// Whether they are staged as (O, K, K, I); as rows × columns otherwise.
     pub transposed: bool,
 }
 
@@ -36,20 +38,20 @@ impl Layers {
     pub fn new(device: &dyn Device, layers: &[Layer]) -> Result<Self> {
         let (mut tiles, mut numbers) = (0, Vec::new());
         for layer in layers {
-            let row =
-                [layer.theta, layer.staged, layer.rows, layer.columns, usize::from(layer.transposed), tiles];
+            let Layer { theta, staged, rows, columns, filled, transposed } = *layer;
+            assert!(filled >= rows);
+            let row = [theta, staged, rows, columns, filled, usize::from(transposed), tiles];
             numbers.extend(row.map(|n| i32::try_from(n).unwrap_or(i32::MAX)));
-            tiles += layer.rows.div_ceil(TILE) * layer.columns.div_ceil(TILE);
+            tiles += filled.div_ceil(TILE) * columns.div_ceil(TILE);
         }
-        let end = |from: fn(&Layer) -> usize| {
-            layers.iter().map(|layer| from(layer) + layer.rows * layer.columns).max().unwrap_or(0)
-        };
+        let end = |of: fn(&Layer) -> usize| layers.iter().map(of).max().unwrap_or(0);
         let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
         let table = device.allocate(bytes.len().max(4))?;
         if !bytes.is_empty() {
             device.upload(&bytes, table.span(Precision::F32, 0, bytes.len() / 4))?;
         }
-        let (theta_len, staged_len) = (end(|layer| layer.theta), end(|layer| layer.staged));
+        let theta_len = end(|layer| layer.theta + layer.rows * layer.columns);
+        let staged_len = end(|layer| layer.staged + layer.filled * layer.columns);
         Ok(Self { table, count: layers.len(), tiles, staged_len, theta_len })
     }
 
@@ -61,7 +63,7 @@ impl Layers {
     fn launch(&self, kernel: &str, theta: Span, staged: Span, to_theta: bool) -> Launch {
         assert!(theta.len() >= self.theta_len && theta.precision() == Precision::F32);
         assert!(staged.len() >= self.staged_len);
-        let table = self.table.span(Precision::F32, 0, 6 * self.count);
+        let table = self.table.span(Precision::F32, 0, 7 * self.count);
         let (from, to) = if to_theta { (staged, theta) } else { (theta, staged) };
         Launch {
             kernel: format!("{kernel}_{}", staged.suffix()),

@@ -74,6 +74,41 @@ __device__ void conv_weight_gradient(const T* x, const T* dy, W* dw, Shape s) {
     dw[row * s.by_row + o * s.by_column] = narrow<W>(sum);
 }
 
+// Most columns of unfolded images.
+#define MOST_COLUMNS 256
+
+// What a convolution of images sees from each pixel, (B·H'·W', columns): columns are (tap, channel), then zeros. Its product
+// with the weights is the convolution; libraries have no good one for three channels. One block for each row of pixels.
+template <class T>
+__device__ void unfold(const float* x, T* patches, int height, int width, int channels, int kernel, int stride,
+                       int padding, int out_height, int out_width, int columns) {
+    // Of each column: its row and column in the window, and how far from the window's corner it lies.
+    __shared__ int below[MOST_COLUMNS], right[MOST_COLUMNS], away[MOST_COLUMNS];
+    for (int c = (int)threadIdx.x; c < columns; c += (int)blockDim.x) {
+        int tap = c / channels;
+        // Zeros lie beyond every image.
+        below[c] = tap < kernel * kernel ? tap / kernel : 1 << 30;
+        right[c] = tap % kernel;
+        away[c] = (tap / kernel * width + tap % kernel) * channels + c % channels;
+    }
+    __syncthreads();
+    int top = (int)(blockIdx.x % out_height) * stride - padding;
+    const float* image = x + (Index)(blockIdx.x / out_height) * height * width * channels;
+    T* to = patches + (Index)blockIdx.x * out_width * columns;
+    int pairs = columns / 2;
+    for (int at = (int)threadIdx.x; at < out_width * pairs; at += (int)blockDim.x) {
+        int left = at / pairs * stride - padding, c = at % pairs * 2;
+        Index corner = ((Index)top * width + left) * channels;
+        float value[2];
+        for (int i = 0; i < 2; ++i) {
+            int y = top + below[c + i], x_at = left + right[c + i];
+            bool inside = y >= 0 && y < height && x_at >= 0 && x_at < width;
+            value[i] = inside ? image[corner + away[c + i]] : 0.0f;
+        }
+        store<2>(value, to + 2 * at);
+    }
+}
+
 #define SHAPE                                                                                                         \
     int batch, int height, int width, int in_channels, int out_channels, int kernel, int stride, int padding,         \
         int out_height, int out_width, Index by_row, Index by_column
@@ -93,3 +128,11 @@ __device__ void conv_weight_gradient(const T* x, const T* dy, W* dw, Shape s) {
         conv_weight_gradient<T, float>(x, dy, dw, SHAPED);                                                            \
     }
 FOR_EACH_NUMBER(CONV)
+
+#define UNFOLD(NAME, T)                                                                                               \
+    extern "C" __global__ void unfold_##NAME(const float* x, T* patches, int height, int width, int channels,         \
+                                             int kernel, int stride, int padding, int out_height, int out_width,      \
+                                             int columns) {                                                           \
+        unfold<T>(x, patches, height, width, channels, kernel, stride, padding, out_height, out_width, columns);      \
+    }
+FOR_EACH_NUMBER(UNFOLD)

@@ -7,6 +7,8 @@ struct Layer {
     int staged;
     int rows;
     int columns;
+    // Rows that are staged: those beyond `rows` are zeros.
+    int filled;
     int transposed;
     // The number of this layer's first tile.
     int tile;
@@ -42,8 +44,8 @@ __device__ void stage_weights(const float* theta, T* staged, const Layer* layers
     T* to = staged + layer.staged;
     for (int r = (int)threadIdx.y; r < TILE; r += (int)blockDim.y) {
         int in_row = row + r, in_column = column + (int)threadIdx.x;
-        if (in_row < layer.rows && in_column < layer.columns) {
-            float value = from[(Index)in_row * layer.columns + in_column];
+        if (in_row < layer.filled && in_column < layer.columns) {
+            float value = in_row < layer.rows ? from[(Index)in_row * layer.columns + in_column] : 0.0f;
             tile[r][threadIdx.x] = value;
             if (!layer.transposed) to[(Index)in_row * layer.columns + in_column] = narrow<T>(value);
         }
@@ -52,8 +54,8 @@ __device__ void stage_weights(const float* theta, T* staged, const Layer* layers
     if (!layer.transposed) return;
     for (int c = (int)threadIdx.y; c < TILE; c += (int)blockDim.y) {
         int out_row = column + c, out_column = row + (int)threadIdx.x;
-        if (out_row < layer.columns && out_column < layer.rows) {
-            to[(Index)out_row * layer.rows + out_column] = narrow<T>(tile[threadIdx.x][c]);
+        if (out_row < layer.columns && out_column < layer.filled) {
+            to[(Index)out_row * layer.filled + out_column] = narrow<T>(tile[threadIdx.x][c]);
         }
     }
 }
@@ -71,7 +73,7 @@ __device__ void unstage_gradients(const T* staged, float* theta, const Layer* la
     for (int c = (int)threadIdx.y; c < TILE; c += (int)blockDim.y) {
         int in_row = column + c, in_column = row + (int)threadIdx.x;
         if (in_row < layer.columns && in_column < layer.rows) {
-            tile[c][threadIdx.x] = widen(from[(Index)in_row * layer.rows + in_column]);
+            tile[c][threadIdx.x] = widen(from[(Index)in_row * layer.filled + in_column]);
         }
     }
     __syncthreads();
