@@ -80,16 +80,23 @@ fn every_arm_trains_on_a_gpu_and_changes_devices() {
         "swav",
         "methods",
     ];
-    for (what, recipe) in studies.into_iter().flat_map(recipes) {
+    let arms: Vec<_> = studies.into_iter().flat_map(recipes).collect();
+    let check = |(what, recipe): &(String, Recipe)| {
         let dataset = Arc::new(Dataset::open(&recipe.data).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        run(&recipe, &dataset, &path("cpu"), &[CPU], u64::MAX / 2);
-        run(&recipe, &dataset, &path("gpu"), &[gpu], u64::MAX / 2);
-        run(&recipe, &dataset, &path("both"), &[gpu, CPU], 4);
+        run(recipe, &dataset, &path("cpu"), &[CPU], u64::MAX / 2);
+        run(recipe, &dataset, &path("gpu"), &[gpu], u64::MAX / 2);
+        run(recipe, &dataset, &path("both"), &[gpu, CPU], 4);
         let [whole, both] = ["gpu", "both"].map(|name| difference(&path("cpu"), &path(name)));
         println!("{what}: weights off by {whole:.1e} on the GPU, {both:.1e} on both by turns");
         // A few steps of ReLUs that may fall on the other side; without stop-gradient, of a collapse.
         assert!(whole < 0.1 && both < 0.1, "{what}: weights off by {whole:.1e} and {both:.1e}");
-    }
+    };
+    // Several at a time, as `sim run --jobs` has them.
+    std::thread::scope(|scope| {
+        for share in arms.chunks(arms.len().div_ceil(4)) {
+            scope.spawn(move || share.iter().for_each(check));
+        }
+    });
 }

@@ -1,4 +1,5 @@
-//! Images per second of the SimSiam step on a GPU, with images that are already there, and the memory it takes.
+//! Images per second of the SimSiam step on a GPU, with images that are already there, and the memory it takes (arrays and
+//! libraries, without what an idle process has).
 //!
 //! `cargo bench --features cuda --bench gpu -- [resnet18|resnet50|all] [f32|tf32|bf16|all] [repetitions] [device] [kernels]`; the
 //! median over repetitions of ten steps, of which the last is waited for. `tests/bench/gpu.sh` runs it beside PyTorch.
@@ -161,6 +162,7 @@ fn measure(
     kernels: bool,
 ) -> simsiam_em::Result<()> {
     let device = place.open()?;
+    let taken = memory_bytes(&device)?;
     let precision = if kind == "bf16" { Precision::Bf16 } else { Precision::F32 };
     let projector = ProjectorConfig { layers: s.layers, hidden: None, dim: DIM, norm: HeadNorm::All };
     let encoder =
@@ -225,7 +227,7 @@ fn measure(
         s.batch,
         s.batch as f64 / step,
         step * 1e3,
-        memory_bytes(&device)? >> 20
+        (memory_bytes(&device)? - taken) >> 20
     );
     Ok(())
 }

@@ -4,10 +4,14 @@
 #   tests/bench/gpu.sh                         builds with cargo and runs all parts
 #   tests/bench/gpu.sh pack DIR                builds, strips and compresses the programs into DIR, for a machine without Rust
 #   PROGRAMS=DIR tests/bench/gpu.sh            runs those
-#   PARTS="tests table" tests/bench/gpu.sh     some parts: tests, table, cifar, bf16, seconds
+#   PARTS="tests table" tests/bench/gpu.sh     some parts: tests, table, cifar, bf16
+#
+# About seven minutes on an H200. The CIFAR run trains beside the tests, and beside torch.compile, which the table times later from its
+# cache; it is stopped while the table is measured. An interrupted script ends its programs.
 #
 # CIFAR=FILE|DIR: CIFAR-10 as class folders of JPEG, or a .tar.xz of such; the parts that need it are skipped without.
-# KINDS (default "bf16 tf32 f32") and HOW (both, eager, compile) of the table. EPOCHS (default 20) of the CIFAR run. LOG=DIR keeps what is printed, and the runs' metrics.
+# KINDS (default "bf16 tf32", also f32) and HOW (both, eager, compile) of the table. EPOCHS (default 200) of the CIFAR run.
+# LOG=DIR keeps what is printed, and the runs' metrics. SECONDS_LEFT: when the CIFAR run has to end, if it has not.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
@@ -54,31 +58,16 @@ fi
 
 # The CUDA libraries of a PyTorch installation, where the system has none of its own.
 python=${PYTHON:-python3}
-found=$("$python" -c 'import glob, os, torch; print(":".join(sorted({os.path.dirname(f) for f in glob.glob(os.path.join(
-    os.path.dirname(os.path.dirname(torch.__file__)), "nvidia", "**", "lib*.so*"), recursive=True)})))' 2>/dev/null)
-export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found
+found=$("$python" -c 'import glob, importlib.util as u, os
+site = os.path.dirname(os.path.dirname(u.find_spec("torch").origin))
+libraries = glob.glob(os.path.join(site, "nvidia", "**", "lib*.so*"), recursive=True)
+print(":".join(sorted({os.path.dirname(f) for f in libraries})))' 2>/dev/null)
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found TORCHINDUCTOR_CACHE_DIR=$work/inductor PYTHONUNBUFFERED=1
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 wants() { [[ " ${PARTS:-tests table cifar bf16} " == *" $1 "* ]]; }
 clock() { echo "## $1 (${SECONDS} s)"; }
-
-if wants tests; then
-    clock "tests on the GPU"
-    # The tests look for their files where they were built.
-    (cd "$root" && CARGO_MANIFEST_DIR=$root SIM_EMULATION=off "$programs/all" gpu --nocapture --test-threads 1) >"$log/tests.txt" 2>&1
-    grep -E '^test |panicked|is off|failed|skipped: --device|test result' "$log/tests.txt" | head -n 60
-fi
-
-if wants table; then
-    clock "the step, images per second"
-    repetitions=${REPETITIONS:-5}
-    for network in resnet18 resnet50; do
-        for kind in ${KINDS:-bf16 tf32 f32}; do
-            kernel=; [ $kind = tf32 ] && kernel=cuda-tf32
-            env ${kernel:+SIM_KERNEL=$kernel} "$programs/gpu" $network $kind "$repetitions" 2>&1 | tee -a "$log/table.txt"
-            timeout 150 "$python" tests/bench/pytorch_gpu.py $network $kind "${HOW:-both}" "$repetitions" 2>&1 | grep -v '^torch\|Warning' | tee -a "$log/table.txt"
-        done
-    done
-fi
+cifar_run= compilers=
+trap 'kill -CONT $cifar_run 2>/dev/null; kill $cifar_run $compilers 2>/dev/null; rm -rf "$work"' EXIT
 
 data=
 if { wants cifar || wants bf16; } && [ -n "${CIFAR:-}" ]; then
@@ -89,32 +78,85 @@ if { wants cifar || wants bf16; } && [ -n "${CIFAR:-}" ]; then
         data=$(dirname "$(find "$work/cifar" -type d -name train | head -n 1)")
     fi
 fi
-run() { # name, then further flags
-    local name=$1
-    shift
-    "$programs/sim" run simsiam --scale cifar --data "folder:$data" --device cuda:0 --out "$work/$name" --quiet \
-        --set measure.probe_always=false "$@" >"$log/$name.txt" 2>&1
-    echo "$name: exit $?"
-    tail -n 3 "$log/$name.txt"
-    find "$work/$name" -name metrics.csv | sort | while read -r metrics; do
-        cp "$metrics" "$log/$name-$(basename "$(dirname "$metrics")").csv"
+# kNN as published figures have it: 200 neighbours, temperature 0.1; measured at quarters of the run.
+train() { # name, epochs, precision, then further flags
+    local name=$1 epochs=$2 precision=$3
+    shift 3
+    exec "$programs/sim" run simsiam --scale cifar --data "folder:$data" --device cuda:0 --out "$work/$name" \
+        --set schedule.epochs="$epochs" --set schedule.checkpoint_every=1000 --set measure.every=$(((epochs + 3) / 4)) \
+        --set measure.probe_always=false --set measure.probe_epochs=0 --set measure.knn_k=200 --set measure.knn_temperature=0.1 \
+        --set encoder.precision="$precision" "$@" >"$log/$name.txt" 2>&1
+}
+keep() { # name
+    find "$work/$1" -name metrics.csv | sort | while read -r metrics; do
+        cp "$metrics" "$log/$1-$(basename "$(dirname "$metrics")").csv"
     done
+}
+pytorch() { # network, kind, how, repetitions
+    timeout 240 "$python" tests/bench/pytorch_gpu.py "$@" 2>&1 | grep -v '^torch\|Warning'
 }
 
 if wants cifar && [ -n "$data" ]; then
-    clock "CIFAR-10, ResNet-18, batch 512, bf16, ${EPOCHS:-20} epochs"
-    run cifar --seeds 1 --set schedule.epochs="${EPOCHS:-20}" --set schedule.checkpoint_every=1000 --set measure.every=5 \
-        --set encoder.precision=bf16 --set measure.probe_epochs=0
-    cut -d, -f1-9 "$log"/cifar-seed-0.csv
+    clock "CIFAR-10, ResNet-18, batch 512, bf16, ${EPOCHS:-200} epochs: begun"
+    (train cifar "${EPOCHS:-200}" bf16 --seeds 1) &
+    cifar_run=$!
+fi
+if wants table && [ "${HOW:-both}" != eager ]; then
+    for network in resnet18 resnet50; do
+        (for kind in ${KINDS:-bf16 tf32}; do pytorch $network $kind compile 1 >/dev/null; done) &
+        compilers="$compilers $!"
+    done
+fi
+
+if wants tests; then
+    clock "tests on the GPU"
+    # The tests look for their files where they were built. One process each: a failed kernel ends its process.
+    export SIM_EMULATION=off
+    for test in $(CARGO_MANIFEST_DIR=$root "$programs/all" gpu --list 2>/dev/null | sed -n 's/: test$//p'); do
+        CARGO_MANIFEST_DIR=$root timeout 200 "$programs/all" "$test" --exact --nocapture >"$work/test.txt" 2>&1
+        echo "$test: exit $?"
+        grep -E 'panicked|failed;|^skipped' -A2 "$work/test.txt" | head -n 8
+        cat "$work/test.txt" >>"$log/tests.txt"
+    done
+fi
+
+if wants table; then
+    [ -n "$compilers" ] && clock "torch.compile fills its cache" && wait $compilers
+    compilers=
+    if [ -n "$cifar_run" ]; then
+        # Some steps are given to the GPU already.
+        kill -STOP $cifar_run 2>/dev/null && sleep 2
+    fi
+    clock "the step, images per second"
+    repetitions=${REPETITIONS:-5}
+    for network in resnet18 resnet50; do
+        for kind in ${KINDS:-bf16 tf32}; do
+            kernel=; [ $kind = tf32 ] && kernel=cuda-tf32
+            env ${kernel:+SIM_KERNEL=$kernel} "$programs/gpu" $network $kind "$repetitions" 2>&1 | tee -a "$log/table.txt"
+            pytorch $network $kind "${HOW:-both}" "$repetitions" | tee -a "$log/table.txt"
+        done
+    done
+    [ -n "$cifar_run" ] && kill -CONT $cifar_run 2>/dev/null
 fi
 
 if wants bf16 && [ -n "$data" ]; then
-    clock "kNN of bf16 and f32, three seeds, ${SHORT_EPOCHS:-5} epochs"
+    clock "kNN of bf16 and f32, resnet8, three seeds, ${SHORT_EPOCHS:-10} epochs"
     for precision in bf16 f32; do
-        SIM_KERNEL=$([ $precision = f32 ] && echo cuda-tf32) run "short-$precision" --seeds 3 \
-            --set schedule.epochs="${SHORT_EPOCHS:-5}" --set schedule.checkpoint_every=1000 --set measure.every="${SHORT_EPOCHS:-5}" \
-            --set encoder.precision=$precision --set measure.probe_epochs=0
+        (train "short-$precision" "${SHORT_EPOCHS:-10}" $precision --seeds 3 --set 'encoder.backbone={resnet8={width=32}}' \
+            --set encoder.projector.dim=512)
+        echo "$precision: exit $?"
+        keep "short-$precision"
         for metrics in "$log/short-$precision"-*.csv; do tail -n 1 "$metrics" | cut -d, -f1-9; done
     done
+fi
+
+if [ -n "$cifar_run" ]; then
+    while kill -0 $cifar_run 2>/dev/null && [ $SECONDS -lt "${SECONDS_LEFT:-86400}" ]; do sleep 1; done
+    kill $cifar_run 2>/dev/null
+    wait $cifar_run
+    clock "CIFAR-10: exit $?"
+    cifar_run=
+    keep cifar
+    cut -d, -f1-9 "$log"/cifar-seed-0.csv
 fi
 clock "done"

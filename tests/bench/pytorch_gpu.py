@@ -3,7 +3,7 @@
     python tests/bench/pytorch_gpu.py [resnet18|resnet50|all] [f32|tf32|bf16|all] [eager|compile|both] [repetitions]
 
 Channels last, cuDNN's benchmark mode, fused SGD; bf16 is autocast. The median over repetitions of ten steps, of which the
-last is waited for; memory is what the device reports as taken, context included, as on the other side.
+last is waited for; memory is what the device reports as taken beyond an idle process, as on the other side.
 """
 
 import sys
@@ -31,7 +31,12 @@ def projector(layers, inputs, dim):
     return nn.Sequential(*modules)
 
 
-def measure(name, kind, compiled, repetitions):
+def taken():
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+def measure(name, kind, compiled, repetitions, idle):
     bottleneck, blocks, width, imagenet, dim, hidden, batch, pixels, layers = SETTINGS[name]
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = kind != "f32"
@@ -71,11 +76,10 @@ def measure(name, kind, compiled, repetitions):
         last = steps(STEPS)
         seconds.append((time.perf_counter() - begun) / STEPS)
     step = sorted(seconds)[len(seconds) // 2]
-    free, total = torch.cuda.mem_get_info()
     how = "compile" if compiled else "eager"
     print(
         f"PyTorch {name} {kind} {how} batch {batch}: {batch / step:.1f} img/s ({step * 1e3:.2f} ms), "
-        f"{(total - free) >> 20} MiB, loss {last:.4f}",
+        f"{(taken() - idle) >> 20} MiB, loss {last:.4f}",
         flush=True,
     )
 
@@ -84,11 +88,12 @@ def main():
     words = sys.argv[1:] + ["all", "all", "both", "5"][len(sys.argv) - 1 :]
     name, kinds, how, repetitions = words[0], words[1], words[2], int(words[3])
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
+    idle = taken()
     for network in SETTINGS if name == "all" else [name]:
         for kind in ["f32", "tf32", "bf16"] if kinds == "all" else [kinds]:
             for compiled in {"eager": [False], "compile": [True], "both": [False, True]}[how]:
                 try:
-                    measure(network, kind, compiled, repetitions)
+                    measure(network, kind, compiled, repetitions, idle)
                 except Exception as error:  # one engine that fails leaves the others alone
                     print(f"PyTorch {network} {kind} failed: {str(error).splitlines()[0]}", flush=True)
                 torch.cuda.empty_cache()
