@@ -395,10 +395,16 @@ fn a_step_with_lars_on_a_device_is_the_processors() {
 fn batches_reach_a_device_as_they_are() {
     for under in devices() {
         let mut upload = Upload::default();
-        let batches: Vec<Vec<f32>> = (0..5).map(|seed| random(6000, seed)).collect();
+        // Work between the batches, so that copies that come too early or too late meet it.
+        let busy = Tensor::from_vec(random(1 << 20, 9), (1 << 10, 1 << 10), &under.tensors).unwrap();
+        let batches: Vec<Vec<f32>> = (0..24).map(|seed| random(120_000 + seed as usize / 12, seed)).collect();
         let tensors: Vec<Tensor> = batches
             .iter()
-            .map(|values| upload.tensor(values.clone(), &[2, 3, 1000], &under.tensors).unwrap())
+            .map(|values| {
+                let tensor = upload.tensor(values.clone(), &[values.len()], &under.tensors).unwrap();
+                busy.matmul(&busy).unwrap();
+                (tensor * 1.0).unwrap()
+            })
             .collect();
         for (tensor, values) in tensors.iter().zip(&batches) {
             assert!(numbers(tensor) == *values, "{}", under.name);

@@ -2,7 +2,7 @@
 
 use super::tensor_of;
 use crate::error::{Error, Result};
-use crate::kernel::cuda::{self, Cuda, Pinned};
+use crate::kernel::cuda::{self, Cuda, Lanes};
 use crate::kernel::device::{Device as KernelDevice, Span};
 use candle_core::cuda_backend::DeviceId;
 use candle_core::{CudaDevice, CudaStorage, Device, Layout, Tensor};
@@ -82,31 +82,17 @@ fn unset(device: &CudaDevice, len: usize) -> candle_core::Result<CudaStorage> {
     Ok(CudaStorage::wrap_cuda_slice(slice, device.clone()))
 }
 
-/// Batches on their way to a device: two page-locked buffers in turn, so that the copy of one overlaps with the filling
-/// of the other, and no copy waits for the GPU.
+/// Batches on their way to a device.
 #[derive(Default)]
-pub struct Upload {
-    buffers: [Option<Pinned>; 2],
-    turn: usize,
-}
+pub struct Upload(Lanes);
 
 impl Upload {
     /// `values` as a tensor on `device`.
     pub fn tensor(&mut self, values: Vec<f32>, shape: &[usize], device: &Device) -> Result<Tensor> {
         let Device::Cuda(device) = device else { return Ok(Tensor::from_vec(values, shape, device)?) };
-        self.turn = 1 - self.turn;
-        let buffer = &mut self.buffers[self.turn];
-        if buffer.as_ref().is_none_or(|buffer| buffer.len() != values.len()) {
-            *buffer = Some(Pinned::new(&device.cuda_stream(), values.len())?);
-        }
         let storage = unset(device, values.len())?;
-        if let Some(buffer) = buffer {
-            buffer.send(
-                &device.cuda_stream(),
-                &values,
-                cuda::span(storage.as_cuda_slice::<f32>()?, 0, values.len()),
-            )?;
-        }
+        let to = cuda::span(storage.as_cuda_slice::<f32>()?, 0, values.len());
+        self.0.send(&device.cuda_stream(), &values, to)?;
         Ok(tensor_of(storage, shape))
     }
 }

@@ -11,7 +11,7 @@ mod functions;
 mod pinned;
 
 pub use driver::load as load_driver;
-pub use pinned::Pinned;
+pub use pinned::Lanes;
 
 use super::device::{self, Buffer, Device, Launch, Memory, Pass, Span, as_product};
 use super::{Conv, Precision, VARIABLE};
