@@ -9,6 +9,7 @@ mod em;
 mod emulation;
 mod evaluation;
 mod gpu;
+mod gpu_kernels;
 mod gpu_runs;
 mod kernel;
 mod laws;

@@ -84,7 +84,7 @@ const SHIM: &str = include_str!("emulation/shim.h");
 
 /// The names of all kernels in preprocessed C++.
 fn kernels(text: &str) -> Vec<&str> {
-    let declared = text.split("extern \"C\" void ").skip(1);
+    let declared = text.split("extern \"C\" void").skip(1);
     declared.filter_map(|rest| rest.split_once('(').map(|(name, _)| name.trim())).collect()
 }
 

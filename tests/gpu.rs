@@ -19,8 +19,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Where a check runs: candle's device, and the kernels' where that is not what candle's brings along.
-struct Under {
-    name: &'static str,
+pub struct Under {
+    pub name: &'static str,
     tensors: Device,
     attached: Option<Arc<dyn KernelDevice>>,
 }
@@ -39,7 +39,7 @@ impl Under {
     }
 
     /// The kernels' device.
-    fn kernels(&self) -> Arc<dyn KernelDevice> {
+    pub fn kernels(&self) -> Arc<dyn KernelDevice> {
         self.attached.clone().unwrap_or_else(|| {
             let probe = Tensor::zeros(1, candle_core::DType::F32, &self.tensors).unwrap();
             simsiam_em::device::device_of_tensor(&probe).unwrap()
@@ -52,14 +52,14 @@ fn gpu() -> Option<Device> {
     Some(place.open().unwrap())
 }
 
-fn devices() -> Vec<Under> {
+pub fn devices() -> Vec<Under> {
     let emulated =
         emulated().map(|device| Under { name: "emulation", tensors: Device::Cpu, attached: Some(device) });
     let gpu = gpu().map(|tensors| Under { name: "GPU", tensors, attached: None });
     emulated.into_iter().chain(gpu).collect()
 }
 
-fn random(len: usize, seed: u64) -> Vec<f32> {
+pub fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut rng = stream(seed, Purpose::Test, 0, 0);
     (0..len).map(|_| rng.random::<f32>() - 0.5).collect()
 }
@@ -217,7 +217,10 @@ fn check_golden(under: &Under, path: &Path) {
         let error = (row.loss - f64::from(*loss)).abs();
         let what = format!("{} {}, step {}", under.name, path.display(), row.step);
         println!("{what}: loss off by {error:.1e}");
-        assert!(error < 2e-3, "{what}: loss {} instead of {loss}", row.loss);
+        // The emulation has the processor's order of sums nearly everywhere; a GPU has its own, and rounding grows tenfold a
+        // step in the k-step case.
+        let allowed = if under.attached.is_some() { 1e-4 } else { 2e-3 };
+        assert!(error < allowed, "{what}: loss {} instead of {loss}", row.loss);
     }
 }
 

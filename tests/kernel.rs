@@ -128,7 +128,8 @@ fn relative_error(got: &[f32], want: &[f64]) -> f64 {
     let scale = want.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
     let difference = |(g, w): (&f32, &f64)| (f64::from(*g) - w).abs();
     // A NaN must not vanish in a maximum.
-    got.iter().zip(want).map(difference).fold(0.0, |m: f64, d| if d <= m { m } else { d }) / scale
+    got.iter().zip(want).map(difference).fold(0.0, |m: f64, d| if d > m || d.is_nan() { d } else { m })
+        / scale
 }
 
 fn all() -> Vec<Arc<dyn Kernel>> {

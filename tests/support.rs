@@ -26,10 +26,14 @@ pub fn shared(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// The largest absolute difference.
+/// The largest absolute difference; NaN where there is one.
 pub fn max_difference(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "lengths differ");
-    a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
+    // A NaN must not vanish in a maximum.
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| f64::from((a - b).abs()))
+        .fold(0.0, |m: f64, d| if d > m || d.is_nan() { d } else { m })
 }
 
 /// The largest absolute difference over the largest absolute value of `expected`.

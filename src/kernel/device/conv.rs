@@ -105,7 +105,7 @@ impl dyn Device + '_ {
         unsafe { self.launch(&Launch { kernel, grid, block, args }) }
     }
 
-    /// The same in plain loops.
+    /// [`Self::convolve`] and, with θ's own order, [`Self::multiply`] in plain loops.
     pub fn plain_conv(&self, pass: Pass, s: &Conv, a: Span, b: Span, out: Span, order: Order) -> Result<()> {
         check(pass, s, a, b, out);
         assert_eq!(a.precision(), b.precision());

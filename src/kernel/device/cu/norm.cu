@@ -206,9 +206,9 @@ __device__ void norm_gradient_kept_sums(T* g, const T* other, const T* y, const 
 }
 
 // Coefficients (views, 3, C) of dx = a·g + b·(x − μ) + c, and the gradients of γ and β.
-extern "C" __global__ void norm_gradient_finish(const float* partial, const float* saved, const float* scale,
-                                                float* coefficients, float* d_scale, float* d_shift, int views,
-                                                int rows, int channels, int chunks) {
+extern "C" __global__ void __launch_bounds__(STRIPES * LANES)
+    norm_gradient_finish(const float* partial, const float* saved, const float* scale, float* coefficients, float* d_scale,
+                         float* d_shift, int views, int rows, int channels, int chunks) {
     __shared__ double shared[2 * STRIPES * LANES];
     int channel = (int)(blockIdx.x * LANES + threadIdx.x);
     double to_scale = 0.0, to_shift = 0.0;
@@ -291,9 +291,10 @@ __device__ void norm_gradient_apply(const T* g, const T* x, const float* saved, 
 FOR_EACH_PACK(NORM)
 
 #define NORM_FINISH(NAME, T)                                                                                          \
-    extern "C" __global__ void norm_finish_##NAME(const T* x, const float* partial, float* saved,                     \
-                                                  float* running_mean, float* running_variance, int views, int rows,  \
-                                                  int channels, int chunks, float momentum, double epsilon) {         \
+    extern "C" __global__ void __launch_bounds__(STRIPES * LANES)                                                     \
+        norm_finish_##NAME(const T* x, const float* partial, float* saved, float* running_mean,                       \
+                           float* running_variance, int views, int rows, int channels, int chunks, float momentum,    \
+                           double epsilon) {                                                                          \
         norm_finish<T>(x, partial, saved, running_mean, running_variance, views, rows, channels, chunks, momentum,    \
                        epsilon);                                                                                      \
     }
