@@ -1,7 +1,8 @@
 //! The forward and the backward pass of a plan on a device: `passes.rs` again, with launches in the place of loops.
 //!
 //! The plan is the same, so values and gradients have the same places; they are stored as f32 or bf16, θ, its gradient
-//! and statistics always as f32. Nothing here waits for the device.
+//! and statistics always as f32 (in bf16, cuDNN's gradients of weights pass through 16 bits). Nothing here waits for the
+//! device.
 
 use super::layers::{Network, Op, Parameter};
 use super::passes::RUNNING_MOMENTUM;
