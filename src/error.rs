@@ -44,9 +44,35 @@ pub enum Error {
     /// Anything else. Exit 1.
     #[error("{0}")]
     Failure(String),
+    /// A GPU, or a library that runs there. Exit 1.
+    #[error("{0}")]
+    Device(String),
     /// A tensor operation failed: a shape is wrong, which is a defect of this program. Exit 1.
     #[error("tensor operation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
+}
+
+/// What every error of a GPU begins with, also where candle has carried it.
+const GPU_FAILED: &str = "the GPU failed";
+/// What a GPU without memory says, whoever asks it.
+const NO_MEMORY: [&str; 2] = ["CUDA_ERROR_OUT_OF_MEMORY", GPU_HAS_NO_MEMORY];
+const GPU_HAS_NO_MEMORY: &str = "the GPU has no memory left; take a smaller schedule.batch, fewer --jobs, or \
+    encoder.precision=bf16";
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        let text = error.to_string();
+        let of_device = matches!(error, candle_core::Error::Cuda(_)) || text.contains(GPU_FAILED);
+        if NO_MEMORY.iter().any(|sign| text.contains(sign)) {
+            Error::Device(GPU_HAS_NO_MEMORY.into())
+        } else if of_device {
+            let text = text.find(GPU_FAILED).map_or(text.as_str(), |begin| &text[begin..]);
+            // candle adds where it was, if asked to, on further lines.
+            Error::device("a tensor operation", text.lines().next().unwrap_or_default())
+        } else {
+            Error::Tensor(error)
+        }
+    }
 }
 
 /// A mistake at a place in a TOML text.
@@ -76,7 +102,7 @@ impl Error {
             Error::Data { .. } => 4,
             Error::Disk { .. } => 5,
             Error::InUse { .. } => 6,
-            Error::Failure(_) | Error::Tensor(_) => 1,
+            Error::Failure(_) | Error::Device(_) | Error::Tensor(_) => 1,
         }
     }
 
@@ -85,9 +111,49 @@ impl Error {
         Error::Data { path: path.into(), what: what.into() }
     }
 
+    /// A GPU failed at `what`.
+    pub fn device(what: &str, reason: impl std::fmt::Display) -> Self {
+        let reason = reason.to_string();
+        if NO_MEMORY.iter().any(|sign| reason.contains(sign)) {
+            return Error::Device(GPU_HAS_NO_MEMORY.into());
+        }
+        if reason.starts_with(GPU_FAILED) {
+            return Error::Device(reason);
+        }
+        Error::Device(format!("{GPU_FAILED} ({what}): {reason}"))
+    }
+
+    /// Where `path` is at fault, an error about it; an error of a GPU stays one.
+    pub fn in_file(self, path: impl Into<PathBuf>) -> Self {
+        match self {
+            Error::Device(_) => self,
+            error => Error::data(path, error.to_string()),
+        }
+    }
+
     /// Turns an I/O error on `path` into [`Error::Disk`]; for use with `map_err`.
     pub fn disk(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Error::Disk { path, action, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_gpu_stays_one_on_its_way_through_candle() {
+        let of = |error: Error| Error::from(candle_core::Error::msg(error));
+        let failed =
+            of(Error::device("copying a batch", "DriverError(CUDA_ERROR_LAUNCH_FAILED)")).in_file("run");
+        let expected = "the GPU failed (copying a batch): DriverError(CUDA_ERROR_LAUNCH_FAILED)";
+        assert!(matches!(&failed, Error::Device(text) if text == expected), "{failed:?}");
+        let full =
+            of(Error::device("allocating 5 MiB", "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"));
+        assert!(matches!(&full, Error::Device(text) if text == GPU_HAS_NO_MEMORY), "{full:?}");
+        assert_eq!(full.exit_code(), 1);
+        let shapes = Error::from(candle_core::Error::msg("shapes differ")).in_file("weights");
+        assert_eq!(shapes.exit_code(), 4);
     }
 }

@@ -64,7 +64,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let kernel = kernel::select(Precision::F32)?;
     let model = weights::model_of(&tensors, source.size(), &kernel)
         .and_then(|model| model.on(&device))
-        .map_err(|e| Error::data(weights_path, e.to_string()))?;
+        .map_err(|e| e.in_file(weights_path))?;
     let (mut values, mut dim) = (Vec::new(), 0);
     for start in (0..source.len()).step_by(BATCH) {
         let x = source.batch(start, (start + BATCH).min(source.len()))?;

@@ -45,8 +45,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let tensors = read_weights(&path)?;
     let device = super::run::place(matches)?.open()?;
     let model = Model::of(&recipe, &host_kernel(&device, recipe.encoder.precision)?)?.on(&device)?;
-    weights::load(&model, &|name| tensors.get(name).cloned())
-        .map_err(|e| Error::data(&path, e.to_string()))?;
+    weights::load(&model, &|name| tensors.get(name).cloned()).map_err(|e| e.in_file(&path))?;
     let dataset = Dataset::open(&recipe.data)?;
     let e = evaluate(&model, &dataset, &recipe.augment, &recipe.measure, true, recipe.seed)?;
     if matches.get_flag("json") {

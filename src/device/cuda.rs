@@ -4,6 +4,7 @@ use super::tensor_of;
 use crate::error::{Error, Result};
 use crate::kernel::cuda::{self, Cuda, Lanes};
 use crate::kernel::device::{Device as KernelDevice, Span};
+use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::DeviceId;
 use candle_core::{CudaDevice, CudaStorage, Device, Layout, Tensor};
 use std::collections::HashMap;
@@ -12,6 +13,12 @@ use std::sync::{Arc, Mutex};
 /// GPUs of this machine; otherwise why there can be none.
 pub fn count() -> Result<usize, String> {
     cuda::load_driver().map_err(|why| format!("no NVIDIA driver can be loaded ({why})"))?;
+    let (driver, libraries) = cuda::versions().map_err(|e| e.to_string())?;
+    if driver < libraries {
+        return Err(format!(
+            "the NVIDIA driver is for CUDA {driver}, this build's libraries are for CUDA {libraries}"
+        ));
+    }
     match cuda::count() {
         Ok(0) => Err("the NVIDIA driver finds no GPU".to_string()),
         Ok(count) => Ok(count),
@@ -21,10 +28,19 @@ pub fn count() -> Result<usize, String> {
 
 /// candle's device on GPU `index`, with a stream of its own.
 pub fn open(index: usize) -> Result<Device> {
-    cuda::load_driver().map_err(Error::Failure)?;
+    cuda::load_driver().map_err(Error::Device)?;
     let device = CudaDevice::new_with_stream(index)?;
     cuda::prepare(&device.cuda_stream())?;
     Ok(Device::Cuda(device))
+}
+
+/// Keeps what runs on `device` for ever if it has failed for good: closing its libraries then would panic.
+pub fn abandon_failed(device: &CudaDevice) {
+    if device.synchronize().is_err() {
+        let devices = DEVICES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        std::mem::forget(devices.as_ref().and_then(|devices| devices.get(&device.id()).cloned()));
+        std::mem::forget(device.clone());
+    }
 }
 
 /// Bytes of its memory that are taken.

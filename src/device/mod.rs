@@ -80,6 +80,13 @@ pub fn kernel_name(device: &Device, precision: Precision) -> Result<&'static str
     }
 }
 
+/// After an error: what runs on `device` stays for ever if it has failed for good, since closing it would panic.
+pub fn abandon_failed(device: &Device) {
+    if let Device::Cuda(device) = device {
+        gpu::abandon_failed(device);
+    }
+}
+
 /// Bytes of GPU memory that are taken, by whomever; 0 on the processor.
 ///
 /// # Errors

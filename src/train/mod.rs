@@ -27,7 +27,7 @@ pub use model::{Model, Part};
 pub use replay::{Case, Replayed, Trajectory, replay, replay_with};
 
 use crate::data::{Dataset, loader};
-use crate::device::{Place, kernel_name};
+use crate::device::{Place, abandon_failed, kernel_name};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{Outcome, RunDir, read_env};
@@ -164,27 +164,43 @@ pub fn run(
     recipe.check()?;
     pool(threads)?.install(|| {
         let device = place.open()?;
-        let mut state = State::open(recipe, dataset, dir, &device)?;
-        let digest =
-            read_env(dir.path())?.and_then(|env| Some(env.get("data_sha256")?.as_str()?.to_string()));
-        if state.step > 0 && digest.is_some_and(|digest| digest != dataset.digest) {
-            let what = "the images have changed since this run began; --fresh starts over";
-            return Err(Error::data(dir.path(), what));
+        let trained = train_on(&device, recipe, dataset, dir, threads, stop, watch);
+        if trained.is_err() {
+            abandon_failed(&device);
         }
-        dir.write_env(&environment(recipe, dataset, threads, &device)?)?;
-        watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
-        let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
-        match ending {
-            Ending::Finished => {
-                state.write_weights(dir)?;
-                state.write_spectrum(recipe, dataset, dir)?;
-                dir.set_outcome(&Outcome::Finished)?;
-            }
-            Ending::Diverged { step } => dir.set_outcome(&Outcome::Diverged { step })?,
-            Ending::Stopped => {}
-        }
-        Ok(ending)
+        trained
     })
+}
+
+/// [`run`] on an open device.
+fn train_on(
+    device: &Device,
+    recipe: &Recipe,
+    dataset: &Arc<Dataset>,
+    dir: &RunDir,
+    threads: usize,
+    stop: &AtomicBool,
+    watch: &(dyn Fn(Progress) + Sync),
+) -> Result<Ending> {
+    let mut state = State::open(recipe, dataset, dir, device)?;
+    let digest = read_env(dir.path())?.and_then(|env| Some(env.get("data_sha256")?.as_str()?.to_string()));
+    if state.step > 0 && digest.is_some_and(|digest| digest != dataset.digest) {
+        let what = "the images have changed since this run began; --fresh starts over";
+        return Err(Error::data(dir.path(), what));
+    }
+    dir.write_env(&environment(recipe, dataset, threads, device)?)?;
+    watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
+    let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
+    match ending {
+        Ending::Finished => {
+            state.write_weights(dir)?;
+            state.write_spectrum(recipe, dataset, dir)?;
+            dir.set_outcome(&Outcome::Finished)?;
+        }
+        Ending::Diverged { step } => dir.set_outcome(&Outcome::Diverged { step })?,
+        Ending::Stopped => {}
+    }
+    Ok(ending)
 }
 
 fn pool(threads: usize) -> Result<rayon::ThreadPool> {

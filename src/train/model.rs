@@ -140,7 +140,7 @@ impl Model {
     /// [`Error::Failure`] where the model was made without such.
     pub fn z_of_small(&self, x: &Tensor) -> Result<Tensor> {
         let none = || Error::Failure("this model takes no small crops".into());
-        self.small.as_ref().ok_or_else(none)?.train(&x.to_device(self.device())?, &self.theta)
+        self.small.as_ref().ok_or_else(none)?.train(&self.moved(x)?, &self.theta)
     }
 
     /// Divides each prototype by its length, as every step begins with it (official SwAV code).
@@ -163,14 +163,22 @@ impl Model {
         self.passed.fetch_add(images as u64, Ordering::Relaxed);
     }
 
+    /// `x` where θ is. A part of a larger tensor moves alone; candle would take the whole along.
+    fn moved(&self, x: &Tensor) -> Result<Tensor> {
+        if x.device().same_device(self.device()) {
+            return Ok(x.clone());
+        }
+        Ok(x.force_contiguous()?.to_device(self.device())?)
+    }
+
     /// z = F_θ(x), differentiable: (V, B, H, W, C) → (V, B, d).
     pub fn z(&self, x: &Tensor) -> Result<Tensor> {
-        self.encoder.train(&x.to_device(self.device())?, &self.theta)
+        self.encoder.train(&self.moved(x)?, &self.theta)
     }
 
     /// z = F_θ(x) with θ frozen, batch norm in training mode: (V, B, H, W, C) → (V, B, d).
     pub fn frozen_z(&self, x: &Tensor) -> Result<Tensor> {
-        self.encoder.target(&x.to_device(self.device())?, &self.theta)
+        self.encoder.target(&self.moved(x)?, &self.theta)
     }
 
     /// p = h(z), or z itself where there is no predictor: (V, B, d) → (V, B, d).
@@ -226,7 +234,7 @@ impl Model {
 
     /// Evaluation mode: x (B, H, W, C) → (pooled backbone features (B, D), z (B, d)).
     pub fn evaluate(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        self.encoder.evaluate(&x.to_device(self.device())?, &self.theta.as_detached_tensor())
+        self.encoder.evaluate(&self.moved(x)?, &self.theta.as_detached_tensor())
     }
 
     /// p = h(z) in evaluation mode, or z itself where there is no predictor: (B, d) → (B, d).
@@ -302,7 +310,7 @@ impl FrozenEncoder for Model {
 
     fn z_by(&self, theta: &Tensor, x: &Tensor) -> Result<Tensor> {
         self.count(x);
-        let (x, theta) = (x.to_device(self.device())?, theta.to_device(self.device())?);
+        let (x, theta) = (self.moved(x)?, theta.to_device(self.device())?);
         let running = self.encoder.hold_running()?;
         let z = self.encoder.target(&x, &theta);
         self.encoder.put_back_running(&running)?;

@@ -97,7 +97,7 @@ impl State {
             batch: recipe.schedule.batch,
         };
         if let Some(snapshot) = snapshot {
-            state.restore(snapshot).map_err(|e| Error::data(dir.path(), e.to_string()))?;
+            state.restore(snapshot).map_err(|e| e.in_file(dir.path()))?;
         }
         Ok(state)
     }

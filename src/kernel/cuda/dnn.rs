@@ -1,9 +1,11 @@
-//! cuDNN's convolutions, channels last: descriptors and the fastest algorithm for each shape, searched once in a process.
+//! cuDNN's convolutions, channels last: descriptors and the fastest algorithm for each shape, searched once in a process
+//! (`search.rs`).
 //!
 //! An algorithm that gives the same bytes every time comes before any that does not, and in f32 none is taken that rounds
 //! more than it was asked to.
 
-use super::failed;
+use super::search::Search;
+use super::{allocated, failed};
 use crate::error::{Error, Result};
 use crate::kernel::device::{Pass, Span};
 use crate::kernel::{Conv, Precision};
@@ -14,11 +16,6 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex};
 
-/// Scratch that a search may use at most.
-const SEARCH_BYTES: usize = 1 << 30;
-/// Algorithms that a search reports at most; each pass has fewer.
-const MOST: usize = 16;
-
 /// What a search is for: the GPU, the pass and its shape, how numbers are stored and whether f32 is rounded to TF32.
 type Key = (usize, Pass, Conv, Precision, bool);
 
@@ -27,50 +24,26 @@ static FOUND: Mutex<Option<HashMap<Key, Option<Choice>>>> = Mutex::new(None);
 
 /// What a search finds.
 #[derive(Clone, Copy)]
-struct Choice {
-    algorithm: Algorithm,
-    math: Math,
-    workspace: usize,
+pub(super) struct Choice {
+    pub(super) algorithm: Algorithm,
+    pub(super) math: Math,
+    pub(super) workspace: usize,
 }
 
 /// An algorithm of one of the passes.
 #[derive(Clone, Copy)]
-enum Algorithm {
+pub(super) enum Algorithm {
     Forward(sys::cudnnConvolutionFwdAlgo_t),
     InputGradient(sys::cudnnConvolutionBwdDataAlgo_t),
     WeightGradient(sys::cudnnConvolutionBwdFilterAlgo_t),
 }
 
-/// What is the same in the reports on the three passes.
-struct Report {
-    algorithm: Algorithm,
-    status: sys::cudnnStatus_t,
-    memory: usize,
-    determinism: sys::cudnnDeterminism_t,
-    math: Math,
-}
-
-macro_rules! reports {
-    ($pass:ident, $entries:expr) => {
-        $entries
-            .iter()
-            .map(|entry| Report {
-                algorithm: Algorithm::$pass(entry.algo),
-                status: entry.status,
-                memory: entry.memory,
-                determinism: entry.determinism,
-                math: entry.mathType,
-            })
-            .collect()
-    };
-}
-
 /// Descriptors of a convolution.
-struct Descriptors {
-    x: sys::cudnnTensorDescriptor_t,
-    w: sys::cudnnFilterDescriptor_t,
-    y: sys::cudnnTensorDescriptor_t,
-    conv: sys::cudnnConvolutionDescriptor_t,
+pub(super) struct Descriptors {
+    pub(super) x: sys::cudnnTensorDescriptor_t,
+    pub(super) w: sys::cudnnFilterDescriptor_t,
+    pub(super) y: sys::cudnnTensorDescriptor_t,
+    pub(super) conv: sys::cudnnConvolutionDescriptor_t,
 }
 
 /// A shape's pass, ready to run.
@@ -82,8 +55,8 @@ struct Chosen {
 
 /// A handle, what it has chosen, and scratch for all.
 pub struct Dnn {
-    handle: sys::cudnnHandle_t,
-    stream: Arc<CudaStream>,
+    pub(super) handle: sys::cudnnHandle_t,
+    pub(super) stream: Arc<CudaStream>,
     chosen: HashMap<(Pass, Conv, Precision), Option<Chosen>>,
     workspace: Option<CudaSlice<u8>>,
 }
@@ -158,11 +131,11 @@ impl Drop for Dnn {
     }
 }
 
-fn read(span: Span) -> *const c_void {
+pub(super) fn read(span: Span) -> *const c_void {
     span.address() as *const c_void
 }
 
-fn write(span: Span) -> *mut c_void {
+pub(super) fn write(span: Span) -> *mut c_void {
     span.address() as *mut c_void
 }
 
@@ -252,9 +225,9 @@ impl Dnn {
         Ok(true)
     }
 
-    fn scratch(&self, bytes: usize) -> Result<CudaSlice<u8>> {
+    pub(super) fn scratch(&self, bytes: usize) -> Result<CudaSlice<u8>> {
         // SAFETY: scratch has no meaning before it is written.
-        unsafe { self.stream.alloc::<u8>(bytes) }.map_err(|e| failed("allocating scratch", e))
+        allocated(&self.stream, bytes, || unsafe { self.stream.alloc::<u8>(bytes) })
     }
 
     /// The algorithm for a pass with its descriptors; none where cuDNN has no algorithm.
@@ -273,8 +246,10 @@ impl Dnn {
         let choice = match found.get(&key) {
             Some(choice) => *choice,
             None => {
-                let choice = self.search(pass, &descriptors, spans, asked)?;
-                found.insert(key, choice);
+                let Search { choice, was_short } = self.search(pass, &descriptors, spans, asked)?;
+                if !was_short {
+                    found.insert(key, choice);
+                }
                 choice
             }
         };
@@ -282,119 +257,5 @@ impl Dnn {
         // SAFETY: the descriptor is alive.
         unsafe { result::set_convolution_math_type(descriptors.conv, math) }.map_err(cudnn)?;
         Ok(Some(Chosen { descriptors, algorithm, workspace }))
-    }
-
-    /// Times every algorithm on the spans themselves, whose result is overwritten anyway.
-    fn search(
-        &self,
-        pass: Pass,
-        descriptors: &Descriptors,
-        spans: [Span; 3],
-        asked: Math,
-    ) -> Result<Option<Choice>> {
-        let full = asked == Math::CUDNN_FMA_MATH;
-        let scratch = self.scratch(SEARCH_BYTES).or_else(|_| self.scratch(SEARCH_BYTES / 16))?;
-        let allowed = |report: &Report| match report.math {
-            // Would round f32 to half precision.
-            Math::CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION => false,
-            Math::CUDNN_TENSOR_OP_MATH => !full,
-            _ => true,
-        };
-        let works = |report: &Report| {
-            report.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS && report.memory <= scratch.len()
-        };
-        let repeats = |report: &Report| report.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC;
-        // Reports come fastest first.
-        let mut usable = self.reports(pass, descriptors, spans, &scratch);
-        usable.retain(|report| works(report) && allowed(report));
-        let best = usable.iter().find(|report| repeats(report)).or(usable.first());
-        Ok(best.map(|best| Choice {
-            algorithm: best.algorithm,
-            math: if full { asked } else { best.math },
-            workspace: best.memory,
-        }))
-    }
-
-    /// What cuDNN found; nothing where it refuses the shape.
-    fn reports(
-        &self,
-        pass: Pass,
-        d: &Descriptors,
-        [a, b, out]: [Span; 3],
-        scratch: &CudaSlice<u8>,
-    ) -> Vec<Report> {
-        let (address, _) = scratch.device_ptr(&self.stream);
-        let (workspace, bytes) = (address as *mut c_void, scratch.len());
-        let (handle, most) = (self.handle, MOST as i32);
-        let mut found = 0;
-        // SAFETY: the descriptors are alive and the spans as long as they say; an entry is plain numbers, of which zeros are
-        // valid, and cuDNN writes at most the `most` entries that there are.
-        unsafe {
-            match pass {
-                Pass::Forward => {
-                    let mut entries: [sys::cudnnConvolutionFwdAlgoPerf_t; MOST] = std::mem::zeroed();
-                    let to = entries.as_mut_ptr();
-                    let status = sys::cudnnFindConvolutionForwardAlgorithmEx(
-                        handle,
-                        d.x,
-                        read(a),
-                        d.w,
-                        read(b),
-                        d.conv,
-                        d.y,
-                        write(out),
-                        most,
-                        &mut found,
-                        to,
-                        workspace,
-                        bytes,
-                    );
-                    let found = if status.result().is_ok() { found as usize } else { 0 };
-                    reports!(Forward, entries[..found])
-                }
-                Pass::InputGradient => {
-                    let mut entries: [sys::cudnnConvolutionBwdDataAlgoPerf_t; MOST] = std::mem::zeroed();
-                    let to = entries.as_mut_ptr();
-                    let status = sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
-                        handle,
-                        d.w,
-                        read(b),
-                        d.y,
-                        read(a),
-                        d.conv,
-                        d.x,
-                        write(out),
-                        most,
-                        &mut found,
-                        to,
-                        workspace,
-                        bytes,
-                    );
-                    let found = if status.result().is_ok() { found as usize } else { 0 };
-                    reports!(InputGradient, entries[..found])
-                }
-                Pass::WeightGradient => {
-                    let mut entries: [sys::cudnnConvolutionBwdFilterAlgoPerf_t; MOST] = std::mem::zeroed();
-                    let to = entries.as_mut_ptr();
-                    let status = sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
-                        handle,
-                        d.x,
-                        read(a),
-                        d.y,
-                        read(b),
-                        d.conv,
-                        d.w,
-                        write(out),
-                        most,
-                        &mut found,
-                        to,
-                        workspace,
-                        bytes,
-                    );
-                    let found = if status.result().is_ok() { found as usize } else { 0 };
-                    reports!(WeightGradient, entries[..found])
-                }
-            }
-        }
     }
 }

@@ -1,5 +1,5 @@
 //! The encoder on an NVIDIA GPU: memory and kernels through the driver, convolutions through cuDNN, products through
-//! cuBLAS, all on one stream.
+//! cuBLAS, all on one stream; batches arrive by another (`pinned.rs`).
 //!
 //! The kernels are compiled from [`device::SOURCE`] when the first run begins, for the very GPU (NVRTC, about two
 //! seconds); no CUDA compiler is needed for them when this crate is built.
@@ -9,6 +9,7 @@ mod driver;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod functions;
 mod pinned;
+mod search;
 
 pub use driver::load as load_driver;
 pub use pinned::Lanes;
@@ -18,7 +19,7 @@ use super::{Conv, Precision, VARIABLE};
 use crate::error::{Error, Result};
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, result as raw, sys,
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError, result as raw, sys,
 };
 use cudarc::nvrtc::{Ptx, result as nvrtc, sys as nvrtc_sys};
 use dnn::Dnn;
@@ -32,7 +33,7 @@ const TF32: &str = "cuda-tf32";
 
 /// A call of a CUDA library failed.
 fn failed(what: &str, e: impl Display) -> Error {
-    Error::Failure(format!("the GPU failed ({what}): {e}"))
+    Error::device(what, e)
 }
 
 /// A lock whose holder panicked still guards handles that work.
@@ -59,6 +60,19 @@ pub struct Cuda {
     products: Products,
 }
 
+/// CUDA's major versions: the newest that the driver knows, and that of the libraries.
+pub fn versions() -> Result<(i32, i32)> {
+    let (mut driver, mut major, mut minor) = (0, 0, 0);
+    // SAFETY: the results have the types that are written.
+    unsafe {
+        sys::cuDriverGetVersion(&mut driver).result().map_err(|e| failed("asking for its driver", e))?;
+        nvrtc_sys::nvrtcVersion(&mut major, &mut minor)
+            .result()
+            .map_err(|e| failed("asking for NVRTC", e))?;
+    }
+    Ok((driver / 1000, major))
+}
+
 /// GPUs of this machine, once the driver is loaded.
 pub fn count() -> Result<usize> {
     let count = CudaContext::device_count().map_err(|e| failed("counting devices", e))?;
@@ -69,21 +83,54 @@ pub fn count() -> Result<usize> {
 /// with the process.
 ///
 /// Events keep several streams from meeting in one array; here everything that a run owns lies on the run's one stream,
-/// and what two runs share is host memory. Without a threshold the driver gives freed memory back whenever anyone waits
-/// for the GPU, and the next step's temporary arrays are slow to get.
+/// but for the landing places of batches, which see to their own events; what two runs share is host memory. Without a
+/// threshold the driver gives freed memory back whenever anyone waits for the GPU, and the next step's temporary arrays
+/// are slow to get.
 pub fn prepare(stream: &CudaStream) -> Result<()> {
     let context = stream.context();
-    // SAFETY: by the above no array is used on a stream other than the one it was allocated on.
+    // SAFETY: by the above no array meets a stream other than the one it was allocated on without an event between them.
     unsafe { context.disable_event_tracking() };
-    let (mut pool, mut threshold) = (std::ptr::null_mut(), u64::MAX);
+    let mut threshold = u64::MAX;
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-    // SAFETY: the device exists, both results have the types that the driver writes and reads.
-    let set = unsafe {
-        sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result().and_then(|()| {
-            sys::cuMemPoolSetAttribute(pool, attribute, std::ptr::from_mut(&mut threshold).cast()).result()
-        })
-    };
-    set.map_err(|e| failed("setting up its memory", e))
+    let Some(pool) = pool(context)? else { return Ok(()) };
+    // SAFETY: the pool is the driver's, and the value has the type that it reads.
+    unsafe { sys::cuMemPoolSetAttribute(pool, attribute, std::ptr::from_mut(&mut threshold).cast()).result() }
+        .map_err(|e| failed("setting up its memory", e))
+}
+
+/// The pool that the device's memory comes from, where it has such (some virtual GPUs do not).
+fn pool(context: &CudaContext) -> Result<Option<sys::CUmemoryPool>> {
+    let what = "asking for its pool of memory";
+    let supported = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
+    if context.attribute(supported).map_err(|e| failed(what, e))? == 0 {
+        return Ok(None);
+    }
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: the device exists, and the result has the type that the driver writes.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result() }
+        .map_err(|e| failed(what, e))?;
+    Ok(Some(pool))
+}
+
+/// What `allocate` gives. Where there is no memory, once more with all that the pool keeps given back: it may have enough, in
+/// pieces.
+fn allocated<T>(
+    stream: &CudaStream,
+    bytes: usize,
+    allocate: impl Fn() -> Result<T, DriverError>,
+) -> Result<T> {
+    let failed = |e| failed(&format!("allocating {} MiB", bytes >> 20), e);
+    match allocate() {
+        Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+            stream.synchronize().map_err(failed)?;
+            if let Some(pool) = pool(stream.context())? {
+                // SAFETY: the pool is the driver's; what is in use stays.
+                unsafe { sys::cuMemPoolTrimTo(pool, 0).result() }.map_err(failed)?;
+            }
+            allocate().map_err(failed)
+        }
+        other => other.map_err(failed),
+    }
 }
 
 /// Bytes of the device's memory that are taken.
@@ -103,7 +150,7 @@ pub fn span<'a>(slice: &'a CudaSlice<f32>, start: usize, len: usize) -> Span<'a>
 /// An array of f32 that the caller fills before it reads it.
 pub fn unset(stream: &Arc<CudaStream>, len: usize) -> Result<CudaSlice<f32>> {
     // SAFETY: every bit pattern is an f32; what is read before it is written is a wrong number and nothing worse.
-    unsafe { stream.alloc::<f32>(len) }.map_err(|e| failed("allocating memory", e))
+    allocated(stream, 4 * len, || unsafe { stream.alloc::<f32>(len) })
 }
 
 /// Compiled kernels by GPU: runs share them.
@@ -127,6 +174,11 @@ impl Cuda {
         };
         let tf32 = std::env::var_os(VARIABLE).is_some_and(|name| name == TF32);
         let blas = CudaBlas::new(stream.clone()).map_err(|e| failed("starting cuBLAS", e))?;
+        // Otherwise a long sum that cuBLAS cuts in pieces may be rounded to bf16 piece by piece.
+        let mode = blas_sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+        // SAFETY: the handle was just created.
+        unsafe { blas_sys::cublasSetMathMode(*blas.handle(), mode).result() }
+            .map_err(|e| failed("setting up cuBLAS", e))?;
         let dnn = Dnn::new(&stream)?;
         Ok(Self {
             stream,
@@ -209,8 +261,7 @@ unsafe impl Device for Cuda {
 
     fn allocate(&self, bytes: usize) -> Result<Buffer> {
         // cuMemAlloc refuses a length of 0.
-        let allocated = self.stream.alloc_zeros::<u8>(bytes.max(1));
-        let slice = allocated.map_err(|e| failed(&format!("allocating {} MiB", bytes >> 20), e))?;
+        let slice = allocated(&self.stream, bytes, || self.stream.alloc_zeros::<u8>(bytes.max(1)))?;
         let (address, _) = slice.device_ptr(&self.stream);
         Ok(Buffer::new(Box::new(Owned { address, slice })))
     }
@@ -221,9 +272,9 @@ unsafe impl Device for Cuda {
             return Ok(());
         }
         self.bind()?;
-        // SAFETY: `to` is as long as `values`; pageable memory is read before the call returns.
+        // SAFETY: `to` is as long as `values`, which outlives the wait that follows.
         let copied = unsafe { raw::memcpy_htod_async(to.address(), values, self.stream.cu_stream()) };
-        copied.map_err(|e| failed("copying to the device", e))
+        copied.and_then(|()| self.stream.synchronize()).map_err(|e| failed("copying to the device", e))
     }
 
     fn download(&self, from: Span, values: &mut [u8]) -> Result<()> {

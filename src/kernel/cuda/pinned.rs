@@ -3,7 +3,7 @@
 use super::failed;
 use crate::error::Result;
 use crate::kernel::device::Span;
-use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, result as raw};
+use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, result as raw, sys};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -77,7 +77,9 @@ impl Lane {
         // SAFETY: the landing place is as long as the page-locked memory, which nothing touches before `wait` has seen the event
         // behind the copy; what was in it has been used, by the wait above.
         unsafe { raw::memcpy_htod_async(landing, slot, self.copies.cu_stream()) }.map_err(failed)?;
-        let landed = self.landed.insert(self.copies.record_event(None).map_err(failed)?);
+        // Who waits for it leaves its core to those who prepare batches.
+        let sleeping = Some(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC);
+        let landed = self.landed.insert(self.copies.record_event(sleeping).map_err(failed)?);
         stream.wait(landed).map_err(failed)?;
         // SAFETY: both places are as long as `values`, and the copy above is done first, by the wait.
         unsafe { raw::memcpy_dtod_async(to.address(), landing, 4 * values.len(), stream.cu_stream()) }

@@ -184,9 +184,18 @@ impl From<f64> for Arg {
     }
 }
 
-/// A size as a kernel's `int`; larger ones do not occur below the address space of a GPU's grid.
+/// A size as a kernel's `int`: of one array's side or a batch's pixels, which memory keeps far below 2³¹.
 fn int(value: usize) -> Arg {
-    Arg::Int(i32::try_from(value).unwrap_or(i32::MAX))
+    match i32::try_from(value) {
+        Ok(value) => Arg::Int(value),
+        Err(_) => unreachable!("a side of {value} numbers on a device"),
+    }
+}
+
+/// A place in θ, as the kernels' tables have it.
+fn place(value: usize) -> Result<i32> {
+    let large = "a network of 2³¹ parameters or more is too large for a GPU";
+    i32::try_from(value).map_err(|_| Error::Usage(large.into()))
 }
 
 fn long(value: usize) -> Arg {

@@ -1,6 +1,6 @@
 //! θ on a device: weights on their way into the convolutions, their gradients on the way back, and the step.
 
-use super::{Buffer, Device, Launch, Span, THREADS, int, long};
+use super::{Buffer, Device, Launch, Span, THREADS, int, long, place};
 use crate::error::Result;
 use crate::kernel::Precision;
 
@@ -41,7 +41,9 @@ impl Layers {
             let Layer { theta, staged, rows, columns, filled, transposed } = *layer;
             assert!(filled >= rows);
             let row = [theta, staged, rows, columns, filled, usize::from(transposed), tiles];
-            numbers.extend(row.map(|n| i32::try_from(n).unwrap_or(i32::MAX)));
+            for number in row {
+                numbers.push(place(number)?);
+            }
             tiles += filled.div_ceil(TILE) * columns.div_ceil(TILE);
         }
         let end = |of: fn(&Layer) -> usize| layers.iter().map(of).max().unwrap_or(0);
@@ -98,7 +100,9 @@ impl Parts {
         let (mut begin, mut bytes) = (0, Vec::new());
         for part in parts {
             let row = [begin, part.len, usize::from(part.penalised)];
-            bytes.extend(row.into_iter().flat_map(|n| i32::try_from(n).unwrap_or(i32::MAX).to_le_bytes()));
+            for number in row {
+                bytes.extend(place(number)?.to_le_bytes());
+            }
             begin += part.len;
         }
         let table = device.allocate(bytes.len().max(4))?;
