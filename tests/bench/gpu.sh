@@ -7,7 +7,8 @@
 #   PARTS="tests table" tests/bench/gpu.sh     some parts: tests, table, cifar, bf16
 #
 # About seven minutes on an H200. The CIFAR run trains beside the tests, and beside torch.compile, which the table times later from its
-# cache; it is stopped while the table is measured. An interrupted script ends its programs.
+# cache; it is stopped while the table is measured, so the seconds in its metrics mean nothing unless PARTS=cifar. An interrupted
+# script ends its programs.
 #
 # CIFAR=FILE|DIR: CIFAR-10 as class folders of JPEG, or a .tar.xz of such; the parts that need it are skipped without.
 # KINDS (default "bf16 tf32", also f32) and HOW (both, eager, compile) of the table. EPOCHS (default 200) of the CIFAR run.
@@ -67,7 +68,22 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 wants() { [[ " ${PARTS:-tests table cifar bf16} " == *" $1 "* ]]; }
 clock() { echo "## $1 (${SECONDS} s)"; }
 cifar_run= compilers=
-trap 'kill -CONT $cifar_run 2>/dev/null; kill $cifar_run $compilers 2>/dev/null; rm -rf "$work"' EXIT
+# In the background, with a process group of its own: its number is left in $begun.
+begin() {
+    set -m
+    "$@" &
+    begun=$!
+    set +m
+}
+end() {
+    for group in $cifar_run $compilers; do
+        kill -CONT -- -$group
+        kill -- -$group
+    done 2>/dev/null
+    rm -rf "$work"
+}
+trap end EXIT
+trap 'exit 130' INT TERM
 
 data=
 if { wants cifar || wants bf16; } && [ -n "${CIFAR:-}" ]; then
@@ -93,18 +109,21 @@ keep() { # name
     done
 }
 pytorch() { # network, kind, how, repetitions
-    timeout 240 "$python" tests/bench/pytorch_gpu.py "$@" 2>&1 | grep -v '^torch\|Warning'
+    timeout --foreground 240 "$python" tests/bench/pytorch_gpu.py "$@" 2>&1 | grep -v '^torch\|Warning'
 }
 
 if wants cifar && [ -n "$data" ]; then
     clock "CIFAR-10, ResNet-18, batch 512, bf16, ${EPOCHS:-200} epochs: begun"
-    (train cifar "${EPOCHS:-200}" bf16 --seeds 1) &
-    cifar_run=$!
+    begin train cifar "${EPOCHS:-200}" bf16 --seeds 1
+    cifar_run=$begun
 fi
+compile_kinds() { # network
+    for kind in ${KINDS:-bf16 tf32}; do pytorch "$1" $kind compile 1 >/dev/null; done
+}
 if wants table && [ "${HOW:-both}" != eager ]; then
     for network in resnet18 resnet50; do
-        (for kind in ${KINDS:-bf16 tf32}; do pytorch $network $kind compile 1 >/dev/null; done) &
-        compilers="$compilers $!"
+        begin compile_kinds $network
+        compilers="$compilers $begun"
     done
 fi
 
@@ -112,7 +131,9 @@ if wants tests; then
     clock "tests on the GPU"
     # The tests look for their files where they were built. One process each: a failed kernel ends its process.
     export SIM_EMULATION=off
-    for test in $(CARGO_MANIFEST_DIR=$root "$programs/all" gpu --list 2>/dev/null | sed -n 's/: test$//p'); do
+    tests=$(CARGO_MANIFEST_DIR=$root "$programs/all" gpu --list | sed -n 's/: test$//p')
+    [ -n "$tests" ] || echo "the tests do not start"
+    for test in $tests; do
         CARGO_MANIFEST_DIR=$root timeout 200 "$programs/all" "$test" --exact --nocapture >"$work/test.txt" 2>&1
         echo "$test: exit $?"
         grep -E 'panicked|failed;|^skipped' -A2 "$work/test.txt" | head -n 8
@@ -125,7 +146,7 @@ if wants table; then
     compilers=
     if [ -n "$cifar_run" ]; then
         # Some steps are given to the GPU already.
-        kill -STOP $cifar_run 2>/dev/null && sleep 2
+        kill -STOP -- -$cifar_run 2>/dev/null && sleep 2
     fi
     clock "the step, images per second"
     repetitions=${REPETITIONS:-5}
@@ -136,7 +157,7 @@ if wants table; then
             pytorch $network $kind "${HOW:-both}" "$repetitions" | tee -a "$log/table.txt"
         done
     done
-    [ -n "$cifar_run" ] && kill -CONT $cifar_run 2>/dev/null
+    [ -n "$cifar_run" ] && kill -CONT -- -$cifar_run 2>/dev/null
 fi
 
 if wants bf16 && [ -n "$data" ]; then
@@ -152,7 +173,7 @@ fi
 
 if [ -n "$cifar_run" ]; then
     while kill -0 $cifar_run 2>/dev/null && [ $SECONDS -lt "${SECONDS_LEFT:-86400}" ]; do sleep 1; done
-    kill $cifar_run 2>/dev/null
+    kill -- -$cifar_run 2>/dev/null
     wait $cifar_run
     clock "CIFAR-10: exit $?"
     cifar_run=
