@@ -112,6 +112,17 @@ fn pool(context: &CudaContext) -> Result<Option<sys::CUmemoryPool>> {
     Ok(Some(pool))
 }
 
+/// Waits for the GPU and gives back what the pool keeps for later.
+fn trim(stream: &CudaStream) -> Result<()> {
+    let failed = |e| failed("giving back memory", e);
+    stream.synchronize().map_err(failed)?;
+    match pool(stream.context())? {
+        // SAFETY: the pool is the driver's; what is in use stays.
+        Some(pool) => unsafe { sys::cuMemPoolTrimTo(pool, 0).result() }.map_err(failed),
+        None => Ok(()),
+    }
+}
+
 /// What `allocate` gives. Where there is no memory, once more with all that the pool keeps given back: it may have enough, in
 /// pieces.
 fn allocated<T>(
@@ -122,11 +133,7 @@ fn allocated<T>(
     let failed = |e| failed(&format!("allocating {} MiB", bytes >> 20), e);
     match allocate() {
         Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-            stream.synchronize().map_err(failed)?;
-            if let Some(pool) = pool(stream.context())? {
-                // SAFETY: the pool is the driver's; what is in use stays.
-                unsafe { sys::cuMemPoolTrimTo(pool, 0).result() }.map_err(failed)?;
-            }
+            trim(stream)?;
             allocate().map_err(failed)
         }
         other => other.map_err(failed),

@@ -1,7 +1,7 @@
 //! The search for a convolution's fastest algorithm.
 
 use super::dnn::{Algorithm, Choice, Descriptors, Dnn, read, write};
-use super::failed;
+use super::{failed, trim};
 use crate::error::Result;
 use crate::kernel::device::{Pass, Span};
 use cudarc::cudnn::sys::{self, cudnnMathType_t as Math, cudnnStatus_t as Status};
@@ -62,7 +62,8 @@ impl Dnn {
     ) -> Result<Search> {
         let full = asked == Math::CUDNN_FMA_MATH;
         let scratch = self.scratch(SEARCH_BYTES).or_else(|_| self.scratch(SEARCH_BYTES / 16))?;
-        let was_short = scratch.len() < SEARCH_BYTES;
+        let available = scratch.len();
+        let was_short = available < SEARCH_BYTES;
         let allowed = |report: &Report| match report.math {
             // Would round f32 to half precision.
             Math::CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION => false,
@@ -70,10 +71,13 @@ impl Dnn {
             _ => true,
         };
         let works =
-            |report: &Report| report.status == Status::CUDNN_STATUS_SUCCESS && report.memory <= scratch.len();
+            |report: &Report| report.status == Status::CUDNN_STATUS_SUCCESS && report.memory <= available;
         let repeats = |report: &Report| report.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC;
         // Reports come fastest first.
         let mut usable = self.reports(pass, descriptors, spans, &scratch)?;
+        // A search needs much more than what it finds; a run of a small network should not keep it.
+        drop(scratch);
+        trim(&self.stream)?;
         let failure = usable
             .iter()
             .map(|report| report.status)
