@@ -29,6 +29,7 @@ pub use replay::{Case, Replayed, Trajectory, replay, replay_with};
 use crate::data::{Dataset, loader};
 use crate::device::{Place, abandon_failed, kernel_name};
 use crate::error::{Error, Result};
+use crate::kernel::device::ranked;
 use crate::recipe::Recipe;
 use crate::record::{Outcome, RunDir, read_env};
 use batches::Batches;
@@ -223,6 +224,9 @@ fn environment(
 ) -> Result<serde_json::Value> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let algorithm = match device {
+        Device::Cuda(_) if ranked()? => {
+            "cuDNN and cuBLAS, the first of cuDNN's ranking that gives the same bytes every time"
+        }
         Device::Cuda(_) => {
             "cuDNN and cuBLAS, the fastest algorithm, of those that give the same bytes every time where there are such"
         }

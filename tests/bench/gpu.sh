@@ -141,6 +141,17 @@ if wants tests; then
     done
 fi
 
+if wants tests; then
+    clock "the same bytes from two processes, by cuDNN's own ranking"
+    for process in 1 2; do
+        SIM_CUDNN=ranked "$programs/sim" run byol --scale smoke --seeds 1 --device cuda:0 --out "$work/repeat$process" --quiet \
+            >"$log/repeat.txt" 2>&1 || tail -n 3 "$log/repeat.txt"
+    done
+    (cd "$work/repeat1" && find . -name weights.safetensors | sort) | while read -r weights; do
+        cmp "$work/repeat1/$weights" "$work/repeat2/$weights" && echo "$weights: the same"
+    done
+fi
+
 if wants table; then
     [ -n "$compilers" ] && clock "torch.compile fills its cache" && wait $compilers
     compilers=
@@ -154,6 +165,8 @@ if wants table; then
         for kind in ${KINDS:-bf16 tf32}; do
             kernel=; [ $kind = tf32 ] && kernel=cuda-tf32
             env ${kernel:+SIM_KERNEL=$kernel} "$programs/gpu" $network $kind "$repetitions" 2>&1 | tee -a "$log/table.txt"
+            [ $kind = bf16 ] && SIM_CUDNN=ranked "$programs/gpu" $network $kind "$repetitions" 2>&1 |
+                sed 's/^sim/sim, ranked/' | tee -a "$log/table.txt"
             pytorch $network $kind "${HOW:-both}" "$repetitions" | tee -a "$log/table.txt"
         done
     done

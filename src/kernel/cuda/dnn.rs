@@ -7,7 +7,7 @@
 use super::search::Search;
 use super::{allocated, failed};
 use crate::error::{Error, Result};
-use crate::kernel::device::{Pass, Span};
+use crate::kernel::device::{Pass, Span, ranked};
 use crate::kernel::{Conv, Precision};
 use cudarc::cudnn::sys::{self, cudnnMathType_t as Math};
 use cudarc::cudnn::{CudnnError, result};
@@ -59,6 +59,8 @@ pub struct Dnn {
     pub(super) stream: Arc<CudaStream>,
     chosen: HashMap<(Pass, Conv, Precision), Option<Chosen>>,
     workspace: Option<CudaSlice<u8>>,
+    /// Whether algorithms are taken by cuDNN's own ranking.
+    pub(super) ranked: bool,
 }
 
 // SAFETY: a handle and its descriptors may be used from any thread as long as it is one at a time, which `&mut self`
@@ -144,7 +146,13 @@ impl Dnn {
     pub fn new(stream: &Arc<CudaStream>) -> Result<Self> {
         stream.context().bind_to_thread().map_err(|e| failed("choosing the device", e))?;
         let handle = result::create_handle().map_err(cudnn)?;
-        let dnn = Self { handle, stream: stream.clone(), chosen: HashMap::new(), workspace: None };
+        let dnn = Self {
+            handle,
+            stream: stream.clone(),
+            chosen: HashMap::new(),
+            workspace: None,
+            ranked: ranked()?,
+        };
         // SAFETY: the handle was just created; the stream lives as long as it does.
         unsafe { result::set_stream(handle, stream.cu_stream() as *mut _) }.map_err(cudnn)?;
         Ok(dnn)

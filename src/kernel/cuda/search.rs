@@ -1,4 +1,4 @@
-//! The search for a convolution's fastest algorithm.
+//! The choice of a convolution's algorithm: by time, or by cuDNN's own ranking.
 
 use super::dnn::{Algorithm, Choice, Descriptors, Dnn, read, write};
 use super::{failed, trim};
@@ -52,7 +52,7 @@ fn refuses(status: Status) -> bool {
 }
 
 impl Dnn {
-    /// Times every algorithm on the spans themselves, whose result is overwritten anyway.
+    /// Times every algorithm on the spans themselves, whose result is overwritten anyway; or asks cuDNN which it would take.
     pub(super) fn search(
         &self,
         pass: Pass,
@@ -61,8 +61,11 @@ impl Dnn {
         asked: Math,
     ) -> Result<Search> {
         let full = asked == Math::CUDNN_FMA_MATH;
-        let scratch = self.scratch(SEARCH_BYTES).or_else(|_| self.scratch(SEARCH_BYTES / 16))?;
-        let available = scratch.len();
+        let mut scratch = match self.ranked {
+            true => None,
+            false => Some(self.scratch(SEARCH_BYTES).or_else(|_| self.scratch(SEARCH_BYTES / 16))?),
+        };
+        let available = scratch.as_ref().map_or(SEARCH_BYTES, CudaSlice::len);
         let was_short = available < SEARCH_BYTES;
         let allowed = |report: &Report| match report.math {
             // Would round f32 to half precision.
@@ -74,10 +77,11 @@ impl Dnn {
             |report: &Report| report.status == Status::CUDNN_STATUS_SUCCESS && report.memory <= available;
         let repeats = |report: &Report| report.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC;
         // Reports come fastest first.
-        let mut usable = self.reports(pass, descriptors, spans, &scratch)?;
+        let mut usable = self.reports(pass, descriptors, spans, scratch.as_ref())?;
         // A search needs much more than what it finds; a run of a small network should not keep it.
-        drop(scratch);
-        trim(&self.stream)?;
+        if scratch.take().is_some() {
+            trim(&self.stream)?;
+        }
         let failure = usable
             .iter()
             .map(|report| report.status)
@@ -95,16 +99,16 @@ impl Dnn {
         Ok(Search { choice, was_short })
     }
 
-    /// What cuDNN found; nothing where it refuses the shape.
+    /// What cuDNN found with `scratch`, or how it ranks algorithms without; nothing where it refuses the shape.
     fn reports(
         &self,
         pass: Pass,
         d: &Descriptors,
         [a, b, out]: [Span; 3],
-        scratch: &CudaSlice<u8>,
+        scratch: Option<&CudaSlice<u8>>,
     ) -> Result<Vec<Report>> {
-        let (address, _) = scratch.device_ptr(&self.stream);
-        let (workspace, bytes) = (address as *mut c_void, scratch.len());
+        let workspace =
+            scratch.map(|scratch| (scratch.device_ptr(&self.stream).0 as *mut c_void, scratch.len()));
         let (handle, most) = (self.handle, MOST as i32);
         let mut found = 0;
         let count = |status: Status, found: i32| match status {
@@ -119,63 +123,78 @@ impl Dnn {
                 Pass::Forward => {
                     let mut entries: [sys::cudnnConvolutionFwdAlgoPerf_t; MOST] = std::mem::zeroed();
                     let to = entries.as_mut_ptr();
-                    let status = sys::cudnnFindConvolutionForwardAlgorithmEx(
-                        handle,
-                        d.x,
-                        read(a),
-                        d.w,
-                        read(b),
-                        d.conv,
-                        d.y,
-                        write(out),
-                        most,
-                        &mut found,
-                        to,
-                        workspace,
-                        bytes,
-                    );
+                    let status = match workspace {
+                        Some((workspace, bytes)) => sys::cudnnFindConvolutionForwardAlgorithmEx(
+                            handle,
+                            d.x,
+                            read(a),
+                            d.w,
+                            read(b),
+                            d.conv,
+                            d.y,
+                            write(out),
+                            most,
+                            &mut found,
+                            to,
+                            workspace,
+                            bytes,
+                        ),
+                        None => sys::cudnnGetConvolutionForwardAlgorithm_v7(
+                            handle, d.x, d.w, d.conv, d.y, most, &mut found, to,
+                        ),
+                    };
                     let found = count(status, found)?;
                     reports!(Forward, entries[..found])
                 }
                 Pass::InputGradient => {
                     let mut entries: [sys::cudnnConvolutionBwdDataAlgoPerf_t; MOST] = std::mem::zeroed();
                     let to = entries.as_mut_ptr();
-                    let status = sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
-                        handle,
-                        d.w,
-                        read(b),
-                        d.y,
-                        read(a),
-                        d.conv,
-                        d.x,
-                        write(out),
-                        most,
-                        &mut found,
-                        to,
-                        workspace,
-                        bytes,
-                    );
+                    let status = match workspace {
+                        Some((workspace, bytes)) => sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
+                            handle,
+                            d.w,
+                            read(b),
+                            d.y,
+                            read(a),
+                            d.conv,
+                            d.x,
+                            write(out),
+                            most,
+                            &mut found,
+                            to,
+                            workspace,
+                            bytes,
+                        ),
+                        None => sys::cudnnGetConvolutionBackwardDataAlgorithm_v7(
+                            handle, d.w, d.y, d.conv, d.x, most, &mut found, to,
+                        ),
+                    };
                     let found = count(status, found)?;
                     reports!(InputGradient, entries[..found])
                 }
                 Pass::WeightGradient => {
                     let mut entries: [sys::cudnnConvolutionBwdFilterAlgoPerf_t; MOST] = std::mem::zeroed();
                     let to = entries.as_mut_ptr();
-                    let status = sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
-                        handle,
-                        d.x,
-                        read(a),
-                        d.y,
-                        read(b),
-                        d.conv,
-                        d.w,
-                        write(out),
-                        most,
-                        &mut found,
-                        to,
-                        workspace,
-                        bytes,
-                    );
+                    let status = match workspace {
+                        Some((workspace, bytes)) => sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
+                            handle,
+                            d.x,
+                            read(a),
+                            d.y,
+                            read(b),
+                            d.conv,
+                            d.w,
+                            write(out),
+                            most,
+                            &mut found,
+                            to,
+                            workspace,
+                            bytes,
+                        ),
+                        None => sys::cudnnGetConvolutionBackwardFilterAlgorithm_v7(
+                            handle, d.x, d.y, d.conv, d.w, most, &mut found, to,
+                        ),
+                    };
                     let found = count(status, found)?;
                     reports!(WeightGradient, entries[..found])
                 }
