@@ -55,7 +55,8 @@ pub enum Error {
 /// What every error of a GPU begins with, also where candle has carried it.
 const GPU_FAILED: &str = "the GPU failed";
 /// What a GPU without memory says, whoever asks it.
-const NO_MEMORY: [&str; 2] = ["CUDA_ERROR_OUT_OF_MEMORY", GPU_HAS_NO_MEMORY];
+const NO_MEMORY: [&str; 4] =
+    ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED", "DEVICE_ALLOCATION_FAILED", GPU_HAS_NO_MEMORY];
 const GPU_HAS_NO_MEMORY: &str = "the GPU has no memory left; take a smaller schedule.batch, fewer --jobs, or \
     encoder.precision=bf16";
 

@@ -1,6 +1,5 @@
 //! Whole runs on a GPU, where there is one: every arm of the studies, and runs that change devices half-way.
 
-use crate::support::relative_difference;
 use simsiam_em::data::Dataset;
 use simsiam_em::device::Place;
 use simsiam_em::network::read_weights;
@@ -8,6 +7,7 @@ use simsiam_em::recipe::Recipe;
 use simsiam_em::record::RunDir;
 use simsiam_em::study::{Request, Study};
 use simsiam_em::train::{self, Ending, Machine, Progress};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,18 +51,23 @@ fn run(recipe: &Recipe, dataset: &Arc<Dataset>, path: &Path, places: &[Place], s
     panic!("{}: never ended", path.display());
 }
 
-/// The largest difference of two runs' weights, over the largest weight of each tensor.
+/// ‖b − a‖/‖a‖ of all weights of two runs together; not a number where one is not.
 fn difference(a: &Path, b: &Path) -> f64 {
     let read = |path: &Path| read_weights(&path.join("weights.safetensors")).unwrap();
     let (a, b) = (read(a), read(b));
-    let of = |name: &String| {
-        assert!(b[name].1.iter().all(|value| value.is_finite()), "{name} is not finite");
-        let largest = a[name].1.iter().fold(0f32, |m, v| m.max(v.abs()));
-        // Nearly zero tensors have no relative error.
-        if largest < 1e-3 { 0.0 } else { relative_difference(&b[name].1, &a[name].1) }
-    };
-    a.keys().map(of).fold(0.0, f64::max)
+    let (mut difference, mut length) = (0.0, 0.0);
+    for (name, (_, values)) in &a {
+        for (a, b) in values.iter().zip(&b[name].1) {
+            difference += f64::from(b - a).powi(2);
+            length += f64::from(*a).powi(2);
+        }
+    }
+    (difference / length).sqrt()
 }
+
+/// A GPU's gradients are off by some 1e-6. Perturbed by 7e-6 a step, 860 runs on the processor ended within 1.2e-2 of the
+/// unperturbed ones: a few ReLUs fall on the other side, without stop-gradient while everything shrinks.
+const ALLOWED: f64 = 0.03;
 
 #[test]
 fn every_arm_trains_on_a_gpu_and_changes_devices() {
@@ -71,18 +76,16 @@ fn every_arm_trains_on_a_gpu_and_changes_devices() {
     // A run that several studies need is made once.
     let mut known = std::collections::HashSet::new();
     arms.retain(|(_, recipe)| known.insert(toml::to_string(recipe).unwrap()));
-    // A few steps of ReLUs that may fall on the other side; without stop-gradient, of a collapse.
-    let allowed = 0.1;
     let is_wrong = |(what, recipe): &(String, Recipe)| {
         let dataset = Arc::new(Dataset::open(&recipe.data).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         run(recipe, &dataset, &path("cpu"), &[CPU], u64::MAX / 2);
         run(recipe, &dataset, &path("gpu"), &[gpu], u64::MAX / 2);
-        run(recipe, &dataset, &path("both"), &[gpu, CPU], 4);
+        run(recipe, &dataset, &path("both"), &[gpu, CPU], 8);
         let [whole, both] = ["gpu", "both"].map(|name| difference(&path("cpu"), &path(name)));
         println!("{what}: weights off by {whole:.1e} on the GPU, {both:.1e} on both by turns");
-        !(whole < allowed && both < allowed)
+        !(whole < ALLOWED && both < ALLOWED)
     };
     // Several at a time, as `sim run --jobs` has them; all, so that one run on a GPU shows everything.
     let wrong: Vec<&str> = std::thread::scope(|scope| {
@@ -90,10 +93,11 @@ fn every_arm_trains_on_a_gpu_and_changes_devices() {
         let shares: Vec<_> = arms.chunks(arms.len().div_ceil(4)).map(share).collect();
         shares.into_iter().flat_map(|share| share.join().unwrap()).collect()
     });
-    assert!(wrong.is_empty(), "weights off by {allowed} and more: {wrong:?}");
+    assert!(wrong.is_empty(), "weights off by {ALLOWED} and more, or a run failed: {wrong:?}");
 }
 
-/// The names of those arms of a thread's share that are wrong.
+/// The names of those arms of a thread's share that are wrong; one that panics is.
 fn of_share(arms: &[(String, Recipe)], is_wrong: impl Fn(&(String, Recipe)) -> bool) -> Vec<&str> {
-    arms.iter().filter(|arm| is_wrong(arm)).map(|(what, _)| what.as_str()).collect()
+    let failed = |arm| catch_unwind(AssertUnwindSafe(|| is_wrong(arm))).unwrap_or(true);
+    arms.iter().filter(|arm| failed(arm)).map(|(what, _)| what.as_str()).collect()
 }

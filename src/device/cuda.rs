@@ -36,7 +36,8 @@ pub fn open(index: usize) -> Result<Device> {
 
 /// Keeps what runs on `device` for ever if it has failed for good: closing its libraries then would panic.
 pub fn abandon_failed(device: &CudaDevice) {
-    if device.synchronize().is_err() {
+    // The first answer may be an earlier error that is over.
+    if device.synchronize().is_err() && device.synchronize().is_err() {
         let devices = DEVICES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         std::mem::forget(devices.as_ref().and_then(|devices| devices.get(&device.id()).cloned()));
         std::mem::forget(device.clone());

@@ -227,7 +227,7 @@ fn measure(
         s.batch,
         s.batch as f64 / step,
         step * 1e3,
-        (memory_bytes(&device)? - taken) >> 20
+        memory_bytes(&device)?.saturating_sub(taken) >> 20
     );
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(super) struct Choice {
 }
 
 /// An algorithm of one of the passes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Algorithm {
     Forward(sys::cudnnConvolutionFwdAlgo_t),
     InputGradient(sys::cudnnConvolutionBwdDataAlgo_t),
@@ -173,15 +173,27 @@ impl Dnn {
             self.workspace = Some(self.scratch(bytes)?);
         }
         let workspace = self.workspace.as_ref().map_or(0, |slice| slice.device_ptr(&self.stream).0);
+        let workspace = (workspace as *mut c_void, bytes);
+        self.execute(&chosen.descriptors, chosen.algorithm, workspace, spans)
+            .map_err(|e| failed(&format!("{pass:?} of {s:?}"), e))?;
+        Ok(true)
+    }
+
+    /// One pass by `algorithm` with scratch of so many bytes, enough for it.
+    pub(super) fn execute(
+        &self,
+        d: &Descriptors,
+        algorithm: Algorithm,
+        (workspace, bytes): (*mut c_void, usize),
+        [a, b, out]: [Span; 3],
+    ) -> Result<(), CudnnError> {
         let (one, zero) = (1f32, 0f32);
         let (one, zero) = (std::ptr::from_ref(&one).cast(), std::ptr::from_ref(&zero).cast());
-        let workspace = workspace as *mut c_void;
-        let [a, b, out] = spans;
-        let (d, handle) = (&chosen.descriptors, self.handle);
+        let handle = self.handle;
         // SAFETY: the caller has checked the spans' lengths against the shape that the descriptors were made of, and the
         // workspace has the bytes that the algorithm asked for.
-        let made = unsafe {
-            match chosen.algorithm {
+        unsafe {
+            match algorithm {
                 Algorithm::Forward(algorithm) => result::convolution_forward(
                     handle,
                     one,
@@ -228,9 +240,7 @@ impl Dnn {
                     write(out),
                 ),
             }
-        };
-        made.map_err(|e| failed(&format!("{pass:?} of {s:?}"), e))?;
-        Ok(true)
+        }
     }
 
     pub(super) fn scratch(&self, bytes: usize) -> Result<CudaSlice<u8>> {

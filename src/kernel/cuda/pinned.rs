@@ -1,7 +1,7 @@
 //! Page-locked memory, from which the GPU copies while the processor goes on.
 
 use super::failed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::device::Span;
 use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, result as raw, sys};
 use rayon::prelude::*;
@@ -56,7 +56,13 @@ impl Lane {
     fn new(stream: &Arc<CudaStream>, copies: &Arc<CudaStream>, len: usize) -> Result<Self> {
         // SAFETY: every bit pattern is an f32, and `send` fills the memory before it is read.
         let departure = unsafe { stream.context().alloc_pinned::<f32>(len) };
-        let departure = departure.map_err(|e| failed("allocating page-locked memory", e))?;
+        // Here it is the machine that has none, whatever the driver calls it.
+        let departure = departure.map_err(|_| {
+            Error::Device(format!(
+                "the system gives no page-locked memory for a batch of {} MiB",
+                (4 * len) >> 20
+            ))
+        })?;
         let landing = super::unset(stream, len)?;
         // Behind the allocation, which only `stream` knows of.
         let cleared = stream.record_event(None).map_err(|e| failed("allocating memory", e))?;

@@ -4,6 +4,7 @@ use super::dnn::{Algorithm, Choice, Descriptors, Dnn, read, write};
 use super::{failed, trim};
 use crate::error::Result;
 use crate::kernel::device::{Pass, Span};
+use cudarc::cudnn::result;
 use cudarc::cudnn::sys::{self, cudnnMathType_t as Math, cudnnStatus_t as Status};
 use cudarc::driver::{CudaSlice, DevicePtr};
 use std::ffi::c_void;
@@ -45,10 +46,25 @@ pub(super) struct Search {
     pub(super) was_short: bool,
 }
 
-/// Whether cuDNN refuses a shape, by the codes of version 8 and 9; any other failure is one of the library, the driver or
-/// the memory, after which plain loops would hide that something is wrong.
-fn refuses(status: Status) -> bool {
-    matches!(status as u32, 3 | 5 | 9 | 2000..=2999 | 3000..=3004 | 3010..=3999)
+/// What a status means for a shape. The codes are those of cuDNN 8 and 9.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Works,
+    /// It needs more scratch than it got.
+    Short,
+    /// cuDNN has no such algorithm for the shape, or could not time it.
+    Refused,
+    /// The library, the driver or the GPU: plain loops would hide that something is wrong.
+    Failed,
+}
+
+fn meaning(status: Status) -> Meaning {
+    match status as u32 {
+        0 => Meaning::Works,
+        2 | 2006 | 4003 | 4004 => Meaning::Short,
+        3 | 4 | 5 | 9 | 2000..=2999 | 3000..=3004 | 3010..=4999 => Meaning::Refused,
+        _ => Meaning::Failed,
+    }
 }
 
 impl Dnn {
@@ -61,42 +77,68 @@ impl Dnn {
         asked: Math,
     ) -> Result<Search> {
         let full = asked == Math::CUDNN_FMA_MATH;
-        let mut scratch = match self.ranked {
-            true => None,
-            false => Some(self.scratch(SEARCH_BYTES).or_else(|_| self.scratch(SEARCH_BYTES / 16))?),
+        let attempt = |bytes: usize| -> Result<Vec<Report>> {
+            let scratch = if self.ranked { None } else { Some(self.scratch(bytes)?) };
+            let reports = self.reports(pass, descriptors, spans, scratch.as_ref())?;
+            // A search needs much more than what it finds; a run of a small network should not keep it.
+            if scratch.is_some() {
+                drop(scratch);
+                trim(&self.stream)?;
+            }
+            Ok(reports)
         };
-        let available = scratch.as_ref().map_or(SEARCH_BYTES, CudaSlice::len);
-        let was_short = available < SEARCH_BYTES;
-        let allowed = |report: &Report| match report.math {
-            // Would round f32 to half precision.
-            Math::CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION => false,
-            Math::CUDNN_TENSOR_OP_MATH => !full,
-            _ => true,
+        let usable = |report: &Report| {
+            let rounds = match report.math {
+                // Would round f32 to half precision.
+                Math::CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION => true,
+                Math::CUDNN_TENSOR_OP_MATH => full,
+                _ => false,
+            };
+            meaning(report.status) == Meaning::Works && !rounds
         };
-        let works =
-            |report: &Report| report.status == Status::CUDNN_STATUS_SUCCESS && report.memory <= available;
-        let repeats = |report: &Report| report.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC;
-        // Reports come fastest first.
-        let mut usable = self.reports(pass, descriptors, spans, scratch.as_ref())?;
-        // A search needs much more than what it finds; a run of a small network should not keep it.
-        if scratch.take().is_some() {
-            trim(&self.stream)?;
+        let (mut reports, mut was_short) = match attempt(SEARCH_BYTES) {
+            Ok(reports) => (reports, false),
+            Err(_) => (attempt(SEARCH_BYTES / 16)?, true),
+        };
+        if !reports.iter().any(usable) {
+            let short = reports.iter().filter(|report| meaning(report.status) == Meaning::Short);
+            if let Some(needed) = short.map(|report| report.memory).filter(|bytes| *bytes > 0).min() {
+                reports = attempt(needed)?;
+                was_short = true;
+            }
         }
-        let failure = usable
-            .iter()
-            .map(|report| report.status)
-            .find(|status| *status != Status::CUDNN_STATUS_SUCCESS && !refuses(*status));
-        usable.retain(|report| works(report) && allowed(report));
-        let best = usable.iter().find(|report| repeats(report)).or(usable.first());
-        if let (None, Some(status)) = (best, failure) {
-            return Err(failed("cuDNN's search for an algorithm", format!("{status:?}")));
-        }
-        let choice = best.map(|best| Choice {
-            algorithm: best.algorithm,
-            math: if full { asked } else { best.math },
-            workspace: best.memory,
+        // Reports come fastest first; those that give the same bytes every time come before the others.
+        let repeats = |report: &&Report| report.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC;
+        let candidates = || reports.iter().filter(|report| usable(report));
+        let ordered = candidates().filter(repeats).chain(candidates().filter(|report| !repeats(report)));
+        let choices = ordered.map(|report| Choice {
+            algorithm: report.algorithm,
+            math: if full { asked } else { report.math },
+            workspace: report.memory,
         });
-        Ok(Search { choice, was_short })
+        for choice in choices {
+            if !self.ranked || self.tries(descriptors, choice, spans)? {
+                return Ok(Search { choice: Some(choice), was_short });
+            }
+        }
+        let fails = |report: &Report| matches!(meaning(report.status), Meaning::Short | Meaning::Failed);
+        if reports.iter().any(fails) {
+            let told =
+                reports.iter().map(|r| format!("{:?}: {:?}, {} bytes", r.algorithm, r.status, r.memory));
+            let told: Vec<String> = told.collect();
+            return Err(failed("cuDNN's search for an algorithm", told.join("; ")));
+        }
+        Ok(Search { choice: None, was_short })
+    }
+
+    /// Whether an algorithm that was not timed runs: a ranking executes nothing.
+    fn tries(&self, descriptors: &Descriptors, choice: Choice, spans: [Span; 3]) -> Result<bool> {
+        let scratch = self.scratch(choice.workspace.max(1))?;
+        let workspace = (scratch.device_ptr(&self.stream).0 as *mut c_void, choice.workspace);
+        // SAFETY: the descriptor is alive.
+        unsafe { result::set_convolution_math_type(descriptors.conv, choice.math) }
+            .map_err(|e| failed("cuDNN", e))?;
+        Ok(self.execute(descriptors, choice.algorithm, workspace, spans).is_ok())
     }
 
     /// What cuDNN found with `scratch`, or how it ranks algorithms without; nothing where it refuses the shape.
@@ -111,10 +153,12 @@ impl Dnn {
             scratch.map(|scratch| (scratch.device_ptr(&self.stream).0 as *mut c_void, scratch.len()));
         let (handle, most) = (self.handle, MOST as i32);
         let mut found = 0;
-        let count = |status: Status, found: i32| match status {
-            Status::CUDNN_STATUS_SUCCESS => Ok(usize::try_from(found).unwrap_or(0)),
-            status if refuses(status) => Ok(0),
-            status => Err(failed("cuDNN's search for an algorithm", format!("{status:?}"))),
+        let count = |status: Status, found: i32| match meaning(status) {
+            Meaning::Works => Ok(usize::try_from(found).unwrap_or(0)),
+            Meaning::Refused => Ok(0),
+            Meaning::Short | Meaning::Failed => {
+                Err(failed("cuDNN's search for an algorithm", format!("{status:?}")))
+            }
         };
         // SAFETY: the descriptors are alive and the spans as long as they say; an entry is plain numbers, of which zeros are
         // valid, and cuDNN writes at most the `most` entries that there are.
