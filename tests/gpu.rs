@@ -217,13 +217,10 @@ fn check_golden(under: &Under, path: &Path) {
         let error = (row.loss - f64::from(*loss)).abs();
         let what = format!("{} {}, step {}", under.name, path.display(), row.step);
         println!("{what}: loss off by {error:.1e}");
-        // The emulation has the processor's order of sums nearly everywhere. A GPU has its own, and rounding grows tenfold a
-        // step in some cases: the processor's own kernels end 6e-3 from each other in the largest ones.
-        let allowed = match (under.attached.is_some(), row.step) {
-            (true, _) => 1e-4,
-            (false, 0..4) => 2e-3,
-            (false, _) => 5e-2,
-        };
+        // The emulation has the processor's order of sums nearly everywhere. A GPU has its own; 2e-3 is what is asked of it.
+        // Rounding grows tenfold a step in some cases, and the processor's own kernels end 6e-3 from each other in the
+        // largest ones, so a failure in late steps alone is to be looked at before it is believed.
+        let allowed = if under.attached.is_some() { 1e-4 } else { 2e-3 };
         assert!(error < allowed, "{what}: loss {} instead of {loss}", row.loss);
     }
 }

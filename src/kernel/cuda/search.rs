@@ -23,21 +23,6 @@ struct Report {
     math: Math,
 }
 
-macro_rules! reports {
-    ($pass:ident, $entries:expr) => {
-        $entries
-            .iter()
-            .map(|entry| Report {
-                algorithm: Algorithm::$pass(entry.algo),
-                status: entry.status,
-                memory: entry.memory,
-                determinism: entry.determinism,
-                math: entry.mathType,
-            })
-            .collect()
-    };
-}
-
 /// What a search ended with.
 pub(super) struct Search {
     /// The algorithm; none where cuDNN has none for the shape.
@@ -160,88 +145,73 @@ impl Dnn {
                 Err(failed("cuDNN's search for an algorithm", format!("{status:?}")))
             }
         };
+        // The calls of a pass differ in their types and in the order of what they are given.
+        macro_rules! reports {
+            ($pass:ident, $entry:ident, $find:ident($($found:expr),*), $get:ident($($ranked:expr),*)) => {{
+                let mut entries: [sys::$entry; MOST] = std::mem::zeroed();
+                let to = entries.as_mut_ptr();
+                let status = match workspace {
+                    Some((workspace, bytes)) => {
+                        sys::$find(handle, $($found),*, most, &mut found, to, workspace, bytes)
+                    }
+                    None => sys::$get(handle, $($ranked),*, most, &mut found, to),
+                };
+                let report = |entry: &sys::$entry| Report {
+                    algorithm: Algorithm::$pass(entry.algo),
+                    status: entry.status,
+                    memory: entry.memory,
+                    determinism: entry.determinism,
+                    math: entry.mathType,
+                };
+                entries[..count(status, found)?].iter().map(report).collect()
+            }};
+        }
         // SAFETY: the descriptors are alive and the spans as long as they say; an entry is plain numbers, of which zeros are
         // valid, and cuDNN writes at most the `most` entries that there are.
         Ok(unsafe {
             match pass {
-                Pass::Forward => {
-                    let mut entries: [sys::cudnnConvolutionFwdAlgoPerf_t; MOST] = std::mem::zeroed();
-                    let to = entries.as_mut_ptr();
-                    let status = match workspace {
-                        Some((workspace, bytes)) => sys::cudnnFindConvolutionForwardAlgorithmEx(
-                            handle,
-                            d.x,
-                            read(a),
-                            d.w,
-                            read(b),
-                            d.conv,
-                            d.y,
-                            write(out),
-                            most,
-                            &mut found,
-                            to,
-                            workspace,
-                            bytes,
-                        ),
-                        None => sys::cudnnGetConvolutionForwardAlgorithm_v7(
-                            handle, d.x, d.w, d.conv, d.y, most, &mut found, to,
-                        ),
-                    };
-                    let found = count(status, found)?;
-                    reports!(Forward, entries[..found])
-                }
-                Pass::InputGradient => {
-                    let mut entries: [sys::cudnnConvolutionBwdDataAlgoPerf_t; MOST] = std::mem::zeroed();
-                    let to = entries.as_mut_ptr();
-                    let status = match workspace {
-                        Some((workspace, bytes)) => sys::cudnnFindConvolutionBackwardDataAlgorithmEx(
-                            handle,
-                            d.w,
-                            read(b),
-                            d.y,
-                            read(a),
-                            d.conv,
-                            d.x,
-                            write(out),
-                            most,
-                            &mut found,
-                            to,
-                            workspace,
-                            bytes,
-                        ),
-                        None => sys::cudnnGetConvolutionBackwardDataAlgorithm_v7(
-                            handle, d.w, d.y, d.conv, d.x, most, &mut found, to,
-                        ),
-                    };
-                    let found = count(status, found)?;
-                    reports!(InputGradient, entries[..found])
-                }
-                Pass::WeightGradient => {
-                    let mut entries: [sys::cudnnConvolutionBwdFilterAlgoPerf_t; MOST] = std::mem::zeroed();
-                    let to = entries.as_mut_ptr();
-                    let status = match workspace {
-                        Some((workspace, bytes)) => sys::cudnnFindConvolutionBackwardFilterAlgorithmEx(
-                            handle,
-                            d.x,
-                            read(a),
-                            d.y,
-                            read(b),
-                            d.conv,
-                            d.w,
-                            write(out),
-                            most,
-                            &mut found,
-                            to,
-                            workspace,
-                            bytes,
-                        ),
-                        None => sys::cudnnGetConvolutionBackwardFilterAlgorithm_v7(
-                            handle, d.x, d.y, d.conv, d.w, most, &mut found, to,
-                        ),
-                    };
-                    let found = count(status, found)?;
-                    reports!(WeightGradient, entries[..found])
-                }
+                Pass::Forward => reports!(
+                    Forward,
+                    cudnnConvolutionFwdAlgoPerf_t,
+                    cudnnFindConvolutionForwardAlgorithmEx(
+                        d.x,
+                        read(a),
+                        d.w,
+                        read(b),
+                        d.conv,
+                        d.y,
+                        write(out)
+                    ),
+                    cudnnGetConvolutionForwardAlgorithm_v7(d.x, d.w, d.conv, d.y)
+                ),
+                Pass::InputGradient => reports!(
+                    InputGradient,
+                    cudnnConvolutionBwdDataAlgoPerf_t,
+                    cudnnFindConvolutionBackwardDataAlgorithmEx(
+                        d.w,
+                        read(b),
+                        d.y,
+                        read(a),
+                        d.conv,
+                        d.x,
+                        write(out)
+                    ),
+                    cudnnGetConvolutionBackwardDataAlgorithm_v7(d.w, d.y, d.conv, d.x)
+                ),
+                Pass::WeightGradient => reports!(
+                    WeightGradient,
+                    cudnnConvolutionBwdFilterAlgoPerf_t,
+                    cudnnFindConvolutionBackwardFilterAlgorithmEx(
+                        d.x,
+                        read(a),
+                        d.y,
+                        read(b),
+                        d.conv,
+                        d.w,
+                        write(out)
+                    ),
+                    cudnnGetConvolutionBackwardFilterAlgorithm_v7(d.x, d.y, d.conv, d.w)
+                ),
             }
         })
     }

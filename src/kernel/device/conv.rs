@@ -137,7 +137,8 @@ impl dyn Device + '_ {
     pub fn max_pool(&self, [height, width, channels]: [usize; 3], x: Span, y: Span) -> Result<()> {
         let images = pooled_images([height, width, channels], x, y);
         let (name, pack) = packed("max_pool", channels, &[x, y]);
-        let args = vec![x.into(), y.into(), int(images), int(height), int(width), int(channels)];
+        let sizes = [images, height, width, channels].map(int);
+        let args = [x.into(), y.into(), Arg::from(None)].into_iter().chain(sizes).collect();
         // SAFETY: the lengths were just checked; the arguments are those of cu/pool.cu.
         unsafe { self.launch_flat(name, y.len() / pack, args) }
     }
@@ -156,13 +157,14 @@ impl dyn Device + '_ {
         assert!(other.is_none_or(|other| other.len() == dy.len()));
         let sizes = [images, height, width, channels].map(int);
         let all: Vec<Span> = [x, dy, dx].into_iter().chain(other).collect();
-        let (places, pack) = packed("max_pool_places", channels, &all);
+        let (pool, pack) = packed("max_pool", channels, &all);
         let (gradient, _) = packed("max_pool_gradient", channels, &all);
-        let of_places: Vec<Arg> = [x.into(), scratch.into()].into_iter().chain(sizes).collect();
+        // The places alone; y is there already.
+        let of_places = [x.into(), Arg::from(None), scratch.into()].into_iter().chain(sizes).collect();
         let of_gradient = [dy.into(), other.into(), scratch.into(), dx.into()].into_iter().chain(sizes);
         // SAFETY: the lengths were just checked; the arguments are those of cu/pool.cu.
         unsafe {
-            self.launch_flat(places, dy.len() / pack, of_places)?;
+            self.launch_flat(pool, dy.len() / pack, of_places)?;
             self.launch_flat(gradient, dx.len() / pack, of_gradient.collect())
         }
     }

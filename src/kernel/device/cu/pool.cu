@@ -4,34 +4,10 @@
 __device__ inline int window_begin(int o) { return o > 0 ? 2 * o - 1 : 0; }
 __device__ inline int window_end(int o, int n) { return 2 * o + 2 < n ? 2 * o + 2 : n; }
 
-// y (B, H', W', C) = the largest of each window of x (B, H, W, C). One thread for each pack of y.
+// The largest number of each window of x (B, H, W, C) into y (B, H', W', C), and into `places` where in its window it lies,
+// 3·row + column of the first such, one byte each; either may be absent. One thread for each pack of y.
 template <class T, int N>
-__device__ void max_pool(const T* x, T* y, int images, int height, int width, int channels) {
-    int packs = channels / N, out_height = (height - 1) / 2 + 1, out_width = (width - 1) / 2 + 1;
-    Index thread = (Index)blockIdx.x * blockDim.x + threadIdx.x;
-    if (thread >= (Index)images * out_height * out_width * packs) return;
-    int channel = (int)(thread % packs) * N;
-    Index pixel = thread / packs;
-    int ox = (int)(pixel % out_width), oy = (int)(pixel / out_width % out_height);
-    Index image = pixel / out_width / out_height;
-    float best[N];
-    for (int i = 0; i < N; ++i) best[i] = __uint_as_float(0xff800000u);
-    for (int iy = window_begin(oy); iy < window_end(oy, height); ++iy) {
-        for (int ix = window_begin(ox); ix < window_end(ox, width); ++ix) {
-            float value[N];
-            load<N>(x + ((image * height + iy) * width + ix) * channels + channel, value);
-            for (int i = 0; i < N; ++i) {
-                // NaN has to go through.
-                best[i] = value[i] > best[i] || value[i] != value[i] ? value[i] : best[i];
-            }
-        }
-    }
-    store<N>(best, y + pixel * channels + channel);
-}
-
-// Where in its window each number of y lies: 3·row + column of the first largest, one byte each.
-template <class T, int N>
-__device__ void max_pool_places(const T* x, unsigned char* places, int images, int height, int width, int channels) {
+__device__ void max_pool(const T* x, T* y, unsigned char* places, int images, int height, int width, int channels) {
     int packs = channels / N, out_height = (height - 1) / 2 + 1, out_width = (width - 1) / 2 + 1;
     Index thread = (Index)blockIdx.x * blockDim.x + threadIdx.x;
     if (thread >= (Index)images * out_height * out_width * packs) return;
@@ -51,14 +27,15 @@ __device__ void max_pool_places(const T* x, unsigned char* places, int images, i
             load<N>(x + ((image * height + iy) * width + ix) * channels + channel, value);
             unsigned char here = (unsigned char)(3 * (iy - 2 * oy + 1) + ix - 2 * ox + 1);
             for (int i = 0; i < N; ++i) {
-                if (value[i] > best[i]) {
-                    best[i] = value[i];
-                    place.at[i] = here;
-                }
+                // NaN has to go through.
+                bool larger = value[i] > best[i] || value[i] != value[i];
+                best[i] = larger ? value[i] : best[i];
+                place.at[i] = larger ? here : place.at[i];
             }
         }
     }
-    *reinterpret_cast<Pack<unsigned char, N>*>(places + pixel * channels + channel) = place;
+    if (y) store<N>(best, y + pixel * channels + channel);
+    if (places) *reinterpret_cast<Pack<unsigned char, N>*>(places + pixel * channels + channel) = place;
 }
 
 // dx: each dy (plus `other`, the gradient of a second reader) goes to its place. One thread for each pack of x looks at the
@@ -125,8 +102,9 @@ __device__ void average_pool_gradient(const T* dy, T* dx, int images, int pixels
 }
 
 #define POOL(NAME, T, N)                                                                                              \
-    extern "C" __global__ void max_pool_##NAME(const T* x, T* y, int images, int height, int width, int channels) {   \
-        max_pool<T, N>(x, y, images, height, width, channels);                                                        \
+    extern "C" __global__ void max_pool_##NAME(const T* x, T* y, unsigned char* places, int images, int height,       \
+                                               int width, int channels) {                                             \
+        max_pool<T, N>(x, y, places, images, height, width, channels);                                                \
     }                                                                                                                 \
     extern "C" __global__ void average_pool_##NAME(const T* x, T* y, int images, int pixels, int channels) {          \
         average_pool<T, N>(x, y, images, pixels, channels);                                                           \
@@ -134,10 +112,6 @@ __device__ void average_pool_gradient(const T* dy, T* dx, int images, int pixels
     extern "C" __global__ void average_pool_gradient_##NAME(const T* dy, T* dx, int images, int pixels,               \
                                                             int channels) {                                           \
         average_pool_gradient<T, N>(dy, dx, images, pixels, channels);                                                \
-    }                                                                                                                 \
-    extern "C" __global__ void max_pool_places_##NAME(const T* x, unsigned char* places, int images, int height,      \
-                                                      int width, int channels) {                                      \
-        max_pool_places<T, N>(x, places, images, height, width, channels);                                            \
     }                                                                                                                 \
     extern "C" __global__ void max_pool_gradient_##NAME(const T* dy, const T* other, const unsigned char* places,     \
                                                         T* dx, int images, int height, int width, int channels) {     \
