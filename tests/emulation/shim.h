@@ -2,8 +2,10 @@
 // until it ends or reaches a barrier.
 
 #include <cmath>
+#include <csetjmp>
 #include <cstring>
 #include <ucontext.h>
+#include <utility>
 #include <vector>
 
 #define __device__
@@ -29,57 +31,90 @@ static float __uint_as_float(unsigned bits) {
     return value;
 }
 
-// A thread of the block: its stack, and where it goes on.
-struct Turn {
-    ucontext_t context;
+// A stack on which threads run one after the other; one that reaches a barrier keeps it until it has ended.
+struct Fiber {
+    ucontext_t start;
+    jmp_buf where;
     std::vector<char> stack;
     Dimensions index;
-    bool ended;
+    bool begun, waits;
 };
-static ucontext_t between_turns;
-static Turn* current;
-static bool at_barrier;
-
-static void __syncthreads() {
-    at_barrier = true;
-    Turn* self = current;
-    swapcontext(&self->context, &between_turns);
-    threadIdx = self->index;
-}
+static jmp_buf between_turns;
+static Fiber* current;
 
 typedef void (*Kernel)(void**);
 static Kernel running;
 static void** arguments;
 
-static void one_thread() {
-    running(arguments);
-    current->ended = true;
+// Of the block that runs: its threads, how many of them have begun and ended, and whether the last one begins.
+static unsigned threads, begun, ended;
+static bool backwards;
+
+// Goes on with `fiber` until it reaches a barrier or has nothing left to run. Not swapcontext, which calls the system.
+__attribute__((noinline)) static void go_on(Fiber* fiber) {
+    current = fiber;
+    if (_setjmp(between_turns) != 0) return;
+    if (fiber->begun) _longjmp(fiber->where, 1);
+    fiber->begun = true;
+    setcontext(&fiber->start);
+}
+
+__attribute__((noinline)) static void give_way(Fiber* self) {
+    if (_setjmp(self->where) == 0) _longjmp(between_turns, 1);
+}
+
+__attribute__((noinline)) static void __syncthreads() {
+    Fiber* self = current;
+    self->waits = true;
+    give_way(self);
+    threadIdx = self->index;
+}
+
+static void run_threads() {
+    for (;;) {
+        while (begun < threads) {
+            unsigned t = backwards ? threads - 1 - begun : begun;
+            ++begun;
+            threadIdx = current->index = {t % blockDim.x, t / blockDim.x, 0};
+            running(arguments);
+            ++ended;
+        }
+        current->waits = false;
+        give_way(current);
+    }
+}
+
+// Fibers that run nothing.
+static std::vector<Fiber*> idle;
+
+static Fiber* any_fiber() {
+    if (!idle.empty()) {
+        Fiber* fiber = idle.back();
+        idle.pop_back();
+        return fiber;
+    }
+    Fiber* fiber = new Fiber();
+    fiber->stack.resize(1 << 14);
+    getcontext(&fiber->start);
+    fiber->start.uc_stack.ss_sp = fiber->stack.data();
+    fiber->start.uc_stack.ss_size = fiber->stack.size();
+    makecontext(&fiber->start, run_threads, 0);
+    return fiber;
 }
 
 // Runs one block, its threads in order or backwards; false where some ended and others wait at a barrier, which on a GPU
 // hangs.
-static bool run_block(std::vector<Turn>& turns, bool backwards) {
-    for (Turn& turn : turns) {
-        getcontext(&turn.context);
-        turn.context.uc_stack.ss_sp = turn.stack.data();
-        turn.context.uc_stack.ss_size = turn.stack.size();
-        turn.context.uc_link = &between_turns;
-        turn.ended = false;
-        makecontext(&turn.context, one_thread, 0);
-    }
-    for (size_t ended = 0; ended < turns.size();) {
-        size_t waiting = 0;
-        ended = 0;
-        for (size_t t = 0; t < turns.size(); ++t) {
-            Turn& turn = turns[backwards ? turns.size() - 1 - t : t];
-            at_barrier = false;
-            current = &turn;
-            threadIdx = turn.index;
-            swapcontext(&between_turns, &turn.context);
-            waiting += at_barrier;
-            ended += turn.ended;
-        }
-        if (waiting > 0 && ended > 0) return false;
+static bool run_block() {
+    std::vector<Fiber*> waiting;
+    begun = ended = 0;
+    auto turn = [&](Fiber* fiber) {
+        go_on(fiber);
+        (fiber->waits ? waiting : idle).push_back(fiber);
+    };
+    while (begun < threads) turn(any_fiber());
+    while (!waiting.empty()) {
+        if (ended > 0) return false;
+        for (Fiber* fiber : std::exchange(waiting, {})) turn(fiber);
     }
     return true;
 }
@@ -116,17 +151,14 @@ static int run_kernel(const Entry* entries, int count, const char* name, const u
         blockDim = {block[0], block[1], 1};
         static unsigned launches = 0;
         ++launches;
-        std::vector<Turn> turns(block[0] * block[1]);
-        for (unsigned t = 0; t < turns.size(); ++t) {
-            turns[t].stack.resize(1 << 14);
-            turns[t].index = {t % block[0], t / block[0], 0};
-        }
+        threads = block[0] * block[1];
         for (unsigned z = 0; z < grid[2]; ++z)
             for (unsigned y = 0; y < grid[1]; ++y)
                 for (unsigned x = 0; x < grid[0]; ++x) {
                     blockIdx = {x, y, z};
                     // What needs a barrier and has none is wrong in one of the two orders.
-                    if (!run_block(turns, (x + y + z + launches) % 2 == 1)) return 2;
+                    backwards = (x + y + z + launches) % 2 == 1;
+                    if (!run_block()) return 2;
                 }
         return 0;
     }
