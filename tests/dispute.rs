@@ -254,7 +254,7 @@ fn direct(every: u64) -> Predictor {
 }
 
 fn alternation(predictor: &Predictor) -> Alternation {
-    let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+    let place = BankPlace::default();
     let rule = Rule::OneStep {};
     let size = Size { images: BATCH, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place).unwrap();

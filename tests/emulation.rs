@@ -1,10 +1,13 @@
 //! A device for tests: the GPU's kernels, compiled as C++ and run on the processor, block after block.
 //!
-//! It has no libraries, so convolutions and products are the plain loops of `cu/conv.cu`. What it shows is that
-//! kernels, their grids and arguments, and the order of a pass are right; a GPU adds cuDNN, cuBLAS and speed.
+//! It has no libraries: convolutions and products are the plain loops of `cu/conv.cu`, or the processor's kernel in a
+//! library's place. What it shows is that kernels, their grids and arguments, and the order of a pass are right; a GPU adds
+//! cuDNN, cuBLAS and speed.
 
 use simsiam_em::Result;
-use simsiam_em::kernel::device::{Arg, Buffer, Device, Launch, Memory, SOURCE, Span};
+use simsiam_em::kernel::device::{Arg, Buffer, Device, Launch, Memory, Pass, SOURCE, Span};
+use simsiam_em::kernel::numbers::Plain;
+use simsiam_em::kernel::{Conv, Kernel, Precision, direct_sums};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +23,11 @@ type Run = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, *mu
 
 /// Threads, blocks and shared memory are static in the shim: one launch at a time.
 struct Emulated {
-    run: Mutex<Run>,
+    run: Arc<Mutex<Run>>,
+    library: Option<Arc<dyn Kernel>>,
+    /// The side of convolutions that the library knows nothing of.
+    refuses: Option<usize>,
+    refused: Mutex<Vec<(Pass, Conv)>>,
 }
 
 /// 16 bytes, so that packs are aligned.
@@ -38,8 +45,12 @@ unsafe impl Memory for Host {
 
 // SAFETY: kernels run in this process, on the addresses they are given.
 unsafe impl Device for Emulated {
-    fn name(&self) -> &'static str {
+    fn name(&self, _: Precision) -> &'static str {
         "emulated"
+    }
+
+    fn algorithm(&self) -> &'static str {
+        "plain loops"
     }
 
     fn is_host(&self) -> bool {
@@ -78,6 +89,83 @@ unsafe impl Device for Emulated {
             _ => panic!("{}: not every thread of a block reaches its barrier", launch.kernel),
         }
     }
+
+    fn conv(&self, pass: Pass, s: &Conv, a: Span, b: Span, out: Span) -> Result<bool> {
+        let Some(library) = &self.library else { return Ok(false) };
+        if self.refuses == Some(s.kernel) {
+            self.refused.lock().unwrap().push((pass, *s));
+            return Ok(false);
+        }
+        let rows = s.kernel * s.kernel * s.in_channels;
+        match pass {
+            Pass::WeightGradient => {
+                let dw = pass_of(library.as_ref(), pass, s, &numbers(a), &numbers(b));
+                put(&transposed(&dw, rows, s.out_channels), out);
+            }
+            _ => {
+                let w = transposed(&numbers(b), s.out_channels, rows);
+                put(&pass_of(library.as_ref(), pass, s, &numbers(a), &w), out);
+            }
+        }
+        Ok(true)
+    }
+
+    fn refused(&self) -> Vec<(Pass, Conv)> {
+        self.refused.lock().unwrap().clone()
+    }
+
+    fn product(&self, pass: Pass, s: &Conv, a: Span, b: Span, out: Span) -> Result<bool> {
+        let Some(library) = &self.library else { return Ok(false) };
+        put(&pass_of(library.as_ref(), pass, s, &numbers(a), &numbers(b)), out);
+        Ok(true)
+    }
+}
+
+/// Numbers of this process as f32.
+fn numbers(span: Span) -> Vec<f32> {
+    // SAFETY: spans of this device lie in this process, and nobody writes to them meanwhile.
+    unsafe {
+        match span.precision() {
+            Precision::F32 => std::slice::from_raw_parts(span.address() as *const f32, span.len()).to_vec(),
+            Precision::Bf16 => std::slice::from_raw_parts(span.address() as *const u16, span.len())
+                .iter()
+                .map(|value| value.widen())
+                .collect(),
+        }
+    }
+}
+
+/// Writes `values` to `span`, rounded to how it is stored.
+fn put(values: &[f32], span: Span) {
+    assert_eq!(values.len(), span.len());
+    // SAFETY: as above, and nobody reads them.
+    unsafe {
+        match span.precision() {
+            Precision::F32 => {
+                std::slice::from_raw_parts_mut(span.address() as *mut f32, span.len()).copy_from_slice(values)
+            }
+            Precision::Bf16 => std::slice::from_raw_parts_mut(span.address() as *mut u16, span.len())
+                .iter_mut()
+                .zip(values)
+                .for_each(|(to, value)| *to = Plain::round(*value)),
+        }
+    }
+}
+
+fn pass_of(library: &dyn Kernel, pass: Pass, s: &Conv, a: &[f32], b: &[f32]) -> Vec<f32> {
+    let mut scratch = vec![0.0; library.conv_scratch(s)];
+    let mut out = vec![0.0; pass.lengths(s)[2]];
+    match pass {
+        Pass::Forward => library.conv_forward(s, a, b, &mut out, &mut scratch),
+        Pass::InputGradient => library.conv_input_gradient(s, a, b, &mut out, &mut scratch),
+        Pass::WeightGradient => library.conv_weight_gradient(s, a, b, &mut out, &mut scratch),
+    }
+    out
+}
+
+/// Weights (rows, columns) as (columns, rows).
+pub fn transposed(w: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..rows * columns).map(|i| w[i % rows * columns + i / rows]).collect()
 }
 
 const SHIM: &str = include_str!("emulation/shim.h");
@@ -131,7 +219,21 @@ fn compile(folder: &Path) -> std::io::Result<Run> {
 
 /// The device, or none, said once, where there is no C++ compiler; none with SIM_EMULATION=off.
 pub fn emulated() -> Option<Arc<dyn Device>> {
-    static MADE: OnceLock<Option<Arc<dyn Device>>> = OnceLock::new();
+    device(None, None)
+}
+
+/// The same with the processor's kernel in place of a GPU's libraries, fast enough for whole runs, but for kernels of the side
+/// that it `refuses`.
+pub fn emulated_with_library(refuses: Option<usize>) -> Option<Arc<dyn Device>> {
+    device(Some(direct_sums().unwrap()), refuses)
+}
+
+fn device(library: Option<Arc<dyn Kernel>>, refuses: Option<usize>) -> Option<Arc<dyn Device>> {
+    Some(Arc::new(Emulated { run: kernels_of_the_device()?, library, refuses, refused: Mutex::default() }))
+}
+
+fn kernels_of_the_device() -> Option<Arc<Mutex<Run>>> {
+    static MADE: OnceLock<Option<Arc<Mutex<Run>>>> = OnceLock::new();
     let make = || {
         if std::env::var_os("SIM_EMULATION").is_some_and(|word| word == "off") {
             return None;
@@ -141,8 +243,7 @@ pub fn emulated() -> Option<Arc<dyn Device>> {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
-        let run = Mutex::new(compile(folder.path()).unwrap());
-        Some(Arc::new(Emulated { run }) as Arc<dyn Device>)
+        Some(Arc::new(Mutex::new(compile(folder.path()).unwrap())))
     };
     MADE.get_or_init(make).clone()
 }

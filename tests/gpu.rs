@@ -3,60 +3,44 @@
 //! Every check runs on the emulation (see `emulation.rs`) and, in a build with the `cuda` feature on a machine that has
 //! one, on the GPU.
 
-use crate::emulation::emulated;
+use crate::emulation::{emulated, transposed};
 use crate::support::{golden, relative_difference, shared};
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;
-use simsiam_em::device::{Place, Upload};
+use simsiam_em::device::{Place, Site, Upload};
 use simsiam_em::kernel::device::{Device as KernelDevice, Layer, Layers, Order, Pass, Span, as_product};
 use simsiam_em::kernel::{self, Conv, Kernel, Precision, reference::Reference};
 use simsiam_em::network::config::*;
 use simsiam_em::network::{Engine, Network};
 use simsiam_em::optim::{self, LarsConfig, OptimConfig, Penalised, Sgd};
 use simsiam_em::rng::{Purpose, stream};
-use simsiam_em::train::{Case, Model, replay_with};
+use simsiam_em::train::{Case, replay_with};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where a check runs: candle's device, and the kernels' where that is not what candle's brings along.
+/// Where a check runs.
 pub struct Under {
     pub name: &'static str,
-    tensors: Device,
-    attached: Option<Arc<dyn KernelDevice>>,
+    pub site: Site,
 }
 
 impl Under {
-    fn prepare(&self, engine: &Engine) {
-        if let Some(device) = &self.attached {
-            engine.move_to(device.clone()).unwrap();
-        }
-    }
-
-    fn place(&self, model: Model) -> simsiam_em::Result<Model> {
-        let model = model.on(&self.tensors)?;
-        model.parts().for_each(|part| self.prepare(part.engine));
-        Ok(model)
-    }
-
-    /// The kernels' device.
+    /// What runs the networks.
     pub fn kernels(&self) -> Arc<dyn KernelDevice> {
-        self.attached.clone().unwrap_or_else(|| {
-            let probe = Tensor::zeros(1, candle_core::DType::F32, &self.tensors).unwrap();
-            simsiam_em::device::device_of_tensor(&probe).unwrap()
-        })
+        self.site.kernels().unwrap().clone()
     }
-}
 
-fn gpu() -> Option<Device> {
-    let place = Place::find("cuda:0").inspect_err(|why| println!("skipped: {why}")).ok()?;
-    Some(place.open().unwrap())
+    pub fn is_emulated(&self) -> bool {
+        self.kernels().is_host()
+    }
 }
 
 pub fn devices() -> Vec<Under> {
-    let emulated =
-        emulated().map(|device| Under { name: "emulation", tensors: Device::Cpu, attached: Some(device) });
-    let gpu = gpu().map(|tensors| Under { name: "GPU", tensors, attached: None });
-    emulated.into_iter().chain(gpu).collect()
+    let emulated = emulated().map(|device| Site::new(Device::Cpu, device).unwrap());
+    let place = Place::find("cuda:0").inspect_err(|why| println!("skipped: {why}"));
+    let gpu = place.ok().map(|place| place.open().unwrap());
+    let named = |name: &'static str| move |site| Under { name, site };
+    emulated.map(named("emulation")).into_iter().chain(gpu.map(named("GPU"))).collect()
 }
 
 pub fn random(len: usize, seed: u64) -> Vec<f32> {
@@ -149,9 +133,9 @@ fn compare(precision: Precision, values: f64, gradients: f64, of: impl Fn(&str) 
             let kernel = kernel::direct_sums().unwrap();
             let here = Engine::new(network.clone(), kernel.clone());
             let there = Engine::with_precision(network.clone(), kernel, precision);
-            under.prepare(&there);
+            there.move_to(under.kernels());
             let expected = results(&network, &here, &Device::Cpu, views, batch);
-            let got = results(&network, &there, &under.tensors, views, batch);
+            let got = results(&network, &there, under.site.tensors(), views, batch);
             for ((name, expected), (_, got)) in expected.iter().zip(&got) {
                 assert_eq!(expected.len(), got.len(), "{what}: {name}");
                 let length = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
@@ -194,7 +178,7 @@ fn golden_cases_keep_their_trajectories_on_a_device() {
             check_golden(&under, &golden(&format!("{name}.safetensors")));
         }
         // The larger cases take the emulation minutes.
-        let Some(folder) = shared("golden").filter(|_| under.attached.is_none()) else { continue };
+        let Some(folder) = shared("golden").filter(|_| !under.is_emulated()) else { continue };
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -210,7 +194,7 @@ fn golden_cases_keep_their_trajectories_on_a_device() {
 fn check_golden(under: &Under, path: &Path) {
     let case = Case::read(path).unwrap();
     let kernel = kernel::direct_sums().unwrap();
-    let replayed = replay_with(&case, &kernel, &|model| under.place(model), &mut |_| Ok(())).unwrap();
+    let replayed = replay_with(&case, &kernel, &|model| model.on(&under.site), &mut |_| Ok(())).unwrap();
     let expected = &case.tensor("loss").unwrap().1;
     assert_eq!(replayed.trajectory.len(), expected.len());
     for (row, loss) in replayed.trajectory.iter().zip(expected) {
@@ -220,7 +204,7 @@ fn check_golden(under: &Under, path: &Path) {
         // The emulation has the processor's order of sums nearly everywhere. A GPU has its own; 2e-3 is what is asked of it.
         // Rounding grows tenfold a step in some cases, and the processor's own kernels end 6e-3 from each other in the
         // largest ones, so a failure in late steps alone is to be looked at before it is believed.
-        let allowed = if under.attached.is_some() { 1e-4 } else { 2e-3 };
+        let allowed = if under.is_emulated() { 1e-4 } else { 2e-3 };
         assert!(error < allowed, "{what}: loss {} instead of {loss}", row.loss);
     }
 }
@@ -228,11 +212,6 @@ fn check_golden(under: &Under, path: &Path) {
 fn conv(batch: usize, side: [usize; 2], io: [usize; 2], [kernel, stride, padding]: [usize; 3]) -> Conv {
     let ([height, width], [in_channels, out_channels]) = (side, io);
     Conv { batch, height, width, in_channels, out_channels, kernel, stride, padding }
-}
-
-/// Weights (rows, columns) as (columns, rows).
-fn transposed(w: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..rows * columns).map(|i| w[i % rows * columns + i / rows]).collect()
 }
 
 /// One pass on a device; `order` is that of the weights there.
@@ -400,12 +379,12 @@ fn batches_reach_a_device_as_they_are() {
     for under in devices() {
         let mut upload = Upload::default();
         // Work between the batches, so that copies that come too early or too late meet it.
-        let busy = Tensor::from_vec(random(1 << 20, 9), (1 << 10, 1 << 10), &under.tensors).unwrap();
+        let busy = Tensor::from_vec(random(1 << 20, 9), (1 << 10, 1 << 10), under.site.tensors()).unwrap();
         let batches: Vec<Vec<f32>> = (0..24).map(|seed| random(120_000 + seed as usize / 12, seed)).collect();
         let tensors: Vec<Tensor> = batches
             .iter()
             .map(|values| {
-                let tensor = upload.tensor(values.clone(), &[values.len()], &under.tensors).unwrap();
+                let tensor = upload.tensor(values.clone(), &[values.len()], under.site.tensors()).unwrap();
                 busy.matmul(&busy).unwrap();
                 (tensor * 1.0).unwrap()
             })

@@ -13,13 +13,9 @@ const DIM: usize = 3;
 /// Of a finite T.
 const ELEMENTS: usize = 6;
 
-fn place() -> BankPlace {
-    BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() }
-}
-
 fn build(rule: &Rule) -> Box<dyn EStep> {
     let size = Size { images: 8, dim: DIM, per_epoch: 5, steps: 5, elements: ELEMENTS, ..Size::default() };
-    rule.build(&size, &place()).unwrap()
+    rule.build(&size, &BankPlace::default()).unwrap()
 }
 
 fn bank(m: f64) -> Rule {

@@ -124,7 +124,7 @@ fn views(step: u64) -> Views {
 }
 
 fn build(rule: &Rule) -> Box<dyn EStep> {
-    let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+    let place = BankPlace::default();
     let size = Size { images: BATCH, dim: DIM, per_epoch: 2, steps: 20, views: 2, ..Size::default() };
     rule.build(&size, &place).unwrap()
 }

@@ -340,7 +340,7 @@ fn the_predictors_rate_is_a_factor_on_whatever_it_is() {
 #[test]
 fn a_bank_with_k_moves_the_images_of_k_batches_together() {
     use candle_core::{Device, Tensor};
-    let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+    let place = BankPlace::default();
     let rule = Rule::MemoryBank { m: 0.5, precision: Precision::F32, k: Steps::Count(2) };
     let size = Size { images: 4, dim: 1, per_epoch: 2, steps: 2, elements: 0, ..Size::default() };
     let mut bank = rule.build(&size, &place).unwrap();

@@ -60,10 +60,10 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let imagenet = tensors.get("encoder.conv1.weight").is_some_and(|(shape, _)| shape.get(2) == Some(&7));
     let size = matches.get_one::<u64>("size").map_or(if imagenet { 224 } else { 32 }, |size| *size as usize);
     let source = Source::open(images, size)?;
-    let device = super::run::place(matches)?.open()?;
+    let site = super::run::place(matches)?.open()?;
     let kernel = kernel::select(Precision::F32)?;
     let model = weights::model_of(&tensors, source.size(), &kernel)
-        .and_then(|model| model.on(&device))
+        .and_then(|model| model.on(&site))
         .map_err(|e| e.in_file(weights_path))?;
     let (mut values, mut dim) = (Vec::new(), 0);
     for start in (0..source.len()).step_by(BATCH) {

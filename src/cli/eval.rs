@@ -2,7 +2,6 @@
 
 use super::output::Output;
 use crate::data::Dataset;
-use crate::device::host_kernel;
 use crate::error::{Error, Result};
 use crate::network::read_weights;
 use crate::recipe::Recipe;
@@ -43,8 +42,8 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         return Err(Error::data(run, "has no weights.safetensors; the run is not finished"));
     }
     let tensors = read_weights(&path)?;
-    let device = super::run::place(matches)?.open()?;
-    let model = Model::of(&recipe, &host_kernel(&device, recipe.encoder.precision)?)?.on(&device)?;
+    let site = super::run::place(matches)?.open()?;
+    let model = Model::of(&recipe, &site.host_kernel(recipe.encoder.precision)?)?.on(&site)?;
     weights::load(&model, &|name| tensors.get(name).cloned()).map_err(|e| e.in_file(&path))?;
     let dataset = Dataset::open(&recipe.data)?;
     let e = evaluate(&model, &dataset, &recipe.augment, &recipe.measure, true, recipe.seed)?;

@@ -65,7 +65,6 @@ impl<'a> Watcher<'a> {
                     self.progress(job, line, progress);
                 }
             }
-            Event::Note(note) => self.warn(&format!("{}: {note}", self.name(job))),
             Event::Ended(ending) => {
                 let line = lines.active.remove(&index);
                 if let Some(bar) = line.as_ref().and_then(|line| line.bar.as_ref()) {
@@ -160,6 +159,7 @@ impl<'a> Watcher<'a> {
                 }
             }
             Progress::Saved { .. } => {}
+            Progress::Note(note) => self.warn(&format!("{}: {note}", self.name(job))),
         }
     }
 

@@ -38,8 +38,8 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         Some(_) => kernel::select(Precision::F32)?,
         None => kernel::direct_sums()?,
     };
-    let device = super::run::place(matches)?.open()?;
-    train::replay_with(&case, &kernel, &|model| model.on(&device), &mut |row| {
+    let site = super::run::place(matches)?.open()?;
+    train::replay_with(&case, &kernel, &|model| model.on(&site), &mut |row| {
         diverged |= !row.loss.is_finite();
         output.line(&match json {
             true => json!({"step": row.step, "loss": row.loss, "lr": row.lr, "z_std": row.z_std}).to_string(),

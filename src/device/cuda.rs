@@ -1,9 +1,9 @@
 //! candle's GPU arrays and the kernels' spans.
 
-use super::tensor_of;
+use super::{Site, tensor_of};
 use crate::error::{Error, Result};
 use crate::kernel::cuda::{self, Cuda, Lanes};
-use crate::kernel::device::{Device as KernelDevice, Span};
+use crate::kernel::device::Span;
 use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::DeviceId;
 use candle_core::{CudaDevice, CudaStorage, Device, Layout, Tensor};
@@ -26,12 +26,13 @@ pub fn count() -> Result<usize, String> {
     }
 }
 
-/// candle's device on GPU `index`, with a stream of its own.
-pub fn open(index: usize) -> Result<Device> {
+/// GPU `index`, with a stream of its own.
+pub fn open(index: usize) -> Result<Site> {
     cuda::load_driver().map_err(Error::Device)?;
     let device = CudaDevice::new_with_stream(index)?;
     cuda::prepare(&device.cuda_stream())?;
-    Ok(Device::Cuda(device))
+    let kernels = device_for(&device)?;
+    Site::new(Device::Cuda(device), kernels)
 }
 
 /// Keeps what runs on `device` for ever if it has failed for good: closing its libraries then would panic.
@@ -53,7 +54,7 @@ pub fn memory_bytes(device: &CudaDevice) -> Result<usize> {
 static DEVICES: Mutex<Option<HashMap<DeviceId, Arc<Cuda>>>> = Mutex::new(None);
 
 /// What runs the encoder on candle's device; its networks share scratch and chosen algorithms.
-pub fn device_for(device: &CudaDevice) -> Result<Arc<dyn KernelDevice>> {
+fn device_for(device: &CudaDevice) -> Result<Arc<Cuda>> {
     let mut devices = DEVICES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let devices = devices.get_or_insert_default();
     // Runs that have ended took their device along.
@@ -64,11 +65,6 @@ pub fn device_for(device: &CudaDevice) -> Result<Arc<dyn KernelDevice>> {
     let cuda = Arc::new(Cuda::new(device.cuda_stream())?);
     devices.insert(device.id(), cuda.clone());
     Ok(cuda)
-}
-
-/// What runs the encoder where `storage` lies.
-pub fn device_of(storage: &CudaStorage) -> Result<Arc<dyn KernelDevice>> {
-    device_for(&storage.device)
 }
 
 fn range(layout: &Layout) -> candle_core::Result<(usize, usize)> {

@@ -12,7 +12,7 @@ mod none;
 #[cfg(not(feature = "cuda"))]
 use none as gpu;
 
-pub use gpu::{Upload, device_of, span, span_mut, unset_like};
+pub use gpu::{Upload, span, span_mut, unset_like};
 
 use crate::error::{Error, Result};
 use crate::kernel::device::{Device as KernelDevice, Span};
@@ -56,54 +56,90 @@ impl Place {
         }
     }
 
-    /// candle's device there, with a stream of its own on a GPU.
+    /// The place, opened, with a stream of its own on a GPU.
     ///
     /// # Errors
     /// [`Error::Failure`] when the GPU cannot be used.
-    pub fn open(self) -> Result<Device> {
+    pub fn open(self) -> Result<Site> {
         match self {
-            Place::Cpu => Ok(Device::Cpu),
+            Place::Cpu => Ok(Site::default()),
             Place::Cuda(index) => gpu::open(index),
         }
     }
 }
 
-/// The name of the kernels that train on `device`, for env.json.
-///
-/// # Errors
-/// As [`crate::kernel::select`] on the processor.
-pub fn kernel_name(device: &Device, precision: Precision) -> Result<&'static str> {
-    match (device, precision) {
-        (Device::Cuda(device), Precision::F32) => Ok(gpu::device_for(device)?.name()),
-        (Device::Cuda(_), Precision::Bf16) => Ok("cuda-bf16"),
-        _ => Ok(crate::kernel::select(precision)?.name()),
+/// An open place: where tensors are, and what runs the networks there.
+#[derive(Clone)]
+pub struct Site {
+    tensors: Device,
+    kernels: Option<Arc<dyn KernelDevice>>,
+}
+
+/// The processor.
+impl Default for Site {
+    fn default() -> Self {
+        Site { tensors: Device::Cpu, kernels: None }
     }
 }
 
-/// After an error: what runs on `device` stays for ever if it has failed for good, since closing it would panic.
-pub fn abandon_failed(device: &Device) {
-    if let Device::Cuda(device) = device {
-        gpu::abandon_failed(device);
+impl Site {
+    /// Tensors on candle's `tensors`, run by `kernels`.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when one of the two is in the processor's memory and the other is not.
+    pub fn new(tensors: Device, kernels: Arc<dyn KernelDevice>) -> Result<Site> {
+        if tensors.is_cpu() != kernels.is_host() {
+            return Err(Error::Failure("tensors in one memory, and kernels that run in another".into()));
+        }
+        Ok(Site { tensors, kernels: Some(kernels) })
     }
-}
 
-/// Bytes of GPU memory that are taken, by whomever; 0 on the processor.
-///
-/// # Errors
-/// [`Error::Failure`] when the driver does not tell.
-pub fn memory_bytes(device: &Device) -> Result<usize> {
-    match device {
-        Device::Cuda(device) => gpu::memory_bytes(device),
-        _ => Ok(0),
+    /// Where tensors are.
+    pub fn tensors(&self) -> &Device {
+        &self.tensors
     }
-}
 
-/// The processor's kernel for networks whose tensors are on `device`: on a GPU it plans and computes nothing.
-///
-/// # Errors
-/// As [`crate::kernel::select`] on the processor.
-pub fn host_kernel(device: &Device, precision: Precision) -> Result<Arc<dyn Kernel>> {
-    if device.is_cpu() { crate::kernel::select(precision) } else { crate::kernel::direct_sums() }
+    /// What runs the networks, where it is not the processor's kernel.
+    pub fn kernels(&self) -> Option<&Arc<dyn KernelDevice>> {
+        self.kernels.as_ref()
+    }
+
+    /// The processor's kernel for networks here: where something else runs them it plans and computes nothing.
+    ///
+    /// # Errors
+    /// As [`crate::kernel::select`] on the processor.
+    pub fn host_kernel(&self, precision: Precision) -> Result<Arc<dyn Kernel>> {
+        if self.kernels.is_none() { crate::kernel::select(precision) } else { crate::kernel::direct_sums() }
+    }
+
+    /// The name of the kernels that train here, for env.json.
+    ///
+    /// # Errors
+    /// As [`crate::kernel::select`] on the processor.
+    pub fn kernel_name(&self, precision: Precision) -> Result<&'static str> {
+        match &self.kernels {
+            Some(kernels) => Ok(kernels.name(precision)),
+            None => Ok(crate::kernel::select(precision)?.name()),
+        }
+    }
+
+    /// Bytes of GPU memory that are taken, by whomever; 0 on the processor.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when the driver does not tell.
+    pub fn memory_bytes(&self) -> Result<usize> {
+        match &self.tensors {
+            Device::Cuda(device) => gpu::memory_bytes(device),
+            _ => Ok(0),
+        }
+    }
+
+    /// After an error: what runs here stays for ever if it has failed for good, since closing it would panic.
+    pub fn abandon_failed(&self) {
+        if let Device::Cuda(device) = &self.tensors {
+            gpu::abandon_failed(device);
+        }
+    }
 }
 
 /// An array in GPU memory as a tensor without history.
@@ -116,14 +152,6 @@ pub fn unset_tensor(like: &Tensor, shape: &[usize]) -> candle_core::Result<Tenso
     match &*like.storage_and_layout().0 {
         Storage::Cuda(storage) => Ok(tensor_of(unset_like(storage, shape.iter().product())?, shape)),
         _ => candle_core::bail!("a tensor on the CPU where one on the GPU was expected"),
-    }
-}
-
-/// What runs the encoder where `tensor` lies.
-pub fn device_of_tensor(tensor: &Tensor) -> Result<Arc<dyn KernelDevice>> {
-    match &*tensor.storage_and_layout().0 {
-        Storage::Cuda(storage) => device_of(storage),
-        _ => Err(Error::Failure("a tensor on the CPU where one on the GPU was expected".into())),
     }
 }
 

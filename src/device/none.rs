@@ -1,9 +1,9 @@
 //! The functions of a build without the `cuda` feature, in which no array in GPU memory exists.
 
+use super::Site;
 use crate::error::{Error, Result};
-use crate::kernel::device::{Device as KernelDevice, Span};
+use crate::kernel::device::Span;
 use candle_core::{CudaDevice, CudaStorage, Device, Layout, Tensor};
-use std::sync::Arc;
 
 const WITHOUT: &str =
     "this build has no GPU support (cargo build --release --features cuda makes one that has)";
@@ -17,8 +17,8 @@ pub fn count() -> Result<usize, String> {
     Err(WITHOUT.to_string())
 }
 
-/// candle's device on GPU `index`.
-pub fn open(_: usize) -> Result<Device> {
+/// GPU `index`.
+pub fn open(_: usize) -> Result<Site> {
     Err(Error::Usage(WITHOUT.to_string()))
 }
 
@@ -27,16 +27,6 @@ pub fn abandon_failed(_: &CudaDevice) {}
 
 /// Bytes of its memory that are taken.
 pub fn memory_bytes(_: &CudaDevice) -> Result<usize> {
-    Err(without().into())
-}
-
-/// What runs the encoder on candle's device.
-pub fn device_for(_: &CudaDevice) -> Result<Arc<dyn KernelDevice>> {
-    Err(without().into())
-}
-
-/// What runs the encoder where `storage` lies.
-pub fn device_of(_: &CudaStorage) -> Result<Arc<dyn KernelDevice>> {
     Err(without().into())
 }
 

@@ -23,6 +23,15 @@ pub struct BankPlace {
     pub memory_limit_bytes: u64,
     /// The folder of that file; it is deleted with the bank.
     pub folder: PathBuf,
+    /// Whether a bank in memory goes to where the encoder's outputs are, beside a device's kernels.
+    pub beside_outputs: bool,
+}
+
+/// In the processor's memory, however large.
+impl Default for BankPlace {
+    fn default() -> Self {
+        Self { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir(), beside_outputs: false }
+    }
 }
 
 /// Bytes of a bank of `images` vectors of `dim` numbers.
@@ -39,7 +48,9 @@ pub struct MemoryBank<T> {
     dim: usize,
     /// (N, d)
     eta: Store<T>,
-    /// The same where outputs come from a GPU, once there was one; `eta` is old then.
+    /// Whether the rows are to lie beside the outputs.
+    beside_outputs: bool,
+    /// The rows there, once there was an output; `eta` is old then.
     on_device: Option<DeviceRows>,
     /// 1 where image x was visited, else 0, (N).
     visited: Vec<f32>,
@@ -58,7 +69,8 @@ impl<T: Plain> MemoryBank<T> {
             .checked_mul(dim)
             .ok_or_else(|| Error::Usage("a bank of N × d numbers overflows".into()))?;
         let bytes = bank_bytes(images, dim, T::PRECISION);
-        let eta = if bytes > place.memory_limit_bytes {
+        let mapped = bytes > place.memory_limit_bytes;
+        let eta = if mapped {
             Store::mapped(&place.folder, len).map_err(|e| {
                 let gb = bytes as f64 / 1e9;
                 let cost = format!(
@@ -70,7 +82,9 @@ impl<T: Plain> MemoryBank<T> {
         } else {
             Store::memory(len)
         };
-        Ok(Self { m, k: 1, dim, eta, on_device: None, visited: vec![0.0; images], made: vec![0.0; images] })
+        let beside_outputs = place.beside_outputs && !mapped;
+        let (visited, made) = (vec![0.0; images], vec![0.0; images]);
+        Ok(Self { m, k: 1, dim, eta, beside_outputs, on_device: None, visited, made })
     }
 
     /// The same bank, updated before every k SGD steps with the images of their k batches.
@@ -103,7 +117,7 @@ impl<T: Plain> MemoryBank<T> {
                 self.dim
             )));
         }
-        if !z.device().is_cpu() && !matches!(self.eta, Store::Mapped(..)) {
+        if self.beside_outputs {
             return self.absorb_on_device(views, z);
         }
         let z = z.flatten_all()?.to_vec1::<f32>()?;
@@ -230,7 +244,7 @@ mod tests {
     const PLACES: [u64; 2] = [u64::MAX, 0];
 
     fn bank<T: Plain>(m: f32, limit: u64) -> MemoryBank<T> {
-        let place = BankPlace { memory_limit_bytes: limit, folder: std::env::temp_dir() };
+        let place = BankPlace { memory_limit_bytes: limit, ..BankPlace::default() };
         MemoryBank::new(m, 3, 2, &place).unwrap()
     }
 
@@ -296,7 +310,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_made_is_the_disks_fault_and_tells_its_size() {
         let folder = std::env::temp_dir().join("no such folder of sim");
-        let place = BankPlace { memory_limit_bytes: 0, folder };
+        let place = BankPlace { memory_limit_bytes: 0, folder, beside_outputs: false };
         let refused = MemoryBank::<u16>::new(0.8, 1_281_167, 2048, &place).unwrap_err();
         assert_eq!(refused.exit_code(), 5);
         assert!(refused.to_string().contains("5.2 GB"), "{refused}");

@@ -80,6 +80,13 @@ pub struct Conv {
     pub padding: usize,
 }
 
+impl std::fmt::Display for Conv {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Conv { batch, height, width, in_channels, out_channels, kernel, stride, .. } = self;
+        write!(f, "{batch}×{height}×{width}×{in_channels} → {out_channels}, {kernel}×{kernel}/{stride}")
+    }
+}
+
 impl Conv {
     /// Output height in pixels.
     pub fn out_height(&self) -> usize {

@@ -31,7 +31,7 @@ struct Inner {
     running: Arc<Running>,
     /// How a device stores values.
     precision: Precision,
-    /// What a device keeps of the network once it has run it.
+    /// The network on the device that it was moved to.
     on_device: OnceLock<OnDevice>,
 }
 
@@ -56,13 +56,10 @@ impl Inner {
         lock(&self.arenas).push(arena);
     }
 
-    /// The network on the device that `find` gives, moved there at the first call.
-    fn on_device(&self, find: impl FnOnce() -> Result<Arc<dyn KernelDevice>>) -> Result<&OnDevice> {
-        if let Some(on_device) = self.on_device.get() {
-            return Ok(on_device);
-        }
-        let made = OnDevice::new(find()?, self.precision, self.running.clone());
-        Ok(self.on_device.get_or_init(|| made))
+    /// The network on the GPU whose memory its tensors are in.
+    fn on_gpu(&self) -> Result<&OnDevice> {
+        let on_gpu = self.on_device.get().filter(|on_device| !on_device.device().is_host());
+        on_gpu.ok_or_else(|| Error::Failure("tensors of a GPU were given to a network elsewhere".into()))
     }
 }
 
@@ -104,9 +101,10 @@ impl Engine {
         Self { inner: Arc::new(Inner { network, kernel, plans, arenas, running, precision, on_device }) }
     }
 
-    /// Runs the network on `device`, which has to compute in host memory where tensors lie on the CPU.
-    pub fn move_to(&self, device: Arc<dyn KernelDevice>) -> Result<()> {
-        self.inner.on_device(|| Ok(device)).map(|_| ())
+    /// From here on `device` runs the network, where no other does; it computes in host memory if tensors are there.
+    pub fn move_to(&self, device: Arc<dyn KernelDevice>) {
+        let (precision, running) = (self.inner.precision, self.inner.running.clone());
+        self.inner.on_device.get_or_init(|| OnDevice::new(device, precision, running));
     }
 
     /// The network.
@@ -186,8 +184,7 @@ impl Engine {
         let plan = inner.plan(1, batch, Mode::Forget);
         let x = x.contiguous()?;
         if x.device().is_cuda() {
-            let on_device = inner.on_device(|| device::device_of_tensor(&x))?;
-            return on_device.evaluate_on_gpu(&inner.network, &plan, &x, theta);
+            return inner.on_gpu()?.evaluate_on_gpu(&inner.network, &plan, &x, theta);
         }
         if let Some(on_device) = inner.on_device.get() {
             return with_slices(&x, theta, |x, theta| {
@@ -309,7 +306,7 @@ impl CustomOp2 for NetworkOp {
     ) -> candle_core::Result<(CudaStorage, Shape)> {
         let (inner, plan) = (&self.inner, &self.plan);
         let shape = (plan.views, plan.batch, inner.network.output_dim());
-        let on_device = inner.on_device(|| device::device_of(x)).map_err(device::to_candle)?;
+        let on_device = inner.on_gpu().map_err(device::to_candle)?;
         let mut output = device::unset_like(x, shape.0 * shape.1 * shape.2)?;
         let whole = Layout::contiguous(shape);
         let inputs = [device::span(x, x_layout)?, device::span(theta, theta_layout)?];

@@ -4,9 +4,10 @@ use super::on_device::OnDevice;
 use super::{OptimConfig, Penalised};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::kernel::device::{Device as KernelDevice, Span};
 use candle_core::{CpuStorage, CudaStorage, InplaceOp2, Layout, Tensor};
 use rayon::prelude::*;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// One parameter within a flat vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Layer {
 pub struct Sgd {
     velocity: Mutex<Velocity>,
     layers: Vec<Layer>,
+    /// What makes the steps, where it is not the processor.
+    kernels: Option<Arc<dyn KernelDevice>>,
 }
 
 /// v, beside θ: it goes to a device with the first step that is made there.
@@ -33,7 +36,12 @@ impl Sgd {
     /// For a vector of these `layers`, without momentum.
     pub fn new(layers: Vec<Layer>) -> Self {
         let len = layers.iter().map(|layer| layer.len).sum();
-        Self { velocity: Mutex::new(Velocity::Host(vec![0.0; len])), layers }
+        Self { velocity: Mutex::new(Velocity::Host(vec![0.0; len])), layers, kernels: None }
+    }
+
+    /// The same, whose steps `kernels` make, where there are such.
+    pub fn by(self, kernels: Option<&Arc<dyn KernelDevice>>) -> Self {
+        Self { kernels: kernels.cloned(), ..self }
     }
 
     /// Goes on from a momentum of `velocity`.
@@ -51,7 +59,7 @@ impl Sgd {
     /// One step on `theta` (P) along `gradient` (P), in place.
     pub fn step(&self, theta: &Tensor, gradient: &Tensor, lr: f64, config: &OptimConfig) -> Result<()> {
         let gradient = gradient.contiguous()?;
-        let op = SgdStep { velocity: &self.velocity, layers: &self.layers, lr: lr as f32, config };
+        let op = SgdStep { sgd: self, lr: lr as f32, config };
         Ok(theta.inplace_op2(&gradient, &op)?)
     }
 
@@ -73,8 +81,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 struct SgdStep<'a> {
-    velocity: &'a Mutex<Velocity>,
-    layers: &'a [Layer],
+    sgd: &'a Sgd,
     lr: f32,
     config: &'a OptimConfig,
 }
@@ -99,11 +106,16 @@ impl InplaceOp2 for SgdStep<'_> {
         let (CpuStorage::F32(theta), CpuStorage::F32(gradient)) = (theta, gradient) else {
             candle_core::bail!("theta and its gradient must be f32");
         };
-        let mut velocity = lock(self.velocity);
+        let (theta, gradient) = (&mut theta[t0..t1], &gradient[g0..g1]);
+        if let Some(kernels) = &self.sgd.kernels {
+            let mut step =
+                || self.on_device(kernels, kernels.host_span_mut(theta)?, kernels.host_span(gradient)?);
+            return step().map_err(device::to_candle);
+        }
+        let mut velocity = lock(&self.sgd.velocity);
         let Velocity::Host(velocity) = &mut *velocity else {
             candle_core::bail!("theta is on the CPU and its momentum is not");
         };
-        let (theta, gradient) = (&mut theta[t0..t1], &gradient[g0..g1]);
         if theta.len() != gradient.len() || theta.len() != velocity.len() {
             candle_core::bail!("theta, its gradient and its momentum differ in length");
         }
@@ -118,18 +130,12 @@ impl InplaceOp2 for SgdStep<'_> {
         gradient: &CudaStorage,
         gradient_layout: &Layout,
     ) -> candle_core::Result<()> {
-        let mut velocity = lock(self.velocity);
-        if let Velocity::Host(values) = &*velocity {
-            let device = device::device_of(theta).map_err(device::to_candle)?;
-            let moved = OnDevice::new(device, values, self.layers, self.config);
-            *velocity = Velocity::Device(moved.map_err(device::to_candle)?);
-        }
-        let Velocity::Device(on_device) = &*velocity else {
-            candle_core::bail!("the momentum did not reach the GPU");
+        let Some(kernels) = self.sgd.kernels.as_ref().filter(|kernels| !kernels.is_host()) else {
+            candle_core::bail!("theta is on a GPU and its momentum is not");
         };
         let gradient = device::span(gradient, gradient_layout)?;
         let theta = device::span_mut(theta, theta_layout)?;
-        on_device.step(theta, gradient, self.lr, self.config).map_err(device::to_candle)
+        self.on_device(kernels, theta, gradient).map_err(device::to_candle)
     }
 }
 
@@ -137,13 +143,25 @@ impl InplaceOp2 for SgdStep<'_> {
 const CHUNK: usize = 1 << 16;
 
 impl SgdStep<'_> {
+    fn on_device(&self, kernels: &Arc<dyn KernelDevice>, theta: Span, gradient: Span) -> Result<()> {
+        let mut velocity = lock(&self.sgd.velocity);
+        if let Velocity::Host(values) = &*velocity {
+            let moved = OnDevice::new(kernels.clone(), values, &self.sgd.layers, self.config)?;
+            *velocity = Velocity::Device(moved);
+        }
+        match &*velocity {
+            Velocity::Device(on_device) => on_device.step(theta, gradient, self.lr, self.config),
+            Velocity::Host(_) => unreachable!("it was just moved"),
+        }
+    }
+
     fn apply(&self, theta: &mut [f32], velocity: &mut [f32], gradient: &[f32]) {
         let OptimConfig { weight_decay, weight_decay_on, lars, .. } = *self.config;
         if weight_decay_on == Penalised::All && lars.is_none() {
             return self.apply_to_layer(theta, velocity, gradient, weight_decay, 1.0);
         }
         let mut start = 0;
-        for layer in self.layers {
+        for layer in &self.sgd.layers {
             let range = start..start + layer.len;
             start = range.end;
             let (theta, gradient) = (&mut theta[range.clone()], &gradient[range.clone()]);

@@ -66,8 +66,6 @@ pub enum Event {
     Started,
     /// News from inside.
     Progress(Progress),
-    /// Something a person should know, such as a broken checkpoint that was passed over.
-    Note(String),
     /// It ended.
     Ended(Ending),
     /// It failed, for this reason.
@@ -162,10 +160,9 @@ fn run(
         };
     }
     watch(index, &Event::Started);
-    let ending = trainer.train(job, &dir, settings.machine(), stop, &|progress| {
-        watch(index, &Event::Progress(progress));
-    })?;
-    dir.notes().into_iter().for_each(|note| watch(index, &Event::Note(note)));
+    let watch_run = |progress| watch(index, &Event::Progress(progress));
+    let ending = trainer.train(job, &dir, settings.machine(), stop, &watch_run)?;
+    dir.notes().into_iter().for_each(|note| watch_run(Progress::Note(note)));
     watch(index, &Event::Ended(ending));
     Ok(ending)
 }

@@ -1,7 +1,7 @@
 //! One SGD step of the alternation, in the paper's order (Sec. 5.1); the only place where a loss is
 //! made and descended.
 
-use super::{Compared, Direct, Losses, Model};
+use super::{Compared, Direct, Losses, Model, Part};
 use crate::error::Result;
 use crate::eta::{EStep, Rule, Views};
 use crate::objective::ObjectiveConfig;
@@ -37,7 +37,7 @@ pub struct Alternation {
 pub struct Outcome {
     /// The loss before the step; NaN where it is pending.
     pub loss: f64,
-    /// The loss on a GPU that may not have computed it yet; a step waits for nothing.
+    /// The loss on a device that may not have computed it yet; a step waits for nothing.
     pub pending: Option<Tensor>,
     /// z of the first view, (B, d).
     pub z: Tensor,
@@ -68,7 +68,8 @@ impl Alternation {
         objective: ObjectiveConfig,
         optim: OptimConfig,
     ) -> Self {
-        let momentum = model.parts().map(|part| Sgd::new(part.layers())).collect();
+        let momentum = |part: Part| Sgd::new(part.layers()).by(model.site().kernels());
+        let momentum = model.parts().map(momentum).collect();
         let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
         let direct = model.direct().map(|config| Direct::new(config.clone(), model.output_dim()));
         Self { model, rule, momentum, direct, objective, optim, views_with_gradient }
@@ -106,7 +107,7 @@ impl Alternation {
         let (small, negatives) = (small.as_ref(), rule.negatives());
         let compared = Compared { z: &trained_z, eta: &eta, small, negatives };
         let loss = Losses::new(model, &self.objective, &compared)?;
-        let pending = (!loss.encoder.device().is_cpu()).then(|| loss.encoder.detach());
+        let pending = model.site().kernels().map(|_| loss.encoder.detach());
         let value = if pending.is_some() { f64::NAN } else { f64::from(loss.encoder.to_scalar::<f32>()?) };
         let descends = pending.is_some() || value.is_finite();
         let gradients = if descends { Some(loss.descended.backward()?) } else { None };

@@ -103,7 +103,7 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
         config.every = u64::MAX;
     }
     let model = Model::of(&Recipe { predictor, ..recipe.clone() }, &kernel)?;
-    let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+    let place = BankPlace::default();
     let rule = recipe.eta.of_every_step();
     let elements = recipe.elements();
     let sizes = Size {

@@ -190,7 +190,7 @@ impl HalfSteps {
     /// Watches the run of `recipe`, whose epochs have `per_epoch` steps.
     pub fn new(recipe: &Recipe, em: &EmConfig, dataset: &Dataset, per_epoch: u64) -> Result<Self> {
         let images = spaced(dataset.train.len(), em.images);
-        let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+        let place = BankPlace::default();
         let size = Size {
             images: images.len(),
             dim: recipe.encoder.projector.dim,

@@ -10,9 +10,11 @@ mod comparison;
 mod cost;
 mod direct;
 mod em;
+mod environment;
 mod evaluate;
 mod model;
 mod pending;
+mod refusals;
 mod replay;
 mod state;
 pub mod weights;
@@ -27,14 +29,14 @@ pub use model::{Model, Part};
 pub use replay::{Case, Replayed, Trajectory, replay, replay_with};
 
 use crate::data::{Dataset, loader};
-use crate::device::{Place, abandon_failed, kernel_name};
+use crate::device::{Place, Site};
 use crate::error::{Error, Result};
-use crate::kernel::device::ranked;
 use crate::recipe::Recipe;
 use crate::record::{Outcome, RunDir, read_env};
 use batches::Batches;
-use candle_core::Device;
+use environment::{environment, resumed};
 use pending::Pending;
+use refusals::Refusals;
 use state::State;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,6 +90,8 @@ pub enum Progress {
         /// Steps made so far.
         step: u64,
     },
+    /// Something a person should know, such as a broken checkpoint that was passed over.
+    Note(String),
 }
 
 /// The columns of metrics.csv after step, epoch, samples and wall_s. `train/*` are means over the epoch.
@@ -164,32 +168,35 @@ pub fn run(
     }
     recipe.check()?;
     pool(threads)?.install(|| {
-        let device = place.open()?;
-        let trained = train_on(&device, recipe, dataset, dir, threads, stop, watch);
+        let site = place.open()?;
+        let trained = run_at(&site, recipe, dataset, dir, stop, watch);
         if trained.is_err() {
-            abandon_failed(&device);
+            site.abandon_failed();
         }
         trained
     })
 }
 
-/// [`run`] on an open device.
-fn train_on(
-    device: &Device,
+/// [`run`] of a run that has not ended, at an open place, on the threads of the pool that it is called from.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_at(
+    site: &Site,
     recipe: &Recipe,
     dataset: &Arc<Dataset>,
     dir: &RunDir,
-    threads: usize,
     stop: &AtomicBool,
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Ending> {
-    let mut state = State::open(recipe, dataset, dir, device)?;
-    let digest = read_env(dir.path())?.and_then(|env| Some(env.get("data_sha256")?.as_str()?.to_string()));
+    let mut state = State::open(recipe, dataset, dir, site)?;
+    let before = read_env(dir.path())?;
+    let digest = before.as_ref().and_then(|env| env.get("data_sha256")?.as_str());
     if state.step > 0 && digest.is_some_and(|digest| digest != dataset.digest) {
         let what = "the images have changed since this run began; --fresh starts over";
         return Err(Error::data(dir.path(), what));
     }
-    dir.write_env(&environment(recipe, dataset, threads, device)?)?;
+    dir.write_env(&resumed(environment(recipe, dataset, site)?, before.as_ref(), state.step))?;
     watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
     let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
     match ending {
@@ -211,44 +218,6 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool> {
         .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}")))
 }
 
-/// How the processor convolves.
-const CPU_ALGORITHM: &str =
-    "Winograd F(4x4, 3x3) for 3x3 convolutions of stride 1 and 2 with at least 16 channels, direct otherwise";
-
-/// What a run's numbers may depend on beyond its recipe, or that a reader wants to know.
-fn environment(
-    recipe: &Recipe,
-    dataset: &Dataset,
-    threads: usize,
-    device: &Device,
-) -> Result<serde_json::Value> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let algorithm = match device {
-        Device::Cuda(_) if ranked()? => {
-            "cuDNN and cuBLAS, the first of cuDNN's ranking that gives the same bytes every time"
-        }
-        Device::Cuda(_) => {
-            "cuDNN and cuBLAS, the fastest algorithm, of those that give the same bytes every time where there are such"
-        }
-        _ => CPU_ALGORITHM,
-    };
-    Ok(serde_json::json!({
-        "sim": env!("CARGO_PKG_VERSION"),
-        "kernel": kernel_name(device, recipe.encoder.precision)?,
-        "algorithm": algorithm,
-        "threads": threads,
-        "cores": cores,
-        "os": std::env::consts::OS,
-        "architecture": std::env::consts::ARCH,
-        "data": dataset.name,
-        "data_sha256": dataset.digest,
-        "classes": dataset.classes.len(),
-        "train_images": dataset.train.len(),
-        "test_images": dataset.test.len(),
-        "skipped_files": dataset.skipped.len(),
-    }))
-}
-
 /// The alternation.
 fn alternate(
     recipe: &Recipe,
@@ -260,7 +229,7 @@ fn alternate(
 ) -> Result<Ending> {
     let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
     let mut batches = Batches::new(recipe, dataset, state);
-    let mut pending = Pending::default();
+    let (mut pending, mut refusals) = (Pending::default(), Refusals::default());
     if state.step == 0 {
         state.measure(recipe, dataset, dir, watch)?;
     }
@@ -279,6 +248,7 @@ fn alternate(
             state.compare(recipe, &made.eta, &batches.get(state.step)?, &samples)?;
         }
         state.step += 1;
+        refusals.tell(state.alternation.model.site(), watch);
 
         let epoch = state.step / per_epoch;
         let last = state.step == state.steps;

@@ -1,6 +1,7 @@
 //! θ in memory: the encoder's and the predictor's weights, each one flat vector, with the engines
 //! that run them.
 
+use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::eta::FrozenEncoder;
 use crate::kernel::Kernel;
@@ -25,6 +26,7 @@ pub struct Model {
     /// Images that passed through F without gradient.
     passed: AtomicU64,
     direct: Option<DirectConfig>,
+    site: Site,
 }
 
 /// h, h⁻¹ or the prototypes with its weights.
@@ -89,21 +91,32 @@ impl Model {
             prototypes: None,
             passed: AtomicU64::new(0),
             direct,
+            site: Site::default(),
         })
     }
 
-    /// The same weights on `device`; tensors given to the model go there too.
-    pub fn on(mut self, device: &Device) -> Result<Self> {
+    /// The same weights at `site`; tensors given to the model go there too.
+    pub fn on(mut self, site: &Site) -> Result<Self> {
         let heads = [&mut self.predictor, &mut self.inverse, &mut self.prototypes].into_iter().flatten();
         for theta in std::iter::once(&mut self.theta).chain(heads.map(|head| &mut head.theta)) {
-            *theta = Var::from_tensor(&theta.to_device(device)?)?;
+            *theta = Var::from_tensor(&theta.to_device(site.tensors())?)?;
         }
+        if let Some(kernels) = site.kernels() {
+            let engines = self.parts().map(|part| part.engine).chain(&self.small);
+            engines.for_each(|engine| engine.move_to(kernels.clone()));
+        }
+        self.site = site.clone();
         Ok(self)
     }
 
-    /// Where the weights are.
+    /// Where the weights are, and what runs them.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Where tensors are.
     pub fn device(&self) -> &Device {
-        self.theta.device()
+        self.site.tensors()
     }
 
     /// The model that `recipe` trains, with its initial weights.

@@ -6,13 +6,13 @@ use super::evaluate::held_out_spectrum;
 use super::weights;
 use super::{Alternation, COLUMNS, Model, Progress, Rates, evaluate};
 use crate::data::{Dataset, loader};
-use crate::device::host_kernel;
+use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Held, Size, Views};
 use crate::measure::collapse;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use ndarray::{Array2, ArrayView2};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -58,11 +58,15 @@ struct EpochSums {
 
 impl State {
     /// The state at the newest checkpoint in `dir`, or at step 0.
-    pub fn open(recipe: &Recipe, dataset: &Dataset, dir: &RunDir, device: &Device) -> Result<Self> {
-        let kernel = host_kernel(device, recipe.encoder.precision)?;
-        let model = Model::of(recipe, &kernel)?.on(device)?;
+    pub fn open(recipe: &Recipe, dataset: &Dataset, dir: &RunDir, site: &Site) -> Result<Self> {
+        let kernel = site.host_kernel(recipe.encoder.precision)?;
+        let model = Model::of(recipe, &kernel)?.on(site)?;
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
-        let place = BankPlace { memory_limit_bytes: BANK_MEMORY_BYTES, folder: dir.path().to_path_buf() };
+        let place = BankPlace {
+            memory_limit_bytes: BANK_MEMORY_BYTES,
+            folder: dir.path().to_path_buf(),
+            beside_outputs: site.kernels().is_some(),
+        };
         let dim = recipe.encoder.projector.dim;
         let em = recipe.measure.em.as_ref();
         let size = Size {

@@ -5,9 +5,9 @@
 //! median over repetitions of ten steps, of which the last is waited for. `tests/bench/gpu.sh` runs it beside PyTorch.
 //! With `kernels`, a step's time by kernel and shape.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use rand::Rng;
-use simsiam_em::device::{Place, device_of_tensor, host_kernel, memory_bytes};
+use simsiam_em::device::{Place, Site};
 use simsiam_em::eta::{BankPlace, Rule, Size, Views};
 use simsiam_em::kernel::device::{Buffer, Device, Launch, Pass, Span};
 use simsiam_em::kernel::{Conv, Precision};
@@ -113,8 +113,12 @@ impl Timed {
 
 // SAFETY: every call is handed on.
 unsafe impl Device for Timed {
-    fn name(&self) -> &'static str {
-        self.inner.name()
+    fn name(&self, precision: Precision) -> &'static str {
+        self.inner.name(precision)
+    }
+
+    fn algorithm(&self) -> &'static str {
+        self.inner.algorithm()
     }
 
     fn allocate(&self, bytes: usize) -> simsiam_em::Result<Buffer> {
@@ -146,12 +150,11 @@ unsafe impl Device for Timed {
     }
 }
 
-/// B×H×W×I → O, kernel and stride; with the work in Gflop.
+/// With the work in Gflop.
 fn shape(s: &Conv) -> String {
     let pixels = s.batch * s.out_height() * s.out_width();
     let work = 2.0 * (pixels * s.kernel * s.kernel * s.in_channels * s.out_channels) as f64 / 1e9;
-    let Conv { batch, height, width, in_channels, out_channels, kernel, stride, .. } = s;
-    format!("{batch}×{height}×{width}×{in_channels} → {out_channels}, {kernel}/{stride}, {work:.1} Gflop")
+    format!("{s}, {work:.1} Gflop")
 }
 
 fn measure(
@@ -161,37 +164,33 @@ fn measure(
     place: Place,
     kernels: bool,
 ) -> simsiam_em::Result<()> {
-    let device = place.open()?;
-    let taken = memory_bytes(&device)?;
+    let opened = place.open()?;
+    let taken = opened.memory_bytes()?;
     let precision = if kind == "bf16" { Precision::Bf16 } else { Precision::F32 };
     let projector = ProjectorConfig { layers: s.layers, hidden: None, dim: DIM, norm: HeadNorm::All };
     let encoder =
         EncoderConfig { backbone: s.backbone.clone(), zero_init_residual: false, projector, precision };
     let head = PredictorConfig { hidden: HIDDEN, norm: HeadNorm::Hidden, inverse: false };
-    let kernel = host_kernel(&device, precision)?;
-    let model = Model::new(&encoder, &Predictor::Mlp(head), s.size, 0, &kernel)?.on(&device)?;
-    let timed = match kernels {
-        true => {
-            let probe = Tensor::zeros(1, DType::F32, &device)?;
-            Some(Arc::new(Timed::new(device_of_tensor(&probe)?)?))
-        }
-        false => None,
+    let timed = match opened.kernels() {
+        Some(inner) if kernels => Some(Arc::new(Timed::new(inner.clone())?)),
+        _ => None,
     };
-    for part in model.parts() {
-        if let Some(timed) = &timed {
-            part.engine.move_to(timed.clone())?;
-        }
-    }
+    let site = match &timed {
+        Some(timed) => Site::new(opened.tensors().clone(), timed.clone())?,
+        None => opened,
+    };
+    let kernel = site.host_kernel(precision)?;
+    let model = Model::new(&encoder, &Predictor::Mlp(head), s.size, 0, &kernel)?.on(&site)?;
 
     let rule = Rule::OneStep {};
-    let folder = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+    let folder = BankPlace::default();
     let size = Size { images: s.batch, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     let mut alternation =
         Alternation::new(model, &rule, rule.build(&size, &folder)?, ObjectiveConfig::default(), optim());
 
     let mut rng = stream(0, Purpose::Test, 0, 0);
     let x: Vec<f32> = (0..2 * s.batch * s.size * s.size * 3).map(|_| rng.random::<f32>() - 0.5).collect();
-    let x = Tensor::from_vec(x, (2, s.batch, s.size, s.size, 3), &device)?;
+    let x = Tensor::from_vec(x, (2, s.batch, s.size, s.size, 3), site.tensors())?;
     let mut batch =
         |step| Ok(Views { step, indices: (0..s.batch as u32).collect(), x: x.clone(), small: None });
     let rates = Rates { encoder: 0.01, predictor: 0.01 };
@@ -227,7 +226,7 @@ fn measure(
         s.batch,
         s.batch as f64 / step,
         step * 1e3,
-        memory_bytes(&device)?.saturating_sub(taken) >> 20
+        site.memory_bytes()?.saturating_sub(taken) >> 20
     );
     Ok(())
 }

@@ -52,7 +52,7 @@ impl Timed {
             views: recipe.views(),
             ..Size::default()
         };
-        let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+        let place = BankPlace::default();
         let rule = recipe.eta.build(&size, &place).unwrap();
         let alternation =
             Alternation::new(model, &recipe.eta, rule, recipe.objective.clone(), recipe.optim.clone());

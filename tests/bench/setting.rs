@@ -63,7 +63,7 @@ pub fn optim() -> OptimConfig {
 
 /// SimSiam with it.
 pub fn alternation(s: &Setting) -> Alternation {
-    let place = BankPlace { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir() };
+    let place = BankPlace::default();
     let rule = Rule::OneStep {};
     let size = Size { images: s.batch, dim: s.dim, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place).unwrap();

@@ -175,8 +175,14 @@ impl Dnn {
         let workspace = self.workspace.as_ref().map_or(0, |slice| slice.device_ptr(&self.stream).0);
         let workspace = (workspace as *mut c_void, bytes);
         self.execute(&chosen.descriptors, chosen.algorithm, workspace, spans)
-            .map_err(|e| failed(&format!("{pass:?} of {s:?}"), e))?;
+            .map_err(|e| failed(&format!("the {pass} of {s}"), e))?;
         Ok(true)
+    }
+
+    /// What cuDNN had no algorithm for.
+    pub fn refused(&self) -> Vec<(Pass, Conv)> {
+        let without = self.chosen.iter().filter(|(_, chosen)| chosen.is_none());
+        without.map(|((pass, shape, _), _)| (*pass, *shape)).collect()
     }
 
     /// One pass by `algorithm` with scratch of so many bytes, enough for it.

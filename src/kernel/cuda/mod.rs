@@ -259,10 +259,20 @@ unsafe impl Memory for Owned {
 
 // SAFETY: every call stays within its spans, which hold addresses of this GPU.
 unsafe impl Device for Cuda {
-    fn name(&self) -> &'static str {
-        match self.products {
-            Products::Full => "cuda",
-            Products::Tf32 => TF32,
+    fn name(&self, precision: Precision) -> &'static str {
+        match (precision, self.products) {
+            (Precision::Bf16, _) => "cuda-bf16",
+            (Precision::F32, Products::Full) => "cuda",
+            (Precision::F32, Products::Tf32) => TF32,
+        }
+    }
+
+    fn algorithm(&self) -> &'static str {
+        match lock(&self.dnn).ranked {
+            true => "cuDNN and cuBLAS, the first of cuDNN's ranking that gives the same bytes every time",
+            false => {
+                "cuDNN and cuBLAS, the fastest algorithm, of those that give the same bytes every time where there are such"
+            }
         }
     }
 
@@ -314,6 +324,10 @@ unsafe impl Device for Cuda {
         lock(&self.dnn).convolve(pass, shape, [a, b, out], self.products == Products::Tf32)
     }
 
+    fn refused(&self) -> Vec<(Pass, Conv)> {
+        lock(&self.dnn).refused()
+    }
+
     fn product(&self, pass: Pass, shape: &Conv, a: Span, b: Span, out: Span) -> Result<bool> {
         let Some(rows) = as_product(shape) else { return Ok(false) };
         let (inputs, outputs) = (shape.in_channels, shape.out_channels);
@@ -362,7 +376,7 @@ unsafe impl Device for Cuda {
                 blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         };
-        made.map_err(|e| failed(&format!("a product, {pass:?} of {shape:?}"), e))?;
+        made.map_err(|e| failed(&format!("the product for the {pass} of {shape}"), e))?;
         Ok(true)
     }
 }

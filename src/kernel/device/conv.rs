@@ -16,6 +16,16 @@ pub enum Pass {
     WeightGradient,
 }
 
+impl std::fmt::Display for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Pass::Forward => "forward pass",
+            Pass::InputGradient => "input's gradient",
+            Pass::WeightGradient => "weights' gradient",
+        })
+    }
+}
+
 impl Pass {
     /// Every pass.
     pub const ALL: [Pass; 3] = [Pass::Forward, Pass::InputGradient, Pass::WeightGradient];

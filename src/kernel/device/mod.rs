@@ -238,8 +238,11 @@ pub struct Launch {
 /// # Safety
 /// Every call reads and writes its spans and nothing else, and [`Device::is_host`] tells the truth.
 pub unsafe trait Device: Send + Sync {
-    /// The name recorded in env.json, e.g. `cuda-tf32`.
-    fn name(&self) -> &'static str;
+    /// The name recorded in env.json for values of `precision`, e.g. `cuda-tf32`.
+    fn name(&self, precision: Precision) -> &'static str;
+
+    /// How it convolves, for env.json.
+    fn algorithm(&self) -> &'static str;
 
     /// Whether its addresses are this process's own and its calls are done when they return.
     fn is_host(&self) -> bool {
@@ -266,6 +269,11 @@ pub unsafe trait Device: Send + Sync {
     /// this shape.
     fn conv(&self, _pass: Pass, _shape: &Conv, _a: Span, _b: Span, _out: Span) -> Result<bool> {
         Ok(false)
+    }
+
+    /// What [`Device::conv`] had nothing for, so far.
+    fn refused(&self) -> Vec<(Pass, Conv)> {
+        Vec::new()
     }
 
     /// A pass of a 1×1 convolution as a matrix product by a library, with weights (I, O); false where it has none.

@@ -1,0 +1,87 @@
+//! What a run's numbers may depend on beyond its recipe, or that a reader wants to know: env.json.
+
+use crate::data::Dataset;
+use crate::device::Site;
+use crate::error::Result;
+use crate::recipe::Recipe;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// How the processor convolves.
+const CPU_ALGORITHM: &str =
+    "Winograd F(4x4, 3x3) for 3x3 convolutions of stride 1 and 2 with at least 16 channels, direct otherwise";
+
+/// The keys on which a run's bytes may depend.
+const TELLING: [&str; 3] = ["sim", "kernel", "algorithm"];
+
+/// Where those that no longer hold are kept, each with the step up to which it did.
+const EARLIER: &str = "earlier";
+const TO_STEP: &str = "to_step";
+
+/// The environment of `recipe` on `dataset` at `site`.
+pub fn environment(recipe: &Recipe, dataset: &Dataset, site: &Site) -> Result<Value> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(json!({
+        "sim": env!("CARGO_PKG_VERSION"),
+        "kernel": site.kernel_name(recipe.encoder.precision)?,
+        "algorithm": site.kernels().map_or(CPU_ALGORITHM, |kernels| kernels.algorithm()),
+        "threads": rayon::current_num_threads(),
+        "cores": cores,
+        "os": std::env::consts::OS,
+        "architecture": std::env::consts::ARCH,
+        "data": dataset.name,
+        "data_sha256": dataset.digest,
+        "classes": dataset.classes.len(),
+        "train_images": dataset.train.len(),
+        "test_images": dataset.test.len(),
+        "skipped_files": dataset.skipped.len(),
+    }))
+}
+
+/// `now`, in which a run goes on from `step`, with what held `before` where it was another machine's.
+pub fn resumed(mut now: Value, before: Option<&BTreeMap<String, Value>>, step: u64) -> Value {
+    let Some(before) = before.filter(|_| step > 0) else { return now };
+    let mut earlier = before.get(EARLIER).and_then(Value::as_array).cloned().unwrap_or_default();
+    // Of a process that saved nothing nothing is left.
+    let reached = earlier.last().and_then(|last| last.get(TO_STEP)?.as_u64()).unwrap_or(0);
+    let changed = TELLING.iter().any(|key| before.get(*key) != now.get(*key));
+    if changed && step > reached {
+        let kept = TELLING.iter().filter_map(|key| Some((key.to_string(), before.get(*key)?.clone())));
+        earlier.push(kept.chain([(TO_STEP.to_string(), json!(step))]).collect::<Map<_, _>>().into());
+    }
+    if !earlier.is_empty() {
+        now[EARLIER] = earlier.into();
+    }
+    now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(kernel: &str) -> Value {
+        json!({ "sim": "1", "kernel": kernel, "algorithm": "a", "threads": 2 })
+    }
+
+    fn kept(env: &Value) -> BTreeMap<String, Value> {
+        serde_json::from_value(env.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_run_remembers_what_computed_its_earlier_steps() {
+        let first = resumed(on("cuda"), None, 0);
+        assert_eq!(first, on("cuda"));
+        let same = resumed(on("cuda"), Some(&kept(&first)), 8);
+        assert_eq!(same, on("cuda"));
+        let second = resumed(on("avx512"), Some(&kept(&same)), 16);
+        let part = |kernel: &str, step: u64| json!({ "sim": "1", "kernel": kernel, "algorithm": "a", "to_step": step });
+        assert_eq!(second["earlier"], json!([part("cuda", 16)]));
+        // The second process made no step that was kept.
+        let third = resumed(on("avx2"), Some(&kept(&second)), 16);
+        assert_eq!(third["earlier"], json!([part("cuda", 16)]));
+        let fourth = resumed(on("cuda"), Some(&kept(&third)), 24);
+        assert_eq!(fourth["earlier"], json!([part("cuda", 16), part("avx2", 24)]));
+        // From the beginning, after a checkpoint that could not be read.
+        assert_eq!(resumed(on("avx2"), Some(&kept(&fourth)), 0), on("avx2"));
+    }
+}
