@@ -46,8 +46,14 @@ pub fn abandon_failed(device: &CudaDevice) {
 }
 
 /// Bytes of its memory that are taken.
-pub fn memory_bytes(device: &CudaDevice) -> Result<usize> {
-    cuda::memory_bytes(&device.cuda_stream())
+pub fn taken_bytes(device: &CudaDevice) -> Result<usize> {
+    let (free, total) = cuda::memory_bytes(&device.cuda_stream())?;
+    Ok(total.saturating_sub(free))
+}
+
+/// Bytes of its memory that are not.
+pub fn free_bytes(device: &CudaDevice) -> Result<usize> {
+    Ok(cuda::memory_bytes(&device.cuda_stream())?.0)
 }
 
 /// What runs the encoder on each of candle's devices that is in use.

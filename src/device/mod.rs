@@ -129,9 +129,23 @@ impl Site {
     /// [`Error::Failure`] when the driver does not tell.
     pub fn memory_bytes(&self) -> Result<usize> {
         match &self.tensors {
-            Device::Cuda(device) => gpu::memory_bytes(device),
+            Device::Cuda(device) => gpu::taken_bytes(device),
             _ => Ok(0),
         }
+    }
+
+    /// Where a memory bank lies that is beside the outputs of a device, and the bytes it may have: a quarter of a GPU's free memory
+    /// (a bank may have a twin), or `on_host` where a device computes in the processor's.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when the driver does not tell.
+    pub fn room_for_bank(&self, on_host: u64) -> Result<Option<(Device, u64)>> {
+        let bytes = match (&self.kernels, &self.tensors) {
+            (None, _) => return Ok(None),
+            (Some(_), Device::Cuda(device)) => gpu::free_bytes(device)? as u64 / 4,
+            (Some(_), _) => on_host,
+        };
+        Ok(Some((self.tensors.clone(), bytes)))
     }
 
     /// After an error: what runs here stays for ever if it has failed for good, since closing it would panic.

@@ -26,7 +26,12 @@ pub fn open(_: usize) -> Result<Site> {
 pub fn abandon_failed(_: &CudaDevice) {}
 
 /// Bytes of its memory that are taken.
-pub fn memory_bytes(_: &CudaDevice) -> Result<usize> {
+pub fn taken_bytes(_: &CudaDevice) -> Result<usize> {
+    Err(without().into())
+}
+
+/// Bytes of its memory that are not.
+pub fn free_bytes(_: &CudaDevice) -> Result<usize> {
     Err(without().into())
 }
 

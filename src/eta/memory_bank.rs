@@ -5,7 +5,8 @@
 //! image that two of them show has one η for both.
 //!
 //! A bank too large for memory lies in a memory-mapped file: a step touches the pages of its own images, and
-//! neither a checkpoint nor going on from one copies the whole. What that costs: paper-notes/memory-bank.md.
+//! neither a checkpoint nor going on from one copies the whole. What that costs: paper-notes/memory-bank.md. Beside a GPU
+//! that has room for it, it lies there.
 
 use super::device_rows::DeviceRows;
 use super::{EStep, Frozen, Held, Views};
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Precision;
 use crate::kernel::mapped::Store;
 use crate::kernel::numbers::Plain;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use std::path::PathBuf;
 
 /// Where a bank's N × d numbers are kept.
@@ -23,14 +24,14 @@ pub struct BankPlace {
     pub memory_limit_bytes: u64,
     /// The folder of that file; it is deleted with the bank.
     pub folder: PathBuf,
-    /// Whether a bank in memory goes to where the encoder's outputs are, beside a device's kernels.
-    pub beside_outputs: bool,
+    /// Where a device makes the encoder's outputs: there, and how many bytes a bank may have there.
+    pub beside: Option<(Device, u64)>,
 }
 
 /// In the processor's memory, however large.
 impl Default for BankPlace {
     fn default() -> Self {
-        Self { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir(), beside_outputs: false }
+        Self { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir(), beside: None }
     }
 }
 
@@ -46,16 +47,18 @@ pub struct MemoryBank<T> {
     /// SGD steps between two updates.
     k: u64,
     dim: usize,
-    /// (N, d)
-    eta: Store<T>,
-    /// Whether the rows are to lie beside the outputs.
-    beside_outputs: bool,
-    /// The rows there, once there was an output; `eta` is old then.
-    on_device: Option<DeviceRows>,
+    eta: Rows<T>,
     /// 1 where image x was visited, else 0, (N).
     visited: Vec<f32>,
     /// The step at which the samples in η of image x were made, averaged as they are, (N).
     made: Vec<f32>,
+}
+
+/// (N, d)
+#[derive(Debug)]
+enum Rows<T> {
+    Host(Store<T>),
+    Device(DeviceRows),
 }
 
 impl<T: Plain> MemoryBank<T> {
@@ -69,22 +72,23 @@ impl<T: Plain> MemoryBank<T> {
             .checked_mul(dim)
             .ok_or_else(|| Error::Usage("a bank of N × d numbers overflows".into()))?;
         let bytes = bank_bytes(images, dim, T::PRECISION);
-        let mapped = bytes > place.memory_limit_bytes;
-        let eta = if mapped {
-            Store::mapped(&place.folder, len).map_err(|e| {
+        let beside = place.beside.as_ref().filter(|(_, limit)| bytes <= *limit);
+        let beside = beside.filter(|_| DeviceRows::can_hold(images, dim));
+        let eta = if let Some((device, _)) = beside {
+            Rows::Device(DeviceRows::new::<T>(images, dim, device)?)
+        } else if bytes > place.memory_limit_bytes {
+            Rows::Host(Store::mapped(&place.folder, len).map_err(|e| {
                 let gb = bytes as f64 / 1e9;
                 let cost = format!(
                     "it takes {gb:.1} GB for {images} images × {dim} numbers, and as much for each of two checkpoints: {e}"
                 );
                 let source = std::io::Error::new(e.kind(), cost);
                 Error::Disk { path: place.folder.clone(), action: "make the memory bank's file", source }
-            })?
+            })?)
         } else {
-            Store::memory(len)
+            Rows::Host(Store::memory(len))
         };
-        let beside_outputs = place.beside_outputs && !mapped;
-        let (visited, made) = (vec![0.0; images], vec![0.0; images]);
-        Ok(Self { m, k: 1, dim, eta, beside_outputs, on_device: None, visited, made })
+        Ok(Self { m, k: 1, dim, eta, visited: vec![0.0; images], made: vec![0.0; images] })
     }
 
     /// The same bank, updated before every k SGD steps with the images of their k batches.
@@ -97,15 +101,11 @@ impl<T: Plain> MemoryBank<T> {
     /// # Errors
     /// [`Error::Failure`] when a device that holds it fails.
     pub fn get(&self, index: usize) -> Result<(Vec<f32>, bool)> {
-        let row = match &self.on_device {
-            Some(rows) => rows.get(&[index as u32])?.flatten_all()?.to_vec1()?,
-            None => self.row(index).collect(),
+        let row = match &self.eta {
+            Rows::Device(rows) => rows.get(&[index as u32])?.flatten_all()?.to_vec1()?,
+            Rows::Host(eta) => row(eta, self.dim, index).collect(),
         };
         Ok((row, self.visited[index] > 0.0))
-    }
-
-    fn row(&self, index: usize) -> impl Iterator<Item = f32> {
-        self.eta.as_slice()[index * self.dim..][..self.dim].iter().map(|eta| eta.widen())
     }
 
     /// Moves η of the images in `views` towards `z` (B, d), their outputs at that step.
@@ -117,16 +117,17 @@ impl<T: Plain> MemoryBank<T> {
                 self.dim
             )));
         }
-        if self.beside_outputs {
-            return self.absorb_on_device(views, z);
-        }
+        let eta = match &mut self.eta {
+            Rows::Device(_) => return self.absorb_on_device(views, z),
+            Rows::Host(eta) => eta,
+        };
         let z = z.flatten_all()?.to_vec1::<f32>()?;
         let row = |&index: &u32| index as usize * dim..(index as usize + 1) * dim;
-        self.eta.fetch(views.indices.iter().map(row));
+        eta.fetch(views.indices.iter().map(row));
         let now = views.step as f32;
         for (&index, z) in views.indices.iter().zip(z.chunks_exact(dim)) {
             let index = index as usize;
-            let eta = &mut self.eta.as_mut_slice()[index * dim..][..dim];
+            let eta = &mut eta.as_mut_slice()[index * dim..][..dim];
             if std::mem::replace(&mut self.visited[index], 1.0) > 0.0 {
                 for (eta, z) in eta.iter_mut().zip(z) {
                     *eta = T::round(self.m * eta.widen() + (1.0 - self.m) * z);
@@ -142,12 +143,8 @@ impl<T: Plain> MemoryBank<T> {
 }
 
 impl<T: Plain> MemoryBank<T> {
-    /// [`MemoryBank::absorb`] beside z, where the rows move at the first call.
+    /// [`MemoryBank::absorb`] beside z.
     fn absorb_on_device(&mut self, views: &Views, z: &Tensor) -> Result<()> {
-        let rows = match self.on_device.take() {
-            Some(rows) => rows,
-            None => DeviceRows::new(self.eta.as_slice(), self.dim, z.device())?,
-        };
         let now = views.step as f32;
         let visit = |&index: &u32| {
             let (visited, made) = (&mut self.visited[index as usize], &mut self.made[index as usize]);
@@ -156,10 +153,16 @@ impl<T: Plain> MemoryBank<T> {
             keep
         };
         let keep: Vec<f32> = views.indices.iter().map(visit).collect();
-        rows.absorb(&views.indices, &keep, z)?;
-        self.on_device = Some(rows);
-        Ok(())
+        match &self.eta {
+            Rows::Device(rows) => rows.absorb(&views.indices, &keep, z),
+            Rows::Host(_) => unreachable!("the caller looked"),
+        }
     }
+}
+
+/// η of one image.
+fn row<T: Plain>(eta: &Store<T>, dim: usize, index: usize) -> impl Iterator<Item = f32> {
+    eta.as_slice()[index * dim..][..dim].iter().map(|eta| eta.widen())
 }
 
 impl<T: Plain> EStep for MemoryBank<T> {
@@ -181,14 +184,13 @@ impl<T: Plain> EStep for MemoryBank<T> {
     }
 
     fn targets(&mut self, views: &Views, z: &Tensor, _: Frozen) -> Result<Tensor> {
-        if let Some(rows) = &self.on_device {
-            return Ok(rows.get(&views.indices)?.unsqueeze(0)?.broadcast_as(z.dims())?.contiguous()?);
-        }
-        let mut eta = Vec::with_capacity(views.indices.len() * self.dim);
-        for &index in &views.indices {
-            eta.extend(self.row(index as usize));
-        }
-        let eta = Tensor::from_vec(eta, (1, views.indices.len(), self.dim), z.device())?;
+        let eta = match &self.eta {
+            Rows::Device(rows) => rows.get(&views.indices)?.unsqueeze(0)?,
+            Rows::Host(eta) => {
+                let rows = views.indices.iter().flat_map(|index| row(eta, self.dim, *index as usize));
+                Tensor::from_vec(rows.collect(), (1, views.indices.len(), self.dim), z.device())?
+            }
+        };
         Ok(eta.broadcast_as(z.dims())?.contiguous()?)
     }
 
@@ -199,10 +201,12 @@ impl<T: Plain> EStep for MemoryBank<T> {
 
     fn state(&self) -> Result<Vec<Held<'_>>> {
         let images = self.visited.len();
-        self.eta.fetch_in_order();
-        let bank = match &self.on_device {
-            Some(rows) => T::numbers(&rows.values::<T>()?).into_owned(),
-            None => self.eta.as_slice().into(),
+        let bank = match &self.eta {
+            Rows::Device(rows) => T::numbers(&rows.values::<T>()?).into_owned(),
+            Rows::Host(eta) => {
+                eta.fetch_in_order();
+                eta.as_slice().into()
+            }
         };
         Ok(vec![
             ("bank".into(), vec![images, self.dim], bank),
@@ -220,9 +224,17 @@ impl<T: Plain> EStep for MemoryBank<T> {
                     let part = T::part(&numbers).ok_or_else(|| {
                         Error::Failure("the checkpoint's memory bank has another precision".into())
                     })?;
-                    self.eta.fetch_in_order();
-                    part.fill(self.eta.as_mut_slice()).map_err(lost)?;
-                    self.on_device = None;
+                    match &mut self.eta {
+                        Rows::Device(rows) => {
+                            let mut values = vec![T::default(); self.visited.len() * self.dim];
+                            part.fill(&mut values).map_err(lost)?;
+                            rows.fill(&values)?;
+                        }
+                        Rows::Host(eta) => {
+                            eta.fetch_in_order();
+                            part.fill(eta.as_mut_slice()).map_err(lost)?;
+                        }
+                    }
                     continue;
                 }
                 "made" => &mut self.made,
@@ -239,13 +251,19 @@ impl<T: Plain> EStep for MemoryBank<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
-    const PLACES: [u64; 2] = [u64::MAX, 0];
+    /// In memory, in a mapped file, beside a device's outputs.
+    fn places() -> [BankPlace; 3] {
+        let beside = Some((Device::Cpu, u64::MAX));
+        [
+            BankPlace::default(),
+            BankPlace { memory_limit_bytes: 0, ..BankPlace::default() },
+            BankPlace { beside, ..BankPlace::default() },
+        ]
+    }
 
-    fn bank<T: Plain>(m: f32, limit: u64) -> MemoryBank<T> {
-        let place = BankPlace { memory_limit_bytes: limit, ..BankPlace::default() };
-        MemoryBank::new(m, 3, 2, &place).unwrap()
+    fn bank<T: Plain>(m: f32, place: &BankPlace) -> MemoryBank<T> {
+        MemoryBank::new(m, 3, 2, place).unwrap()
     }
 
     fn visit<T: Plain>(bank: &mut MemoryBank<T>, index: u32, z: [f32; 2]) {
@@ -253,8 +271,8 @@ mod tests {
         bank.absorb(&Views { step: 0, indices: vec![index], x: z.clone(), small: None }, &z).unwrap();
     }
 
-    fn visits<T: Plain>(limit: u64) {
-        let mut bank = bank::<T>(0.75, limit);
+    fn visits<T: Plain>(place: &BankPlace) {
+        let mut bank = bank::<T>(0.75, place);
         visit(&mut bank, 1, [4.0, 8.0]);
         assert_eq!(bank.get(1).unwrap(), (vec![4.0, 8.0], true));
         visit(&mut bank, 1, [0.0, 0.0]);
@@ -264,15 +282,15 @@ mod tests {
 
     #[test]
     fn the_first_visit_takes_the_output_and_later_ones_move_towards_it() {
-        for limit in PLACES {
-            visits::<f32>(limit);
-            visits::<u16>(limit);
+        for place in places() {
+            visits::<f32>(&place);
+            visits::<u16>(&place);
         }
     }
 
     #[test]
     fn bf16_keeps_the_rounded_mean() {
-        let mut bank = bank::<u16>(0.75, u64::MAX);
+        let mut bank = bank::<u16>(0.75, &BankPlace::default());
         visit(&mut bank, 0, [1.0, 1.0 + 1.0 / 256.0]);
         // The second lay half-way to 1 + 1/128 and went to the even one of the two, 1.
         assert_eq!(bank.get(0).unwrap().0, [1.0, 1.0]);
@@ -282,13 +300,15 @@ mod tests {
     }
 
     fn restores<T: Plain>() {
-        let mut full = bank::<T>(0.5, u64::MAX);
-        visit(&mut full, 2, [1.0, -1.0]);
         let own = |held: Vec<Held<'_>>| held.into_iter().map(|(n, s, v)| (n, s, v.into_owned())).collect();
-        let mut empty = bank::<T>(0.5, 0);
-        empty.restore(own(full.state().unwrap())).unwrap();
-        assert_eq!(empty.get(2).unwrap(), (vec![1.0, -1.0], true));
-        assert!(!empty.get(0).unwrap().1);
+        for (from, to) in places().iter().flat_map(|from| places().map(|to| (from.clone(), to))) {
+            let mut full = bank::<T>(0.5, &from);
+            visit(&mut full, 2, [1.0, -1.0]);
+            let mut empty = bank::<T>(0.5, &to);
+            empty.restore(own(full.state().unwrap())).unwrap();
+            assert_eq!(empty.get(2).unwrap(), (vec![1.0, -1.0], true));
+            assert!(!empty.get(0).unwrap().1);
+        }
     }
 
     #[test]
@@ -300,17 +320,29 @@ mod tests {
     #[test]
     fn a_bank_of_another_size_or_precision_is_refused() {
         let held = |numbers| vec![("bank".to_string(), vec![], numbers)];
-        let mut bank = bank::<u16>(0.5, 0);
-        for wrong in [vec![0f32; 6].into(), u16::numbers(&[0; 5]).into_owned()] {
-            assert!(bank.restore(held(wrong)).is_err());
+        for place in places() {
+            let mut bank = bank::<u16>(0.5, &place);
+            for wrong in [vec![0f32; 6].into(), u16::numbers(&[0; 5]).into_owned()] {
+                assert!(bank.restore(held(wrong)).is_err());
+            }
+            bank.restore(held(u16::numbers(&[0; 6]).into_owned())).unwrap();
         }
-        bank.restore(held(u16::numbers(&[0; 6]).into_owned())).unwrap();
+    }
+
+    #[test]
+    fn a_bank_that_a_device_has_no_room_for_stays_on_the_host() {
+        let places =
+            [16, 24].map(|limit| BankPlace { beside: Some((Device::Cpu, limit)), ..BankPlace::default() });
+        let is_beside = |place| matches!(bank::<f32>(0.5, place).eta, Rows::Device(_));
+        assert_eq!(places.each_ref().map(is_beside), [false, true]);
+        // More numbers than candle's kernels can count.
+        assert!(!DeviceRows::can_hold(1 << 21, 2048) && DeviceRows::can_hold(1_281_167, 2048));
     }
 
     #[test]
     fn a_file_that_cannot_be_made_is_the_disks_fault_and_tells_its_size() {
         let folder = std::env::temp_dir().join("no such folder of sim");
-        let place = BankPlace { memory_limit_bytes: 0, folder, beside_outputs: false };
+        let place = BankPlace { memory_limit_bytes: 0, folder, beside: None };
         let refused = MemoryBank::<u16>::new(0.8, 1_281_167, 2048, &place).unwrap_err();
         assert_eq!(refused.exit_code(), 5);
         assert!(refused.to_string().contains("5.2 GB"), "{refused}");

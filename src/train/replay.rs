@@ -200,7 +200,7 @@ pub fn replay_with(
         None => case.tensor("views.1")?.0[1],
     };
     let dim = model.output_dim();
-    let place = BankPlace { beside_outputs: model.site().kernels().is_some(), ..BankPlace::default() };
+    let place = BankPlace { beside: model.site().room_for_bank(u64::MAX)?, ..BankPlace::default() };
     let size = Size { images, dim, per_epoch: given, steps: given, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place)?;
     let mut alternation = Alternation::new(model, &rule, e_step, objective, optim.clone());

@@ -65,7 +65,7 @@ impl State {
         let place = BankPlace {
             memory_limit_bytes: BANK_MEMORY_BYTES,
             folder: dir.path().to_path_buf(),
-            beside_outputs: site.kernels().is_some(),
+            beside: site.room_for_bank(BANK_MEMORY_BYTES)?,
         };
         let dim = recipe.encoder.projector.dim;
         let em = recipe.measure.em.as_ref();

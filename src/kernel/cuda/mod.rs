@@ -140,10 +140,9 @@ fn allocated<T>(
     }
 }
 
-/// Bytes of the device's memory that are taken.
-pub fn memory_bytes(stream: &CudaStream) -> Result<usize> {
-    let told = stream.context().mem_get_info().map_err(|e| failed("asking for its memory", e))?;
-    Ok(told.1.saturating_sub(told.0))
+/// Bytes of the device's memory: free ones, and all.
+pub fn memory_bytes(stream: &CudaStream) -> Result<(usize, usize)> {
+    stream.context().mem_get_info().map_err(|e| failed("asking for its memory", e))
 }
 
 /// `len` f32 numbers of `slice` from `start` on.
