@@ -149,7 +149,8 @@ if wants tests; then
     clock "tests on the GPU"
     # The tests look for their files where they were built. One process each: a failed kernel ends its process.
     export SIM_EMULATION=off
-    tests=$(CARGO_MANIFEST_DIR=$root "$programs/all" gpu --list | sed -n 's/: test$//p')
+    named() { CARGO_MANIFEST_DIR=$root "$programs/all" gpu --list "$@" | sed -n 's/: test$//p'; }
+    tests=$(named | grep -vxF "$(named --ignored)")
     [ -n "$tests" ] || echo "the tests do not start"
     for test in $tests; do
         CARGO_MANIFEST_DIR=$root within 400 "$programs/all" "$test" --exact --nocapture >"$work/test.txt" 2>&1
