@@ -180,7 +180,7 @@ fn what_a_library_has_no_algorithm_for_is_told() {
     let of = |what: &str| notes.iter().filter(|note| note.contains(what)).count();
     // The two convolutions beside the strided blocks, in evaluation with batches of its own too.
     assert_eq!((of("the weights' gradient of"), of("the input's gradient of")), (2, 2), "{notes:?}");
-    assert!(of("1×1/2: there is no fast algorithm") == notes.len() && notes.len() >= 6, "{notes:?}");
+    assert!(of("1×1/2+0: there is no fast algorithm") == notes.len() && notes.len() >= 6, "{notes:?}");
     let different: std::collections::HashSet<_> = notes.iter().collect();
     assert_eq!(different.len(), notes.len());
     run(&recipe, &dataset, &folder.path().join("cpu"), &[&Site::default], u64::MAX);
@@ -221,6 +221,9 @@ fn bf16_on_a_device_learns_as_well_as_f32() {
     let emulated = emulated_with_library(None).map(|device| Site::new(Device::Cpu, device).unwrap());
     let emulation = || emulated.clone().unwrap();
     let place = gpu();
+    if place.is_none() && emulated.is_none() {
+        return println!("skipped: neither a GPU nor its emulation");
+    }
     let on_gpu = || place.unwrap().open().unwrap();
     let there: Open = if place.is_some() { &on_gpu } else { &emulation };
     let mut sum = 0.0;

@@ -5,10 +5,8 @@ use crate::error::{Error, Result};
 use crate::kernel::cuda::{self, Cuda, Lanes};
 use crate::kernel::device::Span;
 use candle_core::backend::BackendDevice;
-use candle_core::cuda_backend::DeviceId;
 use candle_core::{CudaDevice, CudaStorage, Device, Layout, Tensor};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// GPUs of this machine; otherwise why there can be none.
 pub fn count() -> Result<usize, String> {
@@ -31,18 +29,21 @@ pub fn open(index: usize) -> Result<Site> {
     cuda::load_driver().map_err(Error::Device)?;
     let device = CudaDevice::new_with_stream(index)?;
     cuda::prepare(&device.cuda_stream())?;
-    let kernels = device_for(&device)?;
-    Site::new(Device::Cuda(device), kernels)
+    match Cuda::new(device.cuda_stream()) {
+        Ok(kernels) => Site::new(Device::Cuda(device), Arc::new(kernels)),
+        Err(why) => {
+            if has_failed(&device) {
+                std::mem::forget(device);
+            }
+            Err(why)
+        }
+    }
 }
 
-/// Keeps what runs on `device` for ever if it has failed for good: closing its libraries then would panic.
-pub fn abandon_failed(device: &CudaDevice) {
+/// Whether it has failed for good.
+pub fn has_failed(device: &CudaDevice) -> bool {
     // The first answer may be an earlier error that is over.
-    if device.synchronize().is_err() && device.synchronize().is_err() {
-        let devices = DEVICES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        std::mem::forget(devices.as_ref().and_then(|devices| devices.get(&device.id()).cloned()));
-        std::mem::forget(device.clone());
-    }
+    device.synchronize().is_err() && device.synchronize().is_err()
 }
 
 /// Bytes of its memory that are taken.
@@ -51,26 +52,10 @@ pub fn taken_bytes(device: &CudaDevice) -> Result<usize> {
     Ok(total.saturating_sub(free))
 }
 
-/// Bytes of its memory that are not.
+/// Bytes of its memory that are not, what ended runs have left in the process's pool among them.
 pub fn free_bytes(device: &CudaDevice) -> Result<usize> {
+    cuda::trim(&device.cuda_stream())?;
     Ok(cuda::memory_bytes(&device.cuda_stream())?.0)
-}
-
-/// What runs the encoder on each of candle's devices that is in use.
-static DEVICES: Mutex<Option<HashMap<DeviceId, Arc<Cuda>>>> = Mutex::new(None);
-
-/// What runs the encoder on candle's device; its networks share scratch and chosen algorithms.
-fn device_for(device: &CudaDevice) -> Result<Arc<Cuda>> {
-    let mut devices = DEVICES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let devices = devices.get_or_insert_default();
-    // Runs that have ended took their device along.
-    devices.retain(|id, cuda| *id == device.id() || Arc::strong_count(cuda) > 1);
-    if let Some(cuda) = devices.get(&device.id()) {
-        return Ok(cuda.clone());
-    }
-    let cuda = Arc::new(Cuda::new(device.cuda_stream())?);
-    devices.insert(device.id(), cuda.clone());
-    Ok(cuda)
 }
 
 fn range(layout: &Layout) -> candle_core::Result<(usize, usize)> {

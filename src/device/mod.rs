@@ -59,7 +59,7 @@ impl Place {
     /// The place, opened, with a stream of its own on a GPU.
     ///
     /// # Errors
-    /// [`Error::Failure`] when the GPU cannot be used.
+    /// [`Error::Device`] when the GPU cannot be used, [`Error::Usage`] for a word in SIM_CUDNN that means nothing.
     pub fn open(self) -> Result<Site> {
         match self {
             Place::Cpu => Ok(Site::default()),
@@ -150,8 +150,10 @@ impl Site {
 
     /// After an error: what runs here stays for ever if it has failed for good, since closing it would panic.
     pub fn abandon_failed(&self) {
-        if let Device::Cuda(device) = &self.tensors {
-            gpu::abandon_failed(device);
+        if let Device::Cuda(device) = &self.tensors
+            && gpu::has_failed(device)
+        {
+            std::mem::forget(self.clone());
         }
     }
 }

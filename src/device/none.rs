@@ -22,8 +22,10 @@ pub fn open(_: usize) -> Result<Site> {
     Err(Error::Usage(WITHOUT.to_string()))
 }
 
-/// Keeps what runs on a device that has failed.
-pub fn abandon_failed(_: &CudaDevice) {}
+/// Whether it has failed for good.
+pub fn has_failed(_: &CudaDevice) -> bool {
+    false
+}
 
 /// Bytes of its memory that are taken.
 pub fn taken_bytes(_: &CudaDevice) -> Result<usize> {

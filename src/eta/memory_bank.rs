@@ -6,7 +6,7 @@
 //!
 //! A bank too large for memory lies in a memory-mapped file: a step touches the pages of its own images, and
 //! neither a checkpoint nor going on from one copies the whole. What that costs: paper-notes/memory-bank.md. Beside a GPU
-//! that has room for it, it lies there.
+//! that has room for it, it lies there, and a checkpoint takes it through the processor's memory.
 
 use super::device_rows::DeviceRows;
 use super::{EStep, Frozen, Held, Views};
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 /// Where a bank's N × d numbers are kept.
 #[derive(Clone, Debug)]
 pub struct BankPlace {
-    /// Banks of more bytes than this go into a memory-mapped file.
+    /// Banks of more bytes than this that are not beside a device go into a memory-mapped file.
     pub memory_limit_bytes: u64,
     /// The folder of that file; it is deleted with the bank.
     pub folder: PathBuf,
@@ -74,8 +74,10 @@ impl<T: Plain> MemoryBank<T> {
         let bytes = bank_bytes(images, dim, T::PRECISION);
         let beside = place.beside.as_ref().filter(|(_, limit)| bytes <= *limit);
         let beside = beside.filter(|_| DeviceRows::can_hold(images, dim));
-        let eta = if let Some((device, _)) = beside {
-            Rows::Device(DeviceRows::new::<T>(images, dim, device)?)
+        // Others may have taken the room meanwhile.
+        let beside = beside.and_then(|(device, _)| DeviceRows::new::<T>(images, dim, device).ok());
+        let eta = if let Some(rows) = beside {
+            Rows::Device(rows)
         } else if bytes > place.memory_limit_bytes {
             Rows::Host(Store::mapped(&place.folder, len).map_err(|e| {
                 let gb = bytes as f64 / 1e9;
@@ -202,7 +204,7 @@ impl<T: Plain> EStep for MemoryBank<T> {
     fn state(&self) -> Result<Vec<Held<'_>>> {
         let images = self.visited.len();
         let bank = match &self.eta {
-            Rows::Device(rows) => T::numbers(&rows.values::<T>()?).into_owned(),
+            Rows::Device(rows) => T::owned(rows.values::<T>()?),
             Rows::Host(eta) => {
                 eta.fetch_in_order();
                 eta.as_slice().into()

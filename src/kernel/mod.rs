@@ -82,8 +82,11 @@ pub struct Conv {
 
 impl std::fmt::Display for Conv {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Conv { batch, height, width, in_channels, out_channels, kernel, stride, .. } = self;
-        write!(f, "{batch}×{height}×{width}×{in_channels} → {out_channels}, {kernel}×{kernel}/{stride}")
+        let Conv { batch, height, width, in_channels, out_channels, kernel, stride, padding } = self;
+        write!(
+            f,
+            "{batch}×{height}×{width}×{in_channels} → {out_channels}, {kernel}×{kernel}/{stride}+{padding}"
+        )
     }
 }
 

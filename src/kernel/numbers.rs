@@ -1,7 +1,7 @@
 //! Numbers on their way into a checkpoint and back: f32 or bf16, in memory or still in a file.
 //!
-//! A bank of 1.28 M × 2048 numbers takes 10 GB: it is never copied as a whole. It is borrowed when it is
-//! saved, and read from the checkpoint piece by piece into the place where it is kept.
+//! A bank of 1.28 M × 2048 numbers takes 10 GB: kept by the processor, it is never copied as a whole. It is borrowed when it is
+//! saved, and read from the checkpoint piece by piece into the place where it is kept. A GPU's bank is held once on its way.
 
 use super::Precision;
 use std::borrow::Cow;
@@ -55,6 +55,8 @@ pub trait Plain:
     fn widen(self) -> f32;
     /// `values`, borrowed, as numbers of this kind.
     fn numbers(values: &[Self]) -> Numbers<'_>;
+    /// `values` as numbers of this kind.
+    fn owned(values: Vec<Self>) -> Numbers<'static>;
     /// `numbers`, where they are of this kind.
     fn part<'a>(numbers: &'a Numbers<'a>) -> Option<&'a Part<'a, Self>>;
 }
@@ -75,6 +77,9 @@ impl Plain for f32 {
     }
     fn numbers(values: &[Self]) -> Numbers<'_> {
         Numbers::F32(Part::Held(Cow::Borrowed(values)))
+    }
+    fn owned(values: Vec<Self>) -> Numbers<'static> {
+        Numbers::F32(Part::Held(Cow::Owned(values)))
     }
     fn part<'a>(numbers: &'a Numbers<'a>) -> Option<&'a Part<'a, Self>> {
         if let Numbers::F32(part) = numbers { Some(part) } else { None }
@@ -102,6 +107,9 @@ impl Plain for u16 {
     }
     fn numbers(values: &[Self]) -> Numbers<'_> {
         Numbers::Bf16(Part::Held(Cow::Borrowed(values)))
+    }
+    fn owned(values: Vec<Self>) -> Numbers<'static> {
+        Numbers::Bf16(Part::Held(Cow::Owned(values)))
     }
     fn part<'a>(numbers: &'a Numbers<'a>) -> Option<&'a Part<'a, Self>> {
         if let Numbers::Bf16(part) = numbers { Some(part) } else { None }
@@ -265,7 +273,7 @@ impl<'a, T: Plain> From<&'a [T]> for Numbers<'a> {
 
 impl From<Vec<f32>> for Numbers<'_> {
     fn from(values: Vec<f32>) -> Self {
-        Numbers::F32(Part::Held(Cow::Owned(values)))
+        f32::owned(values)
     }
 }
 

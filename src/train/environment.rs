@@ -42,7 +42,14 @@ pub fn environment(recipe: &Recipe, dataset: &Dataset, site: &Site) -> Result<Va
 pub fn resumed(mut now: Value, before: Option<&BTreeMap<String, Value>>, step: u64) -> Value {
     let Some(before) = before.filter(|_| step > 0) else { return now };
     let mut earlier = before.get(EARLIER).and_then(Value::as_array).cloned().unwrap_or_default();
-    // Of a process that saved nothing nothing is left.
+    // Of steps that are made again, from an older checkpoint, nothing is left.
+    let mut end = 0;
+    earlier.retain_mut(|part| {
+        let (from, to) = (end, part.get(TO_STEP).and_then(Value::as_u64).unwrap_or(0).min(step));
+        part[TO_STEP] = json!(to);
+        end = to;
+        to > from
+    });
     let reached = earlier.last().and_then(|last| last.get(TO_STEP)?.as_u64()).unwrap_or(0);
     let changed = TELLING.iter().any(|key| before.get(*key) != now.get(*key));
     if changed && step > reached {
@@ -81,6 +88,9 @@ mod tests {
         assert_eq!(third["earlier"], json!([part("cuda", 16)]));
         let fourth = resumed(on("cuda"), Some(&kept(&third)), 24);
         assert_eq!(fourth["earlier"], json!([part("cuda", 16), part("avx2", 24)]));
+        // From an older checkpoint.
+        let back = resumed(on("avx2"), Some(&kept(&fourth)), 8);
+        assert_eq!(back["earlier"], json!([part("cuda", 8)]));
         // From the beginning, after a checkpoint that could not be read.
         assert_eq!(resumed(on("avx2"), Some(&kept(&fourth)), 0), on("avx2"));
     }

@@ -167,14 +167,7 @@ pub fn run(
         None => {}
     }
     recipe.check()?;
-    pool(threads)?.install(|| {
-        let site = place.open()?;
-        let trained = run_at(&site, recipe, dataset, dir, stop, watch);
-        if trained.is_err() {
-            site.abandon_failed();
-        }
-        trained
-    })
+    pool(threads)?.install(|| run_at(&place.open()?, recipe, dataset, dir, stop, watch))
 }
 
 /// [`run`] of a run that has not ended, at an open place, on the threads of the pool that it is called from.
@@ -182,6 +175,17 @@ pub fn run(
 /// # Errors
 /// As [`run`].
 pub fn run_at(
+    site: &Site,
+    recipe: &Recipe,
+    dataset: &Arc<Dataset>,
+    dir: &RunDir,
+    stop: &AtomicBool,
+    watch: &(dyn Fn(Progress) + Sync),
+) -> Result<Ending> {
+    train(site, recipe, dataset, dir, stop, watch).inspect_err(|_| site.abandon_failed())
+}
+
+fn train(
     site: &Site,
     recipe: &Recipe,
     dataset: &Arc<Dataset>,
@@ -276,5 +280,6 @@ fn alternate(
             return Ok(Ending::Stopped);
         }
     }
+    refusals.tell(state.alternation.model.site(), watch);
     Ok(Ending::Finished)
 }

@@ -113,7 +113,7 @@ fn pool(context: &CudaContext) -> Result<Option<sys::CUmemoryPool>> {
 }
 
 /// Waits for the GPU and gives back what the pool keeps for later.
-fn trim(stream: &CudaStream) -> Result<()> {
+pub fn trim(stream: &CudaStream) -> Result<()> {
     let failed = |e| failed("giving back memory", e);
     stream.synchronize().map_err(failed)?;
     match pool(stream.context())? {
