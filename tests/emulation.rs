@@ -50,11 +50,14 @@ unsafe impl Device for Emulated {
     }
 
     fn algorithm(&self) -> &'static str {
-        "plain loops"
+        match self.library {
+            Some(_) => "the processor's kernel",
+            None => "plain loops",
+        }
     }
 
-    fn is_host(&self) -> bool {
-        true
+    fn gpu(&self) -> Option<usize> {
+        None
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer> {

@@ -31,7 +31,7 @@ impl Under {
     }
 
     pub fn is_emulated(&self) -> bool {
-        self.kernels().is_host()
+        self.kernels().gpu().is_none()
     }
 }
 
@@ -133,7 +133,7 @@ fn compare(precision: Precision, values: f64, gradients: f64, of: impl Fn(&str) 
             let kernel = kernel::direct_sums().unwrap();
             let here = Engine::new(network.clone(), kernel.clone());
             let there = Engine::with_precision(network.clone(), kernel, precision);
-            there.move_to(under.kernels());
+            there.move_to(under.kernels()).unwrap();
             let expected = results(&network, &here, &Device::Cpu, views, batch);
             let got = results(&network, &there, under.site.tensors(), views, batch);
             for ((name, expected), (_, got)) in expected.iter().zip(&got) {

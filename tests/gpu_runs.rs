@@ -127,7 +127,7 @@ fn every_arm_trains_on_a_gpu_and_changes_devices() {
 }
 
 #[test]
-#[ignore = "eight minutes"]
+#[ignore = "ten minutes"]
 fn every_arm_trains_on_the_emulation_and_changes_devices() {
     let Some(device) = emulated_with_library(None) else { return };
     every_arm_agrees(&|| Site::new(Device::Cpu, device.clone()).unwrap());
@@ -148,8 +148,8 @@ const SOME: [&str; 10] = [
     "em-objective, k=10+h",
 ];
 
-/// The emulation adds up as the processor does, nearly everywhere: of all arms one ends further than 1e-4 from it (5.5e-4).
-/// Momentum that was lost once, half-way, was 2.8e-3.
+/// The emulation adds up as the processor does, nearly everywhere: of all arms three end further than 1e-4 from it, at most
+/// 1.2e-3, none of them here. Momentum that is lost on its way to a device is 8.6e-3 and more.
 #[test]
 fn arms_train_on_the_emulation_and_change_devices() {
     let Some(device) = emulated_with_library(None) else { return };

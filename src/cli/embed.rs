@@ -4,7 +4,7 @@ use super::output::Output;
 use crate::augment::{Image, normalise, resize_and_centre_crop};
 use crate::data::decode;
 use crate::error::{Error, Result};
-use crate::kernel::{self, Precision};
+use crate::kernel::Precision;
 use crate::network::read_weights;
 use crate::record::write_durable;
 use crate::train::{Model, weights};
@@ -61,17 +61,20 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let size = matches.get_one::<u64>("size").map_or(if imagenet { 224 } else { 32 }, |size| *size as usize);
     let source = Source::open(images, size)?;
     let site = super::run::place(matches)?.open()?;
-    let kernel = kernel::select(Precision::F32)?;
-    let model = weights::model_of(&tensors, source.size(), &kernel)
-        .and_then(|model| model.on(&site))
-        .map_err(|e| e.in_file(weights_path))?;
+    let kernel = site.host_kernel(Precision::F32)?;
     let (mut values, mut dim) = (Vec::new(), 0);
-    for start in (0..source.len()).step_by(BATCH) {
-        let x = source.batch(start, (start + BATCH).min(source.len()))?;
-        let z = embed(&model, &x, matches.get_flag("projection"))?;
-        dim = z.dim(1)?;
-        values.extend(z.flatten_all()?.to_vec1::<f32>()?);
-    }
+    site.guard(|| {
+        let model = weights::model_of(&tensors, source.size(), &kernel)
+            .and_then(|model| model.on(&site))
+            .map_err(|e| e.in_file(weights_path))?;
+        for start in (0..source.len()).step_by(BATCH) {
+            let x = source.batch(start, (start + BATCH).min(source.len()))?;
+            let z = embed(&model, &x, matches.get_flag("projection"))?;
+            dim = z.dim(1)?;
+            values.extend(z.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(())
+    })?;
     write_durable(out, &npy(source.len(), dim, &values))?;
     let (images, shown) = (source.len(), out.display().to_string());
     output.line(&match matches.get_flag("json") {

@@ -41,12 +41,15 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     if !path.is_file() {
         return Err(Error::data(run, "has no weights.safetensors; the run is not finished"));
     }
+    let place = super::run::place(matches)?;
     let tensors = read_weights(&path)?;
-    let site = super::run::place(matches)?.open()?;
-    let model = Model::of(&recipe, &site.host_kernel(recipe.encoder.precision)?)?.on(&site)?;
-    weights::load(&model, &|name| tensors.get(name).cloned()).map_err(|e| e.in_file(&path))?;
     let dataset = Dataset::open(&recipe.data)?;
-    let e = evaluate(&model, &dataset, &recipe.augment, &recipe.measure, true, recipe.seed)?;
+    let site = place.open()?;
+    let e = site.guard(|| {
+        let model = Model::of(&recipe, &site.host_kernel(recipe.encoder.precision)?)?.on(&site)?;
+        weights::load(&model, &|name| tensors.get(name).cloned()).map_err(|e| e.in_file(&path))?;
+        evaluate(&model, &dataset, &recipe.augment, &recipe.measure, true, recipe.seed)
+    })?;
     if matches.get_flag("json") {
         let line = json!({"knn_top1": e.knn_top1, "linear_top1": e.linear_top1, "z_std": e.z_std,
             "rankme": e.rankme, "singular_values": e.spectrum});

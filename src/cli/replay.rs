@@ -4,7 +4,7 @@
 use super::output::Output;
 use crate::error::Result;
 use crate::kernel::{self, Precision};
-use crate::train::{self, Case};
+use crate::train::{self, Case, Trajectory};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
@@ -39,12 +39,13 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         None => kernel::direct_sums()?,
     };
     let site = super::run::place(matches)?.open()?;
-    train::replay_with(&case, &kernel, &|model| model.on(&site), &mut |row| {
+    let mut line = |row: &Trajectory| {
         diverged |= !row.loss.is_finite();
         output.line(&match json {
             true => json!({"step": row.step, "loss": row.loss, "lr": row.lr, "z_std": row.z_std}).to_string(),
             false => format!("{},{},{},{}", row.step, row.loss, row.lr, row.z_std),
         })
-    })?;
+    };
+    site.guard(|| train::replay_with(&case, &kernel, &|model| model.on(&site), &mut line).map(drop))?;
     Ok(if diverged { 3 } else { 0 })
 }

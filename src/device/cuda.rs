@@ -46,16 +46,15 @@ pub fn has_failed(device: &CudaDevice) -> bool {
     device.synchronize().is_err() && device.synchronize().is_err()
 }
 
-/// Bytes of its memory that are taken.
-pub fn taken_bytes(device: &CudaDevice) -> Result<usize> {
-    let (free, total) = cuda::memory_bytes(&device.cuda_stream())?;
-    Ok(total.saturating_sub(free))
+/// Bytes of the memory of GPU `index` that are taken.
+pub fn taken_bytes(index: usize) -> Result<usize> {
+    cuda::load_driver().map_err(Error::Device)?;
+    cuda::taken_bytes(index)
 }
 
-/// Bytes of its memory that are not, what ended runs have left in the process's pool among them.
+/// Bytes of its memory that are free, what ended runs have left in the process's pool among them.
 pub fn free_bytes(device: &CudaDevice) -> Result<usize> {
-    cuda::trim(&device.cuda_stream())?;
-    Ok(cuda::memory_bytes(&device.cuda_stream())?.0)
+    cuda::free_bytes(&device.cuda_stream())
 }
 
 fn range(layout: &Layout) -> candle_core::Result<(usize, usize)> {

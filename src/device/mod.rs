@@ -17,7 +17,7 @@ pub use gpu::{Upload, span, span_mut, unset_like};
 use crate::error::{Error, Result};
 use crate::kernel::device::{Device as KernelDevice, Span};
 use crate::kernel::{Kernel, Precision};
-use candle_core::{CudaStorage, Device, Storage, Tensor};
+use candle_core::{CudaStorage, Device, DeviceLocation, Storage, Tensor};
 use std::sync::Arc;
 
 /// A device that runs may use.
@@ -66,6 +66,17 @@ impl Place {
             Place::Cuda(index) => gpu::open(index),
         }
     }
+
+    /// Bytes of GPU memory that are taken, by whomever; 0 on the processor.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the driver does not tell.
+    pub fn memory_bytes(self) -> Result<usize> {
+        match self {
+            Place::Cpu => Ok(0),
+            Place::Cuda(index) => gpu::taken_bytes(index),
+        }
+    }
 }
 
 /// An open place: where tensors are, and what runs the networks there.
@@ -86,9 +97,13 @@ impl Site {
     /// Tensors on candle's `tensors`, run by `kernels`.
     ///
     /// # Errors
-    /// [`Error::Failure`] when one of the two is in the processor's memory and the other is not.
+    /// [`Error::Failure`] when the two are not in the same memory.
     pub fn new(tensors: Device, kernels: Arc<dyn KernelDevice>) -> Result<Site> {
-        if tensors.is_cpu() != kernels.is_host() {
+        let gpu = match tensors.location() {
+            DeviceLocation::Cpu => None,
+            DeviceLocation::Cuda { gpu_id } | DeviceLocation::Metal { gpu_id } => Some(gpu_id),
+        };
+        if gpu != kernels.gpu() {
             return Err(Error::Failure("tensors in one memory, and kernels that run in another".into()));
         }
         Ok(Site { tensors, kernels: Some(kernels) })
@@ -123,22 +138,11 @@ impl Site {
         }
     }
 
-    /// Bytes of GPU memory that are taken, by whomever; 0 on the processor.
-    ///
-    /// # Errors
-    /// [`Error::Failure`] when the driver does not tell.
-    pub fn memory_bytes(&self) -> Result<usize> {
-        match &self.tensors {
-            Device::Cuda(device) => gpu::taken_bytes(device),
-            _ => Ok(0),
-        }
-    }
-
     /// Where a memory bank lies that is beside the outputs of a device, and the bytes it may have: a quarter of a GPU's free memory
     /// (a bank may have a twin), or `on_host` where a device computes in the processor's.
     ///
     /// # Errors
-    /// [`Error::Failure`] when the driver does not tell.
+    /// [`Error::Device`] when the driver does not tell.
     pub fn room_for_bank(&self, on_host: u64) -> Result<Option<(Device, u64)>> {
         let bytes = match (&self.kernels, &self.tensors) {
             (None, _) => return Ok(None),
@@ -148,13 +152,16 @@ impl Site {
         Ok(Some((self.tensors.clone(), bytes)))
     }
 
-    /// After an error: what runs here stays for ever if it has failed for good, since closing it would panic.
-    pub fn abandon_failed(&self) {
-        if let Device::Cuda(device) = &self.tensors
-            && gpu::has_failed(device)
-        {
-            std::mem::forget(self.clone());
-        }
+    /// What `work` gives, which computes here. After an error, what runs here stays for ever if it has failed for good: closing
+    /// it would panic.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        work().inspect_err(|_| match &self.tensors {
+            Device::Cuda(device) if gpu::has_failed(device) => std::mem::forget(self.clone()),
+            _ => {}
+        })
     }
 }
 

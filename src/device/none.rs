@@ -27,12 +27,12 @@ pub fn has_failed(_: &CudaDevice) -> bool {
     false
 }
 
-/// Bytes of its memory that are taken.
-pub fn taken_bytes(_: &CudaDevice) -> Result<usize> {
-    Err(without().into())
+/// Bytes of the memory of GPU `index` that are taken.
+pub fn taken_bytes(_: usize) -> Result<usize> {
+    Err(Error::Usage(WITHOUT.to_string()))
 }
 
-/// Bytes of its memory that are not.
+/// Bytes of its memory that are free.
 pub fn free_bytes(_: &CudaDevice) -> Result<usize> {
     Err(without().into())
 }

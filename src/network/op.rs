@@ -58,7 +58,7 @@ impl Inner {
 
     /// The network on the GPU whose memory its tensors are in.
     fn on_gpu(&self) -> Result<&OnDevice> {
-        let on_gpu = self.on_device.get().filter(|on_device| !on_device.device().is_host());
+        let on_gpu = self.on_device.get().filter(|on_device| on_device.device().gpu().is_some());
         on_gpu.ok_or_else(|| Error::Failure("tensors of a GPU were given to a network elsewhere".into()))
     }
 }
@@ -101,10 +101,14 @@ impl Engine {
         Self { inner: Arc::new(Inner { network, kernel, plans, arenas, running, precision, on_device }) }
     }
 
-    /// From here on `device` runs the network, where no other does; it computes in host memory if tensors are there.
-    pub fn move_to(&self, device: Arc<dyn KernelDevice>) {
+    /// From here on `device` runs the network; it computes in host memory if tensors are there.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when another device already does.
+    pub fn move_to(&self, device: Arc<dyn KernelDevice>) -> Result<()> {
         let (precision, running) = (self.inner.precision, self.inner.running.clone());
-        self.inner.on_device.get_or_init(|| OnDevice::new(device, precision, running));
+        let moved = self.inner.on_device.set(OnDevice::new(device, precision, running));
+        moved.map_err(|_| Error::Failure("a network moves to a device once".into()))
     }
 
     /// The network.

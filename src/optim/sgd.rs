@@ -130,8 +130,8 @@ impl InplaceOp2 for SgdStep<'_> {
         gradient: &CudaStorage,
         gradient_layout: &Layout,
     ) -> candle_core::Result<()> {
-        let Some(kernels) = self.sgd.kernels.as_ref().filter(|kernels| !kernels.is_host()) else {
-            candle_core::bail!("theta is on a GPU and its momentum is not");
+        let Some(kernels) = self.sgd.kernels.as_ref().filter(|kernels| kernels.gpu().is_some()) else {
+            candle_core::bail!("theta is on a GPU, and what makes its steps is not");
         };
         let gradient = device::span(gradient, gradient_layout)?;
         let theta = device::span_mut(theta, theta_layout)?;

@@ -7,6 +7,7 @@ use super::tables::{self, Table};
 use crate::error::Result;
 use crate::record::{Answer, AnswerClaim};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 const STYLE: &str = include_str!("page.css");
@@ -230,13 +231,25 @@ fn provenance(answer: &Answer) -> Markup {
     }
 }
 
-fn of_machine(machine: &BTreeMap<String, serde_json::Value>) -> Markup {
-    let word = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+fn of_machine(machine: &BTreeMap<String, Value>) -> Markup {
     html! {
         @for (key, value) in machine {
             dt { (key.replace('_', " ")) }
-            dd { (word(value)) }
+            dd { (words(value)) }
         }
+    }
+}
+
+/// A value of env.json as a person writes it.
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(word) => word.clone(),
+        Value::Array(values) => values.iter().map(words).collect::<Vec<_>>().join("; then "),
+        Value::Object(values) => {
+            let named = |(key, value): (&String, &Value)| format!("{key} {}", words(value));
+            values.iter().map(named).collect::<Vec<_>>().join(", ")
+        }
+        _ => value.to_string(),
     }
 }
 
@@ -247,5 +260,17 @@ fn duration(seconds: f64) -> String {
         0..2 => format!("{seconds:.0} s"),
         2..60 => format!("{minutes} min"),
         _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_computed_a_runs_first_steps_is_told_in_words() {
+        let earlier = serde_json::json!([{"kernel": "cuda", "sim": "1"}, {"kernel": "avx2", "sim": "1"}]);
+        assert_eq!(words(&earlier), "kernel cuda, sim 1; then kernel avx2, sim 1");
+        assert_eq!(words(&serde_json::json!(24)), "24");
     }
 }

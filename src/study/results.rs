@@ -11,6 +11,7 @@ use crate::record::{
     Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Number, Outcome, read_env,
     read_metrics, read_outcome, write_durable,
 };
+use crate::train::of_numbers;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -91,9 +92,7 @@ impl Results {
             for &seed in seeds {
                 let path = folder.join(&arm.name).join(format!("seed-{seed}"));
                 runs.insert((arm.name.as_str(), seed), numbers(&path, arm.recipe.schedule.epochs)?);
-                let mut machine = read_env(&path)?.unwrap_or_default();
-                // Where a run was copied from, and on how many threads it ran, says nothing of its numbers.
-                machine.retain(|key, _| !["taken_from", "threads"].contains(&key.as_str()));
+                let machine = of_numbers(read_env(&path)?.unwrap_or_default());
                 if !machine.is_empty() && !machines.contains(&machine) {
                     machines.push(machine);
                 }

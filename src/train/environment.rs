@@ -62,6 +62,15 @@ pub fn resumed(mut now: Value, before: Option<&BTreeMap<String, Value>>, step: u
     now
 }
 
+/// Of what env.json holds, what a run's numbers may depend on. Where it was copied from, on how many threads it ran and when it
+/// changed machines say nothing of them.
+pub fn of_numbers(mut environment: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    environment.retain(|key, _| !["taken_from", "threads"].contains(&key.as_str()));
+    let earlier = environment.get_mut(EARLIER).and_then(Value::as_array_mut).into_iter().flatten();
+    earlier.filter_map(Value::as_object_mut).for_each(|part| drop(part.remove(TO_STEP)));
+    environment
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +100,10 @@ mod tests {
         // From an older checkpoint.
         let back = resumed(on("avx2"), Some(&kept(&fourth)), 8);
         assert_eq!(back["earlier"], json!([part("cuda", 8)]));
+        // Two runs that changed machines at different steps count as alike.
+        let other = resumed(on("cuda"), Some(&kept(&back)), 40);
+        let later = resumed(on("cuda"), Some(&kept(&back)), 48);
+        assert!(other != later && of_numbers(kept(&other)) == of_numbers(kept(&later)));
         // From the beginning, after a checkpoint that could not be read.
         assert_eq!(resumed(on("avx2"), Some(&kept(&fourth)), 0), on("avx2"));
     }

@@ -24,6 +24,7 @@ pub use comparison::{Compared, Losses};
 pub use cost::{memory_bytes, seconds};
 pub use direct::Direct;
 pub use em::{TRAJECTORY, read_trajectory};
+pub use environment::of_numbers;
 pub use evaluate::{Evaluation, embed, evaluate};
 pub use model::{Model, Part};
 pub use replay::{Case, Replayed, Trajectory, replay, replay_with};
@@ -182,37 +183,28 @@ pub fn run_at(
     stop: &AtomicBool,
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Ending> {
-    train(site, recipe, dataset, dir, stop, watch).inspect_err(|_| site.abandon_failed())
-}
-
-fn train(
-    site: &Site,
-    recipe: &Recipe,
-    dataset: &Arc<Dataset>,
-    dir: &RunDir,
-    stop: &AtomicBool,
-    watch: &(dyn Fn(Progress) + Sync),
-) -> Result<Ending> {
-    let mut state = State::open(recipe, dataset, dir, site)?;
-    let before = read_env(dir.path())?;
-    let digest = before.as_ref().and_then(|env| env.get("data_sha256")?.as_str());
-    if state.step > 0 && digest.is_some_and(|digest| digest != dataset.digest) {
-        let what = "the images have changed since this run began; --fresh starts over";
-        return Err(Error::data(dir.path(), what));
-    }
-    dir.write_env(&resumed(environment(recipe, dataset, site)?, before.as_ref(), state.step))?;
-    watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
-    let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
-    match ending {
-        Ending::Finished => {
-            state.write_weights(dir)?;
-            state.write_spectrum(recipe, dataset, dir)?;
-            dir.set_outcome(&Outcome::Finished)?;
+    site.guard(|| {
+        let mut state = State::open(recipe, dataset, dir, site)?;
+        let before = read_env(dir.path())?;
+        let digest = before.as_ref().and_then(|env| env.get("data_sha256")?.as_str());
+        if state.step > 0 && digest.is_some_and(|digest| digest != dataset.digest) {
+            let what = "the images have changed since this run began; --fresh starts over";
+            return Err(Error::data(dir.path(), what));
         }
-        Ending::Diverged { step } => dir.set_outcome(&Outcome::Diverged { step })?,
-        Ending::Stopped => {}
-    }
-    Ok(ending)
+        dir.write_env(&resumed(environment(recipe, dataset, site)?, before.as_ref(), state.step))?;
+        watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
+        let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
+        match ending {
+            Ending::Finished => {
+                state.write_weights(dir)?;
+                state.write_spectrum(recipe, dataset, dir)?;
+                dir.set_outcome(&Outcome::Finished)?;
+            }
+            Ending::Diverged { step } => dir.set_outcome(&Outcome::Diverged { step })?,
+            Ending::Stopped => {}
+        }
+        Ok(ending)
+    })
 }
 
 fn pool(threads: usize) -> Result<rayon::ThreadPool> {

@@ -96,14 +96,18 @@ impl Model {
     }
 
     /// The same weights at `site`; tensors given to the model go there too.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when a GPU fails, [`Error::Failure`] for a model that runs on a device already.
     pub fn on(mut self, site: &Site) -> Result<Self> {
         let heads = [&mut self.predictor, &mut self.inverse, &mut self.prototypes].into_iter().flatten();
         for theta in std::iter::once(&mut self.theta).chain(heads.map(|head| &mut head.theta)) {
             *theta = Var::from_tensor(&theta.to_device(site.tensors())?)?;
         }
         if let Some(kernels) = site.kernels() {
-            let engines = self.parts().map(|part| part.engine).chain(&self.small);
-            engines.for_each(|engine| engine.move_to(kernels.clone()));
+            for engine in self.parts().map(|part| part.engine).chain(&self.small) {
+                engine.move_to(kernels.clone())?;
+            }
         }
         self.site = site.clone();
         Ok(self)

@@ -121,6 +121,10 @@ unsafe impl Device for Timed {
         self.inner.algorithm()
     }
 
+    fn gpu(&self) -> Option<usize> {
+        self.inner.gpu()
+    }
+
     fn allocate(&self, bytes: usize) -> simsiam_em::Result<Buffer> {
         self.inner.allocate(bytes)
     }
@@ -145,6 +149,10 @@ unsafe impl Device for Timed {
         self.timed(format!("conv {pass:?} {}", shape(s)), || self.inner.conv(pass, s, a, b, out))
     }
 
+    fn refused(&self) -> Vec<(Pass, Conv)> {
+        self.inner.refused()
+    }
+
     fn product(&self, pass: Pass, s: &Conv, a: Span, b: Span, out: Span) -> simsiam_em::Result<bool> {
         self.timed(format!("product {pass:?} {}", shape(s)), || self.inner.product(pass, s, a, b, out))
     }
@@ -164,8 +172,8 @@ fn measure(
     place: Place,
     kernels: bool,
 ) -> simsiam_em::Result<()> {
+    let taken = place.memory_bytes()?;
     let opened = place.open()?;
-    let taken = opened.memory_bytes()?;
     let precision = if kind == "bf16" { Precision::Bf16 } else { Precision::F32 };
     let projector = ProjectorConfig { layers: s.layers, hidden: None, dim: DIM, norm: HeadNorm::All };
     let encoder =
@@ -226,7 +234,7 @@ fn measure(
         s.batch,
         s.batch as f64 / step,
         step * 1e3,
-        site.memory_bytes()?.saturating_sub(taken) >> 20
+        place.memory_bytes()?.saturating_sub(taken) >> 20
     );
     Ok(())
 }

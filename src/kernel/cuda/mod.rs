@@ -113,7 +113,7 @@ fn pool(context: &CudaContext) -> Result<Option<sys::CUmemoryPool>> {
 }
 
 /// Waits for the GPU and gives back what the pool keeps for later.
-pub fn trim(stream: &CudaStream) -> Result<()> {
+fn trim(stream: &CudaStream) -> Result<()> {
     let failed = |e| failed("giving back memory", e);
     stream.synchronize().map_err(failed)?;
     match pool(stream.context())? {
@@ -140,9 +140,22 @@ fn allocated<T>(
     }
 }
 
-/// Bytes of the device's memory: free ones, and all.
-pub fn memory_bytes(stream: &CudaStream) -> Result<(usize, usize)> {
-    stream.context().mem_get_info().map_err(|e| failed("asking for its memory", e))
+/// Bytes of a device's memory: free ones, and all.
+fn memory_bytes(context: &CudaContext) -> Result<(usize, usize)> {
+    context.mem_get_info().map_err(|e| failed("asking for its memory", e))
+}
+
+/// Bytes of memory that are free, with what the pool kept given back.
+pub fn free_bytes(stream: &CudaStream) -> Result<usize> {
+    trim(stream)?;
+    Ok(memory_bytes(stream.context())?.0)
+}
+
+/// Bytes that are taken of the memory of GPU `index`, once the driver is loaded.
+pub fn taken_bytes(index: usize) -> Result<usize> {
+    let context = CudaContext::new(index).map_err(|e| failed("choosing the device", e))?;
+    let (free, total) = memory_bytes(&context)?;
+    Ok(total.saturating_sub(free))
 }
 
 /// `len` f32 numbers of `slice` from `start` on.
@@ -273,6 +286,10 @@ unsafe impl Device for Cuda {
                 "cuDNN and cuBLAS, the fastest algorithm, of those that give the same bytes every time where there are such"
             }
         }
+    }
+
+    fn gpu(&self) -> Option<usize> {
+        Some(self.stream.context().ordinal())
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer> {

@@ -236,7 +236,7 @@ pub struct Launch {
 /// What a device does for the encoder. Calls are carried out in order; only [`Device::download`] waits for them.
 ///
 /// # Safety
-/// Every call reads and writes its spans and nothing else, and [`Device::is_host`] tells the truth.
+/// Every call reads and writes its spans and nothing else, and [`Device::gpu`] tells the truth.
 pub unsafe trait Device: Send + Sync {
     /// The name recorded in env.json for values of `precision`, e.g. `cuda-tf32`.
     fn name(&self, precision: Precision) -> &'static str;
@@ -244,10 +244,9 @@ pub unsafe trait Device: Send + Sync {
     /// How it convolves, for env.json.
     fn algorithm(&self) -> &'static str;
 
-    /// Whether its addresses are this process's own and its calls are done when they return.
-    fn is_host(&self) -> bool {
-        false
-    }
+    /// The GPU whose memory its addresses lie in; none where they are this process's own, and calls are done when they
+    /// return.
+    fn gpu(&self) -> Option<usize>;
 
     /// Memory for so many bytes, all zero.
     fn allocate(&self, bytes: usize) -> Result<Buffer>;
@@ -301,9 +300,9 @@ impl dyn Device + '_ {
     }
 
     fn check_host(&self) -> Result<()> {
-        match self.is_host() {
-            true => Ok(()),
-            false => Err(Error::Failure("numbers of the CPU were given to the GPU's engine".into())),
+        match self.gpu() {
+            None => Ok(()),
+            Some(_) => Err(Error::Failure("numbers of the CPU were given to the GPU's engine".into())),
         }
     }
 
