@@ -124,6 +124,14 @@ impl Error {
         Error::Device(format!("{GPU_FAILED} ({what}): {reason}"))
     }
 
+    /// An error of a GPU, at `what`; any other as it is.
+    pub fn of_device(self, what: &str) -> Self {
+        match self {
+            Error::Device(why) => Error::Device(format!("{what}: {why}")),
+            error => error,
+        }
+    }
+
     /// Where `path` is at fault, an error about it; an error of a GPU stays one.
     pub fn in_file(self, path: impl Into<PathBuf>) -> Self {
         match self {
@@ -132,10 +140,14 @@ impl Error {
         }
     }
 
-    /// Turns an I/O error on `path` into [`Error::Disk`]; for use with `map_err`.
+    /// Turns an I/O error on `path` into [`Error::Disk`], but for one that carries an error of this kind: what was to be written
+    /// could not be had. For use with `map_err`.
     pub fn disk(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Error::Disk { path, action, source }
+        move |source| match source.downcast() {
+            Ok(error) => error,
+            Err(source) => Error::Disk { path, action, source },
+        }
     }
 }
 
@@ -154,6 +166,10 @@ mod tests {
             of(Error::device("allocating 5 MiB", "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"));
         assert!(matches!(&full, Error::Device(text) if text == GPU_HAS_NO_MEMORY), "{full:?}");
         assert_eq!(full.exit_code(), 1);
+        let bank = full.of_device("a memory bank of 10.5 GB").to_string();
+        assert!(bank.starts_with("a memory bank of 10.5 GB: the GPU has no memory left"), "{bank}");
+        let at_a_checkpoint = Error::disk(Path::new("run"), "write")(std::io::Error::other(failed));
+        assert!(matches!(&at_a_checkpoint, Error::Device(text) if text == expected), "{at_a_checkpoint:?}");
         let shapes = Error::from(candle_core::Error::msg("shapes differ")).in_file("weights");
         assert_eq!(shapes.exit_code(), 4);
     }

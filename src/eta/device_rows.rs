@@ -2,16 +2,18 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
-use crate::kernel::numbers::Plain;
+use crate::kernel::numbers::{Numbers, Part, Plain};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// (N, d), stored as f32 or bf16.
 #[derive(Debug)]
 pub struct DeviceRows(Tensor);
 
-/// Numbers that move between the host and a device at a time.
-const CHUNK: usize = 1 << 24;
+/// Numbers that move to a device at a time.
+const CHUNK: usize = if cfg!(test) { 1 << 6 } else { 1 << 24 };
 
 /// candle counts the numbers that a row is looked for in with 32 bits.
 const MOST: usize = u32::MAX as usize;
@@ -31,23 +33,22 @@ impl DeviceRows {
         Ok(Self(Tensor::zeros((rows, dim), kind, device)?))
     }
 
-    /// Where each chunk of rows begins, and how many it has.
-    fn chunks(&self) -> Result<impl Iterator<Item = (usize, usize)>> {
-        let (rows, dim) = self.0.dims2()?;
-        let most = (CHUNK / dim.max(1)).max(1);
-        Ok((0..rows).step_by(most).map(move |start| (start, most.min(rows - start))))
+    /// All numbers, row after row.
+    fn flat(&self) -> Result<Tensor> {
+        Ok(self.0.flatten_all()?)
     }
 
-    /// Replaces all numbers by `values`.
-    pub fn fill<T: Plain>(&self, values: &[T]) -> Result<()> {
-        let dim = self.0.dim(1)?;
-        if values.len() != self.0.elem_count() {
-            return Err(Error::Failure("a bank's rows of another number".into()));
-        }
-        for (start, count) in self.chunks()? {
-            let part = values[start * dim..][..count * dim].iter().map(|value| value.widen()).collect();
-            let part = Tensor::from_vec::<_, f32>(part, (count, dim), self.0.device())?;
-            self.0.slice_set(&part.to_dtype(self.0.dtype())?, 0, start)?;
+    /// Replaces all numbers by `values`, piece by piece where they are not in memory.
+    pub fn fill<T: Plain>(&self, values: &Part<T>) -> Result<()> {
+        let (all, len) = (self.flat()?, self.0.elem_count());
+        let lost = |e| Error::Failure(format!("a memory bank cannot be read back: {e}"));
+        values.expect(len).map_err(lost)?;
+        for start in (0..len).step_by(CHUNK) {
+            let mut part = vec![T::default(); CHUNK.min(len - start)];
+            values.read(start, &mut part).map_err(lost)?;
+            let part: Vec<f32> = part.into_iter().map(T::widen).collect();
+            let part = Tensor::new(part, self.0.device())?;
+            all.slice_set(&part.to_dtype(self.0.dtype())?, 0, start)?;
         }
         Ok(())
     }
@@ -85,42 +86,53 @@ impl DeviceRows {
         Ok(self.0.scatter_set(&places, &moved.to_dtype(self.0.dtype())?, 0)?)
     }
 
-    /// All numbers, for a checkpoint.
-    pub fn values<T: Plain>(&self) -> Result<Vec<T>> {
-        let mut values = Vec::with_capacity(self.0.elem_count());
-        for (start, count) in self.chunks()? {
-            // Of a part of a tensor candle would copy the whole to the host.
-            let part = self.0.narrow(0, start, count)?.force_contiguous()?.to_dtype(DType::F32)?;
-            values.extend(part.flatten_all()?.to_vec1::<f32>()?.into_iter().map(T::round));
-        }
-        Ok(values)
+    /// The numbers in `range`, row after row.
+    fn part<T: Plain>(&self, range: Range<usize>) -> Result<Vec<T>> {
+        // Of a part of a tensor candle would copy the whole to the host.
+        let part = self.flat()?.narrow(0, range.start, range.len())?.force_contiguous()?;
+        Ok(part.to_dtype(DType::F32)?.to_vec1::<f32>()?.into_iter().map(T::round).collect())
+    }
+
+    /// All numbers as they are when they are read: for a checkpoint.
+    pub fn numbers<T: Plain>(&self) -> Numbers<'static> {
+        let rows = Self(self.0.clone());
+        let read = Arc::new(move |range| rows.part(range).map_err(std::io::Error::other));
+        T::numbers(Part::Away { read, len: self.0.elem_count() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     fn moves<T: Plain>() {
         let rows: Vec<T> = (0..8).map(|i| T::round(i as f32)).collect();
         let kept = DeviceRows::new::<T>(4, 2, &Device::Cpu).unwrap();
-        kept.fill(&rows).unwrap();
+        kept.fill(&Part::Held(rows.into())).unwrap();
         let z = Tensor::from_slice(&[8f32, 8.0, 0.0, 16.0, 4.0, 4.0], (3, 2), &Device::Cpu).unwrap();
         // Row 3 twice: half-way to (8, 8), then half-way to (4, 4).
         kept.absorb(&[3, 0, 3], &[0.5, 0.0, 0.5], &z).unwrap();
-        let values: Vec<f32> = kept.values::<T>().unwrap().into_iter().map(T::widen).collect();
-        assert_eq!(values, [0.0, 16.0, 2.0, 3.0, 4.0, 5.0, 5.5, 5.75]);
+        assert_eq!(kept.numbers::<T>().into_f32().unwrap(), [0.0, 16.0, 2.0, 3.0, 4.0, 5.0, 5.5, 5.75]);
         assert_eq!(kept.get(&[3, 1]).unwrap().to_vec2::<f32>().unwrap(), [[5.5, 5.75], [2.0, 3.0]]);
     }
 
     #[test]
     fn rows_of_several_chunks_come_back_as_they_went() {
-        let dim = CHUNK / 2 + 1;
+        let dim = CHUNK / 2 + 3;
         let values: Vec<f32> = (0..3 * dim).map(|i| (i % 251) as f32).collect();
         let kept = DeviceRows::new::<f32>(3, dim, &Device::Cpu).unwrap();
-        kept.fill(&values).unwrap();
-        assert!(kept.values::<f32>().unwrap() == values);
-        assert!(kept.fill(&values[1..]).is_err());
+        let part = |values: &[f32]| Part::Held(values.to_vec().into());
+        kept.fill(&part(&values)).unwrap();
+        assert_eq!(kept.numbers::<f32>().into_f32().unwrap(), values);
+        assert!(kept.fill(&part(&values[1..])).is_err());
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"before").unwrap();
+        values.iter().for_each(|value| file.write_all(&value.to_le_bytes()).unwrap());
+        let filed: Part<f32> = Part::Filed { file: Arc::new(file), at: 6, len: values.len() };
+        kept.fill(&part(&vec![0.0; values.len()])).unwrap();
+        kept.fill(&filed).unwrap();
+        assert_eq!(kept.numbers::<f32>().into_f32().unwrap(), values);
     }
 
     #[test]

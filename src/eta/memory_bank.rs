@@ -5,8 +5,8 @@
 //! image that two of them show has one η for both.
 //!
 //! A bank too large for memory lies in a memory-mapped file: a step touches the pages of its own images, and
-//! neither a checkpoint nor going on from one copies the whole. What that costs: paper-notes/memory-bank.md. Beside a GPU
-//! that has room for it, it lies there, and a checkpoint takes it through the processor's memory.
+//! neither a checkpoint nor going on from one copies the whole. Beside a GPU that has room for it, it lies there, and goes into a
+//! checkpoint and back piece by piece. What that costs: paper-notes/memory-bank.md.
 
 use super::device_rows::DeviceRows;
 use super::{EStep, Frozen, Held, Views};
@@ -66,7 +66,7 @@ impl<T: Plain> MemoryBank<T> {
     ///
     /// # Errors
     /// [`Error::Disk`] when the mapped file cannot be made, for one because the disk lacks the space: the
-    /// file is written in full before anything is trained.
+    /// file is written in full before anything is trained. [`Error::Device`] when a GPU has no room for it, or fails.
     pub fn new(m: f32, images: usize, dim: usize, place: &BankPlace) -> Result<Self> {
         let len = images
             .checked_mul(dim)
@@ -74,13 +74,12 @@ impl<T: Plain> MemoryBank<T> {
         let bytes = bank_bytes(images, dim, T::PRECISION);
         let beside = place.beside.as_ref().filter(|(_, limit)| bytes <= *limit);
         let beside = beside.filter(|_| DeviceRows::can_hold(images, dim));
-        // Others may have taken the room meanwhile.
-        let beside = beside.and_then(|(device, _)| DeviceRows::new::<T>(images, dim, device).ok());
-        let eta = if let Some(rows) = beside {
-            Rows::Device(rows)
+        let gb = bytes as f64 / 1e9;
+        let eta = if let Some((device, _)) = beside {
+            let made = DeviceRows::new::<T>(images, dim, device);
+            Rows::Device(made.map_err(|e| e.of_device(&format!("a memory bank of {gb:.1} GB")))?)
         } else if bytes > place.memory_limit_bytes {
             Rows::Host(Store::mapped(&place.folder, len).map_err(|e| {
-                let gb = bytes as f64 / 1e9;
                 let cost = format!(
                     "it takes {gb:.1} GB for {images} images × {dim} numbers, and as much for each of two checkpoints: {e}"
                 );
@@ -119,34 +118,6 @@ impl<T: Plain> MemoryBank<T> {
                 self.dim
             )));
         }
-        let eta = match &mut self.eta {
-            Rows::Device(_) => return self.absorb_on_device(views, z),
-            Rows::Host(eta) => eta,
-        };
-        let z = z.flatten_all()?.to_vec1::<f32>()?;
-        let row = |&index: &u32| index as usize * dim..(index as usize + 1) * dim;
-        eta.fetch(views.indices.iter().map(row));
-        let now = views.step as f32;
-        for (&index, z) in views.indices.iter().zip(z.chunks_exact(dim)) {
-            let index = index as usize;
-            let eta = &mut eta.as_mut_slice()[index * dim..][..dim];
-            if std::mem::replace(&mut self.visited[index], 1.0) > 0.0 {
-                for (eta, z) in eta.iter_mut().zip(z) {
-                    *eta = T::round(self.m * eta.widen() + (1.0 - self.m) * z);
-                }
-                self.made[index] = self.m * self.made[index] + (1.0 - self.m) * now;
-            } else {
-                eta.iter_mut().zip(z).for_each(|(eta, z)| *eta = T::round(*z));
-                self.made[index] = now;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<T: Plain> MemoryBank<T> {
-    /// [`MemoryBank::absorb`] beside z.
-    fn absorb_on_device(&mut self, views: &Views, z: &Tensor) -> Result<()> {
         let now = views.step as f32;
         let visit = |&index: &u32| {
             let (visited, made) = (&mut self.visited[index as usize], &mut self.made[index as usize]);
@@ -155,10 +126,19 @@ impl<T: Plain> MemoryBank<T> {
             keep
         };
         let keep: Vec<f32> = views.indices.iter().map(visit).collect();
-        match &self.eta {
-            Rows::Device(rows) => rows.absorb(&views.indices, &keep, z),
-            Rows::Host(_) => unreachable!("the caller looked"),
+        let eta = match &mut self.eta {
+            Rows::Device(rows) => return rows.absorb(&views.indices, &keep, z),
+            Rows::Host(eta) => eta,
+        };
+        let z = z.flatten_all()?.to_vec1::<f32>()?;
+        let rows = views.indices.iter().map(|&index| index as usize * dim..(index as usize + 1) * dim);
+        eta.fetch(rows.clone());
+        for ((row, keep), z) in rows.zip(keep).zip(z.chunks_exact(dim)) {
+            for (eta, z) in eta.as_mut_slice()[row].iter_mut().zip(z) {
+                *eta = T::round(keep * eta.widen() + (1.0 - keep) * z);
+            }
         }
+        Ok(())
     }
 }
 
@@ -204,7 +184,7 @@ impl<T: Plain> EStep for MemoryBank<T> {
     fn state(&self) -> Result<Vec<Held<'_>>> {
         let images = self.visited.len();
         let bank = match &self.eta {
-            Rows::Device(rows) => T::owned(rows.values::<T>()?),
+            Rows::Device(rows) => rows.numbers::<T>(),
             Rows::Host(eta) => {
                 eta.fetch_in_order();
                 eta.as_slice().into()
@@ -227,11 +207,7 @@ impl<T: Plain> EStep for MemoryBank<T> {
                         Error::Failure("the checkpoint's memory bank has another precision".into())
                     })?;
                     match &mut self.eta {
-                        Rows::Device(rows) => {
-                            let mut values = vec![T::default(); self.visited.len() * self.dim];
-                            part.fill(&mut values).map_err(lost)?;
-                            rows.fill(&values)?;
-                        }
+                        Rows::Device(rows) => rows.fill(part)?,
                         Rows::Host(eta) => {
                             eta.fetch_in_order();
                             part.fill(eta.as_mut_slice()).map_err(lost)?;
@@ -324,10 +300,10 @@ mod tests {
         let held = |numbers| vec![("bank".to_string(), vec![], numbers)];
         for place in places() {
             let mut bank = bank::<u16>(0.5, &place);
-            for wrong in [vec![0f32; 6].into(), u16::numbers(&[0; 5]).into_owned()] {
+            for wrong in [vec![0f32; 6].into(), (&[0u16; 5][..]).into()] {
                 assert!(bank.restore(held(wrong)).is_err());
             }
-            bank.restore(held(u16::numbers(&[0; 6]).into_owned())).unwrap();
+            bank.restore(held((&[0u16; 6][..]).into())).unwrap();
         }
     }
 

@@ -175,6 +175,15 @@ impl Rule {
         Ok(())
     }
 
+    /// Whether it keeps one η for each image.
+    pub fn keeps_bank(&self) -> bool {
+        match self {
+            Rule::MemoryBank { .. } => true,
+            Rule::Expectation { k, m, .. } => !k.is_one() || *m != 0.0,
+            _ => false,
+        }
+    }
+
     /// Rows of outputs that it keeps as the loss's negatives.
     pub fn negatives(&self) -> usize {
         match self {
@@ -211,7 +220,7 @@ impl Rule {
                 let bytes = bank_bytes(images, dim, *precision);
                 2 * images + if bytes > bank_limit_bytes { 0 } else { bytes as usize / size_of::<f32>() }
             }
-            Rule::Expectation { k, m, .. } if !k.is_one() || *m != 0.0 => images * (dim + 2),
+            Rule::Expectation { .. } if self.keeps_bank() => images * (dim + 2),
             // A queue, its copy as a tensor and the batch's cosines with it.
             Rule::MomentumEncoder { queue, .. } => theta_len + queue * (2 * dim + 4 * views * batch),
             Rule::Sinkhorn { queue, .. } => 2 * views * queue * dim,
@@ -242,7 +251,7 @@ impl Rule {
                 n: n.number(size.elements),
                 normalised: *normalised,
                 k: k.count(size.per_epoch),
-                kept: if k.is_one() && *m == 0.0 { None } else { Some(size.bank(*m, place)?) },
+                kept: self.keeps_bank().then(|| size.bank(*m, place)).transpose()?,
             }),
             Rule::MomentumEncoder { tau, rises, queue } => {
                 let negatives = (*queue > 0).then(|| Queue::random(*queue, size.dim, size.seed, 0));

@@ -1,16 +1,19 @@
-//! Numbers on their way into a checkpoint and back: f32 or bf16, in memory or still in a file.
+//! Numbers on their way into a checkpoint and back: f32 or bf16, in memory, still in a file, or still on a device.
 //!
-//! A bank of 1.28 M × 2048 numbers takes 10 GB: kept by the processor, it is never copied as a whole. It is borrowed when it is
-//! saved, and read from the checkpoint piece by piece into the place where it is kept. A GPU's bank is held once on its way.
+//! A bank of 1.28 M × 2048 numbers takes 10 GB, and it is never copied as a whole: it is borrowed, or read from its device piece by
+//! piece, when it is saved, and read from the checkpoint piece by piece into the place where it is kept.
 
 use super::Precision;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Numbers turned into bytes, or back, at a time.
 const CHUNK: usize = 1 << 15;
+/// Numbers that are not in memory read at a time: a device gives a few slowly.
+const PIECE: usize = if cfg!(test) { 1 << 6 } else { 1 << 24 };
 
 impl Precision {
     /// Every one.
@@ -53,10 +56,8 @@ pub trait Plain:
     fn round(value: f32) -> Self;
     /// The number as f32, which holds it exactly.
     fn widen(self) -> f32;
-    /// `values`, borrowed, as numbers of this kind.
-    fn numbers(values: &[Self]) -> Numbers<'_>;
-    /// `values` as numbers of this kind.
-    fn owned(values: Vec<Self>) -> Numbers<'static>;
+    /// `part` as numbers of this kind.
+    fn numbers(part: Part<'_, Self>) -> Numbers<'_>;
     /// `numbers`, where they are of this kind.
     fn part<'a>(numbers: &'a Numbers<'a>) -> Option<&'a Part<'a, Self>>;
 }
@@ -75,11 +76,8 @@ impl Plain for f32 {
     fn widen(self) -> f32 {
         self
     }
-    fn numbers(values: &[Self]) -> Numbers<'_> {
-        Numbers::F32(Part::Held(Cow::Borrowed(values)))
-    }
-    fn owned(values: Vec<Self>) -> Numbers<'static> {
-        Numbers::F32(Part::Held(Cow::Owned(values)))
+    fn numbers(part: Part<'_, Self>) -> Numbers<'_> {
+        Numbers::F32(part)
     }
     fn part<'a>(numbers: &'a Numbers<'a>) -> Option<&'a Part<'a, Self>> {
         if let Numbers::F32(part) = numbers { Some(part) } else { None }
@@ -105,22 +103,29 @@ impl Plain for u16 {
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self) << 16)
     }
-    fn numbers(values: &[Self]) -> Numbers<'_> {
-        Numbers::Bf16(Part::Held(Cow::Borrowed(values)))
-    }
-    fn owned(values: Vec<Self>) -> Numbers<'static> {
-        Numbers::Bf16(Part::Held(Cow::Owned(values)))
+    fn numbers(part: Part<'_, Self>) -> Numbers<'_> {
+        Numbers::Bf16(part)
     }
     fn part<'a>(numbers: &'a Numbers<'a>) -> Option<&'a Part<'a, Self>> {
         if let Numbers::Bf16(part) = numbers { Some(part) } else { None }
     }
 }
 
-/// Numbers of one kind, held or in a file.
-#[derive(Clone, Debug)]
+/// Reads the numbers of a range from where they are.
+pub type Reader<T> = Arc<dyn Fn(Range<usize>) -> Result<Vec<T>> + Send + Sync>;
+
+/// Numbers of one kind, wherever they are.
+#[derive(Clone)]
 pub enum Part<'a, T: Plain> {
     /// In memory.
     Held(Cow<'a, [T]>),
+    /// On a device, as they are when they are read.
+    Away {
+        /// What reads them.
+        read: Reader<T>,
+        /// How many they are.
+        len: usize,
+    },
     /// In a file: too many to be held beside the place they are meant for.
     Filed {
         /// The file; its name may be gone.
@@ -132,12 +137,34 @@ pub enum Part<'a, T: Plain> {
     },
 }
 
+impl<T: Plain> std::fmt::Debug for Part<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Part::Held(values) => f.debug_list().entries(values.iter()).finish(),
+            Part::Away { len, .. } => write!(f, "{len} numbers on a device"),
+            Part::Filed { at, len, .. } => write!(f, "{len} numbers from byte {at} on of a file"),
+        }
+    }
+}
+
 impl<T: Plain> Part<'_, T> {
     fn len(&self) -> usize {
         match self {
             Part::Held(values) => values.len(),
-            Part::Filed { len, .. } => *len,
+            Part::Away { len, .. } | Part::Filed { len, .. } => *len,
         }
+    }
+
+    /// Refuses a place for `len` numbers where there are not as many.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidData`].
+    pub fn expect(&self, len: usize) -> Result<()> {
+        if self.len() != len {
+            let what = format!("{} numbers where {len} are kept", self.len());
+            return Err(Error::new(ErrorKind::InvalidData, what));
+        }
+        Ok(())
     }
 
     /// Puts the numbers into `slot`, which has as many.
@@ -145,15 +172,21 @@ impl<T: Plain> Part<'_, T> {
     /// # Errors
     /// The system's, and [`ErrorKind::InvalidData`] where `slot` has another length.
     pub fn fill(&self, slot: &mut [T]) -> Result<()> {
-        if slot.len() != self.len() {
-            let what = format!("{} numbers where {} are kept", self.len(), slot.len());
-            return Err(Error::new(ErrorKind::InvalidData, what));
-        }
+        self.expect(slot.len())?;
+        self.read(0, slot)
+    }
+
+    /// Puts those from the `start`th on into `slot`, which must not have more.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read(&self, start: usize, slot: &mut [T]) -> Result<()> {
         match self {
-            Part::Held(values) => slot.copy_from_slice(values),
+            Part::Held(values) => slot.copy_from_slice(&values[start..start + slot.len()]),
+            Part::Away { read, .. } => slot.copy_from_slice(&read(start..start + slot.len())?),
             Part::Filed { file, at, .. } => {
                 let mut file = file.as_ref();
-                file.seek(SeekFrom::Start(*at))?;
+                file.seek(SeekFrom::Start(at + (start * T::PRECISION.bytes()) as u64))?;
                 let mut bytes = vec![0; T::PRECISION.bytes() * CHUNK];
                 for slot in slot.chunks_mut(CHUNK) {
                     let bytes = &mut bytes[..T::PRECISION.bytes() * slot.len()];
@@ -175,23 +208,31 @@ impl<T: Plain> Part<'_, T> {
         Ok(values)
     }
 
-    /// Hands the little-endian bytes of all numbers, which are held, to `write`.
+    /// Hands the little-endian bytes of all numbers to `write`.
     fn write(&self, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let Part::Held(values) = self else {
-            return Err(Error::new(ErrorKind::Unsupported, "numbers in a file are not copied to another"));
-        };
         let mut bytes = Vec::with_capacity(T::PRECISION.bytes() * CHUNK);
-        for numbers in values.chunks(CHUNK) {
-            bytes.clear();
-            numbers.iter().for_each(|number| number.put(&mut bytes));
-            write(&bytes)?;
+        let mut put = |values: &[T]| {
+            values.chunks(CHUNK).try_for_each(|numbers| {
+                bytes.clear();
+                numbers.iter().for_each(|number| number.put(&mut bytes));
+                write(&bytes)
+            })
+        };
+        if let Part::Held(values) = self {
+            return put(values);
+        }
+        let mut piece = Vec::new();
+        for start in (0..self.len()).step_by(PIECE) {
+            piece.resize(PIECE.min(self.len() - start), T::default());
+            self.read(start, &mut piece)?;
+            put(&piece)?;
         }
         Ok(())
     }
 }
 
 impl<T: Plain> PartialEq for Part<'_, T> {
-    /// Numbers in a file equal nothing: comparing would read them.
+    /// Numbers that are not in memory equal nothing: comparing would read them.
     fn eq(&self, other: &Self) -> bool {
         matches!((self, other), (Part::Held(a), Part::Held(b)) if a == b)
     }
@@ -231,7 +272,7 @@ impl Numbers<'_> {
     /// Hands their bytes, little-endian, to `write`, some at a time.
     ///
     /// # Errors
-    /// Those of `write`; [`ErrorKind::Unsupported`] for numbers in a file.
+    /// Those of `write`; the system's and the device's, where the numbers are not in memory.
     pub fn write(&self, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         match self {
             Numbers::F32(part) => part.write(write),
@@ -242,7 +283,7 @@ impl Numbers<'_> {
     /// All of them in memory, widened where they are bf16.
     ///
     /// # Errors
-    /// The system's, where they are in a file.
+    /// As [`Numbers::write`].
     pub fn into_f32(self) -> Result<Vec<f32>> {
         match self {
             Numbers::F32(part) => part.into_vec(),
@@ -255,6 +296,7 @@ impl Numbers<'_> {
         fn owned<T: Plain>(part: Part<T>) -> Part<'static, T> {
             match part {
                 Part::Held(values) => Part::Held(Cow::Owned(values.into_owned())),
+                Part::Away { read, len } => Part::Away { read, len },
                 Part::Filed { file, at, len } => Part::Filed { file, at, len },
             }
         }
@@ -267,13 +309,13 @@ impl Numbers<'_> {
 
 impl<'a, T: Plain> From<&'a [T]> for Numbers<'a> {
     fn from(values: &'a [T]) -> Self {
-        T::numbers(values)
+        T::numbers(Part::Held(Cow::Borrowed(values)))
     }
 }
 
 impl From<Vec<f32>> for Numbers<'_> {
     fn from(values: Vec<f32>) -> Self {
-        f32::owned(values)
+        Numbers::F32(Part::Held(Cow::Owned(values)))
     }
 }
 
@@ -305,15 +347,19 @@ mod tests {
         }
     }
 
+    fn written<T: Plain>(part: Part<T>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        part.write(&mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
     #[test]
     fn numbers_in_a_file_are_those_that_were_written() {
         let values: Vec<u16> = (0..3 * CHUNK as u32 + 7).map(|i| (i * 77) as u16).collect();
-        let mut bytes = vec![9u8; 5];
-        let mut write = |part: &[u8]| {
-            bytes.extend_from_slice(part);
-            Ok(())
-        };
-        Numbers::from(&values[..]).write(&mut write).unwrap();
+        let bytes = [vec![9; 5], written(Part::Held(Cow::Borrowed(&values))).unwrap()].concat();
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &bytes).unwrap();
         let part: Part<u16> = Part::Filed { file: Arc::new(file), at: 5, len: values.len() };
@@ -321,5 +367,20 @@ mod tests {
         part.fill(&mut read).unwrap();
         assert!(read == values);
         assert_eq!(part.fill(&mut read[1..]).unwrap_err().kind(), ErrorKind::InvalidData);
+        assert!(written(part).unwrap() == bytes[5..]);
+    }
+
+    #[test]
+    fn numbers_on_a_device_are_written_piece_by_piece() {
+        let values: Vec<f32> = (0..3 * PIECE + 5).map(|i| i as f32).collect();
+        let kept = values.clone();
+        let read: Reader<f32> = Arc::new(move |range| {
+            assert!(range.len() <= PIECE);
+            Ok(kept[range].to_vec())
+        });
+        let away = written(Part::Away { read, len: values.len() }).unwrap();
+        assert_eq!(away, written(Part::Held(values.into())).unwrap());
+        let fails: Reader<f32> = Arc::new(|_| Err(Error::other("gone")));
+        assert!(written(Part::Away { read: fails, len: 1 }).is_err());
     }
 }

@@ -6,6 +6,7 @@
 //! metadata's loss, symmetry, predictor and stop-gradient. The learning rate is `base_lr`, cosine
 //! within `epochs`, or the constant `lr`.
 
+use super::state::beside;
 use super::{Alternation, Model, Rates, weights};
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Rule, Size, Steps, Views};
@@ -200,7 +201,7 @@ pub fn replay_with(
         None => case.tensor("views.1")?.0[1],
     };
     let dim = model.output_dim();
-    let place = BankPlace { beside: model.site().room_for_bank(u64::MAX)?, ..BankPlace::default() };
+    let place = BankPlace { beside: beside(&rule, model.site(), u64::MAX)?, ..BankPlace::default() };
     let size = Size { images, dim, per_epoch: given, steps: given, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place)?;
     let mut alternation = Alternation::new(model, &rule, e_step, objective, optim.clone());

@@ -8,11 +8,11 @@ use super::{Alternation, COLUMNS, Model, Progress, Rates, evaluate};
 use crate::data::{Dataset, loader};
 use crate::device::Site;
 use crate::error::{Error, Result};
-use crate::eta::{BankPlace, Held, Size, Views};
+use crate::eta::{BankPlace, Held, Rule, Size, Views};
 use crate::measure::collapse;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use ndarray::{Array2, ArrayView2};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -56,6 +56,11 @@ struct EpochSums {
     lr: f64,
 }
 
+/// The place for banks of `rule` at `site`, where it keeps any and they may lie beside the outputs: [`Site::room_for_bank`].
+pub(super) fn beside(rule: &Rule, site: &Site, on_host: u64) -> Result<Option<(Device, u64)>> {
+    if rule.keeps_bank() { site.room_for_bank(on_host) } else { Ok(None) }
+}
+
 impl State {
     /// The state at the newest checkpoint in `dir`, or at step 0.
     pub fn open(recipe: &Recipe, dataset: &Dataset, dir: &RunDir, site: &Site) -> Result<Self> {
@@ -65,7 +70,7 @@ impl State {
         let place = BankPlace {
             memory_limit_bytes: BANK_MEMORY_BYTES,
             folder: dir.path().to_path_buf(),
-            beside: site.room_for_bank(BANK_MEMORY_BYTES)?,
+            beside: beside(&recipe.eta, site, BANK_MEMORY_BYTES)?,
         };
         let dim = recipe.encoder.projector.dim;
         let em = recipe.measure.em.as_ref();
