@@ -166,7 +166,7 @@ if wants tests; then
         within 120 env SIM_CUDNN=ranked "$programs/sim" run byol --scale smoke --seeds 1 --device cuda:0 --out "$work/repeat$process" --quiet \
             >"$log/repeat.txt" 2>&1 || tail -n 3 "$log/repeat.txt"
     done
-    (cd "$work/repeat1" && find . -name weights.safetensors | sort) | while read -r weights; do
+    (cd "$work/repeat1" 2>/dev/null && find . -name weights.safetensors | sort) | while read -r weights; do
         cmp "$work/repeat1/$weights" "$work/repeat2/$weights" && echo "$weights: the same"
     done
 fi
