@@ -70,7 +70,7 @@ impl Place {
     /// Bytes of GPU memory that are taken, by whomever; 0 on the processor.
     ///
     /// # Errors
-    /// [`Error::Device`] when the driver does not tell.
+    /// [`Error::Device`] when the driver does not tell, [`Error::Usage`] in a build without GPUs.
     pub fn memory_bytes(self) -> Result<usize> {
         match self {
             Place::Cpu => Ok(0),
@@ -100,10 +100,11 @@ impl Site {
     /// [`Error::Failure`] when the two are not in the same memory.
     pub fn new(tensors: Device, kernels: Arc<dyn KernelDevice>) -> Result<Site> {
         let gpu = match tensors.location() {
-            DeviceLocation::Cpu => None,
-            DeviceLocation::Cuda { gpu_id } | DeviceLocation::Metal { gpu_id } => Some(gpu_id),
+            DeviceLocation::Cpu => Some(None),
+            DeviceLocation::Cuda { gpu_id } => Some(Some(gpu_id)),
+            DeviceLocation::Metal { .. } => None,
         };
-        if gpu != kernels.gpu() {
+        if gpu != Some(kernels.gpu()) {
             return Err(Error::Failure("tensors in one memory, and kernels that run in another".into()));
         }
         Ok(Site { tensors, kernels: Some(kernels) })

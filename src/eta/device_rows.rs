@@ -44,10 +44,11 @@ impl DeviceRows {
         let lost = |e| Error::Failure(format!("a memory bank cannot be read back: {e}"));
         values.expect(len).map_err(lost)?;
         for start in (0..len).step_by(CHUNK) {
-            let mut part = vec![T::default(); CHUNK.min(len - start)];
+            let count = CHUNK.min(len - start);
+            let mut part = vec![T::default(); count];
             values.read(start, &mut part).map_err(lost)?;
             let part: Vec<f32> = part.into_iter().map(T::widen).collect();
-            let part = Tensor::new(part, self.0.device())?;
+            let part = Tensor::from_vec(part, count, self.0.device())?;
             all.slice_set(&part.to_dtype(self.0.dtype())?, 0, start)?;
         }
         Ok(())
@@ -117,22 +118,38 @@ mod tests {
         assert_eq!(kept.get(&[3, 1]).unwrap().to_vec2::<f32>().unwrap(), [[5.5, 5.75], [2.0, 3.0]]);
     }
 
-    #[test]
-    fn rows_of_several_chunks_come_back_as_they_went() {
+    /// As a checkpoint has them: piece by piece.
+    fn bytes(numbers: &Numbers) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut write = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        };
+        numbers.write(&mut write).unwrap();
+        bytes
+    }
+
+    fn come_back<T: Plain>() {
         let dim = CHUNK / 2 + 3;
-        let values: Vec<f32> = (0..3 * dim).map(|i| (i % 251) as f32).collect();
-        let kept = DeviceRows::new::<f32>(3, dim, &Device::Cpu).unwrap();
-        let part = |values: &[f32]| Part::Held(values.to_vec().into());
+        let values: Vec<T> = (0..3 * dim).map(|i| T::round((i % 251) as f32)).collect();
+        let expected = bytes(&Numbers::from(&values[..]));
+        let kept = DeviceRows::new::<T>(3, dim, &Device::Cpu).unwrap();
+        let part = |values: &[T]| Part::Held(values.to_vec().into());
         kept.fill(&part(&values)).unwrap();
-        assert_eq!(kept.numbers::<f32>().into_f32().unwrap(), values);
+        assert_eq!(bytes(&kept.numbers::<T>()), expected);
         assert!(kept.fill(&part(&values[1..])).is_err());
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(b"before").unwrap();
-        values.iter().for_each(|value| file.write_all(&value.to_le_bytes()).unwrap());
-        let filed: Part<f32> = Part::Filed { file: Arc::new(file), at: 6, len: values.len() };
-        kept.fill(&part(&vec![0.0; values.len()])).unwrap();
-        kept.fill(&filed).unwrap();
-        assert_eq!(kept.numbers::<f32>().into_f32().unwrap(), values);
+        file.write_all(&[b"before", &expected[..]].concat()).unwrap();
+        kept.fill(&part(&vec![T::default(); values.len()])).unwrap();
+        assert_ne!(bytes(&kept.numbers::<T>()), expected);
+        kept.fill::<T>(&Part::Filed { file: Arc::new(file), at: 6, len: values.len() }).unwrap();
+        assert_eq!(bytes(&kept.numbers::<T>()), expected);
+    }
+
+    #[test]
+    fn rows_of_several_chunks_come_back_as_they_went() {
+        come_back::<f32>();
+        come_back::<u16>();
     }
 
     #[test]

@@ -77,7 +77,8 @@ impl<T: Plain> MemoryBank<T> {
         let gb = bytes as f64 / 1e9;
         let eta = if let Some((device, _)) = beside {
             let made = DeviceRows::new::<T>(images, dim, device);
-            Rows::Device(made.map_err(|e| e.of_device(&format!("a memory bank of {gb:.1} GB")))?)
+            let smaller = if T::PRECISION == Precision::F32 { " (half as much in bf16)" } else { "" };
+            Rows::Device(made.map_err(|e| e.of_device(&format!("a memory bank of {gb:.1} GB{smaller}")))?)
         } else if bytes > place.memory_limit_bytes {
             Rows::Host(Store::mapped(&place.folder, len).map_err(|e| {
                 let cost = format!(

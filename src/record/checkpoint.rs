@@ -61,7 +61,8 @@ impl RunDir {
     /// Saves a generation: whole and durable when this returns, or the previous one is untouched.
     ///
     /// # Errors
-    /// [`Error::Disk`] naming path and action; nothing already on disk is lost.
+    /// [`Error::Disk`] naming path and action, [`Error::Device`] when a GPU does not give its numbers; nothing already on
+    /// disk is lost.
     pub fn save(&self, snapshot: &Snapshot, logs: &mut MetricsLog) -> Result<()> {
         let lengths = logs.sync()?;
         let checkpoints = self.checkpoints();
@@ -74,7 +75,7 @@ impl RunDir {
         written.map_err(|source| {
             // The save has failed already; what matters is to give back the space it took.
             let _ = fs::remove_dir_all(&temporary);
-            Error::Disk { path: generation.clone(), action: "write the checkpoint", source }
+            Error::disk(&generation, "write the checkpoint")(source)
         })?;
         prune(&checkpoints, &generation)
     }

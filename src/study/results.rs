@@ -11,7 +11,7 @@ use crate::record::{
     Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Number, Outcome, read_env,
     read_metrics, read_outcome, write_durable,
 };
-use crate::train::of_numbers;
+use crate::train::machine_of;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -92,7 +92,7 @@ impl Results {
             for &seed in seeds {
                 let path = folder.join(&arm.name).join(format!("seed-{seed}"));
                 runs.insert((arm.name.as_str(), seed), numbers(&path, arm.recipe.schedule.epochs)?);
-                let machine = of_numbers(read_env(&path)?.unwrap_or_default());
+                let machine = machine_of(read_env(&path)?.unwrap_or_default());
                 if !machine.is_empty() && !machines.contains(&machine) {
                     machines.push(machine);
                 }

@@ -64,7 +64,7 @@ pub fn resumed(mut now: Value, before: Option<&BTreeMap<String, Value>>, step: u
 
 /// Of what env.json holds, what a run's numbers may depend on. Where it was copied from, on how many threads it ran and when it
 /// changed machines say nothing of them.
-pub fn of_numbers(mut environment: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+pub fn machine_of(mut environment: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     environment.retain(|key, _| !["taken_from", "threads"].contains(&key.as_str()));
     let earlier = environment.get_mut(EARLIER).and_then(Value::as_array_mut).into_iter().flatten();
     earlier.filter_map(Value::as_object_mut).for_each(|part| drop(part.remove(TO_STEP)));
@@ -103,7 +103,7 @@ mod tests {
         // Two runs that changed machines at different steps count as alike.
         let other = resumed(on("cuda"), Some(&kept(&back)), 40);
         let later = resumed(on("cuda"), Some(&kept(&back)), 48);
-        assert!(other != later && of_numbers(kept(&other)) == of_numbers(kept(&later)));
+        assert!(other != later && machine_of(kept(&other)) == machine_of(kept(&later)));
         // From the beginning, after a checkpoint that could not be read.
         assert_eq!(resumed(on("avx2"), Some(&kept(&fourth)), 0), on("avx2"));
     }

@@ -24,7 +24,7 @@ pub use comparison::{Compared, Losses};
 pub use cost::{memory_bytes, seconds};
 pub use direct::Direct;
 pub use em::{TRAJECTORY, read_trajectory};
-pub use environment::of_numbers;
+pub use environment::machine_of;
 pub use evaluate::{Evaluation, embed, evaluate};
 pub use model::{Model, Part};
 pub use replay::{Case, Replayed, Trajectory, replay, replay_with};

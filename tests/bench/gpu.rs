@@ -1,5 +1,6 @@
-//! Images per second of the SimSiam step on a GPU, with images that are already there, and the memory it takes (arrays and
-//! libraries, without what an idle process has).
+//! Images per second of the SimSiam step on a GPU, with images that are already there, and the memory it takes: arrays and
+//! libraries, without what an idle process has. Of several settings in one process only the first one's memory is right: what
+//! one has freed stays with the process.
 //!
 //! `cargo bench --features cuda --bench gpu -- [resnet18|resnet50|all] [f32|tf32|bf16|all] [repetitions] [device] [kernels]`; the
 //! median over repetitions of ten steps, of which the last is waited for. `tests/bench/gpu.sh` runs it beside PyTorch.

@@ -2,7 +2,9 @@
 
 use super::*;
 use simsiam_em::Error;
+use simsiam_em::kernel::numbers::{Part, Plain, Reader};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 fn generation(folder: &Path, step: u64) -> PathBuf {
     folder.join(format!("checkpoints/step-{step:010}"))
@@ -186,6 +188,21 @@ fn a_snapshot_that_is_a_defect_is_refused_and_nothing_is_lost() {
         assert!(matches!(refused, Error::Disk { .. }), "{refused}");
         assert_eq!(generations(folder.path()), ["step-0000000008", "step-0000000010"]);
     }
+}
+
+#[test]
+fn numbers_that_a_gpu_does_not_give_are_its_error_and_nothing_is_lost() {
+    let folder = trained();
+    let dir = open(folder.path());
+    dir.resume().expect("readable");
+    let mut logs = dir.metrics(&COLUMNS).expect("logs");
+    let state = state(12);
+    let mut lost = snapshot(12, &state);
+    let read: Reader<f32> = Arc::new(|_| Err(std::io::Error::other(Error::device("copying", "gone"))));
+    lost.tensors[1].data = f32::numbers(Part::Away { read, len: 7 });
+    let failed = dir.save(&lost, &mut logs).expect_err("no numbers");
+    assert!(matches!(&failed, Error::Device(why) if why == "the GPU failed (copying): gone"), "{failed:?}");
+    assert_eq!(generations(folder.path()), ["step-0000000008", "step-0000000010"]);
 }
 
 /// `checkpoints` cannot be written: a file stands in its place.
