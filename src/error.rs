@@ -52,7 +52,7 @@ pub enum Error {
     Tensor(candle_core::Error),
 }
 
-/// What every error of a GPU begins with, also where candle has carried it.
+/// What an error of a GPU begins with where it arises, also when candle has carried it.
 const GPU_FAILED: &str = "the GPU failed";
 /// What a GPU without memory says, whoever asks it.
 const NO_MEMORY: [&str; 4] =
@@ -140,8 +140,7 @@ impl Error {
         }
     }
 
-    /// Turns an I/O error on `path` into [`Error::Disk`], but for one that carries an error of this kind: what was to be written
-    /// could not be had. For use with `map_err`.
+    /// Turns an I/O error on `path` into [`Error::Disk`]; one that carries an [`Error`] gives that one. For use with `map_err`.
     pub fn disk(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| match source.downcast() {

@@ -99,15 +99,15 @@ fn agrees((what, recipe): &(String, Recipe), place: Open, allowed: f64) -> bool 
 const ALLOWED: f64 = 0.03;
 
 /// Four arms at a time, as `sim run --jobs` has them; all, so that one run shows everything.
-fn every_arm_agrees(place: Open) {
+fn every_arm_agrees(place: Open, allowed: f64) {
     let arms = arms();
     let wrong: Vec<&str> = std::thread::scope(|scope| {
-        let share = |arms| scope.spawn(move || of_share(arms, |arm| agrees(arm, place, ALLOWED)));
+        let share = |arms| scope.spawn(move || of_share(arms, |arm| agrees(arm, place, allowed)));
         let shares: Vec<_> = arms.chunks(arms.len().div_ceil(4)).map(share).collect();
         shares.into_iter().flat_map(|share| share.join().unwrap()).collect()
     });
     println!("{} arms", arms.len());
-    assert!(wrong.is_empty(), "weights off by {ALLOWED} and more, or a run failed: {wrong:?}");
+    assert!(wrong.is_empty(), "weights off by {allowed} and more, or a run failed: {wrong:?}");
 }
 
 /// The names of those arms of a thread's share that are wrong; one that panics is.
@@ -123,14 +123,15 @@ fn gpu() -> Option<Place> {
 #[test]
 fn every_arm_trains_on_a_gpu_and_changes_devices() {
     let Some(place) = gpu() else { return };
-    every_arm_agrees(&|| place.open().unwrap());
+    every_arm_agrees(&|| place.open().unwrap(), ALLOWED);
 }
 
+/// A ReLU on the other side is 1.2e-3 at most there; momentum that is lost is more in most arms.
 #[test]
 #[ignore = "ten minutes"]
 fn every_arm_trains_on_the_emulation_and_changes_devices() {
     let Some(device) = emulated_with_library(None) else { return };
-    every_arm_agrees(&|| Site::new(Device::Cpu, device.clone()).unwrap());
+    every_arm_agrees(&|| Site::new(Device::Cpu, device.clone()).unwrap(), 3e-3);
 }
 
 /// One for each kind of state that a run has: targets of a chunk, a bank, twins, a momentum encoder with and without a queue,

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
-use crate::kernel::numbers::{Numbers, Part, Plain};
+use crate::kernel::numbers::{Numbers, PIECE, Part, Plain};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -11,9 +11,6 @@ use std::sync::Arc;
 /// (N, d), stored as f32 or bf16.
 #[derive(Debug)]
 pub struct DeviceRows(Tensor);
-
-/// Numbers that move to a device at a time.
-const CHUNK: usize = if cfg!(test) { 1 << 6 } else { 1 << 24 };
 
 /// candle counts the numbers that a row is looked for in with 32 bits.
 const MOST: usize = u32::MAX as usize;
@@ -38,13 +35,14 @@ impl DeviceRows {
         Ok(self.0.flatten_all()?)
     }
 
-    /// Replaces all numbers by `values`, piece by piece where they are not in memory.
+    /// Replaces all numbers by `values`, piece by piece.
     pub fn fill<T: Plain>(&self, values: &Part<T>) -> Result<()> {
         let (all, len) = (self.flat()?, self.0.elem_count());
-        let lost = |e| Error::Failure(format!("a memory bank cannot be read back: {e}"));
+        let failure = |e| Error::Failure(format!("a memory bank cannot be read back: {e}"));
+        let lost = |e: std::io::Error| e.downcast().unwrap_or_else(failure);
         values.expect(len).map_err(lost)?;
-        for start in (0..len).step_by(CHUNK) {
-            let count = CHUNK.min(len - start);
+        for start in (0..len).step_by(PIECE) {
+            let count = PIECE.min(len - start);
             let mut part = vec![T::default(); count];
             values.read(start, &mut part).map_err(lost)?;
             let part: Vec<f32> = part.into_iter().map(T::widen).collect();
@@ -130,7 +128,7 @@ mod tests {
     }
 
     fn come_back<T: Plain>() {
-        let dim = CHUNK / 2 + 3;
+        let dim = PIECE / 2 + 3;
         let values: Vec<T> = (0..3 * dim).map(|i| T::round((i % 251) as f32)).collect();
         let expected = bytes(&Numbers::from(&values[..]));
         let kept = DeviceRows::new::<T>(3, dim, &Device::Cpu).unwrap();
@@ -147,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_several_chunks_come_back_as_they_went() {
+    fn rows_of_several_pieces_come_back_as_they_went() {
         come_back::<f32>();
         come_back::<u16>();
     }

@@ -77,8 +77,7 @@ impl<T: Plain> MemoryBank<T> {
         let gb = bytes as f64 / 1e9;
         let eta = if let Some((device, _)) = beside {
             let made = DeviceRows::new::<T>(images, dim, device);
-            let smaller = if T::PRECISION == Precision::F32 { " (half as much in bf16)" } else { "" };
-            Rows::Device(made.map_err(|e| e.of_device(&format!("a memory bank of {gb:.1} GB{smaller}")))?)
+            Rows::Device(made.map_err(|e| e.of_device(&format!("a memory bank of {gb:.1} GB")))?)
         } else if bytes > place.memory_limit_bytes {
             Rows::Host(Store::mapped(&place.folder, len).map_err(|e| {
                 let cost = format!(
@@ -135,8 +134,10 @@ impl<T: Plain> MemoryBank<T> {
         let rows = views.indices.iter().map(|&index| index as usize * dim..(index as usize + 1) * dim);
         eta.fetch(rows.clone());
         for ((row, keep), z) in rows.zip(keep).zip(z.chunks_exact(dim)) {
+            // Without a past z stays as it is, to the sign of a zero.
+            let moved = |eta: T, z: f32| if keep == 0.0 { z } else { keep * eta.widen() + (1.0 - keep) * z };
             for (eta, z) in eta.as_mut_slice()[row].iter_mut().zip(z) {
-                *eta = T::round(keep * eta.widen() + (1.0 - keep) * z);
+                *eta = T::round(moved(*eta, *z));
             }
         }
         Ok(())
@@ -257,6 +258,10 @@ mod tests {
         visit(&mut bank, 1, [0.0, 0.0]);
         assert_eq!(bank.get(1).unwrap(), (vec![3.0, 6.0], true));
         assert_eq!(bank.get(0).unwrap(), (vec![0.0, 0.0], false));
+        if place.beside.is_none() {
+            visit(&mut bank, 2, [-0.0, 0.0]);
+            assert_eq!(bank.get(2).unwrap().0.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), [1 << 31, 0]);
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 /// Numbers turned into bytes, or back, at a time.
 const CHUNK: usize = 1 << 15;
-/// Numbers that are not in memory read at a time: a device gives a few slowly.
-const PIECE: usize = if cfg!(test) { 1 << 6 } else { 1 << 24 };
+/// Numbers of a device moved at a time: it gives a few slowly.
+pub const PIECE: usize = if cfg!(test) { 3 * CHUNK / 2 } else { 1 << 24 };
 
 impl Precision {
     /// Every one.
@@ -111,7 +111,7 @@ impl Plain for u16 {
     }
 }
 
-/// Reads the numbers of a range from where they are.
+/// Reads the numbers of a range, as many as it has, from where they are.
 pub type Reader<T> = Arc<dyn Fn(Range<usize>) -> Result<Vec<T>> + Send + Sync>;
 
 /// Numbers of one kind, wherever they are.
@@ -176,14 +176,18 @@ impl<T: Plain> Part<'_, T> {
         self.read(0, slot)
     }
 
-    /// Puts those from the `start`th on into `slot`, which must not have more.
+    /// Puts those from the `start`th on into `slot`.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's and the device's, and [`ErrorKind::InvalidData`] where there are fewer.
     pub fn read(&self, start: usize, slot: &mut [T]) -> Result<()> {
+        let end = start + slot.len();
+        if end > self.len() {
+            return Err(Error::new(ErrorKind::InvalidData, format!("{} numbers and no {end}th", self.len())));
+        }
         match self {
-            Part::Held(values) => slot.copy_from_slice(&values[start..start + slot.len()]),
-            Part::Away { read, .. } => slot.copy_from_slice(&read(start..start + slot.len())?),
+            Part::Held(values) => slot.copy_from_slice(&values[start..end]),
+            Part::Away { read, .. } => slot.copy_from_slice(&read(start..end)?),
             Part::Filed { file, at, .. } => {
                 let mut file = file.as_ref();
                 file.seek(SeekFrom::Start(at + (start * T::PRECISION.bytes()) as u64))?;
@@ -223,8 +227,13 @@ impl<T: Plain> Part<'_, T> {
         }
         let mut piece = Vec::new();
         for start in (0..self.len()).step_by(PIECE) {
-            piece.resize(PIECE.min(self.len() - start), T::default());
-            self.read(start, &mut piece)?;
+            let count = PIECE.min(self.len() - start);
+            if let Part::Away { read, .. } = self {
+                piece = read(start..start + count)?;
+            } else {
+                piece.resize(count, T::default());
+                self.read(start, &mut piece)?;
+            }
             put(&piece)?;
         }
         Ok(())
@@ -291,7 +300,7 @@ impl Numbers<'_> {
         }
     }
 
-    /// The same without a borrow.
+    /// The same without a borrow; those on a device stay there, and change with it.
     pub fn into_owned(self) -> Numbers<'static> {
         fn owned<T: Plain>(part: Part<T>) -> Part<'static, T> {
             match part {

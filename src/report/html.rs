@@ -244,10 +244,10 @@ fn of_machine(machine: &BTreeMap<String, Value>) -> Markup {
 fn words(value: &Value) -> String {
     match value {
         Value::String(word) => word.clone(),
-        Value::Array(values) => values.iter().map(words).collect::<Vec<_>>().join("; then "),
+        Value::Array(values) => values.iter().map(words).collect::<Vec<_>>().join(". Then "),
         Value::Object(values) => {
             let named = |(key, value): (&String, &Value)| format!("{key} {}", words(value));
-            values.iter().map(named).collect::<Vec<_>>().join(", ")
+            values.iter().map(named).collect::<Vec<_>>().join("; ")
         }
         _ => value.to_string(),
     }
@@ -269,8 +269,9 @@ mod tests {
 
     #[test]
     fn what_computed_a_runs_first_steps_is_told_in_words() {
-        let earlier = serde_json::json!([{"kernel": "cuda", "sim": "1"}, {"kernel": "avx2", "sim": "1"}]);
-        assert_eq!(words(&earlier), "kernel cuda, sim 1; then kernel avx2, sim 1");
+        let part = |kernel: &str| serde_json::json!({ "algorithm": "a, b", "kernel": kernel });
+        let earlier = serde_json::json!([part("cuda"), part("avx2")]);
+        assert_eq!(words(&earlier), "algorithm a, b; kernel cuda. Then algorithm a, b; kernel avx2");
         assert_eq!(words(&serde_json::json!(24)), "24");
     }
 }

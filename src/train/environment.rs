@@ -62,8 +62,8 @@ pub fn resumed(mut now: Value, before: Option<&BTreeMap<String, Value>>, step: u
     now
 }
 
-/// Of what env.json holds, what a run's numbers may depend on. Where it was copied from, on how many threads it ran and when it
-/// changed machines say nothing of them.
+/// What tells one machine from another, of what env.json holds: not where the run was copied from, nor its threads, nor the steps
+/// at which it changed machines.
 pub fn machine_of(mut environment: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     environment.retain(|key, _| !["taken_from", "threads"].contains(&key.as_str()));
     let earlier = environment.get_mut(EARLIER).and_then(Value::as_array_mut).into_iter().flatten();
@@ -104,6 +104,8 @@ mod tests {
         let other = resumed(on("cuda"), Some(&kept(&back)), 40);
         let later = resumed(on("cuda"), Some(&kept(&back)), 48);
         assert!(other != later && machine_of(kept(&other)) == machine_of(kept(&later)));
+        assert!(machine_of(kept(&other)) != machine_of(kept(&on("cuda"))));
+        assert!(!machine_of(kept(&other)).contains_key("threads"));
         // From the beginning, after a checkpoint that could not be read.
         assert_eq!(resumed(on("avx2"), Some(&kept(&fourth)), 0), on("avx2"));
     }
