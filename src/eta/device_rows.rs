@@ -40,7 +40,7 @@ impl DeviceRows {
         let (all, len) = (self.flat()?, self.0.elem_count());
         let failure = |e| Error::Failure(format!("a memory bank cannot be read back: {e}"));
         let lost = |e: std::io::Error| e.downcast().unwrap_or_else(failure);
-        values.expect(len).map_err(lost)?;
+        values.check_len(len).map_err(lost)?;
         for start in (0..len).step_by(PIECE) {
             let count = PIECE.min(len - start);
             let mut part = vec![T::default(); count];

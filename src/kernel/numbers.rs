@@ -159,7 +159,7 @@ impl<T: Plain> Part<'_, T> {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidData`].
-    pub fn expect(&self, len: usize) -> Result<()> {
+    pub fn check_len(&self, len: usize) -> Result<()> {
         if self.len() != len {
             let what = format!("{} numbers where {len} are kept", self.len());
             return Err(Error::new(ErrorKind::InvalidData, what));
@@ -172,7 +172,7 @@ impl<T: Plain> Part<'_, T> {
     /// # Errors
     /// The system's, and [`ErrorKind::InvalidData`] where `slot` has another length.
     pub fn fill(&self, slot: &mut [T]) -> Result<()> {
-        self.expect(slot.len())?;
+        self.check_len(slot.len())?;
         self.read(0, slot)
     }
 
@@ -227,13 +227,8 @@ impl<T: Plain> Part<'_, T> {
         }
         let mut piece = Vec::new();
         for start in (0..self.len()).step_by(PIECE) {
-            let count = PIECE.min(self.len() - start);
-            if let Part::Away { read, .. } = self {
-                piece = read(start..start + count)?;
-            } else {
-                piece.resize(count, T::default());
-                self.read(start, &mut piece)?;
-            }
+            piece.resize(PIECE.min(self.len() - start), T::default());
+            self.read(start, &mut piece)?;
             put(&piece)?;
         }
         Ok(())

@@ -31,6 +31,15 @@ fn trained() -> tempfile::TempDir {
     folder
 }
 
+/// A trained run, taken up, and its logs.
+fn taken_up() -> (tempfile::TempDir, RunDir, MetricsLog) {
+    let folder = trained();
+    let dir = open(folder.path());
+    dir.resume().expect("readable");
+    let logs = dir.metrics(&COLUMNS).expect("logs");
+    (folder, dir, logs)
+}
+
 #[test]
 fn a_snapshot_is_read_back_as_it_was_saved_and_two_are_kept() {
     let folder = trained();
@@ -77,10 +86,7 @@ fn the_same_snapshot_gives_the_same_bytes_which_safetensors_reads() {
 
 #[test]
 fn the_step_of_a_generation_can_be_saved_again() {
-    let folder = trained();
-    let dir = open(folder.path());
-    dir.resume().expect("readable");
-    let mut logs = dir.metrics(&COLUMNS).expect("logs");
+    let (folder, dir, mut logs) = taken_up();
     row(&mut logs, 10, 9.0);
     let state = state(11);
     dir.save(&snapshot(10, &state), &mut logs).expect("saved");
@@ -174,10 +180,7 @@ fn both_generations_broken_means_from_the_start_with_empty_logs() {
 
 #[test]
 fn a_snapshot_that_is_a_defect_is_refused_and_nothing_is_lost() {
-    let folder = trained();
-    let dir = open(folder.path());
-    dir.resume().expect("readable");
-    let mut logs = dir.metrics(&COLUMNS).expect("logs");
+    let (folder, dir, mut logs) = taken_up();
     let state = state(12);
     let mut twice = snapshot(12, &state);
     twice.tensors[1].name = "theta".into();
@@ -192,10 +195,7 @@ fn a_snapshot_that_is_a_defect_is_refused_and_nothing_is_lost() {
 
 #[test]
 fn numbers_that_a_gpu_does_not_give_are_its_error_and_nothing_is_lost() {
-    let folder = trained();
-    let dir = open(folder.path());
-    dir.resume().expect("readable");
-    let mut logs = dir.metrics(&COLUMNS).expect("logs");
+    let (folder, dir, mut logs) = taken_up();
     let state = state(12);
     let mut lost = snapshot(12, &state);
     let read: Reader<f32> = Arc::new(|_| Err(std::io::Error::other(Error::device("copying", "gone"))));
