@@ -38,7 +38,8 @@
 //! - [`device`] — the processor or a GPU: where a run computes.
 //! - [`optim`] — SGD with momentum over flat θ, LARS, learning-rate curves.
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle and no study.
-//! - [`rng`] — streams named by (seed, purpose, counters). [`error`] — one error, its exit codes.
+//! - [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular files of a bounded length.
+//!   [`error`] — one error, its exit codes.
 //!
 //! A room imports only from rooms below it; a test holds the table.
 //!
@@ -67,6 +68,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod eta;
+pub mod files;
 pub mod kernel;
 pub mod measure;
 pub mod network;

@@ -8,6 +8,7 @@ mod dispute;
 mod em;
 mod emulation;
 mod evaluation;
+mod fuzz;
 mod gpu;
 mod gpu_kernels;
 mod gpu_runs;
@@ -29,3 +30,7 @@ mod mock;
 mod page;
 mod study;
 mod sweep;
+
+/// Bounds what parsers hold; see [`fuzz`].
+#[global_allocator]
+static ALLOCATOR: fuzz::memory::Counting = fuzz::memory::Counting;

@@ -170,7 +170,7 @@ fn a_damaged_csv_is_an_error_that_names_file_and_line() {
         (with(5, "loss,k=1,1,3.0"), "line 6:"),
         (with(6, "los,k=1,1,3.0,1.0"), "line 7: line 1 names no panel 'los'"),
         (with(7, "loss,k=2,1,3.0,1.0"), "line 8: line 1 names no arm 'k=2'"),
-        (text[..text.len() - 3].to_string(), "the file ends in the middle"),
+        (text[..text.len() - 3].to_string(), "as if the file were cut short"),
         (String::new(), "line 1:"),
     ];
     for (damaged, expected) in cases {

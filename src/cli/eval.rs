@@ -3,6 +3,7 @@
 use super::output::Output;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::network::read_weights;
 use crate::recipe::Recipe;
 use crate::train::{Model, evaluate, weights};
@@ -30,8 +31,11 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let Some(run) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
     let config = run.join("config.toml");
-    let text = std::fs::read_to_string(&config)
+    let text = files::text(&config, files::SHORT)
         .map_err(|e| Error::data(&config, format!("cannot be read: {e}; expected a run's folder")))?;
+    if files::nested_too_deep(&text).is_some() {
+        return Err(Error::data(&config, "tables nested too deeply; expected a run's folder"));
+    }
     let mut recipe: Recipe =
         toml::from_str(&text).map_err(|e| Error::data(&config, e.message().to_string()))?;
     if let Some(data) = matches.get_one::<String>("data") {

@@ -2,6 +2,7 @@
 
 use super::durable::{read_if_there, write_durable};
 use crate::error::{Error, Result};
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -226,7 +227,7 @@ impl Answer {
     /// [`Error::Data`] when it is damaged, or of a newer program.
     pub fn read(folder: &Path) -> Result<Option<Answer>> {
         let path = folder.join(ANSWER_FILE);
-        let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
+        let Some(bytes) = read_if_there(&path, files::TABLE)? else { return Ok(None) };
         let damaged = |e: serde_json::Error| {
             Error::data(&path, format!("damaged ({e}); the command that made it writes it again"))
         };

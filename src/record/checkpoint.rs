@@ -17,6 +17,7 @@ use super::generations::{self, MANIFEST, Manifest, REPLACED, STATE};
 use super::metrics::{METRICS_FILE, MetricsLog};
 use super::state_file;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::kernel::numbers::Numbers;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -121,7 +122,10 @@ impl RunDir {
     }
 
     fn read_generation(&self, generation: &Path) -> Result<(Snapshot<'static>, Manifest), Fault> {
-        let text = read_if_there(&generation.join(MANIFEST)).map_err(Fault::Stop)?;
+        let text = read_if_there(&generation.join(MANIFEST), files::SHORT).map_err(|error| match error {
+            Error::Data { what, .. } => Fault::Broken(format!("{MANIFEST} {what}")),
+            error => Fault::Stop(error),
+        })?;
         let text = text.ok_or_else(|| Fault::Broken(format!("{MANIFEST} is missing")))?;
         let manifest = Manifest::parse(&text).map_err(|(what, newer)| {
             if newer { Fault::Stop(Error::data(generation, what)) } else { Fault::Broken(what) }

@@ -6,6 +6,7 @@ use super::durable::{names, parent, read_if_there, remove, remove_temporaries, s
 use super::events::EVENTS_PREFIX;
 use super::metrics::METRICS_FILE;
 use crate::error::{Error, Result};
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -55,7 +56,7 @@ impl RunDir {
         let lock = lock(path)?;
         remove_temporaries(path)?;
         let file = path.join(CONFIG);
-        let mut kept = read_if_there(&file)?;
+        let mut kept = read_if_there(&file, files::SHORT)?;
         let others = || -> Result<Vec<String>> {
             Ok(names(path)?.into_iter().filter(|name| name != LOCK && name != CONFIG).collect())
         };
@@ -158,14 +159,14 @@ impl RunDir {
 /// [`Error::Data`] where outcome.json is not what [`RunDir::set_outcome`] writes.
 pub fn read_outcome(path: &Path) -> Result<Option<Outcome>> {
     let file = path.join(OUTCOME);
-    let Some(bytes) = read_if_there(&file)? else { return Ok(None) };
+    let Some(bytes) = read_if_there(&file, files::SHORT)? else { return Ok(None) };
     let damaged = |e| Error::data(&file, format!("damaged ({e}); remove it and run again to finish the run"));
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
 /// What env.json of the run in the folder `path` holds; `None` where there is none, or it is damaged.
 pub fn read_env(path: &Path) -> Result<Option<BTreeMap<String, serde_json::Value>>> {
-    Ok(read_if_there(&path.join(ENV))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    Ok(read_if_there(&path.join(ENV), files::SHORT)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 /// Whether a run writes files of this name; others in its folder are somebody's own and stay.
@@ -181,7 +182,7 @@ fn is_of_a_run(name: &str) -> bool {
 /// [`Error::Usage`] where the folder belongs to another recipe, [`Error::Data`] where its recipe is damaged.
 pub fn check_recipe(path: &Path, config: &str) -> Result<()> {
     let file = path.join(CONFIG);
-    read_if_there(&file)?.map_or(Ok(()), |kept| compare(&file, &kept, config))
+    read_if_there(&file, files::SHORT)?.map_or(Ok(()), |kept| compare(&file, &kept, config))
 }
 
 /// A finished run below `out` (out/study/arm/seed) with the recipe `config`, in a folder called `seed`; none
@@ -198,8 +199,8 @@ pub fn find_twin(out: &Path, seed: &std::ffi::OsStr, config: &str, own: &Path) -
         all
     };
     for run in folders(out).iter().flat_map(|study| folders(study)).map(|arm| arm.join(seed)) {
-        let same =
-            run != own && std::fs::read(run.join(CONFIG)).is_ok_and(|bytes| bytes == config.as_bytes());
+        let same = run != own
+            && files::read(&run.join(CONFIG), files::SHORT).is_ok_and(|bytes| bytes == config.as_bytes());
         if same && read_outcome(&run)?.is_some() {
             return Ok(Some(run));
         }
@@ -227,10 +228,11 @@ fn compare(file: &Path, kept: &[u8], config: &str) -> Result<()> {
         return Ok(());
     }
     let kept = std::str::from_utf8(kept).map_err(|e| Error::data(file, format!("not a text: {e}")))?;
-    let damaged = |e: toml::de::Error| {
-        Error::data(file, format!("not valid TOML ({}); --fresh starts over", e.message()))
-    };
-    let was: toml::Table = kept.parse().map_err(damaged)?;
+    let damaged = |what: &str| Error::data(file, format!("not valid TOML ({what}); --fresh starts over"));
+    if files::nested_too_deep(kept).is_some() {
+        return Err(damaged("nested too deeply"));
+    }
+    let was: toml::Table = kept.parse().map_err(|e: toml::de::Error| damaged(e.message()))?;
     let asked = |e: toml::de::Error| Error::Failure(format!("the recipe is not TOML: {}", e.message()));
     let is: toml::Table = config.parse().map_err(asked)?;
     let (was, is) = (flatten(was), flatten(is));

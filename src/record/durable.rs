@@ -3,6 +3,7 @@
 //! The mode of a file comes from the umask (0666 before it), never from a temporary-file library.
 
 use crate::error::{Error, Result};
+use crate::files;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -89,11 +90,15 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The file's bytes, or `None` where there is no such file.
-pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+/// The bytes of the file, at most `most`, or `None` where there is none.
+///
+/// # Errors
+/// [`Error::Data`] for what is no regular file or longer, [`Error::Disk`] where reading is refused.
+pub fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    match files::read(path, most) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if files::is_refusal(&error) => Err(Error::data(path, format!("cannot be read: {error}"))),
         Err(error) => Err(Error::disk(path, "read the file")(error)),
     }
 }

@@ -13,6 +13,7 @@
 //! Invariant: the bytes depend on the snapshot alone; step and integers stand in `__metadata__`.
 
 use super::checkpoint::{SavedTensor, Snapshot};
+use crate::files;
 use crate::kernel::Precision;
 use crate::kernel::numbers::{Numbers, Part, Plain};
 use serde_json::{Map, Value, json};
@@ -73,8 +74,9 @@ pub fn write(path: &Path, snapshot: &Snapshot) -> Result<Digested> {
 
 /// Reads the file, which must be of this length and digest: only then its bytes are believed.
 pub fn read(path: &Path, expected: &Digested) -> Result<Snapshot<'static>> {
-    let mut input = Digesting::over(File::open(path)?);
-    if input.file.metadata()?.len() != expected.len_bytes {
+    let (file, metadata) = files::open(path)?;
+    let mut input = Digesting::over(file);
+    if metadata.len() != expected.len_bytes {
         return Err(damaged("its length is not the manifest's"));
     }
     // Lengths inside the file are bounded by its own, so a damaged one cannot ask for more memory.

@@ -2,6 +2,8 @@
 
 use super::durable::read_if_there;
 use crate::error::{Error, Result};
+use crate::files;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The numbers of a run, column by column.
@@ -57,7 +59,8 @@ impl Table {
 /// # Errors
 /// [`Error::Data`] naming file and line where a line is damaged or the file is missing.
 pub fn read_metrics(path: &Path) -> Result<Table> {
-    let bytes = read_if_there(path)?.ok_or_else(|| Error::data(path, "there is no such file"))?;
+    let bytes =
+        read_if_there(path, files::TABLE)?.ok_or_else(|| Error::data(path, "there is no such file"))?;
     let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let partial = end < bytes.len();
     let damaged = |line: usize, what: String| Error::data(path, format!("line {line}: {what}"));
@@ -65,7 +68,7 @@ pub fn read_metrics(path: &Path) -> Result<Table> {
         let line = 1 + bytes[..e.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
         damaged(line, "not a text".to_string())
     })?;
-    let mut lines = text.lines().enumerate();
+    let mut lines = text.trim_start_matches(files::MARK).lines().enumerate();
     let Some((_, header)) = lines.next() else {
         return if partial {
             Ok(Table { partial, ..Table::default() })
@@ -74,10 +77,9 @@ pub fn read_metrics(path: &Path) -> Result<Table> {
         };
     };
     let names: Vec<String> = header.split(',').map(str::to_string).collect();
-    if let Some(name) =
-        names.iter().enumerate().find(|(i, name)| names[..*i].contains(name) || name.is_empty())
-    {
-        return Err(damaged(1, format!("the column '{}' stands twice or has no name", name.1)));
+    let mut known = BTreeSet::new();
+    if let Some(name) = names.iter().find(|name| name.is_empty() || !known.insert(*name)) {
+        return Err(damaged(1, format!("the column '{}' stands twice or has no name", name.escape_debug())));
     }
     let mut columns = vec![Vec::new(); names.len()];
     for (index, line) in lines {

@@ -2,6 +2,7 @@
 
 use super::draw;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::record::write_durable;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
@@ -151,9 +152,9 @@ impl Figure {
 
     /// Whether the file at `path` begins as a figure's CSV does.
     pub fn is_csv(path: &Path) -> bool {
-        let mut start = [0; 3];
-        let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
-        read.is_ok() && start == *b"# {"
+        let mut start = Vec::new();
+        let read = files::open(path).and_then(|(file, _)| file.take(8).read_to_end(&mut start));
+        read.is_ok() && String::from_utf8_lossy(&start).trim_start_matches(files::MARK).starts_with("# {")
     }
 
     /// Reads a figure back.
@@ -162,13 +163,15 @@ impl Figure {
     /// [`Error::Data`] naming the file and the line that is wrong.
     pub fn from_csv(path: &Path) -> Result<Figure> {
         let text =
-            std::fs::read_to_string(path).map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
+            files::text(path, files::TABLE).map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
         let damaged = |line: u64, what: String| Error::data(path, format!("line {line}: {what}"));
         let (head, data) = text.split_once('\n').unwrap_or((&text, ""));
         let json = head.strip_prefix("# ").ok_or_else(|| damaged(1, NOT_OURS.into()))?;
         let head: Head = serde_json::from_str(json).map_err(|e| damaged(1, format!("{NOT_OURS} ({e})")))?;
         if !text.ends_with('\n') {
-            return Err(damaged(text.lines().count() as u64, "the file ends in the middle of it".into()));
+            let what =
+                "it has no end, as if the file were cut short; if it is whole, end it with a line feed";
+            return Err(damaged(text.lines().count() as u64, what.into()));
         }
         let mut points: Vec<Point> = Vec::new();
         let mut rows = csv::Reader::from_reader(data.as_bytes());

@@ -7,6 +7,7 @@ use super::layer::{Entry, Source};
 use super::metrics::METRICS;
 use super::nearest::hint;
 use crate::error::{Error, Result};
+use crate::files;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -117,12 +118,13 @@ impl Study {
     pub fn find(name: &str) -> Result<Study> {
         if name.ends_with(".toml") {
             let path = Path::new(name);
-            let text = match std::fs::read_to_string(path) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                    return Err(Error::Usage(format!("{name}: there is no such study file")));
+            let text = files::text(path, files::SHORT).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Error::Usage(format!("{name}: there is no such study file")),
+                _ if files::is_refusal(&error) => {
+                    Error::Usage(format!("{name}: cannot be read as a study: {error}"))
                 }
-                text => text.map_err(Error::disk(path, "read the study"))?,
-            };
+                _ => Error::disk(path, "read the study")(error),
+            })?;
             let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
             return Study::parse(&stem, name, text);
         }

@@ -5,6 +5,7 @@
 
 use super::fault;
 use crate::error::Result;
+use crate::files;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -58,6 +59,10 @@ pub enum Node {
 impl Entry {
     /// Reads a text; its top level is a table.
     pub fn parse(source: &Arc<Source>) -> Result<Entry> {
+        if let Some(place) = files::nested_too_deep(&source.text) {
+            let message = "tables, arrays or dotted keys nested too deeply".to_string();
+            return Err(fault::show(source, place, message, "here".into(), None));
+        }
         let table = DeTable::parse(&source.text).map_err(|e| fault::syntax(source, &e))?;
         let span = 0..0;
         let node = table_node(source, table.get_ref());
