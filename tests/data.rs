@@ -7,7 +7,15 @@ use simsiam_em::error::Error;
 use std::path::Path;
 
 fn config(source: String) -> DataConfig {
-    DataConfig { source, train_images: 0, test_images: 0, shapes_size: 16, shapes_seed: 0, skip_bad: false }
+    DataConfig {
+        source,
+        train_images: 0,
+        test_images: 0,
+        shapes_size: 16,
+        shapes_seed: 0,
+        skip_bad: false,
+        held_out: None,
+    }
 }
 
 fn augment(size: usize) -> AugmentConfig {

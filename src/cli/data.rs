@@ -96,7 +96,7 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
     }
     let recipe = recipe(matches)?;
     let dataset = Dataset::open(&recipe.data)?;
-    report_skipped(&dataset);
+    report_left_out(&dataset);
     let mut rows: Vec<Row> =
         dataset.classes.iter().map(|name| Row { name: name.clone(), groups: Vec::new() }).collect();
     let wanted = per_class as usize;
@@ -128,8 +128,11 @@ fn group(split: &Split, index: usize, config: &AugmentConfig, seed: u64) -> Resu
     Ok(tiles)
 }
 
-/// Says which files `--skip-bad` left out.
-pub fn report_skipped(dataset: &Dataset) {
+/// Says what of a person's files was left out, and which of them `--skip-bad` skipped.
+pub fn report_left_out(dataset: &Dataset) {
+    for said in &dataset.notes {
+        super::note(&format!("{}: {said}", dataset.name));
+    }
     if !dataset.skipped.is_empty() {
         super::note(&format!("skipped {}:", super::count(dataset.skipped.len(), "file")));
         for (path, why) in &dataset.skipped {
@@ -145,7 +148,17 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
         (config.train_images, config.test_images) = (0, 0);
     }
     let dataset = Dataset::open(&config)?;
-    report_skipped(&dataset);
+    report_left_out(&dataset);
+    if dataset.turned > 0 {
+        super::note(&format!(
+            "{} to be turned (EXIF orientation); all are read as they are stored, as torchvision reads them",
+            if dataset.turned == 1 {
+                "1 image asks".to_string()
+            } else {
+                format!("{} images ask", dataset.turned)
+            }
+        ));
+    }
     let counts = |split: &Split| {
         let mut counts = vec![0usize; dataset.classes.len()];
         split.labels().iter().for_each(|&label| counts[label as usize] += 1);
@@ -170,7 +183,8 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
     if matches.get_flag("json") {
         let line = json!({"data": dataset.name, "train": dataset.train.len(), "test": dataset.test.len(),
             "classes": dataset.classes, "train_by_class": train, "test_by_class": test,
-            "width": [w0, w1], "height": [h0, h1], "skipped": dataset.skipped.len(), "sha256": dataset.digest});
+            "width": [w0, w1], "height": [h0, h1], "skipped": dataset.skipped.len(),
+            "turned": dataset.turned, "notes": dataset.notes, "sha256": dataset.digest});
         output.line(&line.to_string())?;
         return Ok(0);
     }

@@ -99,7 +99,10 @@ pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, tell: bool) -
         if same {
             let data = engine.dataset(&job.recipe.data)?;
             if !opened {
-                super::data::report_skipped(&data);
+                super::data::report_left_out(&data);
+                if let Some(taken) = data.taken() {
+                    super::note(&format!("{}: {taken}, at {} px", data.name, job.recipe.augment.size));
+                }
                 opened = true;
             }
             images = (data.train.len(), data.test.len());

@@ -4,9 +4,10 @@
 use super::{DataConfig, Dataset, first_of_each_class};
 use crate::augment::Image;
 use crate::error::{Error, Result};
+use crate::files;
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::Path;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
 
 /// Which of the two.
 #[derive(Clone, Copy)]
@@ -19,10 +20,44 @@ pub enum Kind {
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE * 3;
-/// No file of either data set is longer.
-const LONGEST_FILE: u64 = 160_000_000;
+/// Both data sets are smaller, all files together (185 MB), the archive's own bytes included.
+const LARGEST: u64 = 256 << 20;
+/// Both.
+const KINDS: [Kind; 2] = [Kind::Cifar10, Kind::Cifar100];
+/// Files of the Python versions.
+const PYTHON: [&str; 6] = ["data_batch_1", "test_batch", "batches.meta", "train", "test", "meta"];
 
 impl Kind {
+    fn other(self) -> Kind {
+        match self {
+            Kind::Cifar10 => Kind::Cifar100,
+            Kind::Cifar100 => Kind::Cifar10,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Kind::Cifar10 => "CIFAR-10",
+            Kind::Cifar100 => "CIFAR-100",
+        }
+    }
+
+    /// What stands before the path.
+    fn source(self) -> &'static str {
+        match self {
+            Kind::Cifar10 => "cifar10",
+            Kind::Cifar100 => "cifar100",
+        }
+    }
+
+    /// The official file.
+    fn archive(self) -> &'static str {
+        match self {
+            Kind::Cifar10 => "cifar-10-binary.tar.gz",
+            Kind::Cifar100 => "cifar-100-binary.tar.gz",
+        }
+    }
+
     fn train_files(self) -> &'static [&'static str] {
         match self {
             Kind::Cifar10 => &[
@@ -72,12 +107,9 @@ impl Kind {
 
 /// Opens `path`.
 pub fn open(path: &Path, config: &DataConfig, kind: Kind) -> Result<Dataset> {
-    let files = if path.is_dir() { read_folder(path, kind)? } else { read_archive(path, kind)? };
-    let file = |name: &str| {
-        let missing = || Error::data(path, format!("has no {name}; expected the official binary version"));
-        files.get(name).ok_or_else(missing)
-    };
-    let names = files.get(kind.names_file()).map(|text| String::from_utf8_lossy(text).into_owned());
+    let files = if path.is_dir() { read_folder(path, kind)? } else { read_archive(path)? };
+    let file = |name: &str| files.bytes.get(name).ok_or_else(|| files.missing(path, name, kind));
+    let names = files.bytes.get(kind.names_file()).map(|text| String::from_utf8_lossy(text).into_owned());
     let named: Vec<String> = names
         .iter()
         .flat_map(|text| text.lines())
@@ -101,8 +133,9 @@ pub fn open(path: &Path, config: &DataConfig, kind: Kind) -> Result<Dataset> {
         let kept: Vec<Image> = used.iter().filter_map(|&i| images[i].take()).collect();
         (kept, used.iter().map(|&i| labels[i]).collect())
     };
+    let there = [train.0.len(), test.0.len()];
     let halves = [limit(train, config.train_images), limit(test, config.test_images)];
-    Ok(Dataset::in_memory(config, classes, halves, Vec::new()))
+    Ok(Dataset { there, ..Dataset::in_memory(config, classes, halves) })
 }
 
 /// The images of one file: channel planes in the file, (H, W, 3) in memory.
@@ -140,49 +173,117 @@ fn records(
     Ok(())
 }
 
-type Files = BTreeMap<String, Vec<u8>>;
+/// The files of the data set that were found, and what else says which data set this is.
+#[derive(Default)]
+struct Files {
+    bytes: BTreeMap<String, Vec<u8>>,
+    /// Names that the Python version has.
+    python: bool,
+}
 
-/// Reads at most [`LONGEST_FILE`] bytes: sizes in headers are not believed.
-fn read_limited(path: &Path, name: &str, from: impl Read) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let damaged = |what: String| Error::data(path, format!("{name} {what}"));
-    from.take(LONGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| damaged(format!("cannot be read: {e}")))?;
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(damaged("is longer than any file of this data set".into()));
+impl Files {
+    /// Why `name` is not among them.
+    fn missing(&self, path: &Path, name: &str, kind: Kind) -> Error {
+        let title = kind.title();
+        let other = kind.other();
+        let what = if self.python {
+            format!(
+                "is the Python version of {title}; sim reads the binary version, which the same page has as {}",
+                kind.archive()
+            )
+        } else if other.train_files().iter().any(|name| self.bytes.contains_key(*name)) {
+            format!("is {}, not {title}; write {}:PATH", other.title(), other.source())
+        } else {
+            format!("has no {name}; expected the official binary version ({})", kind.archive())
+        };
+        Error::data(path, what)
     }
-    Ok(bytes)
+
+    /// Keeps `from` where `name` is that of a file that is wanted, or of one that says what this is.
+    fn offer(&mut self, path: &Path, name: &str, from: impl Read) -> Result<()> {
+        self.python |= PYTHON.contains(&name);
+        if !KINDS.iter().any(|kind| kind.wanted().any(|wanted| wanted == name)) {
+            return Ok(());
+        }
+        let held: usize = self.bytes.values().map(Vec::len).sum();
+        let left = LARGEST.saturating_sub(held as u64);
+        let mut bytes = Vec::new();
+        let damaged = |what: String| Error::data(path, format!("{name} {what}"));
+        // Sizes in headers are not believed.
+        from.take(left + 1).read_to_end(&mut bytes).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+        if bytes.len() as u64 > left {
+            return Err(damaged(format!(
+                "is too long: the whole data set has less than {} MiB",
+                LARGEST >> 20
+            )));
+        }
+        self.bytes.insert(name.to_string(), bytes);
+        Ok(())
+    }
 }
 
 fn read_folder(path: &Path, kind: Kind) -> Result<Files> {
-    let inner = ["cifar-10-batches-bin", "cifar-100-binary"].map(|name| path.join(name));
-    let folder = inner.iter().find(|p| p.join(kind.test_file()).is_file()).map_or(path, |p| p.as_path());
-    let mut files = Files::new();
-    for name in kind.wanted() {
-        let file = folder.join(name);
-        if file.is_file() {
-            let open =
-                std::fs::File::open(&file).map_err(|e| Error::data(&file, format!("cannot be read: {e}")))?;
-            files.insert(name.to_string(), read_limited(folder, name, open)?);
+    let mut found = Files::default();
+    let inner = ["cifar-10-batches-bin", "cifar-100-binary", "cifar-10-batches-py", "cifar-100-python"];
+    let folders: Vec<PathBuf> =
+        std::iter::once(path.to_path_buf()).chain(inner.map(|name| path.join(name))).collect();
+    let names = |folder: &Path, kind: Kind| kind.wanted().map(|name| folder.join(name)).collect::<Vec<_>>();
+    let folder = folders.iter().find(|folder| folder.join(kind.test_file()).exists()).unwrap_or(&folders[0]);
+    for file in names(folder, kind) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match files::open(&file) {
+            Ok((open, _)) => found.offer(folder, &name, open)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::data(&file, format!("cannot be read: {e}"))),
         }
     }
-    Ok(files)
+    // What else lies there says what to take instead; it is not read.
+    for folder in &folders {
+        found.python |= PYTHON.iter().any(|name| folder.join(name).is_file());
+        for file in names(folder, kind.other()).into_iter().filter(|file| file.is_file()) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            found.bytes.entry(name).or_default();
+        }
+    }
+    Ok(found)
 }
 
-fn read_archive(path: &Path, kind: Kind) -> Result<Files> {
+fn read_archive(path: &Path) -> Result<Files> {
+    let unreadable = |e: std::io::Error| Error::data(path, format!("cannot be read: {e}"));
     let damaged =
         |e: std::io::Error| Error::data(path, format!("cannot be read as the data set's .tar.gz: {e}"));
-    let file = std::fs::File::open(path).map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(std::io::BufReader::new(file)));
-    let mut files = Files::new();
+    let (file, _) = files::open(path).map_err(unreadable)?;
+    let unpacked = Unpacked { from: flate2::read::GzDecoder::new(BufReader::new(file)), left: LARGEST };
+    let mut archive = tar::Archive::new(unpacked);
+    let mut found = Files::default();
     for entry in archive.entries().map_err(damaged)? {
         let entry = entry.map_err(damaged)?;
         let name = entry.path().map_err(damaged)?.file_name().map(|n| n.to_string_lossy().into_owned());
-        if let Some(name) = name.filter(|name| kind.wanted().any(|wanted| wanted == name)) {
-            let bytes = read_limited(path, &name, entry)?;
-            files.insert(name, bytes);
+        if let Some(name) = name.filter(|_| entry.header().entry_type().is_file()) {
+            found.offer(path, &name, entry)?;
         }
     }
-    Ok(files)
+    Ok(found)
+}
+
+/// What comes out of an archive, up to a bound: a few megabytes unpack to as many gigabytes, and names of entries
+/// may be as long.
+struct Unpacked<R> {
+    from: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        match self.left.checked_sub(read as u64) {
+            Some(left) => self.left = left,
+            None => {
+                let what =
+                    format!("it unpacks to more than {} MiB, which the data set does not", LARGEST >> 20);
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
+            }
+        }
+        Ok(read)
+    }
 }

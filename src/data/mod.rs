@@ -1,13 +1,18 @@
 //! Images and labels: where they come from, in which order, and the batches prepared ahead.
 
-pub use folder::decode;
+pub use picture::decode;
+pub use walk::images_in;
 
 mod batch;
 mod cifar;
 mod folder;
+mod halves;
 mod jpeg;
 pub mod loader;
+mod picture;
+mod png;
 pub mod shapes;
+mod walk;
 
 use crate::augment::{self, AugmentConfig, Image};
 use crate::error::{Error, Result};
@@ -35,6 +40,32 @@ pub struct DataConfig {
     pub shapes_seed: u64,
     /// Counts undecodable files and goes on, instead of stopping at the first.
     pub skip_bad: bool,
+    /// Which folder is held out where there are two (`folder:` only): `test` unless this says `val`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOut>,
+}
+
+/// The folder of the held-out images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeldOut {
+    /// `test/`.
+    Test,
+    /// `val/`.
+    Val,
+}
+
+impl HeldOut {
+    /// Both, in the order in which they are looked for.
+    pub const ALL: [HeldOut; 2] = [HeldOut::Test, HeldOut::Val];
+
+    /// The folder's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            HeldOut::Test => "test",
+            HeldOut::Val => "val",
+        }
+    }
 }
 
 /// Procedural images when their number is left open: training and held out.
@@ -84,7 +115,7 @@ impl Split {
     pub fn image(&self, index: usize) -> Result<Cow<'_, Image>> {
         match &self.images {
             Images::Memory(images) => Ok(Cow::Borrowed(&images[index])),
-            Images::Files(paths) => folder::decode_listed(&paths[index]).map(Cow::Owned),
+            Images::Files(paths) => picture::decode_listed(&paths[index]).map(Cow::Owned),
         }
     }
 }
@@ -104,6 +135,12 @@ pub struct Dataset {
     pub digest: String,
     /// Files that could not be decoded, each with the reason; only with `skip_bad`.
     pub skipped: Vec<(PathBuf, String)>,
+    /// What else of the files was left out, or is not as one might expect: sentences for a person.
+    pub notes: Vec<String>,
+    /// Training and held-out images that there are, of which a limit or `skip_bad` may have left some out.
+    pub there: [usize; 2],
+    /// Images that their camera asks to turn; they are read as they are stored.
+    pub turned: usize,
 }
 
 impl Dataset {
@@ -114,7 +151,12 @@ impl Dataset {
     /// missing, damaged or laid out in another way.
     pub fn open(config: &DataConfig) -> Result<Dataset> {
         let (kind, path) = config.source.split_once(':').unwrap_or((&config.source, ""));
-        let path = Path::new(path);
+        let path = &expand(path)?;
+        if config.held_out.is_some() && kind != "folder" {
+            return Err(Error::Usage(
+                "data.held_out: only folder:DIR has test/ and val/ to choose from".into(),
+            ));
+        }
         match (kind, path.as_os_str().is_empty()) {
             ("shapes", true) => shapes_dataset(config),
             ("folder", false) => folder::open(path, config),
@@ -131,24 +173,69 @@ impl Dataset {
     }
 
     /// A data set from decoded images.
-    fn in_memory(
-        config: &DataConfig,
-        classes: Vec<String>,
-        [train, test]: [(Vec<Image>, Vec<u32>); 2],
-        skipped: Vec<(PathBuf, String)>,
-    ) -> Dataset {
+    fn in_memory(config: &DataConfig, classes: Vec<String>, halves: [(Vec<Image>, Vec<u32>); 2]) -> Dataset {
         let mut hash = Sha256::new();
-        for (images, labels) in [&train, &test] {
+        for (images, labels) in &halves {
             for (image, label) in images.iter().zip(labels) {
                 hash.update(label.to_le_bytes());
                 hash.update((image.height as u64).to_le_bytes());
                 hash.update(&image.pixels);
             }
         }
-        let split = |(images, labels)| Arc::new(Split { images: Images::Memory(images), labels });
-        let (name, digest) = (config.source.clone(), hex(&hash.finalize()));
-        Dataset { name, classes, train: split(train), test: split(test), digest, skipped }
+        let splits = halves.map(|(images, labels)| Split { images: Images::Memory(images), labels });
+        Dataset::new(config, classes, splits, hex(&hash.finalize()))
     }
+
+    /// A data set of which nothing was left out.
+    fn new(config: &DataConfig, classes: Vec<String>, splits: [Split; 2], digest: String) -> Dataset {
+        let there = [splits[0].len(), splits[1].len()];
+        let [train, test] = splits.map(Arc::new);
+        let (name, skipped, notes) = (config.source.clone(), Vec::new(), Vec::new());
+        Dataset { name, classes, train, test, digest, skipped, notes, there, turned: 0 }
+    }
+
+    /// How many of the images that there are were taken, in words: "2,000 of 50,000 training and all 10,000 held-out
+    /// images". Nothing of procedural images, of which there are as many as are asked for.
+    pub fn taken(&self) -> Option<String> {
+        if self.name == "shapes" {
+            return None;
+        }
+        let part = |taken: usize, there: usize, what: &str| match taken == there {
+            true => format!("all {} {what}", thousands(there)),
+            false => format!("{} of {} {what}", thousands(taken), thousands(there)),
+        };
+        let [train, test] = self.there;
+        let parts = [part(self.train.len(), train, "training"), part(self.test.len(), test, "held-out")];
+        let skipped = match self.skipped.len() {
+            0 => String::new(),
+            1 => "; 1 file skipped".into(),
+            n => format!("; {} files skipped", thousands(n)),
+        };
+        Some(format!("{} images{skipped}", parts.join(" and ")))
+    }
+}
+
+/// A path in which `~` at the beginning is the person's own folder, as in a shell: behind `folder:` the shell
+/// leaves it alone. A folder that is really called `~` is taken first.
+fn expand(path: &str) -> Result<PathBuf> {
+    let plain = PathBuf::from(path);
+    if !path.starts_with('~') || plain.exists() {
+        return Ok(plain);
+    }
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    match (path.strip_prefix('~'), home) {
+        (Some(""), Some(home)) => Ok(home.into()),
+        (Some(rest), Some(home)) if rest.starts_with('/') => Ok(Path::new(&home).join(&rest[1..])),
+        _ => Err(Error::data(plain, "`~` stands for no folder here; write the whole path")),
+    }
+}
+
+/// "12,345".
+fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
+    groups.join(",")
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -172,7 +259,7 @@ fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
     let [train, test] = SHAPES_DEFAULT;
     let halves = [render(0, count(config.train_images, train)?), render(1, count(config.test_images, test)?)];
     let classes = shapes::CLASSES.map(String::from).to_vec();
-    Ok(Dataset::in_memory(config, classes, halves, Vec::new()))
+    Ok(Dataset::in_memory(config, classes, halves))
 }
 
 /// Which of the images with these labels are used when `wanted` are asked for (0: all): the first of

@@ -40,6 +40,7 @@ fn main() {
         shapes_size: 32,
         shapes_seed: 0,
         skip_bad: false,
+        held_out: None,
     };
     let augment = AugmentConfig {
         size: 32,

@@ -26,6 +26,7 @@ fn main() {
         shapes_size: SIZE,
         shapes_seed: 0,
         skip_bad: false,
+        held_out: None,
     };
     let data = Dataset::open(&config).unwrap();
     let pixels = |split: &Split| {

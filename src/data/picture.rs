@@ -1,0 +1,112 @@
+//! One image file: what its header says, and its pixels.
+
+use super::{jpeg, png};
+use crate::augment::Image;
+use crate::error::{Error, Result};
+use crate::files;
+use image::metadata::Orientation;
+use image::{ImageDecoder, ImageReader, Limits};
+use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::path::Path;
+
+/// A longer side, or more decoded bytes, is taken for a damaged or hostile file.
+const LONGEST_SIDE: u32 = 16_384;
+const DECODED_BYTES: u64 = 256 << 20;
+/// A longer file is not read at all.
+const FILE_BYTES: u64 = 2 * DECODED_BYTES;
+
+/// What is known of an image before it is decoded.
+#[derive(Clone, Copy)]
+pub struct Header {
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the image as RGB.
+    pub decoded_bytes: u64,
+    /// Whether the camera asks for it to be turned before it is shown.
+    pub turned: bool,
+}
+
+/// A reader that knows the format by the first bytes and refuses what would not fit into memory.
+fn reader<R: BufRead + Seek>(path: &Path, from: R) -> Result<ImageReader<R>> {
+    let mut reader = ImageReader::new(from).with_guessed_format().map_err(|e| unreadable(path, e))?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(LONGEST_SIDE);
+    limits.max_image_height = Some(LONGEST_SIDE);
+    limits.max_alloc = Some(2 * DECODED_BYTES);
+    reader.limits(limits);
+    Ok(reader)
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    match files::is_refusal(&error) {
+        true => refused(path, error),
+        false => Error::data(path, format!("cannot be read: {error}")),
+    }
+}
+
+/// Why a file is refused, with the way out.
+fn refused(path: &Path, what: impl std::fmt::Display) -> Error {
+    Error::data(path, format!("is not an image that can be used: {what}; remove it or pass --skip-bad"))
+}
+
+/// Reads the header of a file.
+///
+/// # Errors
+/// [`Error::Data`] for what is no image, or one too large.
+pub fn header(path: &Path) -> Result<Header> {
+    let (file, metadata) = files::open(path).map_err(|e| unreadable(path, e))?;
+    let file_bytes = metadata.len();
+    match file_bytes {
+        0 => return Err(refused(path, "the file is empty")),
+        n if n > FILE_BYTES => return Err(refused(path, "the file is too long")),
+        _ => {}
+    }
+    let mut file = BufReader::new(file);
+    let first = file.fill_buf().map_err(|e| unreadable(path, e))?;
+    let ((width, height), turned) = if png::is_png(first) {
+        let head = png::essential(&mut file, png::Part::Head).map_err(|e| unreadable(path, e))?;
+        look(path, Cursor::new(head))?
+    } else {
+        look(path, file)?
+    };
+    let decoded_bytes = u64::from(width) * u64::from(height) * 3;
+    if width == 0 || height == 0 {
+        return Err(refused(path, "it has no pixels"));
+    }
+    if width.max(height) > LONGEST_SIDE || decoded_bytes > DECODED_BYTES {
+        return Err(refused(path, format!("{width}×{height} pixels are too many")));
+    }
+    Ok(Header { file_bytes, decoded_bytes, turned })
+}
+
+/// Width and height, and whether it is to be turned.
+fn look(path: &Path, from: impl BufRead + Seek) -> Result<((u32, u32), bool)> {
+    let mut decoder = reader(path, from)?.into_decoder().map_err(|e| refused(path, e))?;
+    let turned = decoder.orientation().is_ok_and(|orientation| orientation != Orientation::NoTransforms);
+    Ok((decoder.dimensions(), turned))
+}
+
+/// Decodes one file to RGB; transparency is ignored.
+pub fn decode(path: &Path) -> Result<Image> {
+    // A single file cannot be skipped.
+    let alone = |error: Error| match error {
+        Error::Data { path, what } => Error::data(path, what.replace(" or pass --skip-bad", "")),
+        other => other,
+    };
+    header(path).map_err(alone)?;
+    decode_listed(path).map_err(alone)
+}
+
+/// The same for a file whose header was checked before: a small picture's header costs as much as the rest of it.
+pub fn decode_listed(path: &Path) -> Result<Image> {
+    let mut bytes = files::read(path, FILE_BYTES).map_err(|e| unreadable(path, e))?;
+    if jpeg::is_jpeg(&bytes) && !jpeg::is_whole(&bytes) {
+        return Err(refused(path, "the JPEG file is truncated"));
+    }
+    if png::is_png(&bytes) {
+        bytes = png::essential(&mut Cursor::new(bytes), png::Part::Whole).map_err(|e| unreadable(path, e))?;
+    }
+    let decoded = reader(path, Cursor::new(bytes))?.decode().map_err(|e| refused(path, e))?.into_rgb8();
+    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
+    Ok(Image { height, width, pixels: decoded.into_raw() })
+}
