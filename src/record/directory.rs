@@ -17,6 +17,9 @@ const CONFIG: &str = "config.toml";
 const LOCK: &str = ".lock";
 const OUTCOME: &str = "outcome.json";
 const ENV: &str = "env.json";
+/// Keys of a recipe that say how files are read, and nothing about what is trained: a run may go on with others. Images
+/// that are not those it began with are found by their digest.
+const READING: [&str; 1] = ["data.skip_bad"];
 
 /// How a run ended for good; a stopped run has no outcome yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +80,14 @@ impl RunDir {
             kept = None;
         }
         match kept {
-            Some(bytes) => compare(&file, &bytes, config)?,
+            Some(bytes) if bytes == config.as_bytes() => {}
+            Some(bytes) => {
+                compare(&file, &bytes, config)?;
+                // What it says of reading holds from now on; a finished run stays as it is.
+                if read_outcome(path)?.is_none() {
+                    write_durable(&file, config.as_bytes())?;
+                }
+            }
             None => {
                 write_durable(&file, config.as_bytes())?;
                 sync_folder(parent(path)).map_err(Error::disk(path, "create the run directory"))?;
@@ -240,7 +250,7 @@ fn compare(file: &Path, kept: &[u8], config: &str) -> Result<()> {
     let show = |value: Option<&String>| value.map_or("absent".to_string(), String::clone);
     let differing: Vec<String> = keys
         .into_iter()
-        .filter(|key| was.get(*key) != is.get(*key))
+        .filter(|key| was.get(*key) != is.get(*key) && !READING.contains(&key.as_str()))
         .map(|key| format!("  {key}: {} there, {} asked for", show(was.get(key)), show(is.get(key))))
         .collect();
     if differing.is_empty() {
