@@ -26,8 +26,7 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
         }
         Extra::RankAccuracy => rank_accuracy(answer, &runs)?,
         Extra::CostAccuracy => {
-            let mut points = last_pairs(&runs, "cost-accuracy", "train/e_passes", "val/knn_top1")?;
-            side_by_side(&mut points, answer);
+            let points = last_pairs(&runs, "cost-accuracy", "train/e_passes", "val/knn_top1")?;
             let x = "forward passes of the E-step per image";
             let panel = panel("cost-accuracy", x, "kNN top-1, held out (%)", Style::Scatter);
             let said = caption(answer, "a marker for each run, arms of equal cost side by side");
@@ -109,23 +108,6 @@ fn name(extra: Extra) -> &'static str {
         Extra::CostAccuracy => "cost-accuracy",
         Extra::HalfSteps => "half-steps",
         Extra::Trajectories => "trajectories",
-    }
-}
-
-/// Between arms that cost the same.
-const APART: f64 = 0.12;
-
-/// Moves arms of equal cost apart, so that none hides another.
-fn side_by_side(points: &mut [Point], answer: &Answer) {
-    let cost =
-        |arm: &str, points: &[Point]| points.iter().find(|point| point.arm == arm).map(|point| point.x);
-    let costs: Vec<(String, f64)> =
-        answer.arms.iter().filter_map(|arm| Some((arm.arm.clone(), cost(&arm.arm, points)?))).collect();
-    for point in points {
-        let equal: Vec<&String> =
-            costs.iter().filter(|(_, cost)| *cost == point.x).map(|(arm, _)| arm).collect();
-        let place = equal.iter().position(|arm| **arm == point.arm).unwrap_or(0);
-        point.x += APART * (place as f64 - (equal.len() as f64 - 1.0) / 2.0);
     }
 }
 

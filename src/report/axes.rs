@@ -13,6 +13,9 @@ pub const LABEL: f64 = 11.5;
 /// See [`TICK`].
 pub const REMARK: f64 = 9.5;
 
+/// Of the labels of an axis of y, in units.
+const WIDEST: f64 = 38.0;
+
 /// A rectangle in units in which numbers are places.
 #[derive(Clone)]
 pub struct Axes {
@@ -65,12 +68,14 @@ impl Axes {
             if self.decades { whole(&self.y) } else { ticks(&self.y, 5, &[1.0, 2.0, 2.5, 5.0, 10.0]) };
         let labels = if self.decades { powers(&ticks) } else { labels(&ticks) };
         let middle = (self.top + self.bottom) / 2.0;
+        let widest = labels.iter().map(|label| text_width(label, TICK)).fold(0.0, f64::max);
+        // Labels of many digits are written smaller: the axis's title stands beside them.
+        let em = TICK * (WIDEST / widest).min(1.0);
         for (tick, label) in ticks.iter().zip(&labels) {
             let (left, at) = self.place(self.x.start, *tick);
             pen.line(&[(left, at), (self.right, at)], GRID.to_rgba(), 0.8, &[])?;
-            pen.text(label, (left - 6.0, at + 0.36 * TICK), Letters::new(TICK, HPos::Right))?;
+            pen.text(label, (left - 6.0, at + 0.36 * em), Letters::new(em, HPos::Right))?;
         }
-        let widest = labels.iter().map(|label| text_width(label, TICK)).fold(0.0, f64::max);
         let upwards = Letters { upwards: true, ..Letters::new(LABEL, HPos::Center) };
         pen.text(y, ((self.left - widest - 17.0).max(self.left - 55.0), middle), upwards)?;
         if x_ticks {
@@ -122,7 +127,13 @@ pub fn y_range(data: &[f64], intervals: &[f64], beyond: f64, least: f64, percent
     }
     // Halves, because the distance of the two largest numbers overflows.
     let (low, high) = (low.max(f64::MIN / 16.0), high.min(f64::MAX / 16.0));
-    let span = (high - low).max(1e-3 * high.abs().max(low.abs())).max(1e-9);
+    let largest = high.abs().max(low.abs());
+    let span = match high - low {
+        // A single value stands between round numbers.
+        0.0 if largest > 0.0 => largest,
+        0.0 => 1.0,
+        between => between.max(1e-3 * largest).max(1e-9),
+    };
     let (widest_low, widest_high) = ends(intervals);
     let bottom = low.min(widest_low.max(low - beyond * span));
     let top = high.max(widest_high.min(high + beyond * span));
@@ -171,14 +182,20 @@ pub(super) fn labels(ticks: &[f64]) -> Vec<String> {
     };
     let digits = if step.is_finite() { (0..9).find(exact).unwrap_or(9) } else { 3 };
     let largest = ticks.iter().fold(0.0, |largest: f64, tick| largest.max(tick.abs()));
-    let label =
-        |tick: f64| if largest < 1e6 && digits < 6 { format!("{tick:.digits$}") } else { short(tick) };
-    ticks.iter().map(|tick| label(tick + 0.0).replace('-', "−")).collect()
+    let all = |label: &dyn Fn(f64) -> String| -> Vec<String> {
+        ticks.iter().map(|tick| label(tick + 0.0).replace('-', "−")).collect()
+    };
+    if largest < 1e6 && digits < 6 {
+        return all(&|tick| format!("{tick:.digits$}"));
+    }
+    let differ = |labels: &Vec<String>| labels.windows(2).all(|pair| pair[0] != pair[1]);
+    let of = |digits: usize| all(&|tick| short(tick, digits));
+    (3..17).map(of).find(differ).unwrap_or_else(|| of(3))
 }
 
-/// A very large or very small number with at most three digits behind the point.
-fn short(number: f64) -> String {
-    let text = format!("{number:.3e}");
+/// A very large or very small number with at most so many digits behind the point.
+fn short(number: f64, digits: usize) -> String {
+    let text = format!("{number:.digits$e}");
     match text.split_once('e') {
         Some((_, "0")) | None => format!("{number}"),
         Some((digits, power)) => format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.')),
@@ -198,6 +215,8 @@ mod tests {
         assert_eq!(of(0.0..1e-7), ["0", "2e−8", "4e−8", "6e−8", "8e−8", "1e−7"]);
         assert_eq!(of(-2e300..2e300), ["−2e300", "−1e300", "0", "1e300", "2e300"]);
         assert_eq!(of(7e5..8e5), ["700000", "720000", "740000", "760000", "780000", "800000"]);
+        assert_eq!(of(1234100.0..1234900.0), ["1.2342e6", "1.2344e6", "1.2346e6", "1.2348e6"]);
+        assert_eq!(labels(&[1e-9 + 1.0, 1.0 + 2e-9]), ["1.000000001", "1.000000002"]);
     }
 
     #[test]
@@ -215,8 +234,13 @@ mod tests {
         let range = y_range(&[42.2, 43.5], &[], 1.0, 10.0, true);
         assert!(range.end - range.start > 10.0, "{range:?}");
         assert_eq!(y_range(&[f64::NAN], &[], 0.5, 0.0, false), 0.0..1.0);
-        let range = y_range(&[-1.0, -1.0], &[], 0.5, 0.0, false);
-        assert!(range.start < -1.0 && range.end > -1.0);
+        for value in [-1.0, 0.0, 0.99873, 1234567.8] {
+            let range = y_range(&[value, value], &[], 0.5, 0.0, false);
+            assert!(range.start < value && range.end > value, "{range:?}");
+            let labels = labels(&ticks(&range, 5, &[1.0, 2.0, 2.5, 5.0, 10.0]));
+            assert!(labels.len() > 1 && labels.windows(2).all(|pair| pair[0] != pair[1]), "{labels:?}");
+            assert!(labels.iter().all(|label| label.chars().count() <= 6), "{labels:?}");
+        }
     }
 
     #[test]

@@ -339,7 +339,10 @@ fn draw_columns<B: DrawingBackend>(
     pen.text(&panel.x, ((axes.left + axes.right) / 2.0, lowest + REMARK_ROW), letters)
 }
 
-/// A marker for each run; its numbers.
+/// Between the markers of arms with the same x, in units.
+const APART: f64 = 11.0;
+
+/// A marker for each run; its numbers. Arms of the same x stand side by side, so that none hides another.
 fn draw_scatter<B: DrawingBackend>(
     figure: &Figure,
     panel: &Panel,
@@ -352,7 +355,11 @@ fn draw_scatter<B: DrawingBackend>(
         for (seed, (x, y)) in
             data.arms[index].iter().flat_map(|(seed, line)| line.iter().map(move |p| (seed, *p)))
         {
-            let place = axes.place(x, y);
+            let there = |arm: &BTreeMap<u64, Vec<(f64, f64)>>| arm.values().flatten().any(|p| p.0 == x);
+            let count = |arms: &[BTreeMap<_, _>]| arms.iter().filter(|arm| there(arm)).count() as f64;
+            let beside = count(&data.arms[..index]) - (count(&data.arms) - 1.0) / 2.0;
+            let (at, level) = axes.place(x, y);
+            let place = (at + APART * beside, level);
             pen.marker(place, index, 4.0)?;
             let text = format!("{title}, seed {seed}: {} {x:.1}, {} {y:.1}", panel.x, panel.y);
             spots.push(Spot { place, text });
