@@ -2,7 +2,10 @@
 
 use candle_core::{Device, Tensor};
 use simsiam_em::eta::FrozenEncoder;
-use std::path::PathBuf;
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// A file of tests/golden/.
 pub fn golden(name: &str) -> PathBuf {
@@ -61,4 +64,49 @@ impl FrozenEncoder for Rows {
     fn scores(&self, z: &Tensor) -> simsiam_em::Result<Tensor> {
         Ok(z.clone())
     }
+}
+
+/// A picture of 16 × 16 pixels that tells its number by its red.
+pub fn picture(path: &Path, number: u8) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    image::RgbImage::from_pixel(16, 16, image::Rgb([number, 0, 255 - number])).save(path).unwrap();
+}
+
+/// A JPEG file whose EXIF entry asks for a quarter turn.
+pub fn jpeg_to_be_turned(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(width, height).write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+    let bytes = bytes.into_inner();
+    // TIFF, little-endian, one entry: orientation (0x112), one short, 6.
+    let tiff = [&b"II*\0\x08\0\0\0\x01\0"[..], b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0", &[0; 4]].concat();
+    let exif = [&b"Exif\0\0"[..], &tiff].concat();
+    let length = (exif.len() as u16 + 2).to_be_bytes();
+    [&bytes[..2], b"\xff\xe1", &length, &exif, &bytes[2..]].concat()
+}
+
+/// Runs a program; one that takes more than `seconds` is ended and is a failure of the test.
+pub fn within(seconds: u64, command: &mut Command) -> Output {
+    // Files, not pipes, which fill up while nobody reads.
+    let (mut out, mut err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap()).stdin(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > Duration::from_secs(seconds) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("no end within {seconds} s");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let read = |file: &mut std::fs::File| {
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    Output { status, stdout: read(&mut out), stderr: read(&mut err) }
 }

@@ -16,6 +16,7 @@ mod list;
 mod output;
 mod plan;
 mod plot;
+mod printable;
 mod progress;
 mod replay;
 mod report;
@@ -32,6 +33,7 @@ use crate::report::count;
 use crate::study::Study;
 use clap::{Arg, ArgAction, Command};
 use output::Output;
+use printable::{printable, printable_mistake};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 
@@ -55,7 +57,12 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Ok(matches) => matches,
         Err(error) => {
             // Help goes to stdout with code 0, mistakes to stderr with code 2; a closed pipe is neither.
-            let _ = error.print();
+            let plain = error.render().to_string();
+            match printable(&plain) {
+                // In colours, as long as nothing in the arguments acts on the terminal.
+                text if text == plain => drop(error.print()),
+                text => note(text.trim_end()),
+            }
             return Ok(error.exit_code());
         }
     };
@@ -132,8 +139,9 @@ fn complain(error: &Error) {
             };
             let handler = miette::GraphicalReportHandler::new_themed(theme).with_links(false);
             let mut text = String::new();
-            match handler.render_report(&mut text, config.as_ref()) {
-                Ok(()) => note(&format!("error:{}", text.trim_end())),
+            match handler.render_report(&mut text, &printable_mistake(config)) {
+                // The colours are miette's own.
+                Ok(()) => write(&format!("error:{}", text.trim_end())),
                 Err(_) => note(&format!("error: {error}")),
             }
         }
@@ -143,5 +151,9 @@ fn complain(error: &Error) {
 
 /// A note to stderr. Whether anyone reads it must not matter to the runs.
 fn note(text: &str) {
+    write(&printable(text));
+}
+
+fn write(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -1,5 +1,6 @@
 //! Standard output, which a reader may close at any time.
 
+use super::printable::printable;
 use crate::error::{Error, Result};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -18,13 +19,13 @@ impl Output {
         Self { writer: Mutex::new(Box::new(std::io::stdout())), closed: AtomicBool::new(false) }
     }
 
-    /// Writes a line, at once.
+    /// Writes a line, at once; what a terminal would act on is shown instead.
     ///
     /// # Errors
     /// [`Error::Disk`]; after a reader has gone, [`Output::is_closed`] is true.
     pub fn line(&self, text: &str) -> Result<()> {
         let mut writer = self.writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let written = writeln!(writer, "{text}").and_then(|()| writer.flush());
+        let written = writeln!(writer, "{}", printable(text)).and_then(|()| writer.flush());
         if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::BrokenPipe) {
             self.closed.store(true, Ordering::Relaxed);
         }

@@ -1,5 +1,6 @@
 //! Progress of the runs on stderr: one bar per run on a terminal, plain lines elsewhere.
 
+use super::printable::printable;
 use crate::study::{Event, Job};
 use crate::train::{Ending, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -169,7 +170,7 @@ impl<'a> Watcher<'a> {
             return;
         }
         match &self.bars {
-            Some(bars) => drop(bars.println(text)),
+            Some(bars) => drop(bars.println(printable(text))),
             None => super::note(text),
         }
     }
@@ -177,7 +178,7 @@ impl<'a> Watcher<'a> {
     /// A line that everyone should see.
     fn warn(&self, text: &str) {
         match &self.bars {
-            Some(bars) => drop(bars.println(text)),
+            Some(bars) => drop(bars.println(printable(text))),
             None => super::note(text),
         }
     }

@@ -3,8 +3,10 @@
 //! A parser may refuse a mutant or take it; it may not panic, abort, hold [`MOST_BYTES`] or take [`LONGEST`].
 //! `README.md` says how to try more of them, and how to go on with cargo-fuzz.
 
+mod data;
 pub mod memory;
 mod mutate;
+mod record;
 mod study;
 
 use mutate::mutant;

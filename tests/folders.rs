@@ -1,0 +1,166 @@
+//! Folders of images as people have them: what is a class, what is an image, and what is said of the rest.
+
+use crate::support::{jpeg_to_be_turned, picture};
+use simsiam_em::Error;
+use simsiam_em::data::{DataConfig, Dataset, HeldOut};
+use std::path::Path;
+
+fn config(root: &Path) -> DataConfig {
+    DataConfig {
+        source: format!("folder:{}", root.display()),
+        train_images: 0,
+        test_images: 0,
+        shapes_size: 16,
+        shapes_seed: 0,
+        skip_bad: false,
+        held_out: None,
+    }
+}
+
+fn open(root: &Path) -> Result<Dataset, Error> {
+    Dataset::open(&config(root))
+}
+
+/// Cats and dogs: six of each to train on, three to test with.
+fn animals() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (half, count) in [("train", 6), ("test", 3)] {
+        for class in ["cat", "dog"] {
+            (0..count)
+                .for_each(|i| picture(&root.path().join(half).join(class).join(format!("{i}.png")), 20 * i));
+        }
+    }
+    root
+}
+
+fn refused(result: Result<Dataset, Error>, words: &[&str]) {
+    let error = result.expect_err("the data set must be refused");
+    assert_eq!(error.exit_code(), 4, "{error}");
+    for word in words {
+        assert!(error.to_string().contains(word), "{error} does not say {word}");
+    }
+}
+
+#[test]
+fn folders_without_an_image_are_no_classes_and_that_is_said() {
+    let root = animals();
+    let before = open(root.path()).unwrap();
+    assert!(before.notes.is_empty(), "{:?}", before.notes);
+    for name in ["train/__MACOSX", "train/.thumbs", "train/backup", "test/thumbs/small"] {
+        std::fs::create_dir_all(root.path().join(name)).unwrap();
+    }
+    picture(&root.path().join("train/__MACOSX/._0.png"), 0);
+    picture(&root.path().join("train/.thumbs/0.png"), 0);
+    let data = open(root.path()).unwrap();
+    assert_eq!((data.classes.clone(), &data.digest), (before.classes, &before.digest));
+    let said = data.notes.join("\n");
+    assert!(
+        said.contains("train/backup") && said.contains("test/thumbs") && !said.contains("MACOSX"),
+        "{said}"
+    );
+    // A limit is divided among the classes that there are.
+    let limited = Dataset::open(&DataConfig { train_images: 8, ..config(root.path()) }).unwrap();
+    assert_eq!(limited.train.labels(), [0, 0, 0, 0, 1, 1, 1, 1]);
+    assert_eq!(limited.taken().unwrap(), "8 of 12 training and all 6 held-out images");
+}
+
+#[test]
+fn a_class_that_one_half_lacks_is_refused_by_name() {
+    for (emptied, remove_folder) in
+        [("train/dog", false), ("train/dog", true), ("test/dog", false), ("test/dog", true)]
+    {
+        let root = animals();
+        std::fs::remove_dir_all(root.path().join(emptied)).unwrap();
+        if !remove_folder {
+            std::fs::create_dir(root.path().join(emptied)).unwrap();
+        }
+        refused(open(root.path()), &["test/dog"]);
+    }
+    // Nor may skipping leave a class without images.
+    let root = animals();
+    for i in 0..3 {
+        std::fs::write(root.path().join(format!("test/dog/{i}.png")), "no image").unwrap();
+    }
+    refused(open(root.path()), &["test/dog/0.png", "--skip-bad"]);
+    refused(Dataset::open(&DataConfig { skip_bad: true, ..config(root.path()) }), &["test/dog", "no image"]);
+}
+
+#[test]
+fn of_test_and_val_one_can_be_chosen() {
+    let root = animals();
+    for class in ["cat", "dog"] {
+        picture(&root.path().join("val").join(class).join("0.png"), 9);
+    }
+    let with = |held_out| Dataset::open(&DataConfig { held_out, ..config(root.path()) }).unwrap();
+    let (default, test, val) = (with(None), with(Some(HeldOut::Test)), with(Some(HeldOut::Val)));
+    assert_eq!([default.test.len(), test.test.len(), val.test.len()], [6, 6, 2]);
+    assert!(default.notes[0].contains("val/ is not used") && default.notes[0].contains("data.held_out"));
+    assert!(test.notes.is_empty() && val.notes.is_empty());
+    std::fs::remove_dir_all(root.path().join("val")).unwrap();
+    refused(Dataset::open(&DataConfig { held_out: Some(HeldOut::Val), ..config(root.path()) }), &["val"]);
+    let shapes = DataConfig { source: "shapes".into(), held_out: Some(HeldOut::Val), ..config(root.path()) };
+    assert_eq!(Dataset::open(&shapes).unwrap_err().exit_code(), 2);
+    // Existing runs hold no such key.
+    assert!(!toml::to_string(&config(root.path())).unwrap().contains("held_out"));
+}
+
+#[test]
+fn images_in_nested_folders_are_read_in_torchvisions_order_and_other_types_counted() {
+    let root = animals();
+    let flat = open(root.path()).unwrap();
+    let dog = root.path().join("train/dog");
+    for (number, name) in ["b/0.png", "a/1.png", "a-b/0.png", "a/0.png"].into_iter().enumerate() {
+        picture(&dog.join(name), 100 + number as u8);
+    }
+    for name in ["x.webp", "y.bmp", "z.bmp", "notes.txt", "README"] {
+        std::fs::write(dog.join(name), "?").unwrap();
+    }
+    picture(&root.path().join("train/loose.png"), 0);
+    let data = open(root.path()).unwrap();
+    assert_eq!(data.train.len(), flat.train.len() + 4);
+    let reds: Vec<u8> = (12..16).map(|i| data.train.image(i).unwrap().pixels[0]).collect();
+    // os.walk, sorted: the folders dog/a, dog/a-b, dog/b, and in each its files.
+    assert_eq!(reds, [103, 101, 102, 100]);
+    let said = data.notes.join("\n");
+    assert!(
+        said.contains("5 files of other types were left out (1 without extension, 2 .bmp, 1 .txt, 1 .webp)"),
+        "{said}"
+    );
+    assert!(said.contains("1 image lies outside the class folders"), "{said}");
+}
+
+/// Systems write "ä" as one letter or as two.
+#[test]
+fn class_names_that_differ_only_in_how_letters_are_encoded_are_one_class() {
+    let root = animals();
+    let (composed, decomposed) = ("K\u{e4}fer", "Ka\u{308}fer");
+    picture(&root.path().join("train").join(composed).join("0.png"), 1);
+    picture(&root.path().join("test").join(decomposed).join("0.png"), 2);
+    let data = open(root.path()).unwrap();
+    assert_eq!(data.classes, [composed, "cat", "dog"]);
+    assert_eq!(data.test.labels(), [0, 1, 1, 1, 2, 2, 2]);
+    picture(&root.path().join("train").join(decomposed).join("0.png"), 1);
+    refused(open(root.path()), &["twice", "encoded"]);
+}
+
+#[test]
+fn images_that_a_camera_turned_are_counted_and_read_as_stored() {
+    let root = animals();
+    let file = root.path().join("train/cat/turned.jpg");
+    std::fs::write(&file, jpeg_to_be_turned(12, 8)).unwrap();
+    let data = open(root.path()).unwrap();
+    assert_eq!(data.turned, 1);
+    let image = data.train.image(6).unwrap();
+    assert_eq!((image.width, image.height), (12, 8));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_back_up_adds_no_images() {
+    let root = animals();
+    let before = open(root.path()).unwrap();
+    std::os::unix::fs::symlink("..", root.path().join("train/dog/up")).unwrap();
+    std::os::unix::fs::symlink(root.path(), root.path().join("train/dog/root")).unwrap();
+    std::os::unix::fs::symlink(root.path().join("train/dog"), root.path().join("train/dog/self")).unwrap();
+    assert_eq!(open(root.path()).unwrap().train.len(), before.train.len());
+}

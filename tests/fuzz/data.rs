@@ -1,0 +1,130 @@
+//! Images and archives of them.
+
+use super::run;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use image::{DynamicImage, ImageFormat};
+use simsiam_em::data::{DataConfig, Dataset, decode};
+use std::io::{Cursor, Write};
+use std::path::Path;
+
+const FILES: [&str; 7] = [
+    "data_batch_1.bin",
+    "data_batch_2.bin",
+    "data_batch_3.bin",
+    "data_batch_4.bin",
+    "data_batch_5.bin",
+    "test_batch.bin",
+    "batches.meta.txt",
+];
+
+/// The official archive with two images a file.
+fn tar() -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for name in FILES {
+        let bytes = if name.ends_with("txt") { b"a\nb\n".to_vec() } else { vec![1; 2 * 3073] };
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        // A name of more than a hundred bytes has an entry of its own before the file's.
+        let folder =
+            if name == "test_batch.bin" { "long/".repeat(30) } else { "cifar-10-batches-bin/".into() };
+        tar.append_data(&mut header, format!("{folder}{name}"), &bytes[..]).expect("appended");
+    }
+    tar.into_inner().expect("written")
+}
+
+fn gzip(bytes: &[u8], level: Compression) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), level);
+    gzip.write_all(bytes).expect("packed");
+    gzip.finish().expect("packed")
+}
+
+fn read_as_cifar(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("mutant.tar.gz");
+    std::fs::write(&path, bytes).expect("written");
+    let source = format!("cifar10:{}", path.display());
+    let _ = Dataset::open(&DataConfig {
+        source,
+        train_images: 0,
+        test_images: 0,
+        shapes_size: 16,
+        shapes_seed: 0,
+        skip_bad: false,
+        held_out: None,
+    });
+}
+
+/// Reads an archive whose packed bytes are those.
+pub fn archive(bytes: &[u8]) {
+    read_as_cifar(bytes);
+}
+
+/// Reads an archive whose unpacked bytes are those: what a mutant says is then believed.
+pub fn archive_inside(bytes: &[u8]) {
+    read_as_cifar(&gzip(bytes, Compression::none()));
+}
+
+/// Good images of all kinds of pixels.
+fn images() -> Vec<Vec<u8>> {
+    let colour =
+        image::RgbaImage::from_fn(23, 17, |x, y| image::Rgba([x as u8 * 9, y as u8 * 11, (x * y) as u8, 99]));
+    let colour = DynamicImage::ImageRgba8(colour);
+    let pixels: [DynamicImage; 5] = [
+        colour.clone(),
+        colour.to_rgb8().into(),
+        colour.to_rgb16().into(),
+        colour.to_luma8().into(),
+        colour.to_luma_alpha16().into(),
+    ];
+    let encode = |image: &DynamicImage, format| {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).expect("encoded");
+        bytes.into_inner()
+    };
+    let mut all: Vec<Vec<u8>> = pixels.iter().map(|image| encode(image, ImageFormat::Png)).collect();
+    all.extend([1, 3].map(|i| encode(&pixels[i], ImageFormat::Jpeg)));
+    all.push(crate::support::jpeg_to_be_turned(30, 20));
+    all
+}
+
+/// The PNG file with right checksums: without them every mutant ends at the first.
+fn with_checksums(mut bytes: Vec<u8>) -> Vec<u8> {
+    let mut at = 8;
+    while let Some(head) = bytes.get(at..at + 8) {
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let end = at + 8 + length;
+        if bytes.len() < end + 4 {
+            break;
+        }
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes[at + 4..end]);
+        bytes[end..end + 4].copy_from_slice(&crc.sum().to_be_bytes());
+        at = end + 4;
+    }
+    bytes
+}
+
+/// Decodes an image file.
+pub fn image(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path: &Path = &folder.path().join("mutant.png");
+    let bytes = if bytes.starts_with(b"\x89PNG") { with_checksums(bytes.to_vec()) } else { bytes.to_vec() };
+    std::fs::write(path, bytes).expect("written");
+    let _ = decode(path);
+}
+
+#[test]
+fn archives_are_read_or_refused() {
+    run("CIFAR archive, packed", vec![gzip(&tar(), Compression::default())], archive);
+}
+
+#[test]
+fn entries_of_archives_are_read_or_refused() {
+    run("CIFAR archive, unpacked", vec![tar()], archive_inside);
+}
+
+#[test]
+fn images_are_decoded_or_refused() {
+    run("JPEG and PNG", images(), image);
+}
