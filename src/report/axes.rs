@@ -185,7 +185,7 @@ pub(super) fn labels(ticks: &[f64]) -> Vec<String> {
     let all = |label: &dyn Fn(f64) -> String| -> Vec<String> {
         ticks.iter().map(|tick| label(tick + 0.0).replace('-', "−")).collect()
     };
-    if largest < 1e6 && digits < 6 {
+    if largest < 1e6 && (digits < 6 || largest >= 0.1) {
         return all(&|tick| format!("{tick:.digits$}"));
     }
     let differ = |labels: &Vec<String>| labels.windows(2).all(|pair| pair[0] != pair[1]);
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(of(-2e300..2e300), ["−2e300", "−1e300", "0", "1e300", "2e300"]);
         assert_eq!(of(7e5..8e5), ["700000", "720000", "740000", "760000", "780000", "800000"]);
         assert_eq!(of(1234100.0..1234900.0), ["1.2342e6", "1.2344e6", "1.2346e6", "1.2348e6"]);
-        assert_eq!(labels(&[1e-9 + 1.0, 1.0 + 2e-9]), ["1.000000001", "1.000000002"]);
+        assert_eq!(of(0.99985..0.99997), ["0.999850", "0.999875", "0.999900", "0.999925", "0.999950"]);
     }
 
     #[test]
