@@ -1,13 +1,18 @@
 //! Images and archives of them.
 
+#[cfg(test)]
 use super::run;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+#[cfg(test)]
 use image::{DynamicImage, ImageFormat};
 use simsiam_em::data::{DataConfig, Dataset, decode};
-use std::io::{Cursor, Write};
+#[cfg(test)]
+use std::io::Cursor;
+use std::io::Write;
 use std::path::Path;
 
+#[cfg(test)]
 const FILES: [&str; 7] = [
     "data_batch_1.bin",
     "data_batch_2.bin",
@@ -19,6 +24,7 @@ const FILES: [&str; 7] = [
 ];
 
 /// The official archive with two images a file.
+#[cfg(test)]
 fn tar() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for name in FILES {
@@ -66,6 +72,7 @@ pub fn archive_inside(bytes: &[u8]) {
 }
 
 /// Good images of all kinds of pixels.
+#[cfg(test)]
 fn images() -> Vec<Vec<u8>> {
     let colour =
         image::RgbaImage::from_fn(23, 17, |x, y| image::Rgba([x as u8 * 9, y as u8 * 11, (x * y) as u8, 99]));

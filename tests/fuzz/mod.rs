@@ -28,6 +28,31 @@ const HANGS: Duration = Duration::from_secs(60);
 /// How long a target is tried where SIM_FUZZ_RUNS does not say how often.
 const BRIEFLY: Duration = Duration::from_secs(3);
 
+/// Something that reads bytes from outside.
+type Target = fn(&[u8]);
+
+/// The targets by which cargo-fuzz finds them.
+const TARGETS: [(&str, Target); 10] = [
+    ("CIFAR archive, packed", data::archive),
+    ("CIFAR archive, unpacked", data::archive_inside),
+    ("JPEG and PNG", data::image),
+    ("manifest", record::manifest),
+    ("state", record::state),
+    ("metrics CSV", record::metrics),
+    ("figure CSV", record::figure),
+    ("results JSON", record::results),
+    ("study TOML", study::toml),
+    ("grid range", study::axis),
+];
+
+/// The target that SIM_FUZZ_TARGET names.
+pub fn target_of_the_environment() -> Target {
+    let asked = std::env::var("SIM_FUZZ_TARGET").unwrap_or_default();
+    let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    let found = TARGETS.iter().find(|(name, _)| *name == asked);
+    found.unwrap_or_else(|| panic!("SIM_FUZZ_TARGET='{asked}' is none of {names:?}")).1
+}
+
 /// Gives `target` mutants of the files in `corpus`: for three seconds, or SIM_FUZZ_RUNS of them; SIM_FUZZ_SEED chooses others.
 ///
 /// The files of `corpus` come first, unchanged. The mutant in the hand of `target` lies in a file, so that
@@ -106,6 +131,15 @@ impl Watch {
 }
 
 #[test]
+fn cargo_fuzz_has_a_name_for_each_target() {
+    let mut names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), TARGETS.len());
+    assert!(catch_unwind(target_of_the_environment).is_err(), "no target is the default");
+}
+
+#[test]
 fn a_parser_that_takes_too_much_or_panics_is_found() {
     let fails =
         |target: fn(&[u8])| catch_unwind(|| run("a defect", vec![b"seed = 1".to_vec()], target)).is_err();
@@ -114,4 +148,5 @@ fn a_parser_that_takes_too_much_or_panics_is_found() {
         0u8;
         MOST_BYTES * usize::from(bytes.len() > 64) + 1
     ]))));
+    std::fs::remove_file(kept("a defect")).expect("the mutant was kept");
 }

@@ -1,6 +1,8 @@
 //! What runs leave on disk, read again: checkpoints, tables, results.
 
+#[cfg(test)]
 use super::run;
+#[cfg(test)]
 use crate::support::within;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -8,7 +10,9 @@ use simsiam_em::kernel::numbers::Numbers;
 use simsiam_em::record::{RunDir, SavedTensor, Snapshot, read_env, read_metrics, read_outcome};
 use simsiam_em::report::{Chapter, Figure, Format, page, text};
 use std::collections::BTreeMap;
+#[cfg(test)]
 use std::path::Path;
+#[cfg(test)]
 use std::process::Command;
 
 thread_local! {
@@ -79,6 +83,7 @@ pub fn state(bytes: &[u8]) {
 }
 
 /// The files that a study of made-up numbers leaves: those of its folder and of one of its runs.
+#[cfg(test)]
 fn study() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let args = ["run", "membank", "--scale", "mock", "--seeds", "2", "-q", "--out"];
@@ -88,6 +93,7 @@ fn study() -> tempfile::TempDir {
 }
 
 /// The files below `folder` whose names end so.
+#[cfg(test)]
 fn ending(folder: &Path, end: &str) -> Vec<Vec<u8>> {
     let (mut folders, mut paths) = (vec![folder.to_path_buf()], Vec::new());
     while let Some(folder) = folders.pop() {

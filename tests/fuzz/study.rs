@@ -1,10 +1,13 @@
 //! Study files, and the values of a sweep's axis.
 
+#[cfg(test)]
 use super::run;
 use simsiam_em::study::{Request, Study};
+#[cfg(test)]
 use std::path::Path;
 
 /// The texts of studies/.
+#[cfg(test)]
 fn studies() -> Vec<Vec<u8>> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("studies")];
     let mut texts = Vec::new();
@@ -28,10 +31,15 @@ pub fn toml(bytes: &[u8]) {
     }
 }
 
-/// Reads what stands behind `--over`.
+/// Reads what stands behind `--over`, behind `--set` and behind a study's own flag.
 pub fn axis(bytes: &[u8]) {
     let study = Study::find("membank").expect("a study of sim's own");
-    let _ = study.axis(&String::from_utf8_lossy(bytes));
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let _ = study.axis(&text);
+    let scale = Some("smoke".to_string());
+    let flags = vec![("m".to_string(), vec![text.clone()])];
+    let _ = study.resolve(&Request { scale: scale.clone(), flags, ..Request::default() });
+    let _ = study.resolve(&Request { scale, set: vec![text], ..Request::default() });
 }
 
 #[test]
@@ -41,7 +49,13 @@ fn studies_are_read_or_refused() {
 
 #[test]
 fn axes_are_read_or_refused() {
-    let good =
-        ["m=0.5,0.9,0.99", "optim.base_lr=0.01..0.1:5:log", "eta.k-step.k=1..9:5", "m=0..1:65536", "seed=1"];
+    let good = [
+        "m=0.5,0.9,0.99",
+        "optim.base_lr=0.01..0.1:5:log",
+        "eta.k-step.k=1..9:5",
+        "m=0..1:65536",
+        "0.5",
+        "seed=1",
+    ];
     run("grid range", good.map(|text| text.as_bytes().to_vec()).to_vec(), axis);
 }
