@@ -48,7 +48,7 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
         return Err(too_long());
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    file.take(most + 1).read_to_end(&mut bytes)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most { Err(too_long()) } else { Ok(bytes) }
 }
 

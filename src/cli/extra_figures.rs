@@ -3,6 +3,7 @@
 use super::figures::caption;
 use super::trajectories;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::measure::estimate::spearman;
 use crate::record::{Answer, Outcome, read_metrics, read_outcome};
 use crate::report::{Figure, Panel, Point, Style};
@@ -137,8 +138,10 @@ fn spectrum(run: &Path) -> Result<Vec<(f64, f64)>> {
     if !path.is_file() {
         return Ok(Vec::new());
     }
+    let text =
+        files::text(&path, files::TABLE).map_err(|e| Error::data(&path, format!("cannot be read: {e}")))?;
     let wrong = |e: csv::Error| Error::data(&path, format!("not a spectrum: {e}"));
-    let mut rows = csv::Reader::from_path(&path).map_err(wrong)?;
+    let mut rows = csv::Reader::from_reader(text.as_bytes());
     let all = rows.deserialize().collect::<std::result::Result<Vec<(f64, f64)>, _>>().map_err(wrong)?;
     let largest = all.iter().fold(0.0, |largest: f64, (_, value)| largest.max(*value));
     let share = all.into_iter().map(|(index, value)| (index, value / largest));

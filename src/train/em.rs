@@ -8,6 +8,7 @@ use crate::data::loader::{self, BatchShape};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, EStep, Held, Rule, Size, Views};
+use crate::files;
 use crate::measure::em::{EmConfig, EtaGap, PredictorGap, eta_gap, predictor_gap};
 use crate::recipe::Recipe;
 use crate::record::write_durable;
@@ -115,6 +116,8 @@ pub fn trained_gap(
 
 /// The folder of θ at every measurement.
 pub const TRAJECTORY: &str = "trajectory";
+/// Longest file there: a billion weights.
+const MOST_BYTES: u64 = 4 << 30;
 
 /// Keeps the encoder's θ at `step` below the run's folder `run`.
 ///
@@ -144,7 +147,8 @@ pub fn read_trajectory(run: &Path) -> Result<Vec<Vec<f32>>> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     paths.sort();
     let theta = |path: &PathBuf| {
-        let bytes = std::fs::read(path).map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
+        let bytes =
+            files::read(path, MOST_BYTES).map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
         weights::read_vector("theta", &bytes).map_err(|e| Error::data(path, e.to_string()))
     };
     paths.iter().map(theta).collect()

@@ -105,7 +105,11 @@ fn every_kind_of_damage_falls_back_to_the_generation_before() {
         file.set_len(len(path) as u64 - by).expect("cut");
     };
     type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
-    let damages: [Damage; 9] = [
+    let pipe = |path: &Path| {
+        std::fs::remove_file(path).expect("removed");
+        assert!(std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
+    };
+    let damages: [Damage; 11] = [
         ("manifest.json is missing", &|f| std::fs::remove_file(manifest(f)).expect("removed")),
         ("manifest.json", &|f| cut(&manifest(f), 9)),
         ("checksum", &|f| {
@@ -117,6 +121,8 @@ fn every_kind_of_damage_falls_back_to_the_generation_before() {
         ("state.safetensors", &|f| std::fs::remove_file(tensors(f)).expect("removed")),
         ("SHA-256", &|f| flip(&tensors(f), len(&tensors(f)) - 1)),
         ("header is longer", &|f| flip(&tensors(f), 6)),
+        ("manifest.json cannot be read: it is a pipe", &|f| pipe(&manifest(f))),
+        ("state.safetensors: it is a pipe", &|f| pipe(&tensors(f))),
         ("metrics.csv has", &|f| cut(&f.join("metrics.csv"), 1)),
     ];
     let undamaged = trained();

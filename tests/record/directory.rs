@@ -2,7 +2,7 @@
 
 use super::*;
 use simsiam_em::Error;
-use simsiam_em::record::{Outcome, read_outcome, write_durable};
+use simsiam_em::record::{Outcome, check_recipe, read_outcome, write_durable};
 
 #[test]
 fn a_second_opener_is_told_that_the_folder_is_in_use() {
@@ -28,6 +28,29 @@ fn another_recipe_is_refused_by_the_keys_that_differ() {
     assert!(!message.contains("seed:"), "{message}");
     let respelled = "# the same\nseed = 1\neta.memory-bank.m = 0.50\n";
     assert!(RunDir::open(&path, respelled, false).is_ok(), "the same keys and values, spelled otherwise");
+}
+
+/// A bad file's message asks for --skip-bad: that is no other recipe, but how the same one is read.
+#[test]
+fn a_run_goes_on_with_other_keys_of_reading_and_keeps_them() {
+    let folder = temporary();
+    let of =
+        |skip: bool, images: u32| format!("seed = 1\n[data]\nskip_bad = {skip}\ntrain_images = {images}\n");
+    let config = || std::fs::read_to_string(folder.path().join("config.toml")).expect("a recipe");
+    for skip in [false, true, false] {
+        let dir = RunDir::open(folder.path(), &of(skip, 9), false).expect("the same run");
+        assert_eq!(config(), of(skip, 9));
+        drop(dir);
+    }
+    let refused = RunDir::open(folder.path(), &of(true, 8), false).expect_err("another recipe").to_string();
+    assert!(refused.contains("data.train_images") && !refused.contains("skip_bad"), "{refused}");
+    check_recipe(folder.path(), &of(true, 9)).expect("the same run");
+    // A finished run stays as it was made.
+    let dir = RunDir::open(folder.path(), &of(false, 9), false).expect("the same run");
+    dir.set_outcome(&Outcome::Finished).expect("an outcome");
+    drop(dir);
+    drop(RunDir::open(folder.path(), &of(true, 9), false).expect("the same run"));
+    assert_eq!(config(), of(false, 9));
 }
 
 #[test]
