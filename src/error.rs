@@ -1,9 +1,11 @@
 //! The one error of the program, and the exit code of each kind.
 //!
 //! A message says what is wrong, where, and what to do next. Outcomes of a run that are not
-//! mistakes (it diverged, it was asked to stop) are values, never errors: see [`crate::train::Ending`].
+//! mistakes (it diverged, it was asked to stop) are values: see [`crate::train::Ending`]. On its way out of a
+//! long computation the wish to stop travels as [`Error::Stopped`].
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -41,6 +43,10 @@ pub enum Error {
         /// The run directory.
         path: PathBuf,
     },
+    /// A computation was left unfinished because somebody asked to stop; what it had so far is thrown away.
+    /// Exit 75.
+    #[error("stopped before it was finished")]
+    Stopped,
     /// Anything else. Exit 1.
     #[error("{0}")]
     Failure(String),
@@ -50,6 +56,14 @@ pub enum Error {
     /// A tensor operation failed: a shape is wrong, which is a defect of this program. Exit 1.
     #[error("tensor operation failed: {0}")]
     Tensor(candle_core::Error),
+}
+
+/// Whether to go on: long computations ask it between their pieces, at least every few seconds.
+///
+/// # Errors
+/// [`Error::Stopped`] once `stop` is set.
+pub fn go_on(stop: &AtomicBool) -> Result<()> {
+    if stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
 }
 
 /// What an error of a GPU begins with where it arises, also when candle has carried it.
@@ -103,6 +117,7 @@ impl Error {
             Error::Data { .. } => 4,
             Error::Disk { .. } => 5,
             Error::InUse { .. } => 6,
+            Error::Stopped => 75,
             Error::Failure(_) | Error::Device(_) | Error::Tensor(_) => 1,
         }
     }
@@ -135,7 +150,7 @@ impl Error {
     /// Where `path` is at fault, an error about it; an error of a GPU stays one.
     pub fn in_file(self, path: impl Into<PathBuf>) -> Self {
         match self {
-            Error::Device(_) => self,
+            Error::Device(_) | Error::Stopped => self,
             error => Error::data(path, error.to_string()),
         }
     }

@@ -98,6 +98,8 @@ pub struct ScheduleConfig {
     pub checkpoint_every: u64,
 }
 
+/// More epochs are taken for a slip of the hand.
+const MOST_EPOCHS: u64 = 10_000_000;
 /// A larger batch is taken for a slip of the hand; the paper's largest is 4096.
 const LARGEST_BATCH: usize = 1 << 20;
 
@@ -129,8 +131,9 @@ impl Recipe {
             let batch = self.schedule.batch;
             return fail("schedule.batch", format!("{batch} must be between 1 and {LARGEST_BATCH}"));
         }
-        if self.schedule.epochs == 0 {
-            return fail("schedule.epochs", "must be at least 1".into());
+        if !(1..=MOST_EPOCHS).contains(&self.schedule.epochs) {
+            let epochs = self.schedule.epochs;
+            return fail("schedule.epochs", format!("{epochs} must be at least 1 and at most {MOST_EPOCHS}"));
         }
         if self.schedule.checkpoint_every == 0 {
             return fail("schedule.checkpoint_every", "must be at least 1".into());

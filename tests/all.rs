@@ -24,11 +24,13 @@ mod record;
 mod replay;
 mod report;
 mod resume;
+mod stop;
 mod support;
 mod theory;
 
 // Studies and their answers, with a formula in place of training.
 mod mock;
+mod outputs;
 mod page;
 mod study;
 mod sweep;

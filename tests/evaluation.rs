@@ -2,8 +2,9 @@
 
 use crate::support::golden;
 use ndarray::Array2;
-use simsiam_em::measure::{collapse, knn};
+use simsiam_em::measure::{Labelled, collapse, knn};
 use simsiam_em::network::read_weights;
+use std::sync::atomic::AtomicBool;
 
 #[test]
 fn knn_and_collapse_metrics_agree_with_pytorch() {
@@ -16,7 +17,9 @@ fn knn_and_collapse_metrics_agree_with_pytorch() {
     let number = |name: &str| f64::from(tensors[name].1[0]);
     let (train, test) = (matrix("train"), matrix("test"));
     for k in [1, 20, 200] {
-        let got = knn::predict(train.view(), &integers("train_labels"), test.view(), k, 0.1);
+        let labels = integers("train_labels");
+        let train = Labelled { x: train.view(), labels: &labels };
+        let got = knn::predict(train, test.view(), k, 0.1, &AtomicBool::new(false)).unwrap();
         assert_eq!(got, integers(&format!("pred.k{k}.T0.1")), "k = {k}");
     }
     let (z1, z2) = (matrix("z1"), matrix("z2"));

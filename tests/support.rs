@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use simsiam_em::eta::FrozenEncoder;
+use simsiam_em::record::RunDir;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -109,4 +110,27 @@ pub fn within(seconds: u64, command: &mut Command) -> Output {
         bytes
     };
     Output { status, stdout: read(&mut out), stderr: read(&mut err) }
+}
+
+/// Opens a run's folder; other tests of this process start programs, and between fork and exec a child holds every lock.
+pub fn open_run(folder: &Path, config: &str) -> RunDir {
+    for _ in 0..500 {
+        match RunDir::open(folder, config, false) {
+            Err(simsiam_em::Error::InUse { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("{} stays in use", folder.display())
+}
+
+/// What must be equal between two equal runs: weights, spectrum, and metrics without their wall-clock column.
+pub fn results(run: &Path) -> [Vec<u8>; 3] {
+    let read = |name: &str| std::fs::read(run.join(name)).unwrap();
+    let metrics = String::from_utf8(read("metrics.csv")).unwrap();
+    let without_wall_clock = metrics.lines().map(|line| {
+        let cells: Vec<&str> = line.split(',').collect();
+        [&cells[..3], &cells[4..]].concat().join(",")
+    });
+    let metrics = without_wall_clock.collect::<Vec<_>>().join("\n").into_bytes();
+    [read("weights.safetensors"), read("spectrum.csv"), metrics]
 }

@@ -115,7 +115,7 @@ fn what_cannot_be_swept_is_refused_before_anything_runs() {
         (&["membank"], &["one or two axes"]),
         (&["membank", "--over", "m=0", "--over", "eta.k-step.k=2"], &["replaces eta.memory-bank.m"]),
         (&["membank", "--over", "m=0", "--arm", "m=0.81"], &["did you mean `m=0.8`?"]),
-        (&["membank", "--over", "m=0", "--device", "cuda:0"], &["GPU"]),
+        (&["membank", "--over", "m=0", "--device", "cuda:4711"], &["GPU"]),
         (
             &["membank", "--over", "m=0..1:50", "--over", "k=1..50:50", "--scale", "smoke"],
             &["2500 runs, about", "MiB of memory", "at most 400"],

@@ -89,7 +89,9 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
     ) else {
         return Ok(2);
     };
-    if !out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+    // A device, a pipe or a link keeps its name.
+    let own_name = out.symlink_metadata().is_ok_and(|metadata| !metadata.is_file());
+    if !own_name && !out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
         let message =
             format!("--out {}: the sheet is a PNG; give it a name that ends in .png", out.display());
         return Err(Error::Usage(message));
@@ -107,7 +109,7 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
         }
     }
     write_durable(out, &contact_sheet(&rows)?)?;
-    output.line(&out.display().to_string())?;
+    output.tell_of(out, &out.display().to_string())?;
     Ok(0)
 }
 

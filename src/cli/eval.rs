@@ -6,10 +6,11 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::network::read_weights;
 use crate::recipe::Recipe;
-use crate::train::{Model, evaluate, weights};
+use crate::train::{Model, Protocol, evaluate, weights};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 /// The command.
 pub fn command() -> Command {
@@ -52,7 +53,9 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let e = site.guard(|| {
         let model = Model::of(&recipe, &site.host_kernel(recipe.encoder.precision)?)?.on(&site)?;
         weights::load(&model, &|name| tensors.get(name).cloned()).map_err(|e| e.in_file(&path))?;
-        evaluate(&model, &dataset, &recipe.augment, &recipe.measure, true, recipe.seed)
+        let protocol = Protocol { config: &recipe.measure, probe: true, seed: recipe.seed };
+        // A signal ends the program here, which leaves nothing behind.
+        evaluate(&model, &dataset, &recipe.augment, &protocol, &AtomicBool::new(false))
     })?;
     if matches.get_flag("json") {
         let line = json!({"knn_top1": e.knn_top1, "linear_top1": e.linear_top1, "z_std": e.z_std,

@@ -2,7 +2,7 @@
 //!
 //! Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failure, 2 usage or
 //! configuration, 3 diverged, 4 bad data, 5 disk, 6 directory in use, 75 stopped by a signal after a
-//! checkpoint (a second signal quits at once, 130 or 143). A reader that closes stdout early is no
+//! checkpoint (a second signal quits at once with 128 and its number). A reader that closes stdout early is no
 //! failure.
 
 mod answer;
@@ -13,6 +13,7 @@ mod eval;
 mod extra_figures;
 mod figures;
 mod list;
+mod memory;
 mod output;
 mod plan;
 mod plot;
@@ -22,6 +23,7 @@ mod replay;
 mod report;
 mod run;
 mod show;
+mod signals;
 mod sweep;
 mod sweep_answer;
 mod table;
@@ -51,6 +53,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
 }
 
 fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
+    signals::make_exit_codes()?;
     let own = own_study(&args)?;
     let studies: Vec<Study> = Study::all()?.into_iter().chain(own).collect();
     let matches = match command(&studies).try_get_matches_from(args) {

@@ -32,8 +32,33 @@ impl Output {
         written.map_err(Error::disk(Path::new("standard output"), "write the result"))
     }
 
+    /// Tells, by `text`, of the file `path` that was written: on stderr where that file is standard output itself.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn tell_of(&self, path: &Path, text: &str) -> Result<()> {
+        if is_standard_output(path) {
+            super::note(text);
+            return Ok(());
+        }
+        self.line(text)
+    }
+
     /// Whether the reader has gone.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
+}
+
+/// Whether `path` leads to what standard output is.
+#[cfg(unix)]
+fn is_standard_output(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    identity(path).is_some_and(|file| Some(file) == identity(Path::new("/dev/stdout")))
+}
+
+#[cfg(not(unix))]
+fn is_standard_output(_: &Path) -> bool {
+    false
 }

@@ -1,12 +1,16 @@
 //! What a `sim run` is going to make: studies with their arms and runs, whether they fit, how long they take.
 
+use super::memory::{self, Available};
 use super::run::MOCK;
+use crate::data::{DataConfig, Dataset, shapes};
 use crate::device::Place;
 use crate::error::{Error, Result};
-use crate::record::{check_recipe, read_outcome};
+use crate::recipe::Recipe;
+use crate::record::{check_recipe, make_folder, read_outcome, sweep};
 use crate::study::{Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs};
 use crate::train::{memory_bytes, seconds};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One study of the command.
 pub struct Plan<'a> {
@@ -25,14 +29,22 @@ impl<'a> Plan<'a> {
         seeds: Option<u64>,
         out: &Path,
         all: &mut Vec<Job>,
+        settings: &Settings,
     ) -> Result<Plan<'a>> {
         if request.scale.as_deref() == Some(MOCK) {
             request.scale = Some("smoke".to_string());
         }
+        check_folder(study)?;
         let arms = study.resolve(&request)?;
         let seeds = study.seeds(&request, seeds)?;
+        let runs = arms.len().saturating_mul(seeds.len());
+        if let Some(arm) = arms.first() {
+            let flags = "--seeds and the study's own flags ask for many runs";
+            affordable(&arm.recipe, runs, flags, settings.jobs, settings.threads)?;
+        }
         let folder = out.join(&study.name);
-        std::fs::create_dir_all(&folder).map_err(Error::disk(&folder, "create the study's folder"))?;
+        make_folder(&folder)?;
+        [out, folder.as_path()].into_iter().for_each(|folder| sweep(folder, None));
         all.extend(jobs(&study.name, &arms, &seeds, &folder));
         Ok(Plan { study, request, arms, seeds, folder })
     }
@@ -41,6 +53,21 @@ impl<'a> Plan<'a> {
     pub fn results(&self, command: &str) -> Result<Results> {
         let scale = self.request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
         Results::read(self.study, &self.arms, &self.seeds, &self.folder, scale, command)
+    }
+}
+
+/// Refuses a study file of one's own whose runs and answer would lie in the folder of a built-in study.
+///
+/// # Errors
+/// [`Error::Usage`] naming the file.
+pub fn check_folder(study: &Study) -> Result<()> {
+    let own = study.given != study.name;
+    match own && Study::find(&study.name).is_ok() {
+        false => Ok(()),
+        true => Err(Error::Usage(format!(
+            "{}: a study called `{}` is built in, and both would write into the same folder; give the file another name",
+            study.given, study.name
+        ))),
     }
 }
 
@@ -84,59 +111,105 @@ pub fn check_recipes(jobs: &[Job]) -> Result<()> {
 /// Opens the data of the runs to be made before the first of them, so that a mistake in it is told once;
 /// refuses runs that do not fit into memory; says, if asked to, how long all will take.
 pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, tell: bool) -> Result<()> {
-    let trained: Vec<&Job> = jobs.iter().filter(|job| job.recipe.closed_form.is_none()).collect();
-    let same = trained.windows(2).all(|pair| pair[0].recipe.data == pair[1].recipe.data);
-    let mut opened = false;
-    let mut expected = 0.0;
-    let mut measured: Vec<(&Job, f64)> = Vec::new();
+    let mut to_make: Vec<&Job> = Vec::new();
     for (index, first) in firsts(jobs).into_iter().enumerate() {
         let job = &jobs[index];
-        let closed_form = job.recipe.closed_form.is_some();
-        if closed_form || index != first || (!settings.fresh && read_outcome(&job.path)?.is_some()) {
-            continue;
+        let ended = !settings.fresh && read_outcome(&job.path)?.is_some();
+        if job.recipe.closed_form.is_none() && index == first && !ended {
+            to_make.push(job);
         }
-        let mut images = (0, 0);
-        if same {
-            let data = engine.dataset(&job.recipe.data)?;
-            if !opened {
+    }
+    let data = open_all(engine, &to_make)?;
+    // What the processor's memory and a few of its steps say, they say of the processor.
+    if settings.place != Place::Cpu {
+        return Ok(());
+    }
+    for (job, data) in to_make.iter().zip(&data) {
+        fits(job, data.train.len(), settings.jobs)?;
+    }
+    if tell && !to_make.is_empty() {
+        let hours = expected_hours(&to_make, &data, settings)?;
+        super::note(&format!("expected to take about {}, judging by a few steps of each arm", spell(hours)));
+    }
+    Ok(())
+}
+
+/// The data set of each job; each one is opened once, and what was left out of it is told once.
+fn open_all(engine: &Engine, jobs: &[&Job]) -> Result<Vec<Arc<Dataset>>> {
+    let mut opened: Vec<(&DataConfig, Arc<Dataset>)> = Vec::new();
+    let mut of_jobs = Vec::new();
+    for job in jobs {
+        let config = &job.recipe.data;
+        let data = match opened.iter().find(|(known, _)| *known == config) {
+            Some((_, data)) => data.clone(),
+            None => {
+                images_fit(config)?;
+                let data = engine.dataset(config)?;
                 super::data::report_left_out(&data);
                 if let Some(taken) = data.taken() {
                     super::note(&format!("{}: {taken}, at {} px", data.name, job.recipe.augment.size));
                 }
-                opened = true;
+                opened.push((config, data.clone()));
+                data
             }
-            images = (data.train.len(), data.test.len());
-        }
-        // What the processor's memory and a few of its steps say, they say of the processor.
-        if settings.place != Place::Cpu {
-            continue;
-        }
-        fits(job, images.0, settings.jobs)?;
-        if tell && same {
-            let known = measured.iter().find(|(other, _)| other.study == job.study && other.arm == job.arm);
-            let time = match known {
-                Some((_, time)) => *time,
-                None => seconds(&job.recipe, images.0, images.1, settings.threads)?,
-            };
-            measured.push((job, time));
-            expected += time;
-        }
+        };
+        of_jobs.push(data);
     }
-    if tell && same && expected > 0.0 {
-        let minutes = expected / settings.jobs as f64 / 60.0;
-        super::note(&format!("expected to take about {minutes:.0} min, judging by a few steps of each arm"));
+    Ok(of_jobs)
+}
+
+/// Hours that the runs take, an arm's other seeds as long as its first.
+fn expected_hours(jobs: &[&Job], data: &[Arc<Dataset>], settings: &Settings) -> Result<f64> {
+    let mut expected = 0.0;
+    let mut measured: Vec<(&Job, f64)> = Vec::new();
+    for (job, data) in jobs.iter().zip(data) {
+        let known = measured.iter().find(|(other, _)| other.study == job.study && other.arm == job.arm);
+        let time = match known {
+            Some((_, time)) => *time,
+            None => seconds(&job.recipe, data.train.len(), data.test.len(), settings.threads)?,
+        };
+        measured.push((job, time));
+        expected += time;
     }
-    Ok(())
+    Ok(expected / settings.jobs as f64 / 3600.0)
+}
+
+/// Hours as a person says them.
+pub fn spell(hours: f64) -> String {
+    match hours {
+        ..1.0 => format!("{:.0} min", (hours * 60.0).max(1.0)),
+        ..100.0 => format!("{hours:.1} h"),
+        _ => format!("{hours:.0} h"),
+    }
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+/// Refuses procedural images that would not fit into memory, before they are rendered.
+fn images_fit(config: &DataConfig) -> Result<()> {
+    let (needed, available) = (shapes::memory_bytes(config), memory::available());
+    match available.filter(|available| needed > available.bytes) {
+        None => Ok(()),
+        Some(Available { bytes, by }) => Err(Error::Usage(format!(
+            "data.train_images, data.test_images: procedural images of data.shapes_size={} take {:.1} GiB of memory and \
+             {:.1} GiB are available{by}; fewer or smaller ones take less",
+            config.shapes_size,
+            gib(needed),
+            gib(bytes)
+        ))),
+    }
 }
 
 /// Refuses a run that would be killed for its memory.
 fn fits(job: &Job, images: usize, jobs: usize) -> Result<()> {
     let needed = memory_bytes(&job.recipe, images)?;
-    let Some(available) = available_memory() else { return Ok(()) };
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let Some(Available { bytes: available, by }) = memory::available() else { return Ok(()) };
     if needed > available {
         return Err(Error::Usage(format!(
-            "{} needs about {:.1} GiB of memory and {:.1} GiB are available; a smaller schedule.batch, augment.size or encoder needs less",
+            "{} needs about {:.1} GiB of memory and {:.1} GiB are available{by}; a smaller schedule.batch, augment.size, \
+             data.train_images or encoder needs less",
             job.arm,
             gib(needed),
             gib(available)
@@ -144,7 +217,8 @@ fn fits(job: &Job, images: usize, jobs: usize) -> Result<()> {
     }
     if needed.saturating_mul(jobs as u64) > available {
         return Err(Error::Usage(format!(
-            "{} needs about {:.1} GiB of memory, and {:.1} GiB are not enough for {jobs} such runs at a time; pass --jobs {}",
+            "{} needs about {:.1} GiB of memory, and the {:.1} GiB available{by} are not enough for {jobs} such runs at a \
+             time; pass --jobs {}",
             job.arm,
             gib(needed),
             gib(available),
@@ -154,9 +228,44 @@ fn fits(job: &Job, images: usize, jobs: usize) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of memory that new programs may use, where the system tells.
-pub fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+/// Runs of one study at most: as many as a grid of 20 × 20.
+pub const MOST_RUNS: usize = 400;
+/// The batch with which the time of refused runs is estimated: a large one takes its time for a step.
+const TIMED_BATCH: usize = 16;
+
+/// Refuses more `runs` of a study than anyone means, all like `recipe`, saying what they would cost; `flags` asked for them.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn affordable(recipe: &Recipe, runs: usize, flags: &str, jobs: usize, threads: usize) -> Result<()> {
+    if runs <= MOST_RUNS {
+        return Ok(());
+    }
+    let (time, memory) = cost(recipe, threads).map_or((String::new(), String::new()), |(seconds, bytes)| {
+        let hours = seconds * runs as f64 / jobs as f64 / 3600.0;
+        let time = if hours.is_finite() { format!(", about {} here", spell(hours)) } else { String::new() };
+        let mib = (bytes * jobs as u64) as f64 / f64::from(1 << 20);
+        let memory = if mib < 1000.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) };
+        (time, format!(" and {memory} of memory for {jobs} at a time"))
+    });
+    Err(Error::Usage(format!("{flags}: {runs} runs{time}{memory}; at most {MOST_RUNS} are made")))
+}
+
+/// Seconds and bytes of one run; none where they cannot be told, as without its images.
+pub fn cost(recipe: &Recipe, threads: usize) -> Option<(f64, u64)> {
+    let (train, test) = match (recipe.data.train_images, recipe.data.test_images) {
+        (0, _) | (_, 0) => {
+            images_fit(&recipe.data).ok()?;
+            let data = Engine::default().dataset(&recipe.data).ok()?;
+            (data.train.len(), data.test.len())
+        }
+        both => both,
+    };
+    let bytes = memory_bytes(recipe, train).ok()?;
+    let mut timed = recipe.clone();
+    timed.schedule.batch = timed.schedule.batch.min(TIMED_BATCH);
+    let fits = memory::available()
+        .is_none_or(|available| memory_bytes(&timed, train).is_ok_and(|bytes| bytes < available.bytes));
+    let seconds = if fits { seconds(&timed, train, test, threads).ok()? } else { f64::NAN };
+    Some((seconds, bytes))
 }

@@ -37,6 +37,8 @@ struct Line {
     loss: f64,
     z_std: f64,
     knn: Option<f64>,
+    /// Whether this process saved a checkpoint.
+    saved: bool,
 }
 
 impl<'a> Watcher<'a> {
@@ -58,6 +60,9 @@ impl<'a> Watcher<'a> {
             Event::Shared(twin) => {
                 self.say(&format!("{}: the same run as {}, copied", self.name(job), twin.display()));
             }
+            Event::Held => {
+                self.say(&format!("{}: another sim process makes it; waiting for that", self.name(job)));
+            }
             Event::Started => {
                 lines.active.insert(index, self.line(job));
             }
@@ -71,10 +76,16 @@ impl<'a> Watcher<'a> {
                 if let Some(bar) = line.as_ref().and_then(|line| line.bar.as_ref()) {
                     bar.finish_and_clear();
                 }
+                let saved = line.as_ref().is_some_and(|line| line.saved || line.resumed_at > 0);
                 let took = line.map_or(0, |line| line.begun.elapsed().as_secs());
                 self.say(&match ending {
                     Ending::Finished => format!("{}: finished after {}", self.name(job), duration(took)),
-                    Ending::Stopped => format!("{}: stopped; its checkpoint is saved", self.name(job)),
+                    Ending::Stopped if saved => {
+                        format!("{}: stopped; its checkpoint is saved", self.name(job))
+                    }
+                    Ending::Stopped => {
+                        format!("{}: stopped before there was anything to save", self.name(job))
+                    }
                     Ending::Diverged { step } => {
                         return self.warn(&format!(
                             "{}: diverged, the loss of step {step} is not finite",
@@ -124,6 +135,7 @@ impl<'a> Watcher<'a> {
             loss: f64::NAN,
             z_std: f64::NAN,
             knn: None,
+            saved: false,
         }
     }
 
@@ -159,7 +171,7 @@ impl<'a> Watcher<'a> {
                     None => self.say(&format!("{}: {text}", self.name(job))),
                 }
             }
-            Progress::Saved { .. } => {}
+            Progress::Saved { .. } => line.saved = true,
             Progress::Note(note) => self.warn(&format!("{}: {note}", self.name(job))),
         }
     }

@@ -64,7 +64,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
             return Ok(0);
         }
     };
-    output.line(&path.display().to_string())?;
+    output.tell_of(&path, &path.display().to_string())?;
     Ok(0)
 }
 

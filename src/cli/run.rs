@@ -5,6 +5,7 @@ use super::output::Output;
 use super::plan::{self, Plan};
 use super::progress::Watcher;
 use super::report::REPORT;
+use super::signals;
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::study::{Engine, Event, Formula, Job, Request, Settings, Study, Suite, Trainer, schedule};
@@ -157,7 +158,8 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let mut plans = Vec::new();
     for study in chosen {
         let flags = if one.is_none() { Vec::new() } else { flags(study, matches) };
-        plans.push(Plan::new(study, request(matches, flags), seeds, &out, &mut jobs)?);
+        let request = request(matches, flags);
+        plans.push(Plan::new(study, request, seeds, &out, &mut jobs, &settings(matches, usize::MAX)?)?);
     }
     let settings = settings(matches, jobs.len())?;
     let quiet = matches.get_flag("quiet");
@@ -205,7 +207,7 @@ pub fn make(
     }
     let trainer: &dyn Trainer = if mock { &Formula } else { &engine };
     let stop = Arc::new(AtomicBool::new(false));
-    listen(&stop)?;
+    signals::listen(&stop)?;
     let watcher = Watcher::new(jobs, quiet);
     let ends = schedule(jobs, trainer, settings, &stop, &|index, event| {
         watcher.watch(index, event);
@@ -216,6 +218,8 @@ pub fn make(
             stop.store(true, Ordering::Relaxed);
         }
     });
+    // From here on there is nothing to save: a signal quits at once.
+    stop.store(true, Ordering::Relaxed);
     if output.is_closed() {
         return Ok(Made::Left(0));
     }
@@ -284,27 +288,35 @@ fn answer(plans: &[Plan], out: &Path, json: bool, output: &Output) -> Result<()>
     Ok(())
 }
 
-/// The command as it was given, for the figures' captions; a path is cut down to its last part.
+/// The command as it was given, for the figures' captions.
 pub fn as_given() -> String {
-    let short = |word: String| match word.rsplit_once('/') {
-        Some((before, last)) => {
-            format!("{}{last}", before.split_once(':').map_or(String::new(), |(kind, _)| format!("{kind}:")))
-        }
-        None => word,
+    shown(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()))
+}
+
+/// A command of these words without what says nothing about its results: where they went, and how they were told. A
+/// path is cut down to its last part.
+fn shown(words: impl Iterator<Item = String>) -> String {
+    let short = |word: &str| {
+        let word = word.trim_end_matches('/');
+        let Some((before, last)) = word.rsplit_once('/') else { return word.to_string() };
+        // What stands before a path in the same word: `--data=folder:`, `data.source=folder:`, `--weights=`.
+        let kind = before.rfind([':', '=']).map_or("", |end| &before[..=end]);
+        format!("{kind}{last}")
     };
-    let words = std::env::args_os().skip(1).map(|word| short(word.to_string_lossy().into_owned()));
-    let mut shown: Vec<String> = Vec::new();
+    let mut shown = vec!["sim".to_string()];
     let mut hidden = false;
     for word in words {
-        // Where results went says nothing about them.
-        if hidden || word == "--out" || word == "--fresh" || word == "--quiet" || word == "-q" {
-            hidden = word == "--out";
-            continue;
+        let silent = ["--fresh", "--quiet", "-q"].contains(&word.as_str()) || word.starts_with("--out=");
+        if !hidden && word != "--out" && !silent {
+            shown.push(short(&word));
         }
-        shown.push(word);
+        hidden = !hidden && word == "--out";
     }
-    format!("sim {}", shown.join(" "))
+    shown.join(" ")
 }
+
+/// Threads of all runs together at most, on a machine of few cores.
+const MOST_THREADS: usize = 256;
 
 /// Where `--device` puts the networks.
 pub fn place(matches: &ArgMatches) -> Result<Place> {
@@ -325,18 +337,14 @@ pub fn settings(matches: &ArgMatches, runs: usize) -> Result<Settings> {
     let most = if place == Place::Cpu { cores } else { 1 };
     let jobs = count("jobs").unwrap_or(most).min(runs.max(1));
     let threads = count("threads").unwrap_or((cores / jobs).max(1));
-    Ok(Settings { jobs, threads, fresh: matches.get_flag("fresh"), place })
-}
-
-/// The first signal asks for checkpoints, the second quits.
-fn listen(stop: &Arc<AtomicBool>) -> Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let fail = |e: std::io::Error| Error::Failure(format!("cannot listen to signals: {e}"));
-    for (signal, code) in [(SIGHUP, 129), (SIGINT, 130), (SIGTERM, 143)] {
-        signal_hook::flag::register_conditional_shutdown(signal, code, stop.clone()).map_err(fail)?;
-        signal_hook::flag::register(signal, stop.clone()).map_err(fail)?;
+    let (all, most) = (jobs * threads, MOST_THREADS.max(4 * cores));
+    if all > most {
+        return Err(Error::Usage(format!(
+            "--jobs, --threads: {jobs} at a time with {threads} each are {all} threads, and this machine has {cores} cores; \
+             at most {most} are started"
+        )));
     }
-    Ok(())
+    Ok(Settings { jobs, threads, fresh: matches.get_flag("fresh"), place })
 }
 
 /// A row of metrics as JSON.
@@ -347,4 +355,24 @@ fn epoch_line(job: &Job, event: &Event) -> Option<String> {
         line[*name] = json!(value);
     }
     Some(line.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn a_command_is_shown_without_paths_and_without_where_its_results_went() {
+        for (given, expected) in [
+            ("run simsiam --out /tmp/a/b --seeds 2", "sim run simsiam --seeds 2"),
+            ("run simsiam --out=/tmp/a/b --seeds 2", "sim run simsiam --seeds 2"),
+            ("run ./dir/mine.toml -q --fresh", "sim run mine.toml"),
+            ("run simsiam --data folder:/home/me/cats/ --quiet", "sim run simsiam --data folder:cats"),
+            ("run simsiam --data=folder:/home/me/cats", "sim run simsiam --data=folder:cats"),
+            ("run simsiam --set data.source=cifar10:/data/c", "sim run simsiam --set data.source=cifar10:c"),
+            ("sweep membank --over m=0..1:5 --out --out", "sim sweep membank --over m=0..1:5"),
+        ] {
+            assert_eq!(shown(given.split(' ').map(String::from)), expected);
+        }
+    }
 }

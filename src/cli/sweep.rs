@@ -1,27 +1,25 @@
 //! `sim sweep`: a grid of runs over one or two keys of a recipe, and the closed form on the same axes.
 
 use super::output::Output;
+use super::plan;
 use super::run::{self, Made};
 use super::sweep_answer::{Sweep, Values};
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::record::read_outcome;
-use crate::study::{Axis, Cell, DEFAULT_SCALE, Engine, Job, Request, Settings, Study, closed_form, jobs};
+use crate::record::{make_folder, read_outcome};
+use crate::study::{Axis, Cell, DEFAULT_SCALE, Job, Request, Settings, Study, closed_form, jobs};
 use crate::theory::{ClosedForm, Measured};
-use crate::train::{memory_bytes, seconds};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
-/// Trained runs at most: a grid of 20 × 20.
-const MOST_RUNS: usize = 400;
 /// Cells of the closed form at most.
 const MOST_CELLS: usize = 65_536;
 /// Steps of the closed form at most, all cells together: minutes.
 const MOST_STEPS: u64 = 500_000_000;
-/// The batch with which the time of refused runs is estimated: a large one takes its time for a step.
-const TIMED_BATCH: usize = 16;
+/// What asks for the runs of a sweep.
+const FLAGS: &str = "--over, --seeds (--theory draws the closed form alone)";
 
 /// The command, with one subcommand per study.
 pub fn command(studies: &[Study]) -> Command {
@@ -80,6 +78,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         return Err(Error::Usage(format!("put {name} directly after `sweep`")));
     };
     run::place(matches)?;
+    plan::check_folder(study)?;
     let overs: Vec<String> = matches.get_many::<String>("over").into_iter().flatten().cloned().collect();
     let axes = study.axes(&overs)?;
     let asked = matches.get_one::<String>("arm").map(String::as_str);
@@ -98,13 +97,16 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let trains = !theory && first.closed_form.is_none();
     let settings = run::settings(matches, count.saturating_mul(seeds.len()))?;
     match trains {
-        true => affordable(&first, count.saturating_mul(seeds.len()), settings.jobs, settings.threads)?,
+        true => {
+            let runs = count.saturating_mul(seeds.len());
+            plan::affordable(&first, runs, FLAGS, settings.jobs, settings.threads)?
+        }
         false => countable(&first, count, seeds.len())?,
     }
     let cells = study.grid(like, &axes, &request)?;
     let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("runs"));
     let folder = out.join(folder_name(study, &axes, asked, theory));
-    std::fs::create_dir_all(&folder).map_err(Error::disk(&folder, "create the sweep's folder"))?;
+    make_folder(&folder)?;
 
     let mut code = 0;
     if trains {
@@ -175,57 +177,17 @@ fn expect(first: &Recipe, jobs: &[Job], settings: &Settings) -> Result<()> {
     }
     if missing > 0
         && settings.place == Place::Cpu
-        && let Some((seconds, _)) = cost(first, settings.threads).filter(|(seconds, _)| seconds.is_finite())
+        && let Some((seconds, _)) =
+            plan::cost(first, settings.threads).filter(|(seconds, _)| seconds.is_finite())
     {
         let hours = seconds * missing as f64 / settings.jobs as f64 / 3600.0;
         let runs = super::count(missing, "run");
-        super::note(&format!("{runs} to make, about {}, judging by a few steps of the first", spell(hours)));
+        super::note(&format!(
+            "{runs} to make, about {}, judging by a few steps of the first",
+            plan::spell(hours)
+        ));
     }
     Ok(())
-}
-
-/// Refuses more runs than anyone means, saying what they would cost.
-fn affordable(recipe: &Recipe, runs: usize, jobs: usize, threads: usize) -> Result<()> {
-    if runs <= MOST_RUNS {
-        return Ok(());
-    }
-    let (time, memory) = cost(recipe, threads).map_or((String::new(), String::new()), |(seconds, bytes)| {
-        let hours = seconds * runs as f64 / jobs as f64 / 3600.0;
-        let time = if hours.is_finite() { format!(", about {} here", spell(hours)) } else { String::new() };
-        let mib = (bytes * jobs as u64) as f64 / f64::from(1 << 20);
-        let memory = if mib < 1000.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) };
-        (time, format!(" and {memory} of memory for {jobs} at a time"))
-    });
-    Err(Error::Usage(format!(
-        "--over: {runs} runs{time}{memory}; at most {MOST_RUNS} are made: fewer values or --seeds, or --theory for the closed form alone"
-    )))
-}
-
-/// Hours as a person says them.
-fn spell(hours: f64) -> String {
-    match hours {
-        ..1.0 => format!("{:.0} min", (hours * 60.0).max(1.0)),
-        ..100.0 => format!("{hours:.1} h"),
-        _ => format!("{hours:.0} h"),
-    }
-}
-
-/// Seconds and bytes of one run; none where they cannot be told, as without its images.
-fn cost(recipe: &Recipe, threads: usize) -> Option<(f64, u64)> {
-    let (train, test) = match (recipe.data.train_images, recipe.data.test_images) {
-        (0, _) | (_, 0) => {
-            let data = Engine::default().dataset(&recipe.data).ok()?;
-            (data.train.len(), data.test.len())
-        }
-        both => both,
-    };
-    let bytes = memory_bytes(recipe, train).ok()?;
-    let mut timed = recipe.clone();
-    timed.schedule.batch = timed.schedule.batch.min(TIMED_BATCH);
-    let fits = super::plan::available_memory()
-        .is_none_or(|available| memory_bytes(&timed, train).is_ok_and(|bytes| bytes < available));
-    let seconds = if fits { seconds(&timed, train, test, threads).ok()? } else { f64::NAN };
-    Some((seconds, bytes))
 }
 
 /// Refuses a grid of the closed form that would take minutes, or that it does not model.

@@ -4,7 +4,7 @@ use super::output::Output;
 use super::table::table;
 use crate::error::{Error, Result};
 use crate::measure::estimate::Estimate;
-use crate::record::{METRICS_FILE, Outcome, read_metrics, read_outcome, write_durable};
+use crate::record::{METRICS_FILE, Outcome, make_folder, read_metrics, read_outcome, sweep, write_durable};
 use crate::report::{Figure, Panel, Point, Style};
 use crate::study::{Axis, Cell, DEFAULT_SCALE, Request, Study};
 use crate::theory::{ClosedForm, Measured};
@@ -93,7 +93,8 @@ impl Sweep<'_> {
         let csv = self.folder.join("sweep.csv");
         write_durable(&csv, &self.csv()?)?;
         let figures = self.folder.join("figures");
-        std::fs::create_dir_all(&figures).map_err(Error::disk(&figures, "make the folder of figures"))?;
+        make_folder(&figures)?;
+        [&self.folder, &figures].into_iter().for_each(|folder| sweep(folder, None));
         let mut paths = vec![csv];
         paths.extend(self.figure(command).save(&figures.join("sweep"))?);
         let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();

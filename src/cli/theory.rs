@@ -3,6 +3,7 @@
 use super::output::Output;
 use super::table::table;
 use crate::error::{Error, Result};
+use crate::record::make_folder;
 use crate::report::{Figure, Panel, Point, Style};
 use crate::rng::{Purpose, stream};
 use crate::theory::{Direction, Rule, State, World};
@@ -177,7 +178,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         output.line("\nBelow 1 a direction collapses. The best linear h leaves it to weight decay alone: 1 − rate · decay.")?;
     }
     if let Some(folder) = matches.get_one::<PathBuf>("out") {
-        std::fs::create_dir_all(folder).map_err(Error::disk(folder, "make the folder"))?;
+        make_folder(folder)?;
         for path in figure(&asked)?.save(&folder.join("linear-em"))? {
             if !json {
                 output.line(&path.display().to_string())?;

@@ -41,6 +41,18 @@ pub fn order(images: usize, seed: u64, epoch: u64) -> Vec<u32> {
     order
 }
 
+/// Positions of the `batch` images of step `step` in their split of `images`.
+pub fn indices(images: usize, batch: usize, seed: u64, step: u64) -> Vec<u32> {
+    let per_epoch = steps_per_epoch(images, batch);
+    indices_in(&order(images, seed, step / per_epoch), batch, step).collect()
+}
+
+/// The same where the order of the epoch, which is not empty, is known.
+fn indices_in(order: &[u32], batch: usize, step: u64) -> impl Iterator<Item = u32> + '_ {
+    let first = (step % steps_per_epoch(order.len(), batch)) as usize * batch;
+    (first..first + batch).map(|b| order[b % order.len()])
+}
+
 /// The batch of `step`, (views, batch, size, size, 3), computed here and now.
 ///
 /// A split smaller than the batch is gone through repeatedly, in the same order. View v of position
@@ -193,11 +205,9 @@ impl Request {
         if order.is_empty() {
             return Err(Error::Failure("a batch was asked of a data set without images".into()));
         }
-        let images = self.images();
-        let first = (step % steps_per_epoch(order.len(), images)) as usize * images;
         out.step = step;
         out.indices.clear();
-        out.indices.extend((first..first + images).map(|b| order[b % order.len()]));
+        out.indices.extend(indices_in(order, self.images(), step));
         out.labels.clear();
         out.labels.extend(out.indices.iter().map(|&i| split.label(i as usize)));
         self.make_room(out);

@@ -71,7 +71,7 @@ impl HeldOut {
 /// Procedural images when their number is left open: training and held out.
 const SHAPES_DEFAULT: [usize; 2] = [2000, 1000];
 /// Procedural images at most, of either kind: beyond this a run was mistyped.
-const SHAPES_MOST: usize = 10_000_000;
+const SHAPES_MOST: usize = 1 << 21;
 
 /// Images and labels of one half of a data set.
 #[derive(Debug)]
@@ -247,17 +247,20 @@ fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
     if !(4..=1024).contains(&size) {
         return Err(Error::Usage(format!("data.shapes_size: {size} pixels; shapes are between 4 and 1024")));
     }
-    let count = |asked: usize, default: usize| match if asked == 0 { default } else { asked } {
-        // Divided, not multiplied: a mistyped number may be as large as there are.
-        n if n <= SHAPES_MOST * 1728 / (size * size * 3) => Ok(n),
-        n => Err(Error::Usage(format!("{n} procedural images of {size} pixels would not fit into memory"))),
+    let count = |key: &str, asked: usize, default: usize| match if asked == 0 { default } else { asked } {
+        n if n <= SHAPES_MOST => Ok(n),
+        n => Err(Error::Usage(format!(
+            "data.{key}: {n} procedural images; at most {SHAPES_MOST} are rendered"
+        ))),
     };
     let render = |split: u64, n: usize| -> (Vec<Image>, Vec<u32>) {
         let image = |i| shapes::render(config.shapes_seed, split, i, size);
         ((0..n).into_par_iter().map(image).collect(), (0..n).map(shapes::label).collect())
     };
     let [train, test] = SHAPES_DEFAULT;
-    let halves = [render(0, count(config.train_images, train)?), render(1, count(config.test_images, test)?)];
+    let train = count("train_images", config.train_images, train)?;
+    let test = count("test_images", config.test_images, test)?;
+    let halves = [render(0, train), render(1, test)];
     let classes = shapes::CLASSES.map(String::from).to_vec();
     Ok(Dataset::in_memory(config, classes, halves))
 }

@@ -4,10 +4,10 @@
 //! Where T is a finite set and the mean runs over all of it, η is the exact solution of the E-step.
 
 use super::{EStep, Frozen, Held, MemoryBank, Views};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::objective::unit_rows;
 use candle_core::Tensor;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// The mean over the last `n` views of a batch, which no term of the loss shows.
 #[derive(Debug)]
@@ -20,7 +20,12 @@ pub struct Expectation {
     pub k: u64,
     /// η of every image; none where each step makes its own and forgets it.
     pub kept: Option<MemoryBank<f32>>,
+    /// Images whose η the E-step in progress has made; empty between E-steps.
+    pub made: BTreeSet<u32>,
 }
+
+/// What the images made by an E-step in progress are called in a checkpoint.
+const MADE: &str = "made_by_e_step";
 
 impl Expectation {
     /// The mean over the samples of a batch, (1, B, d).
@@ -48,24 +53,26 @@ impl EStep for Expectation {
         if self.kept.is_some() { 0..steps } else { 0..0 }
     }
 
-    fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
-        let mut made = HashSet::new();
-        for views in batches {
-            let views = views?;
-            // A chunk of several epochs comes back to images whose η it has made already.
-            if views.indices.iter().all(|index| made.contains(index)) {
-                continue;
-            }
-            made.extend(views.indices.iter().copied());
-            let mean = self.mean(&views, frozen)?;
-            if let Some(kept) = &mut self.kept {
-                kept.absorb(&views, &mean.squeeze(0)?)?;
-            }
-        }
+    fn begin(&mut self, _: Frozen) -> Result<()> {
+        self.made.clear();
         Ok(())
     }
 
+    fn read(&mut self, frozen: Frozen, views: &Views) -> Result<()> {
+        // A chunk of several epochs comes back to images whose η it has made already.
+        if views.indices.iter().all(|index| self.made.contains(index)) {
+            return Ok(());
+        }
+        self.made.extend(views.indices.iter().copied());
+        let mean = self.mean(views, frozen)?;
+        match &mut self.kept {
+            Some(kept) => kept.absorb(views, &mean.squeeze(0)?),
+            None => Ok(()),
+        }
+    }
+
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
+        self.made.clear();
         if let Some(kept) = &mut self.kept {
             return kept.targets(views, z, frozen);
         }
@@ -77,10 +84,22 @@ impl EStep for Expectation {
     }
 
     fn state(&self) -> Result<Vec<Held<'_>>> {
-        self.kept.as_ref().map_or_else(|| Ok(Vec::new()), EStep::state)
+        let mut held = self.kept.as_ref().map_or_else(|| Ok(Vec::new()), EStep::state)?;
+        if !self.made.is_empty() {
+            // By the bits of f32, of which a checkpoint is made.
+            let bits: Vec<f32> = self.made.iter().map(|index| f32::from_bits(*index)).collect();
+            held.push((MADE.into(), vec![bits.len()], bits.into()));
+        }
+        Ok(held)
     }
 
     fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()> {
+        let (made, held): (Vec<_>, Vec<_>) = held.into_iter().partition(|(name, ..)| name == MADE);
+        self.made.clear();
+        for (.., bits) in made {
+            let unread = |e| Error::Failure(format!("the checkpoint's unfinished E-step: {e}"));
+            self.made.extend(bits.into_f32().map_err(unread)?.into_iter().map(f32::to_bits));
+        }
         self.kept.as_mut().map_or(Ok(()), |kept| kept.restore(held))
     }
 }

@@ -33,13 +33,14 @@ impl EStep for KStep {
         if self.k == 1 { 0..0 } else { 0..steps }
     }
 
-    fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
+    fn begin(&mut self, _: Frozen) -> Result<()> {
         self.kept.clear();
-        for views in batches {
-            let views = views?;
-            // Every view in the place of the other of its pair: what comes out is η, in its order.
-            self.kept.push_back((views.step, frozen.z(&other_views(&views.x)?)?.detach()));
-        }
+        Ok(())
+    }
+
+    fn read(&mut self, frozen: Frozen, views: &Views) -> Result<()> {
+        // Every view in the place of the other of its pair: what comes out is η, in its order.
+        self.kept.push_back((views.step, frozen.z(&other_views(&views.x)?)?.detach()));
         Ok(())
     }
 

@@ -158,13 +158,9 @@ impl<T: Plain> EStep for MemoryBank<T> {
         0..steps
     }
 
-    fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
-        for views in batches {
-            let views = views?;
-            let z = frozen.z(&views.x.narrow(0, 1, 1)?)?;
-            self.absorb(&views, &z.squeeze(0)?)?;
-        }
-        Ok(())
+    fn read(&mut self, frozen: Frozen, views: &Views) -> Result<()> {
+        let z = frozen.z(&views.x.narrow(0, 1, 1)?)?;
+        self.absorb(views, &z.squeeze(0)?)
     }
 
     fn targets(&mut self, views: &Views, z: &Tensor, _: Frozen) -> Result<Tensor> {

@@ -10,8 +10,8 @@
 //! | sinkhorn | the batch's balanced assignment of F_θ(T′(x)) to clusters, as log-codes | SwAV; Sec. 6.2 |
 //! | none | F_θ(T′(x)) *with* gradient: no stop-gradient, the collapse baseline; SimCLR | Fig. 2 |
 //!
-//! A rule is an [`EStep`]; a recipe names it by a [`Rule`]. The loop asks it once per alternation to `refresh` what it keeps, with θ
-//! frozen, and once per batch for its `targets`. Adding one: a file here and a variant of [`Rule`]; README.md says how.
+//! A rule is an [`EStep`]; a recipe names it by a [`Rule`]. Once per alternation, with θ frozen, the loop lets it
+//! `begin` an E-step and `read` its batches one by one; once per batch it asks for `targets`. Adding one: a file here and a variant of [`Rule`]; README.md says how.
 
 mod count;
 mod device_rows;
@@ -82,11 +82,28 @@ pub trait EStep: Send {
         1
     }
 
-    /// Which batches of a chunk of `steps`, counted from 0, [`EStep::refresh`] has to see.
+    /// Which batches of a chunk of `steps`, counted from 0, the E-step has to see.
     fn reads(&self, steps: u64) -> std::ops::Range<u64>;
 
-    /// The E-step proper: reads those batches, in order, with θ frozen, and updates η.
-    fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()>;
+    /// Begins the E-step proper, with θ frozen.
+    fn begin(&mut self, _: Frozen) -> Result<()> {
+        Ok(())
+    }
+
+    /// Goes on with it: reads the next of those batches, with θ frozen, and updates η. Between two batches the rule
+    /// may be saved and restored.
+    fn read(&mut self, _: Frozen, _: &Views) -> Result<()> {
+        Ok(())
+    }
+
+    /// The whole E-step over `batches`.
+    fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
+        self.begin(frozen)?;
+        for views in batches {
+            self.read(frozen, &views?)?;
+        }
+        Ok(())
+    }
 
     /// η for each row of z, (V', B, d) like z, where z (V', B, d) is what θ makes of the first V'
     /// views with gradient. η of a view comes from the other view of its pair.

@@ -98,7 +98,7 @@ impl EStep for MomentumEncoder {
         0..0
     }
 
-    fn refresh(&mut self, frozen: Frozen, _: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
+    fn begin(&mut self, frozen: Frozen) -> Result<()> {
         let theta = frozen.theta()?;
         let tau = self.momentum();
         self.xi = Some(match self.xi.take() {

@@ -17,10 +17,6 @@ impl EStep for OneStep {
         0..0
     }
 
-    fn refresh(&mut self, _: Frozen, _: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
-        Ok(())
-    }
-
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
         let eta = one_sample(views, z, frozen)?;
         Ok(if self.stop_gradient { eta.detach() } else { eta })

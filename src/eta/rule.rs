@@ -252,6 +252,7 @@ impl Rule {
                 normalised: *normalised,
                 k: k.count(size.per_epoch),
                 kept: self.keeps_bank().then(|| size.bank(*m, place)).transpose()?,
+                made: Default::default(),
             }),
             Rule::MomentumEncoder { tau, rises, queue } => {
                 let negatives = (*queue > 0).then(|| Queue::random(*queue, size.dim, size.seed, 0));

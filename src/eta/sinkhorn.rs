@@ -57,10 +57,6 @@ impl EStep for Sinkhorn {
         0..0
     }
 
-    fn refresh(&mut self, _: Frozen, _: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
-        Ok(())
-    }
-
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
         let (all, given) = (views.x.dim(0)?, z.dim(0)?);
         let z = match given < all {

@@ -23,8 +23,8 @@ impl<T: Plain> EStep for Twins<T> {
         self.first.reads(steps)
     }
 
-    fn refresh(&mut self, frozen: Frozen, batches: &mut dyn Iterator<Item = Result<Views>>) -> Result<()> {
-        self.first.refresh(frozen, batches)
+    fn read(&mut self, frozen: Frozen, views: &Views) -> Result<()> {
+        self.first.read(frozen, views)
     }
 
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {

@@ -1,41 +1,46 @@
 //! The weighted kNN classifier (Wu et al. 2018, as in the paper's Appendix D): each of the k nearest
 //! training images by cosine votes for its class with weight exp(cos/T).
 
+use super::Labelled;
+use crate::error::{Result, go_on};
 use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
+use std::sync::atomic::AtomicBool;
 
 /// Queries per task; bounds the similarities in memory to this many rows of the training set.
 const BLOCK: usize = 128;
 
-/// The predicted class of each row of `test` (M, D), from `train` (N, D) with `labels` (N).
+/// The predicted class of each row of `test` (M, D), from `train` (N, D).
 ///
 /// Features need not be normalised. Equal similarities prefer the earlier training image, equal
 /// votes the smaller class. k larger than N means N.
+///
+/// # Errors
+/// [`crate::Error::Stopped`] once `stop` is set.
 pub fn predict(
-    train: ArrayView2<f32>,
-    labels: &[u32],
+    train: Labelled,
     test: ArrayView2<f32>,
     k: usize,
     temperature: f64,
-) -> Vec<u32> {
-    assert_eq!(train.nrows(), labels.len(), "one label for each training feature");
-    let (train, test) = (unit_rows(train), unit_rows(test));
+    stop: &AtomicBool,
+) -> Result<Vec<u32>> {
+    let labels = train.labels;
+    assert_eq!(train.x.nrows(), labels.len(), "one label for each training feature");
+    let (train, test) = (unit_rows(train.x), unit_rows(test));
     let classes = labels.iter().max().map_or(0, |&c| c as usize + 1);
     let k = k.min(labels.len());
     let blocks: Vec<usize> = (0..test.nrows()).step_by(BLOCK).collect();
     let predicted: Vec<Vec<u32>> = blocks
         .into_par_iter()
         .map(|start| {
+            go_on(stop)?;
             let end = (start + BLOCK).min(test.nrows());
             let similarity = test.slice(s![start..end, ..]).dot(&train.t());
-            similarity
-                .rows()
-                .into_iter()
-                .map(|row| vote(row.to_vec(), labels, classes, k, temperature))
-                .collect()
+            let rows = similarity.rows().into_iter();
+            Ok(rows.map(|row| vote(row.to_vec(), labels, classes, k, temperature)).collect())
         })
-        .collect();
-    predicted.concat()
+        .collect::<Result<_>>()?;
+    Ok(predicted.concat())
 }
 
 /// The share of correct predictions, in percent.
@@ -81,6 +86,10 @@ pub(super) fn unit_rows(x: ArrayView2<f32>) -> Array2<f32> {
 mod tests {
     use super::*;
     use ndarray::array;
+
+    fn predict(train: ArrayView2<f32>, labels: &[u32], test: ArrayView2<f32>, k: usize, t: f64) -> Vec<u32> {
+        super::predict(Labelled { x: train, labels }, test, k, t, &AtomicBool::new(false)).unwrap()
+    }
 
     #[test]
     fn the_nearest_neighbour_decides_when_k_is_one() {

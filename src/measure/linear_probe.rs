@@ -5,28 +5,33 @@
 //! Then SGD with momentum 0.9, no weight decay, cosine decay, cross-entropy. The features are those of
 //! the unaugmented images: a probe of what the encoder gives, in seconds.
 
-use super::MeasureConfig;
 use super::knn::top1;
+use super::{Labelled, MeasureConfig};
+use crate::error::{Result, go_on};
 use crate::rng::{Purpose, stream};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::seq::SliceRandom;
+use std::sync::atomic::AtomicBool;
 
-/// Trains on `train` (N, D) with `train_labels` (N) and returns top-1 on `test` (M, D), in percent.
+/// Trains on `train` (N, D) and returns top-1 on `test` (M, D), in percent.
 ///
 /// Zero weights at the start; the order of images follows `seed`. One thread, so its bytes do not
 /// depend on the others.
+///
+/// # Errors
+/// [`crate::Error::Stopped`] once `stop` is set.
 pub fn linear_probe(
-    train: ArrayView2<f32>,
-    train_labels: &[u32],
-    test: ArrayView2<f32>,
-    test_labels: &[u32],
+    train: Labelled,
+    test: Labelled,
     config: &MeasureConfig,
     seed: u64,
-) -> f64 {
+    stop: &AtomicBool,
+) -> Result<f64> {
+    let (train_labels, test_labels) = (train.labels, test.labels);
     let classes = train_labels.iter().chain(test_labels).max().map_or(0, |&c| c as usize + 1);
-    let (mean, scale) = statistics(train);
+    let (mean, scale) = statistics(train.x);
     let standardise = |x: ArrayView2<f32>| (&x - &mean) * &scale;
-    let (train, test) = (standardise(train), standardise(test));
+    let (train, test) = (standardise(train.x), standardise(test.x));
     let batch = config.probe_batch.min(train.nrows());
     let per_epoch = train.nrows() / batch.max(1);
     let steps = config.probe_epochs * per_epoch as u64;
@@ -38,6 +43,7 @@ pub fn linear_probe(
     for epoch in 0..config.probe_epochs {
         order.shuffle(&mut stream(seed, Purpose::Probe, epoch, 0));
         for (i, rows) in order.chunks_exact(batch).enumerate() {
+            go_on(stop)?;
             let x = train.select(Axis(0), rows);
             let mut error = x.dot(&weight) + &bias;
             for (mut row, &index) in error.axis_iter_mut(Axis(0)).zip(rows) {
@@ -55,7 +61,7 @@ pub fn linear_probe(
     }
     let logits = test.dot(&weight) + &bias;
     let predicted: Vec<u32> = logits.axis_iter(Axis(0)).map(|row| argmax(row.iter())).collect();
-    top1(&predicted, test_labels)
+    Ok(top1(&predicted, test_labels))
 }
 
 /// Mean and 1/standard deviation of each column; columns without spread get scale 0.
@@ -115,7 +121,10 @@ mod tests {
         let features = Array2::from_shape_fn((200, 8), |(i, j)| {
             100.0 * f32::from(u8::from(labels[i] as usize == j)) + rng.random::<f32>()
         });
-        let probe = |l: &[u32]| linear_probe(features.view(), l, features.view(), l, &config(), 1);
+        let probe = |labels: &[u32]| {
+            let all = Labelled { x: features.view(), labels };
+            linear_probe(all, all, &config(), 1, &AtomicBool::new(false)).unwrap()
+        };
         assert_eq!(probe(&labels), 100.0);
         let random: Vec<u32> = (0..200).map(|_| rng.random_range(0..4)).collect();
         assert!(probe(&random) < 60.0);

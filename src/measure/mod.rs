@@ -11,7 +11,20 @@ pub mod linear_probe;
 pub mod plane;
 
 use crate::error::{Error, Result};
+use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
+
+/// More epochs of a linear probe are taken for a slip of the hand.
+const MOST_PROBE_EPOCHS: u64 = 1_000_000;
+
+/// Features with their classes.
+#[derive(Clone, Copy, Debug)]
+pub struct Labelled<'a> {
+    /// One row for each image, (N, D).
+    pub x: ArrayView2<'a, f32>,
+    /// The class of each, (N).
+    pub labels: &'a [u32],
+}
 
 /// What is measured, and how often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +73,10 @@ impl MeasureConfig {
             _ if self.knn_k == 0 => fail("knn_k"),
             _ if self.knn_temperature.is_nan() || self.knn_temperature <= 0.0 => fail("knn_temperature"),
             _ if self.probe_batch == 0 => fail("probe_batch"),
+            _ if self.probe_epochs > MOST_PROBE_EPOCHS => Err(Error::Usage(format!(
+                "measure.probe_epochs: {} epochs; at most {MOST_PROBE_EPOCHS}",
+                self.probe_epochs
+            ))),
             _ if self.probe_base_lr.is_nan() || self.probe_base_lr <= 0.0 => fail("probe_base_lr"),
             _ => self.em.as_ref().map_or(Ok(()), em::EmConfig::check),
         }

@@ -83,8 +83,8 @@ impl RunDir {
 
     /// The newest state that is whole, and both logs cut back to it; `None` to start from step 0.
     ///
-    /// A broken newer generation is set aside as `checkpoints/broken-…` and named in
-    /// [`RunDir::notes`].
+    /// Broken newer generations are set aside as `checkpoints/broken-…`, in the place of earlier ones, and told by
+    /// [`RunDir::take_notes`].
     ///
     /// # Errors
     /// [`Error::Data`] for a checkpoint of a newer program; [`Error::Disk`] where reading is refused.
@@ -94,27 +94,36 @@ impl RunDir {
             remove_temporaries(&checkpoints)?;
             generations::step_forward(&checkpoints)?;
         }
+        let mut broken: Vec<(PathBuf, String)> = Vec::new();
         for (_, generation) in generations::newest_first(&checkpoints)? {
             match self.read_generation(&generation) {
                 Ok((snapshot, manifest)) => {
+                    self.set_aside(&broken, &format!("going on from step {}", snapshot.step))?;
                     self.cut_logs(&manifest.logs)?;
                     // A kill between saving and forgetting leaves one too many, perhaps for good.
                     prune(&checkpoints, &generation)?;
                     return Ok(Some(snapshot));
                 }
                 Err(Fault::Stop(error)) => return Err(error),
-                Err(Fault::Broken(what)) => {
-                    let aside = generations::set_aside(&checkpoints, &generation)?;
-                    self.note(format!(
-                        "{}: broken checkpoint ({what}), kept as {}; going on from the one before it",
-                        generation.display(),
-                        aside.display()
-                    ));
-                }
+                Err(Fault::Broken(what)) => broken.push((generation, what)),
             }
         }
+        self.set_aside(&broken, "starting over")?;
         self.cut_logs(&BTreeMap::new())?;
         Ok(None)
+    }
+
+    /// Puts generations out of use, each with what is wrong with it, and tells that and how the run goes on.
+    fn set_aside(&self, broken: &[(PathBuf, String)], goes_on: &str) -> Result<()> {
+        if !broken.is_empty() {
+            generations::forget_broken(&self.checkpoints())?;
+        }
+        for (generation, what) in broken {
+            let aside = generations::set_aside(&self.checkpoints(), generation)?;
+            let (generation, aside) = (generation.display(), aside.display());
+            self.note(format!("{generation}: broken checkpoint ({what}), kept as {aside}; {goes_on}"));
+        }
+        Ok(())
     }
 
     fn checkpoints(&self) -> PathBuf {

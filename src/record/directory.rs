@@ -2,7 +2,9 @@
 //!
 //! Invariant: while a [`RunDir`] lives, no other process has one for the same folder.
 
-use super::durable::{names, parent, read_if_there, remove, remove_temporaries, sync_folder, write_durable};
+use super::durable::{
+    make_folder, names, parent, read_if_there, remove, remove_temporaries, sync_folder, write_durable,
+};
 use super::events::EVENTS_PREFIX;
 use super::metrics::METRICS_FILE;
 use crate::error::{Error, Result};
@@ -55,7 +57,7 @@ impl RunDir {
     /// - [`Error::Data`] where its config.toml is not TOML.
     /// - [`Error::Disk`] where it cannot be created or written.
     pub fn open(path: &Path, config: &str, fresh: bool) -> Result<RunDir> {
-        std::fs::create_dir_all(path).map_err(Error::disk(path, "create the run directory"))?;
+        make_folder(path)?;
         let lock = lock(path)?;
         remove_temporaries(path)?;
         let file = path.join(CONFIG);
@@ -72,7 +74,10 @@ impl RunDir {
             )));
         }
         if fresh && kept.is_some() {
-            // The recipe goes last: killed in between, the folder is still known as a run's.
+            // How it ended goes first, so that what is left of a run never passes for a finished one; the recipe goes
+            // last, so that the folder is still known as a run's.
+            remove(&path.join(OUTCOME))?;
+            sync_folder(path).map_err(Error::disk(path, "remove what an earlier run left"))?;
             for name in others()?.into_iter().filter(|name| is_of_a_run(name)) {
                 remove(&path.join(name))?;
             }
@@ -90,7 +95,6 @@ impl RunDir {
             }
             None => {
                 write_durable(&file, config.as_bytes())?;
-                sync_folder(parent(path)).map_err(Error::disk(path, "create the run directory"))?;
             }
         }
         Ok(RunDir { path: path.to_path_buf(), notes: Mutex::default(), _lock: lock })
@@ -144,9 +148,9 @@ impl RunDir {
         self.write_json(ENV, env)
     }
 
-    /// What a person should know about how the run was taken up again, such as a broken checkpoint.
-    pub fn notes(&self) -> Vec<String> {
-        self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    /// What a person should know about how the run was taken up again, such as a broken checkpoint; each is given once.
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
     pub(super) fn note(&self, note: String) {

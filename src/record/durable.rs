@@ -1,43 +1,132 @@
 //! Files that are either whole or not there: write beside, sync, rename, sync the folder.
 //!
-//! The mode of a file comes from the umask (0666 before it), never from a temporary-file library.
+//! The mode of a file comes from the umask (0666 before it), never from a temporary-file library. A file beside is locked
+//! while it is written: whoever can lock one knows that its writer is gone, and removes it.
 
 use crate::error::{Error, Result};
 use crate::files;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Names that begin so are unfinished; whoever holds the folder's lock may remove them.
-pub const TEMPORARY: &str = ".tmp-";
+/// Names that begin so are unfinished.
+const TEMPORARY: &str = ".tmp-";
+/// Links that are followed, one after the other; more are a circle.
+const MOST_LINKS: usize = 40;
 
 /// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one, whole.
+///
+/// A link stays, and what it leads to is written. What is no regular file (a device, a pipe, a descriptor such as
+/// /dev/stdout) is written into. Files that killed writers of `path` left beside it are removed.
 ///
 /// # Errors
 /// [`Error::Disk`] naming `path`; then the old file is untouched and no temporary file stays behind.
 pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = temporary_beside(path);
-    let attempt = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+    let written = destination(path).and_then(|destination| match destination {
+        Destination::Replaced(file) => replace(&file, bytes),
+        Destination::WrittenInto(file) => write_into(&file, bytes),
+    });
+    written.map_err(Error::disk(path, "write the file"))
+}
+
+/// What a path leads to.
+enum Destination {
+    /// A regular file, or none yet.
+    Replaced(PathBuf),
+    /// Something that keeps its identity.
+    WrittenInto(PathBuf),
+}
+
+fn destination(path: &Path) -> std::io::Result<Destination> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(Destination::Replaced(path)) };
+        if !metadata.is_symlink() {
+            let file = metadata.is_file();
+            return Ok(if file { Destination::Replaced(path) } else { Destination::WrittenInto(path) });
+        }
+        let folder = fs::canonicalize(parent(&path))?;
+        // The links in a process's folder of descriptors stand for what is open, not for a name.
+        if folder.starts_with("/proc") {
+            return Ok(Destination::WrittenInto(path));
+        }
+        path = folder.join(fs::read_link(&path)?);
+    }
+    Err(std::io::Error::other("its links lead in a circle"))
+}
+
+fn write_into(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    // A file that a shell has opened may hold something already.
+    let is_file = fs::metadata(path)?.is_file();
+    OpenOptions::new().write(true).append(is_file).open(path)?.write_all(bytes)
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    sweep(parent(path), Some(path));
+    let (temporary, mut file) = create_beside(path)?;
+    let written = (|| {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         sync_folder(parent(path))
     })();
-    attempt.map_err(|source| {
+    if written.is_err() {
         // The write has failed already; what matters is to give back the space it took.
         let _ = fs::remove_file(&temporary);
-        Error::Disk { path: path.to_path_buf(), action: "write the file", source }
-    })
+    }
+    written
+}
+
+/// A new file beside `path`, locked.
+fn create_beside(path: &Path) -> std::io::Result<(PathBuf, File)> {
+    loop {
+        let temporary = temporary_beside(path);
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        // Before it was locked, somebody who sweeps may have taken it for a dead writer's.
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => continue,
+            Ok(()) if !temporary.exists() => continue,
+            // Where there are no locks, nobody sweeps.
+            _ => return Ok((temporary, file)),
+        }
+    }
 }
 
 /// A name for something unfinished in the folder of `path`, unique on this machine.
 pub fn temporary_beside(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{TEMPORARY}{name}-{}-{count}", std::process::id()))
+    path.with_file_name(format!("{}{}-{count}", prefix(path), std::process::id()))
+}
+
+/// What the names of files beside `path` begin with.
+fn prefix(path: &Path) -> String {
+    format!("{TEMPORARY}{}-", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Removes the files in `folder` that killed writers of `path`, or of any file, left unfinished.
+///
+/// Needs no lock of the folder: a writer that lives holds its file's lock. What cannot be removed stays; sweeping is no
+/// reason to fail.
+pub fn sweep(folder: &Path, path: Option<&Path>) {
+    let begins = path.map_or_else(|| TEMPORARY.to_string(), prefix);
+    for name in names(folder).unwrap_or_default() {
+        let Some(rest) = name.strip_prefix(&begins) else { continue };
+        let mut parts = rest.rsplit('-');
+        let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u64>().is_ok());
+        let ours = is_number(parts.next()) && is_number(parts.next());
+        let file = folder.join(&name);
+        let is_file = fs::symlink_metadata(&file).is_ok_and(|metadata| metadata.is_file());
+        // With its whole name known, nothing but the two numbers may follow.
+        if !(ours && is_file) || (path.is_some() && parts.next().is_some()) {
+            continue;
+        }
+        let Ok(open) = OpenOptions::new().write(true).open(&file) else { continue };
+        if open.try_lock().is_ok() {
+            let _ = fs::remove_file(&file);
+        }
+    }
 }
 
 /// The folder in which `path` lies.
@@ -48,13 +137,24 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
+/// Makes the folder `path` and those above it that are missing, and their names durable.
+///
+/// # Errors
+/// [`Error::Disk`] naming `path`.
+pub fn make_folder(path: &Path) -> Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    let made = fs::create_dir_all(path)
+        .and_then(|()| missing.iter().rev().try_for_each(|folder| sync_folder(parent(folder))));
+    made.map_err(Error::disk(path, "create the folder"))
+}
+
 /// Makes the names in `folder` survive a power cut.
 pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
     // Only Unix lets a folder be opened and synced; elsewhere a rename is durable by itself.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Removes what an earlier process left unfinished in `folder`. Needs the run's lock.
+/// Removes everything that an earlier process left unfinished in `folder`. Needs the run's lock.
 pub fn remove_temporaries(folder: &Path) -> Result<()> {
     for name in names(folder)? {
         if name.starts_with(TEMPORARY) {

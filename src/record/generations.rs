@@ -58,13 +58,14 @@ pub fn step_forward(checkpoints: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts a generation that failed its checks out of use, in place of an earlier such one.
+/// Removes the generations that an earlier process put out of use.
+pub fn forget_broken(checkpoints: &Path) -> Result<()> {
+    let broken = names(checkpoints)?.into_iter().filter(|name| name.starts_with(BROKEN));
+    broken.map(|name| checkpoints.join(name)).try_for_each(|path| remove(&path))
+}
+
+/// Puts a generation that failed its checks out of use; where it is kept.
 pub fn set_aside(checkpoints: &Path, generation: &Path) -> Result<PathBuf> {
-    for name in names(checkpoints)? {
-        if name.starts_with(BROKEN) {
-            remove(&checkpoints.join(name))?;
-        }
-    }
     let name = generation.file_name().unwrap_or_default().to_string_lossy();
     let aside = checkpoints.join(format!("{BROKEN}{name}"));
     std::fs::rename(generation, &aside)

@@ -9,6 +9,7 @@
 //!     checkpoints/step-XXXXXXXXXX/    state.safetensors, manifest.json; the newest two
 //!     outcome.json                    there once the run has ended
 //! runs/<study>/answer.json            arms, claims and provenance, written when the command ends
+//! .tmp-<name>-<process>-<count>       a file while it is written; a killed writer's is removed by the next
 //! ```
 //!
 //! Invariants: a file under its final name is whole (it was written under a temporary name, synced
@@ -32,7 +33,7 @@ pub use answer::{
 };
 pub use checkpoint::{SavedTensor, Snapshot};
 pub use directory::{Outcome, RunDir, check_recipe, find_twin, read_env, read_outcome};
-pub use durable::write_durable;
+pub use durable::{make_folder, sweep, write_durable};
 pub use events::EVENTS_PREFIX;
 pub use metrics::{METRICS_FILE, MetricsLog};
 pub use table::{Table, read_metrics};

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The columns of metrics.csv of a run in closed form. `val/z_std` is the std of the outputs, 1 at the start;
 /// `train/loss` the mean of L over the epoch.
 const COLUMNS: [&str; 6] = ["train/loss", "train/lr", "train/z_std", "val/z_std", "val/rankme", "em/r2"];
+/// Steps after which a run looks whether it is asked to stop.
+const STEPS_BETWEEN_LOOKS: u64 = 4096;
 /// Steps of an epoch beside runs whose number of images is not in the recipe.
 const STEPS_PER_EPOCH: u64 = 100;
 
@@ -157,7 +159,10 @@ pub fn run(
         if epoch > 0 {
             let lr = walk.rates().encoder;
             let mut sum = 0.0;
-            for _ in 0..world.steps_per_epoch {
+            for step in 0..world.steps_per_epoch {
+                if step.is_multiple_of(STEPS_BETWEEN_LOOKS) && stop.load(Ordering::Relaxed) {
+                    return Ok(Ending::Stopped);
+                }
                 sum += walk.advance();
             }
             let loss = sum / world.steps_per_epoch as f64;

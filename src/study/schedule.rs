@@ -9,8 +9,12 @@ use crate::record::{Outcome, RunDir, find_twin, read_outcome};
 use crate::train::{Ending, Machine, Progress};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How long to leave runs alone that another process makes before looking again.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// One run to make.
 #[derive(Clone, Debug)]
@@ -62,6 +66,8 @@ pub enum Event {
     Skipped(Ending),
     /// The run in this folder is the same one; its files were copied.
     Shared(PathBuf),
+    /// Another process makes it; it is looked after again at the end.
+    Held,
     /// A worker took it.
     Started,
     /// News from inside.
@@ -94,6 +100,9 @@ pub fn firsts(jobs: &[Job]) -> Vec<usize> {
 ///
 /// Jobs with the same recipe are the same run: the first of them is made, then copied for the others. A
 /// finished run of another study below the same folder is copied too, unless everything is to start over.
+///
+/// A run that another process is making is waited for, and made here if that process ends without it: of two processes
+/// with the same jobs each makes a part, and both know all ends. Who is to start over does not wait.
 pub fn schedule(
     jobs: &[Job],
     trainer: &dyn Trainer,
@@ -101,34 +110,93 @@ pub fn schedule(
     stop: &AtomicBool,
     watch: &(dyn Fn(usize, &Event) + Sync),
 ) -> Vec<Option<Result<Ending>>> {
-    let firsts = firsts(jobs);
-    let (made, copied): (Vec<usize>, Vec<usize>) = (0..jobs.len()).partition(|&index| firsts[index] == index);
-    let ends: Vec<Mutex<Option<Result<Ending>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
-    let work = |next: &AtomicUsize, indices: &[usize]| {
-        while !stop.load(Ordering::Relaxed) {
-            let Some(&index) = indices.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-            let (Some(job), Some(end)) = (jobs.get(index), ends.get(index)) else { break };
-            let twin =
-                jobs.get(firsts[index]).filter(|_| firsts[index] != index).map(|job| job.path.as_path());
-            let attempt = AssertUnwindSafe(|| run(index, job, twin, trainer, settings, stop, watch));
-            let result = catch_unwind(attempt).unwrap_or_else(|_| {
-                Err(Error::Failure(format!("{}: a defect of this program ended the run", job.path.display())))
-            });
-            if let Err(error) = &result {
-                watch(index, &Event::Failed(error.to_string()));
-            }
-            *end.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
+    let shift = Shift { jobs, firsts: firsts(jobs), trainer, settings, stop, watch };
+    let (made, copied): (Vec<usize>, Vec<usize>) =
+        (0..jobs.len()).partition(|&index| shift.firsts[index] == index);
+    let ends: Ends = jobs.iter().map(|_| Mutex::new(None)).collect();
+    for mut indices in [made, copied] {
+        shift.work(&indices, &ends, true);
+        indices.retain(|index| shift.is_held(&ends[*index]));
+        while !indices.is_empty() && wait(PATIENCE, stop) {
+            shift.work(&indices, &ends, false);
+            indices.retain(|index| shift.is_held(&ends[*index]));
         }
-    };
-    for indices in [made, copied] {
+        // Whoever is asked to stop has not seen how these end.
+        indices.iter().for_each(|index| *lock(&ends[*index]) = None);
+    }
+    ends.into_iter().map(|end| end.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect()
+}
+
+/// How each job ended, none before.
+type Ends = Vec<Mutex<Option<Result<Ending>>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// What the workers have in common.
+struct Shift<'a> {
+    jobs: &'a [Job],
+    firsts: Vec<usize>,
+    trainer: &'a dyn Trainer,
+    settings: &'a Settings,
+    stop: &'a AtomicBool,
+    watch: &'a (dyn Fn(usize, &Event) + Sync),
+}
+
+impl Shift<'_> {
+    /// Makes the runs at `indices`, on as many workers as runs are to be made at the same time; `tell` says whether a run
+    /// that another process makes is news.
+    fn work(&self, indices: &[usize], ends: &Ends, tell: bool) {
         let next = AtomicUsize::new(0);
+        let worker = || {
+            while !self.stop.load(Ordering::Relaxed)
+                && let Some(&index) = indices.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                *lock(&ends[index]) = Some(self.make(index, tell));
+            }
+        };
         std::thread::scope(|scope| {
-            for _ in 0..settings.jobs.clamp(1, jobs.len().max(1)) {
-                scope.spawn(|| work(&next, &indices));
+            for _ in 0..self.settings.jobs.clamp(1, indices.len().max(1)) {
+                scope.spawn(worker);
             }
         });
     }
-    ends.into_iter().map(|end| end.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect()
+
+    /// Makes the run of one job; a defect of it leaves the others alone.
+    fn make(&self, index: usize, tell: bool) -> Result<Ending> {
+        let (job, first) = (&self.jobs[index], self.firsts[index]);
+        let twin = (first != index).then(|| self.jobs[first].path.as_path());
+        let attempt =
+            AssertUnwindSafe(|| run(index, job, twin, self.trainer, self.settings, self.stop, self.watch));
+        let result = catch_unwind(attempt).unwrap_or_else(|_| {
+            Err(Error::Failure(format!("{}: a defect of this program ended the run", job.path.display())))
+        });
+        match &result {
+            Err(Error::InUse { .. }) if !self.settings.fresh => {
+                if tell {
+                    (self.watch)(index, &Event::Held);
+                }
+            }
+            Err(error) => (self.watch)(index, &Event::Failed(error.to_string())),
+            Ok(_) => {}
+        }
+        result
+    }
+
+    /// Whether a run waits for another process.
+    fn is_held(&self, end: &Mutex<Option<Result<Ending>>>) -> bool {
+        !self.settings.fresh && matches!(*lock(end), Some(Err(Error::InUse { .. })))
+    }
+}
+
+/// Lets `time` pass; false where `stop` came first.
+fn wait(time: Duration, stop: &AtomicBool) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < time && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    !stop.load(Ordering::Relaxed)
 }
 
 fn run(
@@ -161,8 +229,10 @@ fn run(
     }
     watch(index, &Event::Started);
     let watch_run = |progress| watch(index, &Event::Progress(progress));
-    let ending = trainer.train(job, &dir, settings.machine(), stop, &watch_run)?;
-    dir.notes().into_iter().for_each(|note| watch_run(Progress::Note(note)));
+    let ending = trainer.train(job, &dir, settings.machine(), stop, &watch_run);
+    // Those that the trainer has not told, for one because it failed.
+    dir.take_notes().into_iter().for_each(|note| watch_run(Progress::Note(note)));
+    let ending = ending?;
     watch(index, &Event::Ended(ending));
     Ok(ending)
 }

@@ -2,12 +2,13 @@
 //! made and descended.
 
 use super::{Compared, Direct, Losses, Model, Part};
-use crate::error::Result;
+use crate::error::{Result, go_on};
 use crate::eta::{EStep, Rule, Views};
 use crate::objective::ObjectiveConfig;
 use crate::optim::{OptimConfig, Sgd};
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use std::sync::atomic::AtomicBool;
 
 /// Learning rates of a step.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,10 @@ pub struct Alternation {
     pub momentum: Vec<Sgd>,
     /// What sets h, where it is not trained.
     pub direct: Option<Direct>,
+    /// Batches that an E-step in progress has read; 0 between E-steps.
+    pub read: u64,
+    /// Images that had passed through F without gradient when they were last counted.
+    counted: u64,
     objective: ObjectiveConfig,
     optim: OptimConfig,
     views_with_gradient: usize,
@@ -72,7 +77,7 @@ impl Alternation {
         let momentum = model.parts().map(momentum).collect();
         let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
         let direct = model.direct().map(|config| Direct::new(config.clone(), model.output_dim()));
-        Self { model, rule, momentum, direct, objective, optim, views_with_gradient }
+        Self { model, rule, momentum, direct, read: 0, counted: 0, objective, optim, views_with_gradient }
     }
 
     /// Step `step` of `steps`; `batch` gives the views of a step.
@@ -83,18 +88,59 @@ impl Alternation {
         rates: Rates,
         batch: &mut dyn FnMut(u64) -> Result<Views>,
     ) -> Result<Outcome> {
+        self.e_step(step, steps, &AtomicBool::new(false), batch)?;
+        self.m_step(step, rates, batch)
+    }
+
+    /// E-step, once per alternation: η for the next k batches, with θ frozen.
+    ///
+    /// # Errors
+    /// [`crate::Error::Stopped`] once `stop` is set: called again, perhaps from a checkpoint, it goes on behind the batches
+    /// that were read.
+    pub fn e_step(
+        &mut self,
+        step: u64,
+        steps: u64,
+        stop: &AtomicBool,
+        batch: &mut dyn FnMut(u64) -> Result<Views>,
+    ) -> Result<()> {
         let (model, rule) = (&self.model, &mut self.rule);
-        let passed = model.passed();
-        model.normalise_prototypes()?;
-
-        // E-step, once per alternation: η for the next k batches, with θ frozen.
-        let k = rule.chunk();
-        if step.is_multiple_of(k) {
-            let chunk = rule.reads(k.min(steps - step));
-            rule.refresh(model, &mut chunk.map(|i| batch(step + i)))?;
+        self.counted = model.passed();
+        let (k, begins) = (rule.chunk(), self.read == 0);
+        if begins {
+            model.normalise_prototypes()?;
         }
+        if !step.is_multiple_of(k) {
+            return Ok(());
+        }
+        if begins {
+            rule.begin(model)?;
+        }
+        for i in rule.reads(k.min(steps - step)).skip(self.read as usize) {
+            if self.read > 0 {
+                go_on(stop)?;
+            }
+            rule.read(model, &batch(step + i)?)?;
+            self.read += 1;
+        }
+        self.read = 0;
+        Ok(())
+    }
 
-        // M-step: one SGD step on L(θ, η), η being a constant.
+    /// Images that passed through F without gradient since this was last asked, or the last E-step began or went on.
+    pub fn count_passed(&mut self) -> u64 {
+        let before = std::mem::replace(&mut self.counted, self.model.passed());
+        self.counted - before
+    }
+
+    /// M-step: one SGD step on L(θ, η), η being a constant.
+    pub fn m_step(
+        &mut self,
+        step: u64,
+        rates: Rates,
+        batch: &mut dyn FnMut(u64) -> Result<Views>,
+    ) -> Result<Outcome> {
+        let (model, rule) = (&self.model, &mut self.rule);
         let views = batch(step)?;
         let z = model.z(&views.x.narrow(0, 0, self.views_with_gradient)?)?;
         let eta = rule.targets(&views, &z, model)?;
@@ -114,7 +160,7 @@ impl Alternation {
         if let Some(gradients) = &gradients {
             self.descend(gradients, step, rates)?;
         }
-        let (e_passed, z) = (self.model.passed() - passed, z.get(0)?.detach());
+        let (e_passed, z) = (self.count_passed(), z.get(0)?.detach());
         Ok(Outcome { loss: value, pending, z, eta: eta.detach(), e_passed, gradients })
     }
 

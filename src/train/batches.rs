@@ -30,6 +30,8 @@ impl Batches {
     pub fn new(recipe: &Recipe, dataset: &Arc<Dataset>, state: &State) -> Self {
         let (batch, size) = (recipe.schedule.batch, recipe.augment.size);
         let (start, steps, k) = (state.step, state.steps, state.alternation.rule.chunk());
+        // An E-step that was interrupted has read some.
+        let read = state.alternation.read;
         let reads = |step: u64| {
             let chunk = k.min(steps - step);
             let reads = if step.is_multiple_of(k) { state.alternation.rule.reads(chunk) } else { 0..0 };
@@ -45,6 +47,7 @@ impl Batches {
                 _ if step == tail_start => tail,
                 _ => full,
             };
+            let from = if step == start { from + read } else { from };
             (from..to).map(move |i| step + i).chain(std::iter::once(step))
         });
         let mut previous = None;

@@ -6,15 +6,16 @@
 use super::{Model, weights};
 use crate::data::loader::{self, BatchShape};
 use crate::data::{Dataset, Split};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, go_on};
 use crate::eta::{BankPlace, EStep, Held, Rule, Size, Views};
 use crate::files;
 use crate::measure::em::{EmConfig, EtaGap, PredictorGap, eta_gap, predictor_gap};
 use crate::recipe::Recipe;
-use crate::record::write_durable;
+use crate::record::{make_folder, write_durable};
 use candle_core::{Device, Tensor};
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// Views per forward pass of held-out images.
 const BATCH: usize = 256;
@@ -50,17 +51,22 @@ fn rows(tensor: &Tensor) -> Result<Array2<f32>> {
 }
 
 /// R² of the predictor on held-out images, in evaluation mode.
+///
+/// # Errors
+/// [`Error::Stopped`] once `stop` is set.
 pub fn held_out_gap(
     model: &Model,
     dataset: &Dataset,
     recipe: &Recipe,
     em: &EmConfig,
+    stop: &AtomicBool,
 ) -> Result<PredictorGap> {
     let (views, exact) = views_of_t(recipe, em);
     let images = spaced(dataset.test.len(), em.images);
     let shape = BatchShape { images: 0, views, listed: views };
     let (mut z_rows, mut p_rows) = (Vec::new(), Vec::new());
     for (chunk, indices) in images.chunks((BATCH / views).max(1)).enumerate() {
+        go_on(stop)?;
         let x = tensor(&dataset.test, recipe, indices, shape, HELD_OUT - 2 - chunk as u64)?;
         // Image by image, which is how the measurement takes them.
         let (z, p) = {
@@ -77,21 +83,26 @@ pub fn held_out_gap(
 
 /// F_θ of views of a batch's images that stand for E_T, (B, d) each, batch norm in training mode: what an
 /// exact E-step at `step` would take the mean of.
+///
+/// # Errors
+/// [`Error::Stopped`] once `stop` is set.
 pub fn samples(
     model: &Model,
     dataset: &Dataset,
     recipe: &Recipe,
     em: &EmConfig,
-    indices: &[u32],
     step: u64,
+    stop: &AtomicBool,
 ) -> Result<Vec<Array2<f32>>> {
     let (views, _) = views_of_t(recipe, em);
     let shape = BatchShape { images: 0, views, listed: views };
-    let x = tensor(&dataset.train, recipe, indices, shape, step)?;
-    model.unmoved(|| {
-        let sample = |v: usize| rows(&model.frozen_z(&x.narrow(0, v, 1)?)?.squeeze(0)?);
-        (0..views).map(sample).collect()
-    })
+    let indices = loader::indices(dataset.train.len(), recipe.schedule.batch, recipe.seed, step);
+    let x = tensor(&dataset.train, recipe, &indices, shape, step)?;
+    let sample = |v: usize| {
+        go_on(stop)?;
+        rows(&model.frozen_z(&x.narrow(0, v, 1)?)?.squeeze(0)?)
+    };
+    model.unmoved(|| (0..views).map(sample).collect())
 }
 
 /// The η that a step trained on, (V', B, d) with a `second` draw of it where there is one, against `samples`.
@@ -126,7 +137,7 @@ const MOST_BYTES: u64 = 4 << 30;
 pub fn write_trajectory(model: &Model, step: u64, run: &Path) -> Result<()> {
     let Some(encoder) = model.parts().next() else { return Ok(()) };
     let folder = run.join(TRAJECTORY);
-    std::fs::create_dir_all(&folder).map_err(Error::disk(&folder, "make the folder of the trajectory"))?;
+    make_folder(&folder)?;
     let path = folder.join(format!("step-{step:08}.safetensors"));
     write_durable(&path, &weights::one_vector("theta", encoder.theta.to_vec1()?)?)
 }
@@ -164,8 +175,10 @@ pub struct HalfSteps {
     /// Views that stand for E_T, (T, P, H, W, C).
     x: Tensor,
     eta: Option<Tensor>,
-    /// L after the last E-step.
-    after_e: f64,
+    /// SGD steps made when the last E-step was, plus one; 0 before the first.
+    made: u64,
+    /// L after the last E-step; not yet taken where that was interrupted.
+    after_e: Option<f64>,
     /// L after the last M-steps, where it was taken already.
     after_m: Option<f64>,
     sums: Sums,
@@ -211,58 +224,80 @@ impl HalfSteps {
         let (views, _) = views_of_t(recipe, em);
         let shape = BatchShape { images: 0, views, listed: views };
         let x = tensor(&dataset.train, recipe, &images, shape, OBJECTIVE)?;
-        Ok(Self { rule, images, k, x, eta: None, after_e: 0.0, after_m: None, sums: Sums::default() })
+        Ok(Self {
+            rule,
+            images,
+            k,
+            x,
+            eta: None,
+            made: 0,
+            after_e: None,
+            after_m: None,
+            sums: Sums::default(),
+        })
     }
 
     /// L(θ, η) of the images: the mean of D(h(F_θ(T(x))), η_x) over x and T.
-    fn objective(&self, model: &Model, recipe: &Recipe, eta: &Tensor) -> Result<f64> {
+    fn objective(&self, model: &Model, recipe: &Recipe, stop: &AtomicBool) -> Result<f64> {
+        let Some(eta) = &self.eta else { return Ok(f64::NAN) };
         let views = self.x.dim(0)?;
         let one = |v: usize| -> Result<f64> {
+            go_on(stop)?;
             let p = model.frozen_p(&model.frozen_z(&self.x.narrow(0, v, 1)?)?)?;
             let eta = &eta.to_device(p.device())?;
             Ok(f64::from(recipe.objective.loss(&p, eta, None)?.to_scalar::<f32>()?))
         };
-        let mut sum = 0.0;
-        for v in 0..views {
-            sum += one(v)?;
-        }
-        Ok(sum / views as f64)
+        let sum_over_views = || (0..views).try_fold(0.0, |sum, v| Ok::<f64, Error>(sum + one(v)?));
+        Ok(model.unmoved(sum_over_views)? / views as f64)
     }
 
     /// Before SGD step `step`: where an E-step falls due, L before it, the E-step, L after it.
-    pub fn before(&mut self, model: &Model, recipe: &Recipe, dataset: &Dataset, step: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] once `stop` is set: called again for the same step, perhaps from a checkpoint, it makes what is
+    /// missing.
+    pub fn before(
+        &mut self,
+        model: &Model,
+        recipe: &Recipe,
+        dataset: &Dataset,
+        step: u64,
+        stop: &AtomicBool,
+    ) -> Result<()> {
         if !step.is_multiple_of(self.k) {
             return Ok(());
         }
-        let known = self.after_m.take();
-        if self.eta.is_some() {
-            let before = match known {
-                Some(before) => before,
-                None => self.close_m(model, recipe)?,
-            };
-            self.after_m = None;
-            self.sums.with_before += 1;
-            self.sums.before_e += before;
-            let after = self.e_step(model, recipe, dataset, step)?;
-            raise(&mut self.sums.e_rise, after - before);
-        } else {
+        if self.made != step + 1 {
+            self.close_m(model, recipe, stop)?;
             self.e_step(model, recipe, dataset, step)?;
+            (self.made, self.after_e) = (step + 1, None);
+        }
+        if self.after_e.is_none() {
+            let after = self.objective(model, recipe, stop)?;
+            self.after_e = Some(after);
+            self.sums.e_steps += 1;
+            self.sums.after_e += after;
+            if let Some(before) = self.after_m.take() {
+                self.sums.with_before += 1;
+                self.sums.before_e += before;
+                raise(&mut self.sums.e_rise, after - before);
+            }
         }
         Ok(())
     }
 
-    /// L after the run of M-steps that has just ended.
-    fn close_m(&mut self, model: &Model, recipe: &Recipe) -> Result<f64> {
-        let Some(eta) = &self.eta else { return Ok(f64::NAN) };
-        let after = model.unmoved(|| self.objective(model, recipe, eta))?;
+    /// L after the run of M-steps that has just ended, where there was one and it is not known.
+    fn close_m(&mut self, model: &Model, recipe: &Recipe, stop: &AtomicBool) -> Result<()> {
+        let Some(after_e) = self.after_e.filter(|_| self.after_m.is_none()) else { return Ok(()) };
+        let after = self.objective(model, recipe, stop)?;
         self.sums.m_runs += 1;
         self.sums.after_m += after;
-        raise(&mut self.sums.m_rise, after - self.after_e);
+        raise(&mut self.sums.m_rise, after - after_e);
         self.after_m = Some(after);
-        Ok(after)
+        Ok(())
     }
 
-    fn e_step(&mut self, model: &Model, recipe: &Recipe, dataset: &Dataset, step: u64) -> Result<f64> {
+    fn e_step(&mut self, model: &Model, recipe: &Recipe, dataset: &Dataset, step: u64) -> Result<()> {
         let shape = BatchShape { images: 0, ..recipe.batch_shape() };
         let x = tensor(&dataset.train, recipe, &self.images, shape, step)?;
         let views = Views { step, indices: (0..self.images.len() as u32).collect(), x, small: None };
@@ -273,18 +308,23 @@ impl HalfSteps {
             let z = model.frozen_z(&views.x.narrow(0, 0, with_gradient)?)?;
             Ok(self.rule.targets(&views, &z, model)?.narrow(0, 0, 1)?.detach())
         })?;
-        let after = model.unmoved(|| self.objective(model, recipe, &eta))?;
         self.eta = Some(eta);
-        self.after_e = after;
-        self.sums.e_steps += 1;
-        self.sums.after_e += after;
-        Ok(after)
+        Ok(())
     }
 
     /// The columns of an epoch's row, after `step` steps.
-    pub fn row(&mut self, model: &Model, recipe: &Recipe, step: u64) -> Result<Vec<(&'static str, f64)>> {
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] once `stop` is set; called again it gives what it would have given.
+    pub fn row(
+        &mut self,
+        model: &Model,
+        recipe: &Recipe,
+        step: u64,
+        stop: &AtomicBool,
+    ) -> Result<Vec<(&'static str, f64)>> {
         if step.is_multiple_of(self.k) {
-            self.close_m(model, recipe)?;
+            self.close_m(model, recipe, stop)?;
         }
         let sums = std::mem::take(&mut self.sums);
         let mean = |name, sum: f64, n: u64| (n > 0).then(|| (name, sum / n as f64));
@@ -308,7 +348,7 @@ impl HalfSteps {
     }
 
     /// The numbers that a checkpoint keeps, by name.
-    pub fn numbers(&self) -> [(&'static str, u64); 10] {
+    pub fn numbers(&self) -> [(&'static str, u64); 11] {
         let s = &self.sums;
         // A number that is not there is saved as NaN.
         let bits = |value: Option<f64>| value.unwrap_or(f64::NAN).to_bits();
@@ -321,8 +361,9 @@ impl HalfSteps {
             ("sum_after_m", s.after_m.to_bits()),
             ("e_rise", bits(s.e_rise)),
             ("m_rise", bits(s.m_rise)),
-            ("after_e", self.after_e.to_bits()),
+            ("after_e", bits(self.after_e)),
             ("after_m", bits(self.after_m)),
+            ("made", self.made),
         ]
     }
 
@@ -349,7 +390,9 @@ impl HalfSteps {
             e_rise: there("e_rise")?,
             m_rise: there("m_rise")?,
         };
-        (self.after_e, self.after_m) = (float("after_e")?, there("after_m")?);
+        (self.after_e, self.after_m) = (there("after_e")?, there("after_m")?);
+        // Older checkpoints were never made in the middle of a step.
+        self.made = number("made").unwrap_or(0);
         Ok(())
     }
 }

@@ -3,10 +3,11 @@
 use super::Model;
 use crate::augment::AugmentConfig;
 use crate::data::{Dataset, Split, first_of_each_class, plain};
-use crate::error::Result;
-use crate::measure::{MeasureConfig, collapse, knn, linear_probe};
+use crate::error::{Result, go_on};
+use crate::measure::{Labelled, MeasureConfig, collapse, knn, linear_probe};
 use candle_core::{Device, Tensor};
 use ndarray::{Array2, ArrayView2, Axis, s};
+use std::sync::atomic::AtomicBool;
 
 /// Images per forward pass.
 const BATCH: usize = 128;
@@ -28,11 +29,31 @@ pub struct Evaluation {
     pub spectrum: Vec<f64>,
 }
 
+/// How a model is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocol<'a> {
+    /// Neighbours, temperature, the probe's schedule.
+    pub config: &'a MeasureConfig,
+    /// Whether the linear probe is run.
+    pub probe: bool,
+    /// The order in which the probe goes through the images.
+    pub seed: u64,
+}
+
 /// Evaluation-mode (features (N, D), z (N, d)) of a whole split, unaugmented.
-pub fn embed(model: &Model, split: &Split, augment: &AugmentConfig) -> Result<(Array2<f32>, Array2<f32>)> {
+///
+/// # Errors
+/// [`crate::Error::Stopped`] once `stop` is set, [`crate::Error::Data`] for an image that cannot be decoded.
+pub fn embed(
+    model: &Model,
+    split: &Split,
+    augment: &AugmentConfig,
+    stop: &AtomicBool,
+) -> Result<(Array2<f32>, Array2<f32>)> {
     let (mut features, mut outputs) = (Vec::new(), Vec::new());
     let (mut features_dim, mut output_dim) = (0, 0);
     for start in (0..split.len()).step_by(BATCH) {
+        go_on(stop)?;
         let end = (start + BATCH).min(split.len());
         let x = plain(split, start..end, augment)?;
         let x = Tensor::from_vec(x, (end - start, augment.size, augment.size, 3), &Device::Cpu)?;
@@ -48,39 +69,38 @@ pub fn embed(model: &Model, split: &Split, augment: &AugmentConfig) -> Result<(A
     Ok((rows(features, features_dim)?, rows(outputs, output_dim)?))
 }
 
-/// The singular values of z of held-out images.
-pub fn held_out_spectrum(model: &Model, dataset: &Dataset, augment: &AugmentConfig) -> Result<Vec<f64>> {
-    let (_, z) = embed(model, &dataset.test, augment)?;
-    Ok(collapse::singular_values(z.slice(s![..z.nrows().min(SPECTRUM_ROWS), ..])))
-}
-
-/// Measures `model` on `dataset`; the linear probe only where `probe` says so.
+/// Measures `model` on `dataset`.
+///
+/// # Errors
+/// As [`embed`].
 pub fn evaluate(
     model: &Model,
     dataset: &Dataset,
     augment: &AugmentConfig,
-    config: &MeasureConfig,
-    probe: bool,
-    seed: u64,
+    protocol: &Protocol,
+    stop: &AtomicBool,
 ) -> Result<Evaluation> {
-    let (train, _) = embed(model, &dataset.train, augment)?;
-    let (test, z) = embed(model, &dataset.test, augment)?;
-    let (train_labels, test_labels) = (dataset.train.labels(), dataset.test.labels());
-    let read = first_of_each_class(train_labels, dataset.classes.len(), config.knn_images);
-    let predicted = if read.len() == train_labels.len() {
-        knn::predict(train.view(), train_labels, test.view(), config.knn_k, config.knn_temperature)
+    let Protocol { config, probe, seed } = *protocol;
+    let (train_x, _) = embed(model, &dataset.train, augment, stop)?;
+    let (test_x, z) = embed(model, &dataset.test, augment, stop)?;
+    let train = Labelled { x: train_x.view(), labels: dataset.train.labels() };
+    let test = Labelled { x: test_x.view(), labels: dataset.test.labels() };
+    let read = first_of_each_class(train.labels, dataset.classes.len(), config.knn_images);
+    let vote = |train: Labelled| knn::predict(train, test.x, config.knn_k, config.knn_temperature, stop);
+    let predicted = if read.len() == train.labels.len() {
+        vote(train)?
     } else {
-        let labels: Vec<u32> = read.iter().map(|index| train_labels[*index]).collect();
-        let rows = train.select(Axis(0), &read);
-        knn::predict(rows.view(), &labels, test.view(), config.knn_k, config.knn_temperature)
+        let labels: Vec<u32> = read.iter().map(|index| train.labels[*index]).collect();
+        vote(Labelled { x: train.x.select(Axis(0), &read).view(), labels: &labels })?
     };
-    let linear_top1 = (probe && config.probe_epochs > 0).then(|| {
-        linear_probe::linear_probe(train.view(), train_labels, test.view(), test_labels, config, seed)
-    });
+    let probe = probe && config.probe_epochs > 0;
+    let linear_top1 =
+        probe.then(|| linear_probe::linear_probe(train, test, config, seed, stop)).transpose()?;
+    go_on(stop)?;
     let z: ArrayView2<f32> = z.slice(s![..z.nrows().min(SPECTRUM_ROWS), ..]);
     let spectrum = collapse::singular_values(z);
     Ok(Evaluation {
-        knn_top1: knn::top1(&predicted, test_labels),
+        knn_top1: knn::top1(&predicted, test.labels),
         linear_top1,
         z_std: collapse::std(z) * (z.ncols() as f64).sqrt(),
         rankme: collapse::rankme(&spectrum),

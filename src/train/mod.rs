@@ -25,13 +25,13 @@ pub use cost::{memory_bytes, seconds};
 pub use direct::Direct;
 pub use em::{TRAJECTORY, read_trajectory};
 pub use environment::machine_of;
-pub use evaluate::{Evaluation, embed, evaluate};
+pub use evaluate::{Evaluation, Protocol, embed, evaluate};
 pub use model::{Model, Part};
 pub use replay::{Case, Replayed, Trajectory, replay, replay_with};
 
 use crate::data::{Dataset, loader};
 use crate::device::{Place, Site};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, go_on};
 use crate::recipe::Recipe;
 use crate::record::{Outcome, RunDir, read_env};
 use batches::Batches;
@@ -40,7 +40,7 @@ use pending::Pending;
 use refusals::Refusals;
 use state::State;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// How a run ended. A value, not an error: a study goes on with its other arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +185,7 @@ pub fn run_at(
 ) -> Result<Ending> {
     site.guard(|| {
         let mut state = State::open(recipe, dataset, dir, site)?;
+        dir.take_notes().into_iter().for_each(|note| watch(Progress::Note(note)));
         let before = read_env(dir.path())?;
         let digest = before.as_ref().and_then(|env| env.get("data_sha256")?.as_str());
         if state.step > 0 && digest.is_some_and(|digest| digest != dataset.digest) {
@@ -197,7 +198,7 @@ pub fn run_at(
         match ending {
             Ending::Finished => {
                 state.write_weights(dir)?;
-                state.write_spectrum(recipe, dataset, dir)?;
+                state.write_spectrum(dir)?;
                 dir.set_outcome(&Outcome::Finished)?;
             }
             Ending::Diverged { step } => dir.set_outcome(&Outcome::Diverged { step })?,
@@ -214,7 +215,10 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool> {
         .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}")))
 }
 
-/// The alternation.
+/// The alternation, from where `state` is to its end or until `stop` is set.
+///
+/// What was trained is saved before it is measured. Whatever can take long is asked for a checkpoint at a place from
+/// which it goes on to the same bytes: see [`State::close_epoch`] and [`Alternation::e_step`].
 fn alternate(
     recipe: &Recipe,
     dataset: &Arc<Dataset>,
@@ -224,17 +228,75 @@ fn alternate(
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Ending> {
     let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
-    let mut batches = Batches::new(recipe, dataset, state);
-    let (mut pending, mut refusals) = (Pending::default(), Refusals::default());
-    if state.step == 0 {
-        state.measure(recipe, dataset, dir, watch)?;
+    let batches = Batches::new(recipe, dataset, state);
+    let (pending, saved) = (Pending::default(), (state.step > 0).then_some(state.step));
+    let mut drive = Drive { recipe, dataset, dir, state, stop, watch, per_epoch, batches, pending, saved };
+    let mut refusals = Refusals::default();
+    let mut ending = Ok(None);
+    while matches!(ending, Ok(None)) {
+        ending = drive.advance();
+        refusals.tell(drive.state.alternation.model.site(), watch);
     }
-    while state.step < state.steps {
+    match ending {
+        Err(Error::Stopped) => drive.leave(),
+        Ok(ending) => Ok(ending.unwrap_or(Ending::Finished)),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a run on its way needs at hand.
+struct Drive<'a> {
+    recipe: &'a Recipe,
+    dataset: &'a Arc<Dataset>,
+    dir: &'a RunDir,
+    state: &'a mut State,
+    stop: &'a AtomicBool,
+    watch: &'a (dyn Fn(Progress) + Sync),
+    per_epoch: u64,
+    batches: Batches,
+    pending: Pending,
+    /// The step at which this process saved last.
+    saved: Option<u64>,
+}
+
+impl Drive<'_> {
+    /// Writes the row that is due, or else makes the next step; how the run ended, where it did.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] at a place from which a checkpoint goes on.
+    fn advance(&mut self) -> Result<Option<Ending>> {
+        let (recipe, dataset, stop) = (self.recipe, self.dataset, self.stop);
+        if self.state.unmeasured {
+            self.state.measure(recipe, dataset, self.dir, stop, self.watch)?;
+        } else if self.state.owes_row(self.per_epoch) {
+            self.state.close_epoch(recipe, dataset, self.dir, stop, self.watch)?;
+        }
+        if self.state.step == self.state.steps {
+            return Ok(Some(Ending::Finished));
+        }
+        go_on(stop)?;
+        if let Some(ending) = self.step()? {
+            return Ok(Some(ending));
+        }
+        let state = &mut *self.state;
+        let ended = state.step.is_multiple_of(self.per_epoch);
+        let due = (state.step / self.per_epoch).is_multiple_of(recipe.schedule.checkpoint_every);
+        if ended && (due || state.step == state.steps) {
+            self.save()?;
+        }
+        Ok(None)
+    }
+
+    /// One step of the alternation; how the run ended, where it did.
+    fn step(&mut self) -> Result<Option<Ending>> {
+        let (recipe, dataset, stop, watch) = (self.recipe, self.dataset, self.stop, self.watch);
+        let (state, batches, pending) = (&mut *self.state, &mut self.batches, &mut self.pending);
         let rates = state.rates(recipe);
-        let samples = state.before_step(recipe, dataset, per_epoch, &mut |step| batches.get(step))?;
-        let made = state.alternation.step(state.step, state.steps, rates, &mut |step| batches.get(step))?;
+        let samples = state.before_step(recipe, dataset, self.per_epoch, stop)?;
+        state.alternation.e_step(state.step, state.steps, stop, &mut |step| batches.get(step))?;
+        let made = state.alternation.m_step(state.step, rates, &mut |step| batches.get(step))?;
         if made.gradients.is_none() {
-            return Ok(Ending::Diverged { step: state.step });
+            return Ok(Some(Ending::Diverged { step: state.step }));
         }
         let is_pending = pending.push(&made, rates.encoder)?;
         if !is_pending {
@@ -244,34 +306,33 @@ fn alternate(
             state.compare(recipe, &made.eta, &batches.get(state.step)?, &samples)?;
         }
         state.step += 1;
-        refusals.tell(state.alternation.model.site(), watch);
-
-        let epoch = state.step / per_epoch;
-        let last = state.step == state.steps;
         if !is_pending {
-            watch(state.progress(made.loss, per_epoch));
-        } else if (pending.is_due() || state.step.is_multiple_of(per_epoch))
-            && let Some(step) = pending.read(state, per_epoch, watch)?
+            watch(state.progress(made.loss, self.per_epoch));
+        } else if (pending.is_due() || state.step.is_multiple_of(self.per_epoch))
+            && let Some(step) = pending.read(state, self.per_epoch, watch)?
         {
-            return Ok(Ending::Diverged { step });
+            return Ok(Some(Ending::Diverged { step }));
         }
-        if state.step.is_multiple_of(per_epoch) {
-            state.close_epoch(recipe, dataset, dir, per_epoch, watch)?;
-        }
-        let due =
-            state.step.is_multiple_of(per_epoch) && epoch.is_multiple_of(recipe.schedule.checkpoint_every);
-        let stopping = stop.load(Ordering::Relaxed) && !last;
-        if stopping && let Some(step) = pending.read(state, per_epoch, watch)? {
-            return Ok(Ending::Diverged { step });
-        }
-        if due || last || stopping {
-            state.save(dir)?;
-            watch(Progress::Saved { step: state.step });
-        }
-        if stopping {
-            return Ok(Ending::Stopped);
-        }
+        Ok(None)
     }
-    refusals.tell(state.alternation.model.site(), watch);
-    Ok(Ending::Finished)
+
+    fn save(&mut self) -> Result<()> {
+        self.state.save(self.dir)?;
+        self.saved = Some(self.state.step);
+        (self.watch)(Progress::Saved { step: self.state.step });
+        Ok(())
+    }
+
+    /// Leaves the run where it was asked to stop, for another process to go on.
+    fn leave(&mut self) -> Result<Ending> {
+        if let Some(step) = self.pending.read(self.state, self.per_epoch, self.watch)? {
+            return Ok(Ending::Diverged { step });
+        }
+        // Before the first step there is nothing to keep; after a save without a step since, nothing new.
+        let in_e_step = self.state.observe_interrupted();
+        if self.state.step > 0 && (self.saved != Some(self.state.step) || in_e_step) {
+            self.save()?;
+        }
+        Ok(Ending::Stopped)
+    }
 }

@@ -1,29 +1,25 @@
 //! The state of a run: exactly what a checkpoint holds, and what is made of it at the end of an epoch.
 
+mod saved;
+
 use super::alternation::Outcome;
 use super::em::{self, HalfSteps};
-use super::evaluate::held_out_spectrum;
 use super::weights;
-use super::{Alternation, COLUMNS, Model, Progress, Rates, evaluate};
+use super::{Alternation, COLUMNS, Model, Progress, Protocol, Rates, evaluate};
 use crate::data::{Dataset, loader};
 use crate::device::Site;
 use crate::error::{Error, Result};
-use crate::eta::{BankPlace, Held, Rule, Size, Views};
+use crate::eta::{BankPlace, Rule, Size, Views};
 use crate::measure::collapse;
 use crate::recipe::Recipe;
-use crate::record::{MetricsLog, RunDir, SavedTensor, Snapshot, write_durable};
+use crate::record::{MetricsLog, RunDir, write_durable};
 use candle_core::{Device, Tensor};
 use ndarray::{Array2, ArrayView2};
-use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// What the measurement of L is called in a checkpoint.
-const HALF_STEPS: &str = "half_steps.";
 /// Banks beyond this go into a memory-mapped file.
 pub(super) const BANK_MEMORY_BYTES: u64 = 1 << 30;
-
-/// The tensor of a checkpoint that holds DirectPred's F.
-const CORRELATION: &str = "predictor.correlation";
 
 /// θ, momentum, η, running statistics and integers.
 pub struct State {
@@ -37,10 +33,14 @@ pub struct State {
     half_steps: Option<HalfSteps>,
     /// What the last step's η was compared with, for the row that follows.
     eta_gap: Vec<(&'static str, f64)>,
-    /// Sums over the current epoch.
+    /// Whether the row of the initial weights is missing.
+    pub unmeasured: bool,
+    /// Sums over the current epoch; at its end, until its row is written.
     epoch: EpochSums,
     /// Images that E-steps passed through F beside the M-steps', over the whole run.
     e_passed: u64,
+    /// Singular values of z of held-out images, largest first, as last measured.
+    spectrum: Vec<f64>,
     logs: MetricsLog,
     /// Seconds that earlier processes spent on this run.
     wall_before: f64,
@@ -98,8 +98,10 @@ impl State {
             alternation,
             half_steps,
             eta_gap: Vec::new(),
+            unmeasured: true,
             epoch: EpochSums::default(),
             e_passed: 0,
+            spectrum: Vec::new(),
             logs: dir.metrics(&COLUMNS)?,
             wall_before: 0.0,
             started: Instant::now(),
@@ -127,26 +129,39 @@ impl State {
         step.is_multiple_of(per_epoch) && due
     }
 
-    /// Before the next SGD step, on `views`: what the recipe wants to know of θ as it is now. Gives the samples
-    /// with which the step's η is to be compared, where it is.
+    /// Whether the epoch that has just ended lacks its row.
+    pub fn owes_row(&self, per_epoch: u64) -> bool {
+        self.step.is_multiple_of(per_epoch) && self.epoch.steps > 0
+    }
+
+    /// Before the next SGD step: what the recipe wants to know of θ as it is now. Gives the samples with which the
+    /// step's η is to be compared, where it is.
     pub fn before_step(
         &mut self,
         recipe: &Recipe,
         dataset: &Dataset,
         per_epoch: u64,
-        views: &mut dyn FnMut(u64) -> Result<Views>,
+        stop: &AtomicBool,
     ) -> Result<Option<Vec<Array2<f32>>>> {
         let model = &self.alternation.model;
         if let Some(half_steps) = &mut self.half_steps {
-            half_steps.before(model, recipe, dataset, self.step)?;
+            half_steps.before(model, recipe, dataset, self.step, stop)?;
         }
         match recipe.measure.em.as_ref().filter(|em| em.eta) {
             Some(em) if self.measured_after(recipe, self.step + 1, per_epoch) => {
-                let indices = views(self.step)?.indices;
-                em::samples(model, dataset, recipe, em, &indices, self.step).map(Some)
+                em::samples(model, dataset, recipe, em, self.step, stop).map(Some)
             }
             _ => Ok(None),
         }
+    }
+
+    /// Whether an E-step was interrupted; takes note of what it passed.
+    pub fn observe_interrupted(&mut self) -> bool {
+        let interrupted = self.alternation.read > 0;
+        if interrupted {
+            self.e_passed += self.alternation.count_passed();
+        }
+        interrupted
     }
 
     /// Compares the η that a step on `views` trained on with `samples`.
@@ -197,50 +212,67 @@ impl State {
         recipe: &Recipe,
         dataset: &Dataset,
         dir: &RunDir,
+        stop: &AtomicBool,
         watch: &dyn Fn(Progress),
     ) -> Result<()> {
         self.write_trajectory(recipe, dir)?;
-        let values = self.evaluation(recipe, dataset, false)?;
+        let values = self.evaluation(recipe, dataset, false, stop)?;
+        self.unmeasured = false;
         self.row(0.0, values, watch)
     }
 
     /// Writes the row of the epoch that has just ended and starts the next.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] once `stop` is set; the epoch still owes its row then.
     pub fn close_epoch(
         &mut self,
         recipe: &Recipe,
         dataset: &Dataset,
         dir: &RunDir,
-        per_epoch: u64,
+        stop: &AtomicBool,
         watch: &dyn Fn(Progress),
     ) -> Result<()> {
+        let per_epoch = loader::steps_per_epoch(dataset.train.len(), self.batch);
         let epoch = self.step / per_epoch;
         let last = self.step == self.steps;
+        // What can be interrupted comes before anything is changed.
+        let measured = self.measured_after(recipe, self.step, per_epoch);
+        let evaluated = if measured { self.evaluation(recipe, dataset, last, stop)? } else { Vec::new() };
+        let model = &self.alternation.model;
+        let half_steps = self.half_steps.as_mut().map(|watched| watched.row(model, recipe, self.step, stop));
+        let half_steps = half_steps.transpose()?.unwrap_or_default();
         let sums = std::mem::take(&mut self.epoch);
         let n = sums.steps.max(1) as f64;
         let mut values =
             vec![("train/loss", sums.loss / n), ("train/lr", sums.lr / n), ("train/z_std", sums.z_std / n)];
         let samples = (self.step * self.batch as u64) as f64;
         values.push(("train/e_passes", self.e_passed as f64 / samples));
-        if let Some(half_steps) = &mut self.half_steps {
-            values.extend(half_steps.row(&self.alternation.model, recipe, self.step)?);
-        }
+        values.extend(half_steps);
         values.append(&mut self.eta_gap);
-        if self.measured_after(recipe, self.step, per_epoch) {
-            values.extend(self.evaluation(recipe, dataset, last)?);
+        values.extend(evaluated);
+        if measured {
             self.write_trajectory(recipe, dir)?;
         }
         self.row(epoch as f64, values, watch)
     }
 
-    fn evaluation(&self, recipe: &Recipe, dataset: &Dataset, last: bool) -> Result<Vec<(&'static str, f64)>> {
+    fn evaluation(
+        &mut self,
+        recipe: &Recipe,
+        dataset: &Dataset,
+        last: bool,
+        stop: &AtomicBool,
+    ) -> Result<Vec<(&'static str, f64)>> {
         let probe = last || recipe.measure.probe_always;
-        let e =
-            evaluate(&self.alternation.model, dataset, &recipe.augment, &recipe.measure, probe, recipe.seed)?;
+        let protocol = Protocol { config: &recipe.measure, probe, seed: recipe.seed };
+        let e = evaluate(&self.alternation.model, dataset, &recipe.augment, &protocol, stop)?;
+        self.spectrum = e.spectrum;
         let linear = e.linear_top1.map(|top1| ("val/linear_top1", top1));
         let always = [("val/knn_top1", e.knn_top1), ("val/z_std", e.z_std), ("val/rankme", e.rankme)];
         let mut values: Vec<_> = always.into_iter().chain(linear).collect();
         if let Some(em) = &recipe.measure.em {
-            let gap = em::held_out_gap(&self.alternation.model, dataset, recipe, em)?;
+            let gap = em::held_out_gap(&self.alternation.model, dataset, recipe, em, stop)?;
             values.extend([("em/alignment", gap.alignment)]);
             // Collapsed outputs have no variation to remove.
             let numbers = [("em/r2", gap.r2), ("em/r2_linear", gap.r2_linear)];
@@ -260,104 +292,9 @@ impl State {
         self.wall_before + self.started.elapsed().as_secs_f64()
     }
 
-    /// Saves a checkpoint.
-    pub fn save(&mut self, dir: &RunDir) -> Result<()> {
-        let mut tensors = Vec::new();
-        for (part, sgd) in self.alternation.model.parts().zip(&self.alternation.momentum) {
-            let mut add = |kind: &str, values: Vec<f32>| {
-                let shape = vec![values.len()];
-                tensors.push(SavedTensor {
-                    name: format!("{}.{kind}", part.name),
-                    shape,
-                    data: values.into(),
-                });
-            };
-            add("theta", part.theta.to_vec1()?);
-            add("velocity", sgd.velocity()?);
-            add("running", part.engine.running()?);
-        }
-        if let Some(direct) = &self.alternation.direct {
-            let (data, dim) = (direct.correlation().into(), self.alternation.model.output_dim());
-            tensors.push(SavedTensor { name: CORRELATION.into(), shape: vec![dim, dim], data });
-        }
-        for (name, shape, data) in self.alternation.rule.state()? {
-            tensors.push(SavedTensor { name: format!("eta.{name}"), shape, data });
-        }
-        let mut integers = BTreeMap::from([
-            ("epoch.steps".to_string(), self.epoch.steps),
-            ("epoch.loss".to_string(), self.epoch.loss.to_bits()),
-            ("epoch.z_std".to_string(), self.epoch.z_std.to_bits()),
-            ("epoch.lr".to_string(), self.epoch.lr.to_bits()),
-            ("e_passed".to_string(), self.e_passed),
-            ("wall_s".to_string(), self.wall_s().to_bits()),
-        ]);
-        if let Some(half_steps) = &self.half_steps {
-            let named =
-                |(name, shape, data)| SavedTensor { name: format!("{HALF_STEPS}{name}"), shape, data };
-            tensors.extend(half_steps.tensors()?.into_iter().map(named));
-            let numbers =
-                half_steps.numbers().into_iter().map(|(name, value)| (format!("{HALF_STEPS}{name}"), value));
-            integers.extend(numbers);
-        }
-        dir.save(&Snapshot { step: self.step, tensors, integers }, &mut self.logs)
-    }
-
-    fn restore(&mut self, snapshot: Snapshot<'static>) -> Result<()> {
-        let integer = |name: &str| {
-            let missing = || Error::Failure(format!("the checkpoint lacks '{name}'"));
-            snapshot.integers.get(name).copied().ok_or_else(missing)
-        };
-        self.epoch = EpochSums {
-            steps: integer("epoch.steps")?,
-            loss: f64::from_bits(integer("epoch.loss")?),
-            z_std: f64::from_bits(integer("epoch.z_std")?),
-            lr: f64::from_bits(integer("epoch.lr")?),
-        };
-        self.e_passed = integer("e_passed")?;
-        self.wall_before = f64::from_bits(integer("wall_s")?);
-        self.step = snapshot.step;
-        let mut tensors: BTreeMap<String, SavedTensor> =
-            snapshot.tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
-        let mut take = |name: String| {
-            let missing = || Error::Failure(format!("the checkpoint lacks '{name}'"));
-            let data = tensors.remove(&name).ok_or_else(missing)?.data;
-            data.into_f32().map_err(|e| Error::Failure(format!("the checkpoint's '{name}': {e}")))
-        };
-        for (part, sgd) in self.alternation.model.parts().zip(&mut self.alternation.momentum) {
-            let name = part.name;
-            self.alternation.model.set(
-                name,
-                take(format!("{name}.theta"))?,
-                &take(format!("{name}.running"))?,
-            )?;
-            let fail = |e| Error::Failure(format!("the checkpoint's '{name}': {e}"));
-            sgd.restore(take(format!("{name}.velocity"))?).map_err(fail)?;
-        }
-        if let Some(direct) = &mut self.alternation.direct {
-            direct.restore(take(CORRELATION.into())?)?;
-        }
-        let mut held = |prefix: &str| -> Vec<Held<'static>> {
-            let names: Vec<String> =
-                tensors.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
-            let take = |name: String| {
-                let t = tensors.remove(&name)?;
-                Some((name[prefix.len()..].to_string(), t.shape, t.data))
-            };
-            names.into_iter().filter_map(take).collect()
-        };
-        self.alternation.rule.restore(held("eta."))?;
-        match &mut self.half_steps {
-            Some(half_steps) => {
-                half_steps.restore(held(HALF_STEPS), &|name| integer(&format!("{HALF_STEPS}{name}")))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Writes `spectrum.csv`: the singular values of z of held-out images, largest first.
-    pub fn write_spectrum(&self, recipe: &Recipe, dataset: &Dataset, dir: &RunDir) -> Result<()> {
-        let spectrum = held_out_spectrum(&self.alternation.model, dataset, &recipe.augment)?;
-        let rows = spectrum.iter().enumerate().map(|(i, value)| format!("{},{value}\n", i + 1));
+    /// Writes `spectrum.csv`: the singular values of z of held-out images, largest first, as last measured.
+    pub fn write_spectrum(&self, dir: &RunDir) -> Result<()> {
+        let rows = self.spectrum.iter().enumerate().map(|(i, value)| format!("{},{value}\n", i + 1));
         let text: String = std::iter::once("index,singular_value\n".to_string()).chain(rows).collect();
         write_durable(&dir.path().join("spectrum.csv"), text.as_bytes())
     }

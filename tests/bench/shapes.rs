@@ -8,15 +8,18 @@ use ndarray::Array2;
 use simsiam_em::data::loader::{BatchShape, prepare, steps_per_epoch};
 use simsiam_em::data::{DataConfig, Dataset, Split};
 use simsiam_em::kernel::{self, Precision};
-use simsiam_em::measure::knn;
+use simsiam_em::measure::{Labelled, knn};
 use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, ProjectorConfig};
 use simsiam_em::optim::{Decay, OptimConfig, Sgd};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::train::{Model, embed};
+use std::sync::atomic::AtomicBool;
 
 const SIZE: usize = 24;
 const BATCH: usize = 64;
 const EPOCHS: u64 = 20;
+/// Nobody asks to stop.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn main() {
     let config = DataConfig {
@@ -35,13 +38,14 @@ fn main() {
         })
     };
     let top1 = |train: Array2<f32>, test: Array2<f32>| {
-        let predicted = knn::predict(train.view(), data.train.labels(), test.view(), 20, 0.1);
+        let train = Labelled { x: train.view(), labels: data.train.labels() };
+        let predicted = knn::predict(train, test.view(), 20, 0.1, &NEVER).unwrap();
         knn::top1(&predicted, data.test.labels())
     };
     println!("raw pixels, kNN top-1          {:.1} %", top1(pixels(&data.train), pixels(&data.test)));
     for seed in 0..3 {
         let model = network(seed);
-        let features = |split: &Split| embed(&model, split, &views(0.999)).unwrap().0;
+        let features = |split: &Split| embed(&model, split, &views(0.999), &NEVER).unwrap().0;
         println!(
             "random weights {seed}, kNN top-1    {:.1} %",
             top1(features(&data.train), features(&data.test))
@@ -102,7 +106,7 @@ fn supervised(data: &Dataset) -> f64 {
         )
         .unwrap();
     }
-    let (_, logits) = embed(&model, &data.test, &views(0.999)).unwrap();
+    let (_, logits) = embed(&model, &data.test, &views(0.999), &NEVER).unwrap();
     let argmax = |row: ndarray::ArrayView1<f32>| {
         let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
         best.map_or(0, |(class, _)| class as u32)

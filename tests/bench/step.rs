@@ -143,7 +143,7 @@ fn print_e_step(s: &Setting, repetitions: usize) {
     let x: Vec<f32> = (0..len).map(|_| rng.random::<f32>() - 0.5).collect();
     let x = Tensor::from_vec(x, (ELEMENTS + 1, s.batch, s.size, s.size, 3), &Device::Cpu).unwrap();
     let views = Views { step: 0, indices: (0..s.batch as u32).collect(), x, small: None };
-    let mut rule = Expectation { n: ELEMENTS, normalised: true, k: 1, kept: None };
+    let mut rule = Expectation { n: ELEMENTS, normalised: true, k: 1, kept: None, made: Default::default() };
     let z = Tensor::zeros((1, s.batch, s.dim), DType::F32, &Device::Cpu).unwrap();
     let mut seconds = [Vec::new(), Vec::new()];
     for _ in 0..repetitions + 1 {

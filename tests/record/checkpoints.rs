@@ -132,8 +132,9 @@ fn every_kind_of_damage_falls_back_to_the_generation_before() {
         let dir = open(folder.path());
         let read = dir.resume().expect("it falls back").expect("a generation");
         assert_eq!(read.step, 8, "{expected}");
-        let notes = dir.notes().join("\n");
+        let notes = dir.take_notes().join("\n");
         assert!(notes.contains(expected) && notes.contains("step-0000000010"), "{expected}: {notes}");
+        assert!(notes.ends_with("broken-step-0000000010; going on from step 8"), "{notes}");
         assert_eq!(generations(folder.path()), ["broken-step-0000000010", "step-0000000008"]);
         train(&dir, 10);
         drop(dir);
@@ -176,7 +177,13 @@ fn both_generations_broken_means_from_the_start_with_empty_logs() {
     let dir = open(folder.path());
     assert!(dir.resume().expect("readable").is_none());
     assert!(!folder.path().join("metrics.csv").exists());
-    assert_eq!(dir.notes().len(), 2);
+    let notes = dir.take_notes();
+    assert_eq!(notes.len(), 2);
+    for (step, note) in [10, 8].iter().zip(&notes) {
+        let aside = format!("checkpoints/broken-step-{step:010}");
+        assert!(note.ends_with(&format!("{aside}; starting over")), "{note}");
+        assert!(folder.path().join(aside).is_dir());
+    }
     train(&dir, 10);
     drop(dir);
     let again: Vec<_> =

@@ -84,7 +84,7 @@ fn a_folder_that_cannot_be_made_is_an_error_of_the_disk() {
         let refused = RunDir::open(&path, CONFIG, false).expect_err("a file is no folder");
         assert!(matches!(refused, Error::Disk { .. }), "{refused}");
         assert_eq!(refused.exit_code(), 5);
-        assert!(refused.to_string().contains("create the run directory"), "{refused}");
+        assert!(refused.to_string().contains("create the folder"), "{refused}");
     }
 }
 

@@ -53,7 +53,7 @@ fn a_kill_between_any_two_actions_of_saving_ends_with_the_same_bytes() {
         kill(folder.path());
         let dir = open(folder.path());
         train(&dir, 12);
-        assert_eq!(dir.notes(), Vec::<String>::new(), "{name}");
+        assert_eq!(dir.take_notes(), Vec::<String>::new(), "{name}");
         drop(dir);
         assert_same(&remains(folder.path()), &expected, name);
     }

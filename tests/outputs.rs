@@ -1,0 +1,226 @@
+//! Where results are written: into devices and through links, beside what killed processes left, and by two processes.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn sim(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    command.args(args).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+fn output(folder: &Path, args: &[&str]) -> Output {
+    sim(folder, args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The child's output; it must end within `limit`.
+fn end(mut child: Child, limit: Duration) -> Output {
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > limit {
+            child.kill().unwrap();
+            panic!("still running after {limit:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn temporaries(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(temporaries(&path));
+        }
+        found.extend(path.to_str().filter(|name| name.contains("/.tmp-")).map(String::from));
+    }
+    found
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_written_into_and_links_stay() {
+    use simsiam_em::record::write_durable;
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // A link, to a file elsewhere and to one that is not there yet, over another link.
+    std::fs::create_dir(path("elsewhere")).unwrap();
+    std::fs::write(path("elsewhere/old"), "old").unwrap();
+    symlink("elsewhere/old", path("link")).unwrap();
+    symlink("elsewhere/new", path("dangling")).unwrap();
+    symlink("dangling", path("twice")).unwrap();
+    for (link, target) in
+        [("link", "elsewhere/old"), ("dangling", "elsewhere/new"), ("twice", "elsewhere/new")]
+    {
+        write_durable(&path(link), link.as_bytes()).unwrap();
+        assert!(path(link).is_symlink() && !path(target).is_symlink(), "{link}");
+        assert_eq!(std::fs::read_to_string(path(target)).unwrap(), link);
+    }
+    symlink("circle", path("circle")).unwrap();
+    assert_eq!(write_durable(&path("circle"), b"").unwrap_err().exit_code(), 5);
+    assert_eq!(write_durable(folder.path(), b"").unwrap_err().exit_code(), 5, "a folder");
+    // A pipe.
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    let reader = Command::new("cat").arg(path("pipe")).stdout(Stdio::piped()).spawn().unwrap();
+    write_durable(&path("pipe"), b"through a pipe").unwrap();
+    assert_eq!(text(&end(reader, Duration::from_secs(10)).stdout), "through a pipe");
+    assert!(path("pipe").symlink_metadata().unwrap().file_type().is_fifo());
+    // Devices; who may not replace them would fail, and who may would destroy them.
+    write_durable(Path::new("/dev/null"), b"gone").unwrap();
+    assert!(Path::new("/dev/null").metadata().unwrap().file_type().is_char_device());
+    let full = write_durable(Path::new("/dev/full"), b"too much").unwrap_err();
+    assert!(full.to_string().starts_with("/dev/full: cannot write the file"), "{full}");
+    assert_eq!(temporaries(folder.path()), Vec::<String>::new());
+}
+
+#[cfg(unix)]
+#[test]
+fn results_can_go_to_standard_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let preview = ["data", "preview", "--per-class", "1", "--out"];
+    std::os::unix::fs::symlink("/dev/stdout", folder.path().join("sheet.png")).unwrap();
+    let piped = output(folder.path(), &[&preview[..], &["sheet.png"]].concat());
+    assert!(piped.status.success(), "{}", text(&piped.stderr));
+    assert!(folder.path().join("sheet.png").is_symlink());
+    // The sheet alone: its name is told elsewhere.
+    let whole = output(folder.path(), &[&preview[..], &["whole.png"]].concat());
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    assert!(piped.stdout == std::fs::read(folder.path().join("whole.png")).unwrap());
+    assert!(text(&piped.stderr).contains("sheet.png"), "{}", text(&piped.stderr));
+    assert_eq!(text(&whole.stdout), "whole.png\n");
+    // Into a file behind the shell's redirection.
+    let redirected = std::fs::File::create(folder.path().join("redirected")).unwrap();
+    let args = [&preview[..], &["sheet.png"]].concat();
+    assert!(sim(folder.path(), &args).stdout(redirected).status().unwrap().success());
+    assert!(piped.stdout == std::fs::read(folder.path().join("redirected")).unwrap());
+}
+
+#[test]
+fn what_a_killed_writer_left_is_removed_by_the_next_command_and_nothing_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = ["run", "simsiam", "--scale", "mock", "-q"];
+    assert!(output(folder.path(), &mock).status.success());
+    let left = [
+        "runs/.tmp-report.html-4711-3",
+        "runs/simsiam/.tmp-answer.json-4711-0",
+        "runs/simsiam/.tmp-figure-of-mine.csv-4711-12",
+        "runs/simsiam/figures/.tmp-curves.svg-4711-7",
+    ];
+    let others = ["runs/.tmp-mine", "runs/simsiam/.tmp-notes-old", "runs/simsiam/figures/.tmp-4711-x"];
+    for name in left.iter().chain(&others) {
+        std::fs::write(folder.path().join(name), "half").unwrap();
+    }
+    // A writer that lives holds its file.
+    let held = folder.path().join("runs/simsiam/.tmp-claims.csv-4712-0");
+    let writer = std::fs::File::create(&held).unwrap();
+    writer.lock().unwrap();
+    assert!(output(folder.path(), &mock).status.success());
+    let there = |name: &&str| folder.path().join(name).exists();
+    assert_eq!(left.iter().filter(|name| there(name)).count(), 0);
+    assert_eq!(others.iter().filter(|name| there(name)).count(), others.len());
+    assert!(held.exists());
+    drop(writer);
+    assert!(output(folder.path(), &mock).status.success());
+    assert!(!held.exists());
+}
+
+#[test]
+fn a_file_of_ones_own_does_not_replace_the_answer_of_a_study_that_is_built_in() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(output(folder.path(), &["run", "simsiam", "--scale", "mock", "-q"]).status.success());
+    let answer = folder.path().join("runs/simsiam/answer.json");
+    let before = std::fs::read(&answer).unwrap();
+    std::fs::write(
+        folder.path().join("simsiam.toml"),
+        "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\n",
+    )
+    .unwrap();
+    for args in [
+        &["run", "./simsiam.toml", "--scale", "mock"][..],
+        &["sweep", "simsiam.toml", "--over", "optim.base_lr=0.1,0.2", "--scale", "mock"],
+    ] {
+        let refused = output(folder.path(), args);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("simsiam.toml") && said.contains("another name"), "{said}");
+    }
+    assert!(std::fs::read(&answer).unwrap() == before);
+    std::fs::rename(folder.path().join("simsiam.toml"), folder.path().join("mine.toml")).unwrap();
+    assert!(output(folder.path(), &["run", "./mine.toml", "--scale", "mock", "-q"]).status.success());
+}
+
+/// Both make runs, neither makes one twice, and the answer is there when the last one ends.
+#[test]
+fn two_processes_with_the_same_command_share_the_work_and_both_answer() {
+    for attempt in 0..4u64 {
+        let folder = tempfile::tempdir().unwrap();
+        let args = ["run", "multistep", "--k", "2", "--scale", "smoke", "--seeds", "3", "--jobs", "1"];
+        let spawn = || {
+            let mut command = sim(folder.path(), &args);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let first = spawn();
+        std::thread::sleep(Duration::from_millis(attempt * 40));
+        let second = spawn();
+        let ends = [first, second].map(|child| end(child, Duration::from_secs(120)));
+        let mut made = 0;
+        for ended in &ends {
+            let said = text(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(0), "{said}");
+            made += said.matches(": finished after").count();
+        }
+        assert_eq!(made, 6, "{}\n{}", text(&ends[0].stderr), text(&ends[1].stderr));
+        assert_eq!(text(&ends[0].stdout), text(&ends[1].stdout));
+        assert!(folder.path().join("runs/multistep/answer.json").is_file());
+        assert_eq!(temporaries(folder.path()), Vec::<String>::new());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_whose_process_is_killed_is_made_by_the_one_that_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let endless =
+        ["run", "simsiam", "--scale", "smoke", "--seeds", "1", "--set", "measure.probe_epochs=1000000"];
+    let spawn = || {
+        let mut command = sim(folder.path(), &endless);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut first = spawn();
+    let begun = Instant::now();
+    let lock = folder.path().join("runs/simsiam/simsiam/seed-0/env.json");
+    while !lock.is_file() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It waits, and can be asked to stop meanwhile.
+    let waiting = spawn();
+    std::thread::sleep(Duration::from_millis(700));
+    Command::new("kill").args(["-TERM", &waiting.id().to_string()]).status().unwrap();
+    let stopped = end(waiting, Duration::from_secs(5));
+    assert_eq!(stopped.status.code(), Some(75), "{}", text(&stopped.stderr));
+    assert!(text(&stopped.stderr).contains("another sim process makes it"), "{}", text(&stopped.stderr));
+    // To start over is refused at once.
+    let fresh = end(
+        sim(folder.path(), &[&endless[..], &["--fresh"]].concat()).stderr(Stdio::piped()).spawn().unwrap(),
+        Duration::from_secs(20),
+    );
+    assert_eq!(fresh.status.code(), Some(6), "{}", text(&fresh.stderr));
+    // Whoever waits takes over.
+    let second = spawn();
+    std::thread::sleep(Duration::from_millis(300));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    Command::new("kill").args(["-TERM", &second.id().to_string()]).status().unwrap();
+    let second = end(second, Duration::from_secs(5));
+    assert_eq!(second.status.code(), Some(75), "{}", text(&second.stderr));
+    assert!(text(&second.stderr).contains("stopped"), "{}", text(&second.stderr));
+}
