@@ -8,6 +8,7 @@ mod dispute;
 mod em;
 mod emulation;
 mod evaluation;
+mod faults;
 mod folders;
 mod fuzz;
 mod gpu;

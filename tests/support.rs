@@ -14,7 +14,7 @@ pub fn golden(name: &str) -> PathBuf {
 }
 
 /// The crate's folder: cargo's word at run time, so that a test program may run elsewhere than it was built.
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
