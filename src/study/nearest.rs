@@ -1,9 +1,16 @@
 //! The name that a mistyped one was probably meant to be.
 
+/// A longer name is no slip, and comparing it takes time with its length.
+const LONGEST: usize = 100;
+
 /// The candidate with the fewest insertions, deletions, replacements and swaps of neighbours from
 /// `name`, unless even that is far away.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).max(2);
+    let length = name.chars().count();
+    if length > LONGEST {
+        return None;
+    }
+    let limit = (length / 3).max(2);
     candidates
         .into_iter()
         .map(|candidate| (distance(name, candidate), candidate))
@@ -46,5 +53,6 @@ mod tests {
         assert_eq!(nearest("multstep", names), Some("multistep"));
         assert_eq!(nearest("mebmank", names), Some("membank"));
         assert_eq!(nearest("resnet", names), None);
+        assert_eq!(nearest(&"simsiam".repeat(100_000), names), None);
     }
 }
