@@ -181,6 +181,20 @@ fn a_damaged_csv_is_an_error_that_names_file_and_line() {
     }
 }
 
+/// A CSV is text: nothing but its first line says how large the figure is.
+#[test]
+fn a_figure_too_large_for_memory_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut wide = figure();
+    wide.panels = (0..100_000).map(|i| Panel { name: i.to_string(), ..wide.panels[0].clone() }).collect();
+    let mut many = figure();
+    many.arms = (0..100_000).map(|i| (i.to_string(), i.to_string())).collect();
+    for too_large in [wide, many] {
+        let refused = too_large.draw(&folder.path().join("figure")).expect_err("too large").to_string();
+        assert!(refused.contains("too large to be drawn"), "{refused}");
+    }
+}
+
 /// A spectrum on a logarithmic axis, and a marker for each run.
 fn spectrum_and_scatter() -> Figure {
     let panel = |name: &str, style| Panel {

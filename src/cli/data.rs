@@ -6,7 +6,7 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::write_durable;
-use crate::report::{Row, contact_sheet};
+use crate::report::{Row, contact_sheet, tile_of};
 use crate::rng::{Purpose, stream};
 use crate::study::{Request, Study};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -116,7 +116,7 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
 /// An image as the network would see it unaugmented, and two views.
 fn group(split: &Split, index: usize, config: &AugmentConfig, seed: u64) -> Result<Vec<Image>> {
     let image = split.image(index)?;
-    let mut tiles = vec![image.as_ref().clone()];
+    let mut tiles = vec![tile_of(&image)];
     let mut values = vec![0.0; config.size * config.size * 3];
     for view in 0..2 {
         let mut rng = stream(seed, Purpose::Augment, 0, 2 * index as u64 + view);
@@ -125,7 +125,7 @@ fn group(split: &Split, index: usize, config: &AugmentConfig, seed: u64) -> Resu
             (255.0 * (value * config.std[i % 3] + config.mean[i % 3])).round().clamp(0.0, 255.0) as u8
         };
         let pixels = values.iter().enumerate().map(byte).collect();
-        tiles.push(Image { height: config.size, width: config.size, pixels });
+        tiles.push(tile_of(&Image { height: config.size, width: config.size, pixels }));
     }
     Ok(tiles)
 }
@@ -197,8 +197,8 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
         dataset.test.len()
     ))?;
     output.line(&format!(
-        "width {w0} to {w1}, height {h0} to {h1} pixels; {} files skipped",
-        dataset.skipped.len()
+        "width {w0} to {w1}, height {h0} to {h1} pixels; {} skipped",
+        super::count(dataset.skipped.len(), "file")
     ))?;
     for ((name, train), test) in dataset.classes.iter().zip(train).zip(test) {
         output.line(&format!("  {name:<16} {train:>7} {test:>7}"))?;

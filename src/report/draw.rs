@@ -7,7 +7,7 @@ use super::figure::{Figure, Panel, Style};
 use super::heat;
 use super::panel;
 use super::pen::{GREY, Letters, Pen, Place, Target, colour, dash, failed, prepare_font, text_width, wrap};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -31,10 +31,13 @@ const SAMPLE: (f64, f64, f64) = (30.0, 7.0, 22.0);
 /// The same where nothing but the marker is shown.
 const MARKER: (f64, f64, f64) = (10.0, 5.0, 22.0);
 
+/// Dots of a drawing at most, at the scale at which it is drawn.
+const MOST_DOTS: f64 = 3e8;
+
 /// The figure as SVG.
 pub fn svg(figure: &Figure) -> Result<String> {
     prepare_font()?;
-    let layout = Layout::of(figure);
+    let layout = Layout::of(figure)?;
     let (width, height) = layout.dots(1);
     let (inner_width, inner_height) = layout.dots(SVG_SCALE);
     let mut text = String::new();
@@ -50,7 +53,7 @@ pub fn svg(figure: &Figure) -> Result<String> {
 /// The figure as PNG.
 pub fn png(figure: &Figure) -> Result<Vec<u8>> {
     prepare_font()?;
-    let layout = Layout::of(figure);
+    let layout = Layout::of(figure)?;
     let (width, height) = layout.dots(PNG_SCALE * PNG_FINER);
     let mut dots = vec![0; width as usize * height as usize * 3];
     let backend = BitMapBackend::with_buffer(&mut dots, (width, height));
@@ -141,7 +144,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(figure: &Figure) -> Layout {
+    fn of(figure: &Figure) -> Result<Layout> {
         let per_row = per_row(figure);
         let mut edges = Vec::new();
         let mut width = PANEL_WIDTH;
@@ -165,7 +168,14 @@ impl Layout {
         let panels_bottom = panels_top + rows as f64 * (PANEL_HEIGHT + below);
         let caption = wrap(&figure.caption, CAPTION, width - 2.0 * MARGIN);
         let height = panels_bottom + caption.len() as f64 * 1.4 * CAPTION + MARGIN;
-        Layout { width, height, title, legend, legend_top, panels_bottom, panels, caption }
+        // Both sides may be long, but not what lies between them: it is held in memory.
+        let scale = f64::from(PNG_SCALE * PNG_FINER);
+        if width * scale * height * scale > MOST_DOTS {
+            let (panels, arms) = (figure.panels.len(), figure.arms.len());
+            let what = format!("a figure of {panels} panels and {arms} arms is too large to be drawn");
+            return Err(Error::Failure(what));
+        }
+        Ok(Layout { width, height, title, legend, legend_top, panels_bottom, panels, caption })
     }
 
     fn dots(&self, scale: u32) -> (u32, u32) {

@@ -19,5 +19,5 @@ mod tables;
 pub use chapter::{Chapter, count, find, tally};
 pub use figure::{Figure, Panel, Point, Reference, Style};
 pub use html::page;
-pub use sheet::{Row, contact_sheet};
+pub use sheet::{Row, contact_sheet, tile_of};
 pub use tables::{Format, text};
