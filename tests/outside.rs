@@ -143,6 +143,30 @@ fn packed_chunks_of_a_png_are_not_unpacked() {
     }
 }
 
+/// Of a file of a few hundred bytes whose header claims as many pixels as are read at all.
+#[test]
+fn a_header_that_claims_the_most_pixels_is_held_within_a_gigabyte() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("x.jpg");
+    let mut jpeg = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(16, 16).write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
+    let mut jpeg = jpeg.into_inner();
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    let mut claim = |progressive: bool, height: u16, width: u16| {
+        jpeg[frame + 1] = if progressive { 0xc2 } else { 0xc0 };
+        jpeg[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
+        jpeg[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
+        std::fs::write(&path, &jpeg).unwrap();
+        let mut ended = None;
+        let held = most_during(4 << 30, || ended = Some(decode(&path).map(drop)));
+        assert!(held < 1 << 30, "{held} bytes held");
+        ended.unwrap()
+    };
+    let _ = claim(true, 9_400, 9_400);
+    assert!(claim(false, 16_000, 16_000).unwrap_err().to_string().contains("too many"));
+    assert!(claim(false, 10, 65_000).is_err());
+}
+
 #[cfg(unix)]
 fn pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
@@ -156,7 +180,7 @@ fn a_pipe_in_the_place_of_an_image_is_refused_or_skipped() {
     let data = folder(root.path());
     ends(&["data", "check", "--data", &data], 4, &["2.png", "a pipe", "--skip-bad"]);
     let output = ends(&["data", "check", "--data", &data, "--skip-bad"], 0, &["2.png"]);
-    assert!(text(&output.stdout).contains("1 files skipped"));
+    assert!(text(&output.stdout).contains("1 file skipped"));
 }
 
 #[cfg(unix)]

@@ -92,7 +92,26 @@ fn images() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = pixels.iter().map(|image| encode(image, ImageFormat::Png)).collect();
     all.extend([1, 3].map(|i| encode(&pixels[i], ImageFormat::Jpeg)));
     all.push(crate::support::jpeg_to_be_turned(30, 20));
+    // Palettes of 1, 2, 4 and 8 bits, and the interlaced order.
+    all.extend([1, 2, 4, 8].map(|bits| png_by_hand([bits, 3, 0], 8, 8)));
+    all.extend([[8, 2, 1], [16, 6, 1], [1, 0, 1]].map(|kind| png_by_hand(kind, 9, 7)));
     all
+}
+
+/// A PNG file of this depth, type of colour and interlacing, with a palette and with more rows than any order needs.
+#[cfg(test)]
+fn png_by_hand([depth, colour, interlaced]: [u8; 3], width: u32, height: u32) -> Vec<u8> {
+    let chunk =
+        |name: &[u8; 4], data: &[u8]| [&(data.len() as u32).to_be_bytes(), &name[..], data, &[0; 4]].concat();
+    let header =
+        [&width.to_be_bytes()[..], &height.to_be_bytes(), &[depth, colour, 0, 0, interlaced]].concat();
+    let mut rows = flate2::write::ZlibEncoder::new(Vec::new(), Compression::fast());
+    rows.write_all(&[0; 2048]).expect("packed");
+    let rows = rows.finish().expect("packed");
+    let palette: Vec<u8> = (0..if depth < 16 { 3usize << depth } else { 3 }).map(|i| i as u8).collect();
+    let chunks =
+        [chunk(b"IHDR", &header), chunk(b"PLTE", &palette), chunk(b"IDAT", &rows), chunk(b"IEND", b"")];
+    with_checksums([b"\x89PNG\r\n\x1a\n".to_vec(), chunks.concat()].concat())
 }
 
 /// The PNG file with right checksums: without them every mutant ends at the first.
