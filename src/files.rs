@@ -13,6 +13,9 @@ use toml_parser::lexer::TokenKind;
 pub const SHORT: u64 = 1 << 20;
 /// Longest table of numbers, in bytes: metrics of a run, points of a figure, a study's answer.
 pub const TABLE: u64 = 32 << 20;
+/// Longest file of weights, in bytes: a billion of them.
+pub const WEIGHTS: u64 = 4 << 30;
+
 /// Open brackets of a TOML text at most, and points of a dotted key; those of studies and recipes stay below ten.
 const MOST_OPEN: usize = 64;
 /// See [`MOST_OPEN`].

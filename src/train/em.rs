@@ -127,8 +127,6 @@ pub fn trained_gap(
 
 /// The folder of θ at every measurement.
 pub const TRAJECTORY: &str = "trajectory";
-/// Longest file there: a billion weights.
-const MOST_BYTES: u64 = 4 << 30;
 
 /// Keeps the encoder's θ at `step` below the run's folder `run`.
 ///
@@ -158,8 +156,8 @@ pub fn read_trajectory(run: &Path) -> Result<Vec<Vec<f32>>> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     paths.sort();
     let theta = |path: &PathBuf| {
-        let bytes =
-            files::read(path, MOST_BYTES).map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
+        let bytes = files::read(path, files::WEIGHTS)
+            .map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
         weights::read_vector("theta", &bytes).map_err(|e| Error::data(path, e.to_string()))
     };
     paths.iter().map(theta).collect()
