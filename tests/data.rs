@@ -1,22 +1,11 @@
 //! Data sets: what is read, in which order, and what is said about damaged files.
 
+use crate::support::data_config;
 use simsiam_em::augment::AugmentConfig;
 use simsiam_em::data::loader::{BatchShape, Loader, prepare, steps_per_epoch};
 use simsiam_em::data::{DataConfig, Dataset, plain};
 use simsiam_em::error::Error;
 use std::path::Path;
-
-fn config(source: String) -> DataConfig {
-    DataConfig {
-        source,
-        train_images: 0,
-        test_images: 0,
-        shapes_size: 16,
-        shapes_seed: 0,
-        skip_bad: false,
-        held_out: None,
-    }
-}
 
 fn augment(size: usize) -> AugmentConfig {
     AugmentConfig {
@@ -56,7 +45,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn open(root: &Path) -> Result<Dataset, Error> {
-    Dataset::open(&config(format!("folder:{}", root.display())))
+    Dataset::open(&data_config(&format!("folder:{}", root.display())))
 }
 
 /// The error of a data set that must not open, which names `file` and exits with 4.
@@ -84,7 +73,8 @@ fn class_folders_give_sorted_classes_and_all_their_images() {
 fn a_limit_takes_equal_parts_of_each_class() {
     let root = folder();
     let source = format!("folder:{}", root.path().display());
-    let data = Dataset::open(&DataConfig { train_images: 4, test_images: 2, ..config(source) }).unwrap();
+    let data =
+        Dataset::open(&DataConfig { train_images: 4, test_images: 2, ..data_config(&source) }).unwrap();
     assert_eq!(data.train.labels(), [0, 0, 1, 1]);
     assert_eq!(data.test.labels(), [0, 1]);
 }
@@ -105,7 +95,7 @@ fn damaged_files_are_named_or_counted() {
         let message = refused(open(root.path()), "broken.jpg");
         assert!(message.contains("--skip-bad"), "{what}: {message}");
         let source = format!("folder:{}", root.path().display());
-        let data = Dataset::open(&DataConfig { skip_bad: true, ..config(source) }).unwrap();
+        let data = Dataset::open(&DataConfig { skip_bad: true, ..data_config(&source) }).unwrap();
         assert_eq!((data.train.len(), data.skipped.len()), (8, 1), "{what}");
         assert!(data.skipped[0].0.ends_with("broken.jpg"));
     }
@@ -155,7 +145,7 @@ fn the_binary_version_is_read_from_a_folder_and_from_an_archive() {
     let inner = root.path().join("cifar-10-batches-bin");
     std::fs::create_dir(&inner).unwrap();
     cifar(&inner, 1, &CIFAR10, 10);
-    let from_folder = Dataset::open(&config(format!("cifar10:{}", root.path().display()))).unwrap();
+    let from_folder = Dataset::open(&data_config(&format!("cifar10:{}", root.path().display()))).unwrap();
     assert_eq!((from_folder.train.len(), from_folder.test.len()), (50, 10));
     let image = from_folder.train.image(3).unwrap();
     assert_eq!(image.pixels[..6], [3, 53, 103, 3, 53, 103]);
@@ -165,19 +155,19 @@ fn the_binary_version_is_read_from_a_folder_and_from_an_archive() {
     let mut tar = tar::Builder::new(encoder);
     tar.append_dir_all("cifar-10-batches-bin", &inner).unwrap();
     tar.into_inner().unwrap().finish().unwrap();
-    let from_archive = Dataset::open(&config(format!("cifar10:{}", archive.display()))).unwrap();
+    let from_archive = Dataset::open(&data_config(&format!("cifar10:{}", archive.display()))).unwrap();
     assert_eq!(from_folder.digest, from_archive.digest);
 
     let bytes = std::fs::read(&archive).unwrap();
     std::fs::write(&archive, &bytes[..bytes.len() / 2]).unwrap();
-    refused(Dataset::open(&config(format!("cifar10:{}", archive.display()))), "cifar.tar.gz");
+    refused(Dataset::open(&data_config(&format!("cifar10:{}", archive.display()))), "cifar.tar.gz");
 }
 
 #[test]
 fn a_truncated_or_mislabelled_binary_file_is_refused() {
     let root = tempfile::tempdir().unwrap();
     cifar(root.path(), 2, &["train.bin", "test.bin"], 5);
-    let open = || Dataset::open(&config(format!("cifar100:{}", root.path().display())));
+    let open = || Dataset::open(&data_config(&format!("cifar100:{}", root.path().display())));
     assert_eq!(open().unwrap().classes.len(), 100);
     let mut bytes = std::fs::read(root.path().join("train.bin")).unwrap();
     bytes[1] = 200;
@@ -191,7 +181,7 @@ fn a_truncated_or_mislabelled_binary_file_is_refused() {
 
 #[test]
 fn shapes_are_the_same_for_the_same_seed_and_balanced() {
-    let source = || DataConfig { train_images: 40, test_images: 20, ..config("shapes".into()) };
+    let source = || DataConfig { train_images: 40, test_images: 20, ..data_config("shapes") };
     let (a, b) = (Dataset::open(&source()).unwrap(), Dataset::open(&source()).unwrap());
     assert_eq!(a.digest, b.digest);
     assert_ne!(a.digest, Dataset::open(&DataConfig { shapes_seed: 1, ..source() }).unwrap().digest);
@@ -205,7 +195,7 @@ fn shapes_are_the_same_for_the_same_seed_and_balanced() {
 #[test]
 fn the_loader_gives_the_bytes_of_prepare_in_any_order_and_number_of_threads() {
     let data =
-        Dataset::open(&DataConfig { train_images: 30, test_images: 10, ..config("shapes".into()) }).unwrap();
+        Dataset::open(&DataConfig { train_images: 30, test_images: 10, ..data_config("shapes") }).unwrap();
     let steps = [0, 1, 2, 1, 2, 7, 3, 8, 8, 0];
     assert_eq!(steps_per_epoch(30, 8), 3);
     for workers in [1, 2, 3] {
@@ -228,13 +218,13 @@ fn the_loader_gives_the_bytes_of_prepare_in_any_order_and_number_of_threads() {
 #[test]
 fn a_data_set_smaller_than_the_batch_is_gone_through_again() {
     let data =
-        Dataset::open(&DataConfig { train_images: 1, test_images: 1, ..config("shapes".into()) }).unwrap();
+        Dataset::open(&DataConfig { train_images: 1, test_images: 1, ..data_config("shapes") }).unwrap();
     let batch = prepare(&data.train, &augment(16), BatchShape::drawn(4, 2), 0, 0).unwrap();
     assert_eq!(batch.indices, [0, 0, 0, 0]);
 }
 
 #[test]
 fn a_mistyped_number_of_shapes_is_refused() {
-    let error = Dataset::open(&DataConfig { train_images: usize::MAX / 2, ..config("shapes".into()) });
+    let error = Dataset::open(&DataConfig { train_images: usize::MAX / 2, ..data_config("shapes") });
     assert_eq!(error.expect_err("must be refused").exit_code(), 2);
 }

@@ -1,20 +1,12 @@
 //! Folders of images as people have them: what is a class, what is an image, and what is said of the rest.
 
-use crate::support::{jpeg_to_be_turned, picture};
+use crate::support::{data_config, jpeg_to_be_turned, picture};
 use simsiam_em::Error;
 use simsiam_em::data::{DataConfig, Dataset, HeldOut};
 use std::path::Path;
 
 fn config(root: &Path) -> DataConfig {
-    DataConfig {
-        source: format!("folder:{}", root.display()),
-        train_images: 0,
-        test_images: 0,
-        shapes_size: 16,
-        shapes_seed: 0,
-        skip_bad: false,
-        held_out: None,
-    }
+    data_config(&format!("folder:{}", root.display()))
 }
 
 fn open(root: &Path) -> Result<Dataset, Error> {

@@ -1,8 +1,8 @@
 //! What comes from outside: files that people have, and files that would hang a program or fill its memory.
 
 use crate::fuzz::memory::most_during;
-use crate::support::{jpeg_to_be_turned, picture, within};
-use simsiam_em::data::{DataConfig, Dataset, decode, images_in};
+use crate::support::{data_config, jpeg_to_be_turned, picture, within};
+use simsiam_em::data::{Dataset, decode, images_in};
 use simsiam_em::record::read_metrics;
 use simsiam_em::report::Figure;
 use simsiam_em::study::Study;
@@ -46,18 +46,6 @@ fn folder(root: &Path) -> String {
     format!("folder:{}", root.display())
 }
 
-fn config(source: String, skip_bad: bool) -> DataConfig {
-    DataConfig {
-        source,
-        train_images: 0,
-        test_images: 0,
-        shapes_size: 16,
-        shapes_seed: 0,
-        skip_bad,
-        held_out: None,
-    }
-}
-
 /// A .tar.gz of these entries: name, kind, and length of zeros.
 fn archive(path: &Path, entries: &[(&str, tar::EntryType, u64)]) {
     let file = std::fs::File::create(path).unwrap();
@@ -87,7 +75,7 @@ fn an_archive_that_unpacks_to_more_than_the_data_set_is_refused_within_its_memor
         archive(&path, entries);
         assert!(path.metadata().unwrap().len() < 4 << 20);
         let held = most_during(4 << 30, || {
-            let refused = Dataset::open(&config(format!("cifar10:{}", path.display()), false)).unwrap_err();
+            let refused = Dataset::open(&data_config(&format!("cifar10:{}", path.display()))).unwrap_err();
             assert_eq!(refused.exit_code(), 4);
             assert!(refused.to_string().contains("more than 256 MiB"), "{refused}");
         });
@@ -298,7 +286,7 @@ fn data_check_says_what_there_is() {
         lines[2..4].iter().map(|line| words(line)).collect::<Vec<_>>(),
         [["cat", "3", "2"], ["dog", "2", "2"]]
     );
-    let digest = Dataset::open(&config(data.clone(), false)).unwrap().digest;
+    let digest = Dataset::open(&data_config(&data)).unwrap().digest;
     assert_eq!(lines[4..], [format!("sha256 {digest}")]);
     let output = ends(&["data", "check", "--data", &data, "--json"], 0, &[]);
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,6 +1,7 @@
 //! What several tests need.
 
 use candle_core::{Device, Tensor};
+use simsiam_em::data::DataConfig;
 use simsiam_em::eta::FrozenEncoder;
 use simsiam_em::record::RunDir;
 use std::io::{Read, Seek};
@@ -133,4 +134,17 @@ pub fn results(run: &Path) -> [Vec<u8>; 3] {
     });
     let metrics = without_wall_clock.collect::<Vec<_>>().join("\n").into_bytes();
     [read("weights.safetensors"), read("spectrum.csv"), metrics]
+}
+
+/// All images of `source`; where it is `shapes`, such of 16 pixels.
+pub fn data_config(source: &str) -> DataConfig {
+    DataConfig {
+        source: source.into(),
+        train_images: 0,
+        test_images: 0,
+        shapes_size: 16,
+        shapes_seed: 0,
+        skip_bad: false,
+        held_out: None,
+    }
 }

@@ -9,107 +9,76 @@ use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// Which of the two.
-#[derive(Clone, Copy)]
-pub enum Kind {
-    /// Ten classes; a record is a label and 3072 bytes.
-    Cifar10,
-    /// A hundred; a record is a coarse label, a fine label and 3072 bytes.
-    Cifar100,
+/// One of the two data sets.
+pub struct Kind {
+    /// Its name.
+    title: &'static str,
+    /// What stands before the path on the command line.
+    source: &'static str,
+    /// The official file.
+    archive: &'static str,
+    train_files: &'static [&'static str],
+    test_file: &'static str,
+    names_file: &'static str,
+    /// Label bytes before the pixels; the last of them is the class.
+    label_bytes: usize,
+    classes: usize,
 }
+
+/// Ten classes; a record is a label and 3072 bytes.
+pub const CIFAR10: Kind = Kind {
+    title: "CIFAR-10",
+    source: "cifar10",
+    archive: "cifar-10-binary.tar.gz",
+    train_files: &[
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+    ],
+    test_file: "test_batch.bin",
+    names_file: "batches.meta.txt",
+    label_bytes: 1,
+    classes: 10,
+};
+
+/// A hundred; a record is a coarse label, a fine label and 3072 bytes.
+pub const CIFAR100: Kind = Kind {
+    title: "CIFAR-100",
+    source: "cifar100",
+    archive: "cifar-100-binary.tar.gz",
+    train_files: &["train.bin"],
+    test_file: "test.bin",
+    names_file: "fine_label_names.txt",
+    label_bytes: 2,
+    classes: 100,
+};
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE * 3;
 /// Both data sets are smaller, all files together (185 MB), the archive's own bytes included.
 const LARGEST: u64 = 256 << 20;
 /// Both.
-const KINDS: [Kind; 2] = [Kind::Cifar10, Kind::Cifar100];
+const KINDS: [&Kind; 2] = [&CIFAR10, &CIFAR100];
 /// Files of the Python versions.
 const PYTHON: [&str; 6] = ["data_batch_1", "test_batch", "batches.meta", "train", "test", "meta"];
 
 impl Kind {
-    fn other(self) -> Kind {
-        match self {
-            Kind::Cifar10 => Kind::Cifar100,
-            Kind::Cifar100 => Kind::Cifar10,
-        }
+    fn other(&self) -> &'static Kind {
+        if self.classes == CIFAR10.classes { &CIFAR100 } else { &CIFAR10 }
     }
 
-    fn title(self) -> &'static str {
-        match self {
-            Kind::Cifar10 => "CIFAR-10",
-            Kind::Cifar100 => "CIFAR-100",
-        }
-    }
-
-    /// What stands before the path.
-    fn source(self) -> &'static str {
-        match self {
-            Kind::Cifar10 => "cifar10",
-            Kind::Cifar100 => "cifar100",
-        }
-    }
-
-    /// The official file.
-    fn archive(self) -> &'static str {
-        match self {
-            Kind::Cifar10 => "cifar-10-binary.tar.gz",
-            Kind::Cifar100 => "cifar-100-binary.tar.gz",
-        }
-    }
-
-    fn train_files(self) -> &'static [&'static str] {
-        match self {
-            Kind::Cifar10 => &[
-                "data_batch_1.bin",
-                "data_batch_2.bin",
-                "data_batch_3.bin",
-                "data_batch_4.bin",
-                "data_batch_5.bin",
-            ],
-            Kind::Cifar100 => &["train.bin"],
-        }
-    }
-
-    fn test_file(self) -> &'static str {
-        match self {
-            Kind::Cifar10 => "test_batch.bin",
-            Kind::Cifar100 => "test.bin",
-        }
-    }
-
-    fn names_file(self) -> &'static str {
-        match self {
-            Kind::Cifar10 => "batches.meta.txt",
-            Kind::Cifar100 => "fine_label_names.txt",
-        }
-    }
-
-    /// Label bytes before the pixels; the last of them is the class.
-    fn label_bytes(self) -> usize {
-        match self {
-            Kind::Cifar10 => 1,
-            Kind::Cifar100 => 2,
-        }
-    }
-
-    fn classes(self) -> usize {
-        match self {
-            Kind::Cifar10 => 10,
-            Kind::Cifar100 => 100,
-        }
-    }
-
-    fn wanted(self) -> impl Iterator<Item = &'static str> {
-        self.train_files().iter().copied().chain([self.test_file(), self.names_file()])
+    fn wanted(&self) -> impl Iterator<Item = &'static str> {
+        self.train_files.iter().copied().chain([self.test_file, self.names_file])
     }
 }
 
 /// Opens `path`.
-pub fn open(path: &Path, config: &DataConfig, kind: Kind) -> Result<Dataset> {
+pub fn open(path: &Path, config: &DataConfig, kind: &Kind) -> Result<Dataset> {
     let files = if path.is_dir() { read_folder(path, kind)? } else { read_archive(path)? };
     let file = |name: &str| files.bytes.get(name).ok_or_else(|| files.missing(path, name, kind));
-    let names = files.bytes.get(kind.names_file()).map(|text| String::from_utf8_lossy(text).into_owned());
+    let names = files.bytes.get(kind.names_file).map(|text| String::from_utf8_lossy(text).into_owned());
     let named: Vec<String> = names
         .iter()
         .flat_map(|text| text.lines())
@@ -117,18 +86,18 @@ pub fn open(path: &Path, config: &DataConfig, kind: Kind) -> Result<Dataset> {
         .filter(|n| !n.is_empty())
         .map(Into::into)
         .collect();
-    let classes = match named.len() == kind.classes() {
+    let classes = match named.len() == kind.classes {
         true => named,
-        false => (0..kind.classes()).map(|class| class.to_string()).collect(),
+        false => (0..kind.classes).map(|class| class.to_string()).collect(),
     };
     let mut train = (Vec::new(), Vec::new());
-    for name in kind.train_files() {
+    for name in kind.train_files {
         records(path, name, file(name)?, kind, &mut train)?;
     }
     let mut test = (Vec::new(), Vec::new());
-    records(path, kind.test_file(), file(kind.test_file())?, kind, &mut test)?;
+    records(path, kind.test_file, file(kind.test_file)?, kind, &mut test)?;
     let limit = |(images, labels): (Vec<Image>, Vec<u32>), wanted: usize| {
-        let used = first_of_each_class(&labels, kind.classes(), wanted);
+        let used = first_of_each_class(&labels, kind.classes, wanted);
         let mut images: Vec<Option<Image>> = images.into_iter().map(Some).collect();
         let kept: Vec<Image> = used.iter().filter_map(|&i| images[i].take()).collect();
         (kept, used.iter().map(|&i| labels[i]).collect())
@@ -143,10 +112,10 @@ fn records(
     path: &Path,
     name: &str,
     bytes: &[u8],
-    kind: Kind,
+    kind: &Kind,
     (images, labels): &mut (Vec<Image>, Vec<u32>),
 ) -> Result<()> {
-    let head = kind.label_bytes();
+    let head = kind.label_bytes;
     let record = head + PIXELS;
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
         return Err(Error::data(
@@ -159,7 +128,7 @@ fn records(
     }
     for (index, bytes) in bytes.chunks_exact(record).enumerate() {
         let label = u32::from(bytes[head - 1]);
-        if label as usize >= kind.classes() {
+        if label as usize >= kind.classes {
             return Err(Error::data(
                 path,
                 format!("{name}: image {index} has label {label}; the file is damaged"),
@@ -183,18 +152,18 @@ struct Files {
 
 impl Files {
     /// Why `name` is not among them.
-    fn missing(&self, path: &Path, name: &str, kind: Kind) -> Error {
-        let title = kind.title();
+    fn missing(&self, path: &Path, name: &str, kind: &Kind) -> Error {
+        let title = kind.title;
         let other = kind.other();
         let what = if self.python {
             format!(
                 "is the Python version of {title}; sim reads the binary version, which the same page has as {}",
-                kind.archive()
+                kind.archive
             )
-        } else if other.train_files().iter().any(|name| self.bytes.contains_key(*name)) {
-            format!("is {}, not {title}; write {}:PATH", other.title(), other.source())
+        } else if other.train_files.iter().any(|name| self.bytes.contains_key(*name)) {
+            format!("is {}, not {title}; write {}:PATH", other.title, other.source)
         } else {
-            format!("has no {name}; expected the official binary version ({})", kind.archive())
+            format!("has no {name}; expected the official binary version ({})", kind.archive)
         };
         Error::data(path, what)
     }
@@ -222,13 +191,14 @@ impl Files {
     }
 }
 
-fn read_folder(path: &Path, kind: Kind) -> Result<Files> {
+fn read_folder(path: &Path, kind: &Kind) -> Result<Files> {
     let mut found = Files::default();
     let inner = ["cifar-10-batches-bin", "cifar-100-binary", "cifar-10-batches-py", "cifar-100-python"];
     let folders: Vec<PathBuf> =
-        std::iter::once(path.to_path_buf()).chain(inner.map(|name| path.join(name))).collect();
-    let names = |folder: &Path, kind: Kind| kind.wanted().map(|name| folder.join(name)).collect::<Vec<_>>();
-    let folder = folders.iter().find(|folder| folder.join(kind.test_file()).exists()).unwrap_or(&folders[0]);
+        inner.iter().map(|name| path.join(name)).chain([path.to_path_buf()]).collect();
+    let names = |folder: &Path, kind: &Kind| kind.wanted().map(|name| folder.join(name)).collect::<Vec<_>>();
+    let folder =
+        folders.iter().find(|folder| folder.join(kind.test_file).exists()).map_or(path, PathBuf::as_path);
     for file in names(folder, kind) {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match files::open(&file) {

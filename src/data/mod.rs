@@ -160,8 +160,8 @@ impl Dataset {
         match (kind, path.as_os_str().is_empty()) {
             ("shapes", true) => shapes_dataset(config),
             ("folder", false) => folder::open(path, config),
-            ("cifar10", false) => cifar::open(path, config, cifar::Kind::Cifar10),
-            ("cifar100", false) => cifar::open(path, config, cifar::Kind::Cifar100),
+            ("cifar10", false) => cifar::open(path, config, &cifar::CIFAR10),
+            ("cifar100", false) => cifar::open(path, config, &cifar::CIFAR100),
             ("folder" | "cifar10" | "cifar100", true) => {
                 Err(Error::Usage(format!("data '{kind}' needs a path: {kind}:PATH")))
             }
