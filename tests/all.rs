@@ -2,6 +2,7 @@
 
 mod augment;
 mod bank;
+mod beforehand;
 mod cli;
 mod data;
 mod dispute;

@@ -1,8 +1,8 @@
 //! Kills and failing disks at every call that changes files: whatever is cut short, the same command again ends with the
 //! same bytes and leaves no temporary file.
 //!
-//! `SIM_FAULTS=all cargo test --release --test all faults:: -- --nocapture` tries every call; without it each test tries
-//! for some seconds, in an order that spreads over all calls.
+//! `SIM_FAULTS=all cargo test --release --test all faults:: -- --nocapture` tries every call, and a number in the place of
+//! `all` for so many seconds; otherwise each test tries for a few seconds, in an order that spreads over all calls.
 
 #![cfg(target_os = "linux")]
 
@@ -10,7 +10,7 @@ use crate::support::within;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How long each test tries.
 const SECONDS: u64 = 7;
@@ -163,14 +163,17 @@ fn disturb(name: &str, first: Option<&[&'static str]>, args: &[&'static str], ag
     let calls = case.undisturbed(&whole, args);
     let expected = Remains::of(&whole);
     assert!(calls > 40, "only {calls} calls");
-    let all = std::env::var_os("SIM_FAULTS").is_some_and(|value| value == "all");
+    let seconds = match std::env::var("SIM_FAULTS").as_deref() {
+        Ok("all") => u64::MAX,
+        asked => asked.map_or(SECONDS, |seconds| seconds.parse().unwrap()),
+    };
     // Steps of the golden ratio spread over all tries, whenever time is up.
     let total = calls * KINDS.len();
     let step =
         (1..total).rev().find(|step| step * 1618 < total * 1000 && gcd(*step, total) == 1).unwrap_or(1);
     let (begun, mut tried, mut killed, mut failed) = (Instant::now(), 0, 0, 0);
     for i in 0..total {
-        if !all && begun.elapsed() > Duration::from_secs(SECONDS) {
+        if begun.elapsed().as_secs() > seconds {
             break;
         }
         let place = i * step % total;

@@ -144,6 +144,32 @@ fn what_was_trained_is_saved_before_it_is_measured() {
     assert_eq!((saved.into_inner(), rows.into_inner()), (3, 3), "the last epoch has no row yet");
 }
 
+#[test]
+fn a_broken_checkpoint_is_told_when_the_run_goes_on() {
+    let recipe = recipe("simsiam", "simsiam");
+    let data = Arc::new(Dataset::open(&recipe.data).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let stop = AtomicBool::new(false);
+    let stop_after_saving = |progress| {
+        if let Progress::Saved { step } = progress {
+            stop.store(step == 10, Ordering::Relaxed);
+        }
+    };
+    assert_eq!(run(&recipe, &data, folder.path(), &stop, &stop_after_saving), Ending::Stopped);
+    std::fs::remove_file(folder.path().join("checkpoints/step-0000000010/manifest.json")).unwrap();
+    let events = std::sync::Mutex::new(Vec::new());
+    stop.store(false, Ordering::Relaxed);
+    let ending = run(&recipe, &data, folder.path(), &stop, &|progress| events.lock().unwrap().push(progress));
+    assert_eq!(ending, Ending::Finished);
+    let events = events.into_inner().unwrap();
+    assert!(
+        matches!(&events[0], Progress::Note(note) if note.ends_with("going on from step 5")),
+        "{:?}",
+        events[0]
+    );
+    assert!(matches!(events[1], Progress::Begun { resumed_at: 5, .. }), "{:?}", events[1]);
+}
+
 #[cfg(unix)]
 mod signals {
     use std::path::Path;

@@ -162,6 +162,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         plans.push(Plan::new(study, request, seeds, &out, &mut jobs, &settings(matches, usize::MAX)?)?);
     }
     let settings = settings(matches, jobs.len())?;
+    check_threads(&settings)?;
     let quiet = matches.get_flag("quiet");
     if !quiet {
         plan::announce(&plans, &jobs, &settings);
@@ -328,6 +329,23 @@ pub fn device_flag() -> Arg {
     Arg::new("device").long("device").value_name("DEVICE").default_value("cpu").help("cpu or cuda:N")
 }
 
+/// Refuses more threads than help anywhere.
+///
+/// # Errors
+/// [`Error::Usage`] naming the flags.
+pub fn check_threads(settings: &Settings) -> Result<()> {
+    let Settings { jobs, threads, .. } = settings;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (all, most) = (jobs * threads, MOST_THREADS.max(4 * cores));
+    if all <= most {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "--jobs, --threads: {jobs} at a time with {threads} each are {all} threads, and this machine has {cores} cores; at \
+         most {most} are started"
+    )))
+}
+
 /// Runs at the same time and threads of each.
 pub fn settings(matches: &ArgMatches, runs: usize) -> Result<Settings> {
     let place = place(matches)?;
@@ -337,13 +355,6 @@ pub fn settings(matches: &ArgMatches, runs: usize) -> Result<Settings> {
     let most = if place == Place::Cpu { cores } else { 1 };
     let jobs = count("jobs").unwrap_or(most).min(runs.max(1));
     let threads = count("threads").unwrap_or((cores / jobs).max(1));
-    let (all, most) = (jobs * threads, MOST_THREADS.max(4 * cores));
-    if all > most {
-        return Err(Error::Usage(format!(
-            "--jobs, --threads: {jobs} at a time with {threads} each are {all} threads, and this machine has {cores} cores; \
-             at most {most} are started"
-        )));
-    }
     Ok(Settings { jobs, threads, fresh: matches.get_flag("fresh"), place })
 }
 

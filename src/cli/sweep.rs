@@ -96,6 +96,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let theory = matches.get_flag("theory");
     let trains = !theory && first.closed_form.is_none();
     let settings = run::settings(matches, count.saturating_mul(seeds.len()))?;
+    run::check_threads(&settings)?;
     match trains {
         true => {
             let runs = count.saturating_mul(seeds.len());

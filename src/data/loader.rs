@@ -83,15 +83,19 @@ impl Loader {
             room: Condvar::new(),
             ready: Condvar::new(),
         });
-        let workers = (0..workers.max(1))
-            .map(|_| {
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || {
-                    let _fallen = Fallen(&shared);
-                    shared.work();
-                })
-            })
-            .collect();
+        let worker = |_| {
+            let shared = Arc::clone(&shared);
+            let work = move || {
+                let _fallen = Fallen(&shared);
+                shared.work();
+            };
+            std::thread::Builder::new().spawn(work).ok()
+        };
+        let workers: Vec<JoinHandle<()>> = (0..workers.max(1)).map_while(worker).collect();
+        // Without any thread the first batch is an error, as when one has fallen.
+        if workers.is_empty() {
+            shared.stop.store(true, Ordering::Relaxed);
+        }
         Loader { shared, workers }
     }
 
@@ -114,7 +118,9 @@ impl Loader {
                 return batch.map(Some);
             }
             if self.shared.stop.load(Ordering::Relaxed) && !queue.ended {
-                return Err(Error::Failure("a thread that prepares batches has fallen".into()));
+                return Err(Error::Failure(
+                    "a thread that prepares batches has fallen, or none could be started".into(),
+                ));
             }
             if queue.ended && queue.issued == turn {
                 return Ok(None);

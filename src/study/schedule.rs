@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 /// How long to leave runs alone that another process makes before looking again.
@@ -157,9 +158,13 @@ impl Shift<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..self.settings.jobs.clamp(1, indices.len().max(1)) {
-                scope.spawn(worker);
+            // This thread is a worker too, the only one where the system gives no more.
+            for _ in 1..self.settings.jobs.min(indices.len()) {
+                if Builder::new().spawn_scoped(scope, worker).is_err() {
+                    break;
+                }
             }
+            worker();
         });
     }
 

@@ -12,6 +12,7 @@ mod direct;
 mod em;
 mod environment;
 mod evaluate;
+mod half_steps;
 mod model;
 mod pending;
 mod refusals;

@@ -3,7 +3,8 @@
 mod saved;
 
 use super::alternation::Outcome;
-use super::em::{self, HalfSteps};
+use super::em;
+use super::half_steps::HalfSteps;
 use super::weights;
 use super::{Alternation, COLUMNS, Model, Progress, Protocol, Rates, evaluate};
 use crate::data::{Dataset, loader};
