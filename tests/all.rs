@@ -22,6 +22,7 @@ mod methods;
 mod norm;
 mod oracle;
 mod outside;
+mod pretrained;
 mod record;
 mod replay;
 mod report;
@@ -29,6 +30,7 @@ mod resume;
 mod stop;
 mod support;
 mod theory;
+mod weights;
 
 // Studies and their answers, with a formula in place of training.
 mod mock;

@@ -294,7 +294,7 @@ fn weights_say_which_predictor_they_are() {
     for (index, predictor) in [direct(1), Predictor::Bias {}, mlp(), Predictor::None {}].iter().enumerate() {
         let written = model(predictor);
         let path = folder.path().join(format!("{index}.safetensors"));
-        std::fs::write(&path, weights::to_safetensors(&written).unwrap()).unwrap();
+        std::fs::write(&path, weights::to_safetensors(&written, None).unwrap()).unwrap();
         let read = weights::model_of(&read_weights(&path).unwrap(), SIZE, &kernel::direct_sums().unwrap());
         let read = read.unwrap();
         let parts = |model: &Model| -> Vec<(&str, Vec<f32>)> {

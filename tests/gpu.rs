@@ -101,6 +101,7 @@ fn networks() -> Vec<(&'static str, Network, usize, usize)> {
         blocks: blocks.to_vec(),
         bottleneck,
         width,
+        widths: None,
         stem,
     };
     let cases = [

@@ -6,7 +6,7 @@ use candle_core::{D, Device, Tensor, Var};
 use rand::Rng;
 use simsiam_em::kernel::{self, Precision};
 use simsiam_em::network::config::*;
-use simsiam_em::network::{Engine, Network, names};
+use simsiam_em::network::{Engine, Network, Tensors, names};
 use simsiam_em::rng::{Purpose, stream};
 use std::collections::HashMap;
 
@@ -242,6 +242,7 @@ fn every_architecture_agrees_with_plain_candle_layers() {
         blocks: blocks.to_vec(),
         bottleneck,
         width,
+        widths: None,
         stem,
     };
     let cases = [
@@ -336,21 +337,20 @@ fn initial_weights_follow_their_laws() {
     let theta = network.init(3, 0);
     assert_eq!(theta, network.init(3, 0));
     assert_ne!(theta, network.init(4, 0));
-    let named: HashMap<String, Vec<f32>> =
-        names::to_torch(&network, &theta).into_iter().map(|(name, _, values)| (name, values)).collect();
+    let named: Tensors = names::to_torch(&network, &theta)
+        .into_iter()
+        .map(|(name, shape, values)| (name, (shape, values)))
+        .collect();
     let std = |v: &[f32]| (v.iter().map(|v| v * v).sum::<f32>() / v.len() as f32).sqrt();
-    let conv = &named["layer2.0.conv2.weight"];
+    let conv = &named["layer2.0.conv2.weight"].1;
     // 147,456 draws: the standard error of their std is 0.2 %.
     assert!((std(conv) / (2.0f32 / (128.0 * 9.0)).sqrt() - 1.0).abs() < 0.01);
     let bound = 1.0 / 512f32.sqrt();
-    let linear = &named["fc.0.weight"];
+    let linear = &named["fc.0.weight"].1;
     assert!(linear.iter().all(|v| v.abs() <= bound));
     assert!((std(linear) / (bound / 3f32.sqrt()) - 1.0).abs() < 0.05);
-    assert!(named["layer1.0.bn2.weight"].iter().all(|v| *v == 0.0));
-    assert!(named["layer1.0.bn1.weight"].iter().all(|v| *v == 1.0));
-    let back = names::from_torch(&network, &|name| {
-        let p = network.parameters().iter().find(|p| p.name == name)?;
-        Some((p.torch_shape.clone(), named[name].clone()))
-    });
+    assert!(named["layer1.0.bn2.weight"].1.iter().all(|v| *v == 0.0));
+    assert!(named["layer1.0.bn1.weight"].1.iter().all(|v| *v == 1.0));
+    let back = names::from_torch(&network, &|name| named.get(name));
     assert_eq!(back.unwrap(), theta);
 }

@@ -1,8 +1,10 @@
 //! What several tests need.
 
 use candle_core::{Device, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
 use simsiam_em::data::DataConfig;
 use simsiam_em::eta::FrozenEncoder;
+use simsiam_em::network::Tensors;
 use simsiam_em::record::RunDir;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -45,6 +47,17 @@ pub fn max_difference(a: &[f32], b: &[f32]) -> f64 {
 pub fn relative_difference(got: &[f32], expected: &[f32]) -> f64 {
     let scale = expected.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
     max_difference(got, expected) / scale.max(1e-12)
+}
+
+/// `tensors` as a safetensors file.
+pub fn save_tensors(tensors: &Tensors, path: &Path) {
+    let bytes = |values: &Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let held: Vec<_> =
+        tensors.iter().map(|(name, (shape, values))| (name, shape.clone(), bytes(values))).collect();
+    let views = held.iter().map(|(name, shape, bytes)| {
+        (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 /// An encoder whose outputs are its images, flat.

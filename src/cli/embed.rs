@@ -1,23 +1,18 @@
-//! `sim embed`: features of images by anybody's weights, as a NumPy file.
+//! `sim embed`: features of images by trained weights, as a NumPy file and a table of its rows.
 
 use super::output::Output;
-use crate::augment::{Image, normalise, resize_and_centre_crop};
-use crate::data::decode;
+use super::pretrained::{opened, preprocessing_flags};
+use crate::augment::{normalise, resize_and_centre_crop};
+use crate::data::{decode, images_in};
 use crate::error::{Error, Result};
-use crate::kernel::Precision;
 use crate::network::read_weights;
 use crate::record::write_durable;
-use crate::train::{Model, weights};
+use crate::train::{BATCH, Model, Preprocessing, Pretrained};
 use candle_core::{Device, Tensor};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use rayon::prelude::*;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-
-/// Images per forward pass.
-const BATCH: usize = 64;
-/// The official code's normalisation: ImageNet's.
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// The command.
 pub fn command() -> Command {
@@ -26,20 +21,16 @@ pub fn command() -> Command {
     };
     Command::new("embed")
         .about("Write the features of images by given weights as a NumPy array")
-        .arg(path("weights", "FILE").help(
-            "An official SimSiam .pth.tar, or safetensors with torchvision's names (encoder.*), such as a run's weights.safetensors",
+        .arg(path("weights", "RUN|FILE").help(
+            "A run's folder; or a weights file: a run's weights.safetensors, a PyTorch checkpoint (an official SimSiam .pth.tar, a state dict) or safetensors with torchvision's names",
         ))
         .arg(path("images", "DIR|FILE").help(
-            "A folder of JPEG and PNG files (read in sorted order), one such file, or safetensors with a tensor `images` (N, 3, H, W), already normalised",
+            "A folder of JPEG and PNG files, also in folders inside it, in the order of their paths; one such file; or safetensors with a tensor `images` (N, 3, S, S), already normalised",
         ))
-        .arg(path("out", "FILE").help("Where the array goes: float32, (N, D)"))
-        .arg(
-            Arg::new("size")
-                .long("size")
-                .value_name("PIXELS")
-                .value_parser(value_parser!(u64).range(4..=4096))
-                .help("Side to which images are resized and cropped [default: 32 for a CIFAR stem, 224 for an ImageNet one]"),
-        )
+        .arg(path("out", "FILE").help(
+            "Where the array goes: float32, (N, D). Beside it, with the ending .csv, goes a table of its rows: row,path,label, a label being the name of an image's folder",
+        ))
+        .args(preprocessing_flags())
         .arg(
             Arg::new("projection")
                 .long("projection")
@@ -53,35 +44,46 @@ pub fn command() -> Command {
 /// Runs it.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let path = |name: &str| matches.get_one::<PathBuf>(name);
-    let (Some(weights_path), Some(images), Some(out)) = (path("weights"), path("images"), path("out")) else {
+    let (Some(weights), Some(images), Some(out)) = (path("weights"), path("images"), path("out")) else {
         return Ok(2);
     };
-    let tensors = read_weights(weights_path)?;
-    let imagenet = tensors.get("encoder.conv1.weight").is_some_and(|(shape, _)| shape.get(2) == Some(&7));
-    let size = matches.get_one::<u64>("size").map_or(if imagenet { 224 } else { 32 }, |size| *size as usize);
-    let source = Source::open(images, size)?;
+    let mut pretrained = opened(weights, matches)?;
+    let source = Source::open(images, &mut pretrained, matches)?;
+    let table = source.table(out)?;
     let site = super::run::place(matches)?.open()?;
-    let kernel = site.host_kernel(Precision::F32)?;
+    let projection = matches.get_flag("projection");
     let (mut values, mut dim) = (Vec::new(), 0);
     site.guard(|| {
-        let model = weights::model_of(&tensors, source.size(), &kernel)
-            .and_then(|model| model.on(&site))
-            .map_err(|e| e.in_file(weights_path))?;
-        for start in (0..source.len()).step_by(BATCH) {
-            let x = source.batch(start, (start + BATCH).min(source.len()))?;
-            let z = embed(&model, &x, matches.get_flag("projection"))?;
-            dim = z.dim(1)?;
-            values.extend(z.flatten_all()?.to_vec1::<f32>()?);
+        let model = pretrained.model(&site)?;
+        if projection && !model.has_projector() {
+            return Err(Error::data(
+                &pretrained.path,
+                "has no projector that is known here; leave out --projection",
+            ));
+        }
+        let batch = model.evaluation_batch(BATCH).map_err(|e| e.in_file(&pretrained.path))?;
+        for start in (0..source.len()).step_by(batch) {
+            let x = source.batch(start, (start + batch).min(source.len()), &pretrained.preprocessing)?;
+            let rows = embed(&model, &x, projection)?;
+            dim = rows.dim(1)?;
+            values.extend(rows.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(())
     })?;
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(pretrained.overflow());
+    }
     write_durable(out, &npy(source.len(), dim, &values))?;
-    let (images, shown) = (source.len(), out.display().to_string());
-    output.line(&match matches.get_flag("json") {
-        true => json!({"images": images, "dim": dim, "path": shown}).to_string(),
-        false => format!("{shown}: {images} × {dim}"),
-    })?;
-    Ok(0)
+    if let Some((path, text)) = &table {
+        write_durable(path, text.as_bytes())?;
+    }
+    let written = Written {
+        path: out,
+        table: table.as_ref().map(|(path, _)| path.as_path()),
+        images: source.len(),
+        dim,
+    };
+    written.say(&pretrained, matches.get_flag("json"), output)
 }
 
 fn embed(model: &Model, x: &Tensor, projection: bool) -> Result<Tensor> {
@@ -89,91 +91,149 @@ fn embed(model: &Model, x: &Tensor, projection: bool) -> Result<Tensor> {
     Ok(if projection { z } else { features })
 }
 
+/// What was written.
+struct Written<'a> {
+    path: &'a Path,
+    table: Option<&'a Path>,
+    images: usize,
+    dim: usize,
+}
+
+impl Written<'_> {
+    fn say(&self, pretrained: &Pretrained, json: bool, output: &Output) -> Result<i32> {
+        let Written { path, table, images, dim } = *self;
+        if json {
+            let line = json!({"images": images, "dim": dim, "path": path.display().to_string(),
+                "table": table.map(|path| path.display().to_string()), "preprocessing": pretrained.preprocessing,
+                "preprocessing_source": pretrained.source});
+            output.line(&line.to_string())?;
+            return Ok(0);
+        }
+        output.line(&format!("{}: {images} × {dim}", path.display()))?;
+        if let Some(table) = table {
+            output.line(&format!("{}: the image of each row", table.display()))?;
+        }
+        output.line(&format!("images: {} ({})", pretrained.preprocessing, pretrained.source))?;
+        Ok(0)
+    }
+}
+
 /// Where the images are.
 enum Source {
     Files {
+        /// The image of each row.
         paths: Vec<PathBuf>,
-        size: usize,
+        /// Its path from the folder, with `/` between names.
+        names: Vec<String>,
     },
     /// (N, 3, S, S), normalised.
-    Tensor {
-        shape: Vec<usize>,
-        values: Vec<f32>,
-    },
+    Tensor { count: usize, values: Vec<f32> },
 }
 
 impl Source {
-    fn open(path: &Path, size: usize) -> Result<Source> {
+    fn open(path: &Path, pretrained: &mut Pretrained, matches: &ArgMatches) -> Result<Source> {
         if path.extension().is_some_and(|extension| extension == "safetensors") {
-            let (shape, values) = read_weights(path)?
-                .remove("images")
-                .ok_or_else(|| Error::data(path, "has no tensor 'images'"))?;
-            return match shape[..] {
-                [n, 3, h, w] if n > 0 && h == w => Ok(Source::Tensor { shape, values }),
-                _ => Err(Error::data(path, format!("'images' has shape {shape:?}; expected (N, 3, S, S)"))),
-            };
+            let given = |flag: &&&str| matches.contains_id(flag);
+            if let Some(flag) = ["size", "mean", "std"].iter().find(given) {
+                let what =
+                    format!("--{flag} says nothing of {}, whose images are normalised", path.display());
+                return Err(Error::Usage(what));
+            }
+            return Source::tensor(path, pretrained);
         }
-        let mut paths = Vec::new();
-        if path.is_dir() {
-            collect(path, &mut paths)?
-        } else {
-            paths.push(path.to_path_buf())
+        if !path.is_dir() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Ok(Source::Files { paths: vec![path.to_path_buf()], names: vec![name] });
         }
-        paths.sort();
-        if paths.is_empty() {
+        let mut found: Vec<(String, PathBuf)> =
+            images_in(path)?.into_iter().map(|image| (relative(&image, path), image)).collect();
+        if found.is_empty() {
             return Err(Error::data(path, "has no JPEG or PNG files"));
         }
-        Ok(Source::Files { paths, size })
+        found.sort();
+        let (names, paths) = found.into_iter().unzip();
+        Ok(Source::Files { paths, names })
+    }
+
+    fn tensor(path: &Path, pretrained: &mut Pretrained) -> Result<Source> {
+        let images = read_weights(path)?.remove("images");
+        let (shape, values) = images.ok_or_else(|| Error::data(path, "has no tensor 'images'"))?;
+        let [count, 3, height, width] = shape[..] else {
+            return Err(Error::data(path, format!("'images' has shape {shape:?}; expected (N, 3, S, S)")));
+        };
+        if count == 0 || height != width {
+            return Err(Error::data(path, format!("'images' has shape {shape:?}; expected (N, 3, S, S)")));
+        }
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(Error::data(path, format!("'images' holds {value}")));
+        }
+        pretrained.preprocessing.size = height;
+        pretrained.preprocessing.check().map_err(|e| e.in_file(path))?;
+        pretrained.source = format!("sides of {}, whose images are normalised already", path.display());
+        Ok(Source::Tensor { count, values })
     }
 
     fn len(&self) -> usize {
         match self {
             Source::Files { paths, .. } => paths.len(),
-            Source::Tensor { shape, .. } => shape[0],
-        }
-    }
-
-    fn size(&self) -> usize {
-        match self {
-            Source::Files { size, .. } => *size,
-            Source::Tensor { shape, .. } => shape[2],
+            Source::Tensor { count, .. } => *count,
         }
     }
 
     /// Images `start..end` as (B, S, S, 3).
-    fn batch(&self, start: usize, end: usize) -> Result<Tensor> {
-        let (n, size) = (end - start, self.size());
+    fn batch(&self, start: usize, end: usize, preprocessing: &Preprocessing) -> Result<Tensor> {
+        let Preprocessing { size, mean, std } = *preprocessing;
+        let (n, len) = (end - start, 3 * size * size);
         match self {
             Source::Tensor { values, .. } => {
-                let len = 3 * size * size;
-                let x =
-                    Tensor::from_slice(&values[start * len..end * len], (n, 3, size, size), &Device::Cpu)?;
+                let values = &values[start * len..end * len];
+                let x = Tensor::from_slice(values, (n, 3, size, size), &Device::Cpu)?;
                 Ok(x.permute((0, 2, 3, 1))?.contiguous()?)
             }
             Source::Files { paths, .. } => {
-                let mut x = vec![0.0; n * size * size * 3];
-                for (path, out) in paths[start..end].iter().zip(x.chunks_exact_mut(size * size * 3)) {
-                    let image: Image = decode(path)?;
-                    normalise(&resize_and_centre_crop(&image, size), MEAN, STD, out);
-                }
+                let mut x = vec![0.0; n * len];
+                x.par_chunks_exact_mut(len).zip(&paths[start..end]).try_for_each(|(out, path)| {
+                    normalise(&resize_and_centre_crop(&decode(path)?, size), mean, std, out);
+                    Ok::<_, Error>(())
+                })?;
                 Ok(Tensor::from_vec(x, (n, size, size, 3), &Device::Cpu)?)
             }
         }
     }
+
+    /// Path and text of the table of rows that goes beside `out`; images of a tensor have no names.
+    fn table(&self, out: &Path) -> Result<Option<(PathBuf, String)>> {
+        let Source::Files { names, .. } = self else { return Ok(None) };
+        // Nothing lies beside a pipe or a device.
+        if out.exists() && !out.is_file() {
+            return Ok(None);
+        }
+        let path = out.with_extension("csv");
+        if path == out {
+            let what = format!(
+                "--out {} would be overwritten by the table of its rows; end it on .npy",
+                out.display()
+            );
+            return Err(Error::Usage(what));
+        }
+        let wrong = |e: &dyn std::fmt::Display| Error::Failure(format!("{}: {e}", path.display()));
+        let mut table = csv::Writer::from_writer(Vec::new());
+        table.write_record(["row", "path", "label"]).map_err(|e| wrong(&e))?;
+        for (row, name) in names.iter().enumerate() {
+            let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let label = folder.rsplit('/').next().unwrap_or_default();
+            table.write_record([&row.to_string(), name.as_str(), label]).map_err(|e| wrong(&e))?;
+        }
+        let bytes = table.into_inner().map_err(|e| wrong(&e))?;
+        let text = String::from_utf8(bytes).map_err(|e| wrong(&e))?;
+        Ok(Some((path, text)))
+    }
 }
 
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
-    let unreadable = |e: std::io::Error| Error::data(folder, format!("cannot be listed: {e}"));
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-        if path.is_dir() {
-            collect(&path, paths)?;
-        } else if matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png")) {
-            paths.push(path);
-        }
-    }
-    Ok(())
+/// The path of `image` from `folder`, with `/` between names on every system.
+fn relative(image: &Path, folder: &Path) -> String {
+    let path = image.strip_prefix(folder).unwrap_or(image);
+    path.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 /// A NumPy file, version 1.0: little-endian float32, (rows, columns), row by row.

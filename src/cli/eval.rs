@@ -1,12 +1,11 @@
-//! `sim eval`: kNN, linear probe and the singular spectrum of a finished run, on its own images or others.
+//! `sim eval`: kNN, linear probe and the singular spectrum of trained weights, on a run's own images or others.
 
 use super::output::Output;
-use crate::data::Dataset;
+use super::pretrained::{opened, preprocessing_flags};
+use crate::data::{DataConfig, Dataset};
 use crate::error::{Error, Result};
-use crate::files;
-use crate::network::read_weights;
-use crate::recipe::Recipe;
-use crate::train::{Model, Protocol, evaluate, weights};
+use crate::measure::MeasureConfig;
+use crate::train::{Evaluation, Pretrained, Protocol, evaluate};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
@@ -15,60 +14,107 @@ use std::sync::atomic::AtomicBool;
 /// The command.
 pub fn command() -> Command {
     Command::new("eval")
-        .about("Measure a finished run: kNN, linear probe, std, effective rank, singular values")
+        .about("Measure trained weights: kNN, linear probe, std, effective rank, singular values")
         .arg(
-            Arg::new("run")
-                .value_name("RUN")
-                .required(true)
-                .value_parser(value_parser!(PathBuf))
-                .help("A run's folder, such as runs/simsiam/simsiam/seed-0"),
+            Arg::new("run").value_name("RUN|FILE").required(true).value_parser(value_parser!(PathBuf)).help(
+                "A run's folder, such as runs/simsiam/simsiam/seed-0, or a weights file as for sim embed",
+            ),
         )
-        .arg(Arg::new("data").long("data").value_name("DATA").help("Other images than the run's own"))
+        .arg(
+            Arg::new("data")
+                .long("data")
+                .value_name("DATA")
+                .help("shapes, folder:DIR, cifar10:PATH or cifar100:PATH [default: the run's own]"),
+        )
+        .args(preprocessing_flags())
         .arg(super::run::device_flag())
         .arg(super::json_flag())
 }
 
+/// What is measured, where no recipe says it: the settings of the paper's scale.
+const MEASURE: MeasureConfig = MeasureConfig {
+    every: 1,
+    knn_k: 200,
+    knn_images: 0,
+    knn_temperature: 0.1,
+    probe_epochs: 90,
+    probe_base_lr: 0.1,
+    probe_batch: 256,
+    probe_always: false,
+    em: None,
+};
+
+/// The images of `source`, or of the run that the weights are of.
+fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataConfig> {
+    let of_run = pretrained.recipe.as_ref().map(|recipe| recipe.data.clone());
+    match (of_run, source) {
+        (Some(own), None) => Ok(own),
+        (Some(own), Some(source)) => {
+            let held_out = own.held_out.filter(|_| source.starts_with("folder:"));
+            Ok(DataConfig { source: source.clone(), held_out, ..own })
+        }
+        (None, Some(source)) => Ok(DataConfig {
+            source: source.clone(),
+            train_images: 0,
+            test_images: 0,
+            shapes_size: 24,
+            shapes_seed: 0,
+            skip_bad: false,
+            held_out: None,
+        }),
+        (None, None) => Err(Error::Usage(format!(
+            "{} is a weights file of no run that is known here; say on which images it is measured, with --data",
+            pretrained.path.display()
+        ))),
+    }
+}
+
 /// Runs it.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
-    let Some(run) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
-    let config = run.join("config.toml");
-    let text = files::text(&config, files::SHORT)
-        .map_err(|e| Error::data(&config, format!("cannot be read: {e}; expected a run's folder")))?;
-    if files::nested_too_deep(&text).is_some() {
-        return Err(Error::data(&config, "tables nested too deeply; expected a run's folder"));
-    }
-    let mut recipe: Recipe =
-        toml::from_str(&text).map_err(|e| Error::data(&config, e.message().to_string()))?;
-    if let Some(data) = matches.get_one::<String>("data") {
-        recipe.data.source.clone_from(data);
-    }
-    let path = run.join("weights.safetensors");
-    if !path.is_file() {
-        return Err(Error::data(run, "has no weights.safetensors; the run is not finished"));
-    }
+    let Some(path) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
+    let pretrained = opened(path, matches)?;
+    let data = data_of(&pretrained, matches.get_one("data"))?;
     let place = super::run::place(matches)?;
-    let tensors = read_weights(&path)?;
-    let dataset = Dataset::open(&recipe.data)?;
+    let dataset = Dataset::open(&data)?;
     let site = place.open()?;
+    let recipe = pretrained.recipe.as_ref();
+    let augment = pretrained.preprocessing.augment();
+    let (measure, seed) = recipe.map_or((&MEASURE, 0), |recipe| (&recipe.measure, recipe.seed));
+    let mut features_only = false;
     let e = site.guard(|| {
-        let model = Model::of(&recipe, &site.host_kernel(recipe.encoder.precision)?)?.on(&site)?;
-        weights::load(&model, &|name| tensors.get(name).cloned()).map_err(|e| e.in_file(&path))?;
-        let protocol = Protocol { config: &recipe.measure, probe: true, seed: recipe.seed };
+        let model = pretrained.model(&site)?;
+        features_only = !model.has_projector();
+        let protocol = Protocol { config: measure, probe: true, seed };
         // A signal ends the program here, which leaves nothing behind.
-        evaluate(&model, &dataset, &recipe.augment, &protocol, &AtomicBool::new(false))
+        evaluate(&model, &dataset, &augment, &protocol, &AtomicBool::new(false))
     })?;
-    if matches.get_flag("json") {
-        let line = json!({"knn_top1": e.knn_top1, "linear_top1": e.linear_top1, "z_std": e.z_std,
-            "rankme": e.rankme, "singular_values": e.spectrum});
-        output.line(&line.to_string())?;
-        return Ok(0);
+    if !e.spectrum.iter().chain([&e.z_std, &e.rankme]).all(|value| value.is_finite()) {
+        return Err(pretrained.overflow());
     }
+    if matches.get_flag("json") {
+        return json_line(&pretrained, &e, output);
+    }
+    text(&pretrained, &e, if features_only { "features" } else { "z" }, output)
+}
+
+fn json_line(pretrained: &Pretrained, e: &Evaluation, output: &Output) -> Result<i32> {
+    let line = json!({"knn_top1": e.knn_top1, "linear_top1": e.linear_top1, "z_std": e.z_std,
+        "rankme": e.rankme, "singular_values": e.spectrum, "preprocessing": pretrained.preprocessing});
+    output.line(&line.to_string())?;
+    Ok(0)
+}
+
+/// Lines for a person; `z` is what the numbers of the spread are about.
+fn text(pretrained: &Pretrained, e: &Evaluation, z: &str, output: &Output) -> Result<i32> {
+    output.line(&format!("images               {} ({})", pretrained.preprocessing, pretrained.source))?;
     output.line(&format!("kNN top-1            {:.1} %", e.knn_top1))?;
     if let Some(linear) = e.linear_top1 {
         output.line(&format!("linear probe top-1   {linear:.1} %"))?;
     }
-    output.line(&format!("std(z/‖z‖)·√d        {:.3}   (held out; 1 isotropic, 0 collapsed)", e.z_std))?;
-    output.line(&format!("effective rank of z  {:.1} of {}", e.rankme, e.spectrum.len()))?;
+    let name = format!("std({z}/‖{z}‖)·√d");
+    output.line(&format!("{name:<20} {:.3}   (held out; 1 isotropic, 0 collapsed)", e.z_std))?;
+    let name = format!("effective rank of {z}");
+    output.line(&format!("{name:<20} {:.1} of {}", e.rankme, e.spectrum.len()))?;
     let largest = e.spectrum.first().copied().unwrap_or(0.0).max(f64::MIN_POSITIVE);
     let shown: Vec<String> = e.spectrum.iter().take(8).map(|s| format!("{:.3}", s / largest)).collect();
     output.line(&format!("singular values      {} …  (of the largest)", shown.join(" ")))?;

@@ -17,6 +17,7 @@ mod memory;
 mod output;
 mod plan;
 mod plot;
+mod pretrained;
 mod printable;
 mod progress;
 mod replay;

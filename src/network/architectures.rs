@@ -2,6 +2,7 @@
 //! (Sec. 3, "Experimental settings"; official code).
 
 use super::config::{Backbone, EncoderConfig, HeadNorm, PredictorConfig, ProjectorConfig, Stem};
+use super::infer::MOST_STAGES;
 use super::layers::{Network, Shape, ValueId};
 use crate::error::{Error, Result};
 
@@ -28,20 +29,22 @@ impl Network {
         net.features = match &config.backbone {
             Backbone::Mlp { widths } => mlp(&mut net, widths)?,
             Backbone::Resnet8 { width } => {
-                resnet(&mut net, Block::Basic, &[1, 1, 1], *width, Stem::Cifar, zero_init)?
+                let stages = doubling(*width, &[1, 1, 1]);
+                resnet(&mut net, Block::Basic, *width, &stages, Stem::Cifar, zero_init)?
             }
             Backbone::Resnet18 { stem } => {
-                resnet(&mut net, Block::Basic, &[2, 2, 2, 2], 64, *stem, zero_init)?
+                resnet(&mut net, Block::Basic, 64, &doubling(64, &[2, 2, 2, 2]), *stem, zero_init)?
             }
             Backbone::Resnet34 { stem } => {
-                resnet(&mut net, Block::Basic, &[3, 4, 6, 3], 64, *stem, zero_init)?
+                resnet(&mut net, Block::Basic, 64, &doubling(64, &[3, 4, 6, 3]), *stem, zero_init)?
             }
             Backbone::Resnet50 { stem } => {
-                resnet(&mut net, Block::Bottleneck, &[3, 4, 6, 3], 64, *stem, zero_init)?
+                resnet(&mut net, Block::Bottleneck, 64, &doubling(64, &[3, 4, 6, 3]), *stem, zero_init)?
             }
-            Backbone::Resnet { blocks, bottleneck, width, stem } => {
+            Backbone::Resnet { blocks, bottleneck, width, widths, stem } => {
                 let block = if *bottleneck { Block::Bottleneck } else { Block::Basic };
-                resnet(&mut net, block, blocks, *width, *stem, zero_init)?
+                let stages = stages(blocks, *width, widths.as_deref())?;
+                resnet(&mut net, block, *width, &stages, *stem, zero_init)?
             }
         };
         projector(&mut net, &config.projector)?;
@@ -128,18 +131,42 @@ fn mlp(net: &mut Network, widths: &[usize]) -> Result<ValueId> {
     Ok(value)
 }
 
+/// A stage of a residual network: its width and its blocks.
+type Stage = (usize, usize);
+
+/// Stages of so many `blocks`, the first `width` wide and each one after it twice as wide as the one before.
+fn doubling(width: usize, blocks: &[usize]) -> Vec<Stage> {
+    blocks.iter().enumerate().map(|(stage, blocks)| (width << stage, *blocks)).collect()
+}
+
+/// The stages of a residual network of any kind.
+fn stages(blocks: &[usize], width: usize, widths: Option<&[usize]>) -> Result<Vec<Stage>> {
+    if !(1..=MOST_STAGES).contains(&blocks.len()) || blocks.contains(&0) {
+        return Err(Error::Usage(format!(
+            "encoder.backbone.resnet.blocks: 1 to {MOST_STAGES} stages of at least 1 block"
+        )));
+    }
+    in_range("encoder.backbone.width", width)?;
+    let Some(widths) = widths else { return Ok(doubling(width, blocks)) };
+    if widths.len() != blocks.len() {
+        let (widths, blocks) = (widths.len(), blocks.len());
+        return Err(Error::Usage(format!(
+            "encoder.backbone.resnet.widths: {widths} widths where blocks has {blocks} stages"
+        )));
+    }
+    widths.iter().try_for_each(|width| in_range("encoder.backbone.resnet.widths", *width))?;
+    Ok(widths.iter().copied().zip(blocks.iter().copied()).collect())
+}
+
 fn resnet(
     net: &mut Network,
     block: Block,
-    blocks: &[usize],
     width: usize,
+    stages: &[Stage],
     stem: Stem,
     zero_init: bool,
 ) -> Result<ValueId> {
     in_range("encoder.backbone.width", width)?;
-    if blocks.is_empty() || blocks.len() > 8 || blocks.contains(&0) {
-        return Err(Error::Usage("encoder.backbone.resnet.blocks: 1 to 8 stages of at least 1 block".into()));
-    }
     let geometry = match stem {
         Stem::Cifar => (3, 1, 1),
         Stem::Imagenet => (7, 2, 3),
@@ -149,11 +176,11 @@ fn resnet(
     if stem == Stem::Imagenet {
         value = net.max_pool(value);
     }
-    for (stage, &count) in blocks.iter().enumerate() {
+    for (stage, &(width, count)) in stages.iter().enumerate() {
         for index in 0..count {
             let stride = if stage > 0 && index == 0 { 2 } else { 1 };
             let name = format!("layer{}.{index}", stage + 1);
-            value = residual_block(net, &name, value, block, width << stage, stride, zero_init)?;
+            value = residual_block(net, &name, value, block, width, stride, zero_init)?;
         }
     }
     Ok(net.average_pool(value))
@@ -193,6 +220,9 @@ fn residual_block(
 }
 
 fn projector(net: &mut Network, config: &ProjectorConfig) -> Result<ValueId> {
+    if config.layers == 0 {
+        return Ok(net.features);
+    }
     in_range("encoder.projector.dim", config.dim)?;
     let hidden = config.hidden.unwrap_or(config.dim);
     in_range("encoder.projector.hidden", hidden)?;

@@ -35,12 +35,16 @@ pub enum Backbone {
     },
     /// Any other residual network.
     Resnet {
-        /// Blocks of each stage; every stage after the first halves the image and doubles the width.
+        /// Blocks of each stage; every stage after the first halves the image.
         blocks: Vec<usize>,
         /// Bottleneck blocks instead of basic ones.
         bottleneck: bool,
-        /// Channels of the first stage (of its 3×3 convolutions where blocks are bottlenecks).
+        /// Channels of the first convolution.
         width: usize,
+        /// Channels of each stage (of its 3×3 convolutions where blocks are bottlenecks); left out, the first
+        /// stage has `width` and every other one twice as many as the one before it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        widths: Option<Vec<usize>>,
         /// The first layers.
         stem: Stem,
     },
@@ -96,6 +100,13 @@ pub struct ProjectorConfig {
     pub dim: usize,
     /// Where batch normalisation stands; the paper's default is `all`.
     pub norm: HeadNorm,
+}
+
+impl ProjectorConfig {
+    /// No projector: z is the backbone's `features` numbers. Weights of others may lack one; a recipe has one.
+    pub fn none(features: usize) -> Self {
+        Self { layers: 0, hidden: None, dim: features, norm: HeadNorm::None }
+    }
 }
 
 /// The predictor h: linear, BN, ReLU, linear with bias.

@@ -158,6 +158,11 @@ impl Network {
         self.values[self.features].len()
     }
 
+    /// Whether anything follows the features.
+    pub fn has_projector(&self) -> bool {
+        self.features + 1 < self.values.len()
+    }
+
     /// Initial weights: each parameter from its own stream, by its kind's law.
     pub fn init(&self, seed: u64, network_index: u64) -> Vec<f32> {
         let mut theta = Vec::with_capacity(self.theta_len());

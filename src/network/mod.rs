@@ -7,7 +7,7 @@
 mod architectures;
 pub mod config;
 mod device_passes;
-mod files;
+mod infer;
 mod layers;
 pub mod names;
 mod on_device;
@@ -15,9 +15,11 @@ mod on_tensors;
 mod op;
 mod passes;
 mod plan;
+mod reading;
 mod running;
 
-pub use files::{Tensors, infer_encoder, infer_predictor, read_metadata, read_weights};
+pub use infer::{Shapes, infer_encoder, infer_predictor};
 pub use layers::{Network, Parameter, ParameterKind, Shape};
 pub use op::{Engine, pass_floats};
+pub use reading::{Numbers, Tensors, part_names, read_weights, read_with_metadata};
 pub use running::HeldRunning;

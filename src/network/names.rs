@@ -4,13 +4,15 @@
 //! (O, I, K, K) and (O, I). Everything else is the same numbers in the same order.
 
 use super::layers::{Network, Parameter};
+use super::reading::Numbers;
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 
 /// A tensor with its name and PyTorch's shape.
 pub type Named = (String, Vec<usize>, Vec<f32>);
 
 /// Looks a tensor up by name: its shape and its numbers.
-pub type Find<'a> = &'a dyn Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>;
+pub type Find<'a> = &'a dyn Fn(&str) -> Option<&'a Numbers>;
 
 /// (O, I, K²) of a parameter that has to be transposed.
 fn transposed(p: &Parameter) -> Option<(usize, usize, usize)> {
@@ -47,29 +49,69 @@ pub fn running_to_torch(network: &Network, running: &[f32]) -> Vec<Named> {
     network.running().iter().map(named).collect()
 }
 
-/// Finds `p`, with its shape checked.
-fn found(p: &Parameter, find: Find) -> Result<Vec<f32>> {
+/// The numbers of `p`, with its shape checked.
+fn found<'a>(p: &Parameter, find: Find<'a>) -> Result<&'a [f32]> {
     match find(&p.name) {
         None => Err(Error::Failure(format!("there is no tensor '{}'", p.name))),
-        Some((shape, _)) if shape != p.torch_shape => Err(Error::Failure(format!(
+        Some((shape, _)) if *shape != p.torch_shape => Err(Error::Failure(format!(
             "tensor '{}' has shape {shape:?}; this architecture needs {:?}",
             p.name, p.torch_shape
         ))),
-        Some((_, values)) => Ok(values),
+        Some((_, values)) => finite(&p.name, values),
     }
+}
+
+/// `values`, where all of them are numbers.
+fn finite<'a>(name: &str, values: &'a [f32]) -> Result<&'a [f32]> {
+    match values.iter().find(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(value) => Err(Error::Failure(format!(
+            "tensor '{name}' holds {value}: these weights are damaged, or of a training run that diverged"
+        ))),
+    }
+}
+
+/// Compares the tensors called `names`, which `find` finds, with all that `network` needs, before memory is taken for
+/// any. Those whose names begin as `network`'s own do must all be its.
+///
+/// # Errors
+/// [`Error::Failure`] naming the first tensor that is missing, has another shape, holds what is no number, or
+/// belongs to no layer.
+pub fn fits<'a>(network: &Network, names: impl Iterator<Item = &'a str>, find: Find) -> Result<()> {
+    let own = || network.parameters().iter().chain(network.running());
+    own().try_for_each(|p| found(p, find).map(drop))?;
+    let biases = network.running().iter().filter_map(|p| bias_before(&p.name));
+    let known: BTreeSet<String> = own().map(|p| p.name.clone()).chain(biases).collect();
+    let families: BTreeSet<&str> = own().map(|p| family(&p.name)).collect();
+    let strange = |name: &&str| {
+        families.contains(family(name)) && !known.contains(*name) && !name.ends_with(".num_batches_tracked")
+    };
+    match names.into_iter().find(strange) {
+        None => Ok(()),
+        Some(name) => Err(Error::Failure(format!(
+            "tensor '{name}' belongs to no layer of the architecture that the other tensors tell of"
+        ))),
+    }
+}
+
+/// What a name begins with, up to a number or a dot: "layer" of `layer1.0.bn1.weight`.
+fn family(name: &str) -> &str {
+    let end = name.find(|c: char| c == '.' || c.is_ascii_digit());
+    &name[..end.unwrap_or(name.len())]
 }
 
 /// Flat θ from PyTorch's tensors.
 ///
 /// # Errors
-/// [`Error::Failure`] naming the first tensor that is missing or has another shape.
+/// [`Error::Failure`] naming the first tensor that is missing, has another shape, or holds what is no number.
 pub fn from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
+    network.parameters().iter().try_for_each(|p| found(p, find).map(drop))?;
     let mut theta = vec![0.0; network.theta_len()];
     for p in network.parameters() {
         let values = found(p, find)?;
         let flat = &mut theta[p.offset..p.offset + p.len];
         match transposed(p) {
-            None => flat.copy_from_slice(&values),
+            None => flat.copy_from_slice(values),
             Some((outputs, inputs, taps)) => {
                 for o in 0..outputs {
                     for i in 0..inputs {
@@ -90,19 +132,25 @@ pub fn from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
 /// the official projector does. In training mode batch norm takes it away again; in evaluation mode it
 /// belongs to the running mean, from which it is subtracted here.
 pub fn running_from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
+    network.running().iter().try_for_each(|p| found(p, find).map(drop))?;
     let mut running = vec![0.0; network.running_len()];
     for p in network.running() {
-        let values = found(p, find)?;
         let flat = &mut running[p.offset..p.offset + p.len];
-        flat.copy_from_slice(&values);
-        let before = p.name.strip_suffix(".running_mean").and_then(layer_before);
-        if let Some((shape, bias)) = before.and_then(|layer| find(&format!("{layer}.bias")))
-            && shape == p.torch_shape
+        flat.copy_from_slice(found(p, find)?);
+        let Some(name) = bias_before(&p.name) else { continue };
+        if let Some((shape, bias)) = find(&name)
+            && *shape == p.torch_shape
         {
-            flat.iter_mut().zip(bias).for_each(|(mean, bias)| *mean -= bias);
+            flat.iter_mut().zip(finite(&name, bias)?).for_each(|(mean, bias)| *mean -= bias);
         }
     }
     Ok(running)
+}
+
+/// The bias that the layer before a normalisation may bring, by the name of the running mean.
+fn bias_before(running_mean: &str) -> Option<String> {
+    let layer = running_mean.strip_suffix(".running_mean").and_then(layer_before)?;
+    Some(format!("{layer}.bias"))
 }
 
 /// "fc.6" for "fc.7": the layer before a normalisation inside a sequence.

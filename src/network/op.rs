@@ -180,6 +180,12 @@ impl Engine {
         Ok((views, batch))
     }
 
+    /// Numbers of f32 that a pass in evaluation mode over `batch` images holds beside θ and its input.
+    pub fn evaluation_floats(&self, batch: usize) -> usize {
+        let plan = Plan::new(&self.inner.network, self.inner.kernel.as_ref(), 1, batch, Mode::Forget);
+        plan.values_len + plan.statistics_len + plan.scratch_len
+    }
+
     /// Evaluation mode: x (B, H, W, C) → (features (B, D), output (B, d)), by running statistics.
     pub fn evaluate(&self, x: &Tensor, theta: &Tensor) -> Result<(Tensor, Tensor)> {
         let inner = &self.inner;

@@ -9,8 +9,8 @@ use candle_core::{Device, Tensor};
 use ndarray::{Array2, ArrayView2, Axis, s};
 use std::sync::atomic::AtomicBool;
 
-/// Images per forward pass.
-const BATCH: usize = 128;
+/// Images per forward pass, where they fit into memory.
+pub const BATCH: usize = 128;
 /// Rows of z that the spectrum reads.
 const SPECTRUM_ROWS: usize = 1024;
 
@@ -52,9 +52,10 @@ pub fn embed(
 ) -> Result<(Array2<f32>, Array2<f32>)> {
     let (mut features, mut outputs) = (Vec::new(), Vec::new());
     let (mut features_dim, mut output_dim) = (0, 0);
-    for start in (0..split.len()).step_by(BATCH) {
+    let batch = model.evaluation_batch(BATCH)?;
+    for start in (0..split.len()).step_by(batch) {
         go_on(stop)?;
-        let end = (start + BATCH).min(split.len());
+        let end = (start + batch).min(split.len());
         let x = plain(split, start..end, augment)?;
         let x = Tensor::from_vec(x, (end - start, augment.size, augment.size, 3), &Device::Cpu)?;
         let (f, z) = model.evaluate(&x)?;

@@ -15,6 +15,7 @@ mod evaluate;
 mod half_steps;
 mod model;
 mod pending;
+mod pretrained;
 mod refusals;
 mod replay;
 mod state;
@@ -26,8 +27,9 @@ pub use cost::{memory_bytes, seconds};
 pub use direct::Direct;
 pub use em::{TRAJECTORY, read_trajectory};
 pub use environment::machine_of;
-pub use evaluate::{Evaluation, Protocol, embed, evaluate};
+pub use evaluate::{BATCH, Evaluation, Protocol, embed, evaluate};
 pub use model::{Model, Part};
+pub use pretrained::{Preprocessing, Pretrained};
 pub use replay::{Case, Replayed, Trajectory, replay, replay_with};
 
 use crate::data::{Dataset, loader};
@@ -198,7 +200,7 @@ pub fn run_at(
         let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
         match ending {
             Ending::Finished => {
-                state.write_weights(dir)?;
+                state.write_weights(recipe, dir)?;
                 state.write_spectrum(dir)?;
                 dir.set_outcome(&Outcome::Finished)?;
             }

@@ -53,6 +53,9 @@ impl Part<'_> {
     }
 }
 
+/// A pass in evaluation mode holds no more.
+const MOST_EVALUATION_BYTES: usize = 4 << 30;
+
 /// The streams of initial weights.
 const ENCODER: u64 = 0;
 const PREDICTOR: u64 = 1;
@@ -252,6 +255,28 @@ impl Model {
     /// Evaluation mode: x (B, H, W, C) → (pooled backbone features (B, D), z (B, d)).
     pub fn evaluate(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         self.encoder.evaluate(&self.moved(x)?, &self.theta.as_detached_tensor())
+    }
+
+    /// How many images, at most `most`, pass at once in evaluation mode without holding more than some gigabytes.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] where one image alone would hold more.
+    pub fn evaluation_batch(&self, most: usize) -> Result<usize> {
+        let bytes = |batch: usize| self.encoder.evaluation_floats(batch).saturating_mul(size_of::<f32>());
+        let batches =
+            std::iter::successors(Some(most), |batch| Some(batch / 2)).take_while(|batch| *batch > 0);
+        batches.into_iter().find(|batch| bytes(*batch) <= MOST_EVALUATION_BYTES).ok_or_else(|| {
+            let (input, gib) = (self.encoder.network().input(), bytes(1) >> 30);
+            let (height, width) = (input.height, input.width);
+            Error::Failure(format!(
+                "one image of {height}×{width} pixels would take {gib} GiB in this network"
+            ))
+        })
+    }
+
+    /// Whether z is the projector's output, and not the features themselves.
+    pub fn has_projector(&self) -> bool {
+        self.encoder.network().has_projector()
     }
 
     /// p = h(z) in evaluation mode, or z itself where there is no predictor: (B, d) → (B, d).

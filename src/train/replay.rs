@@ -57,8 +57,7 @@ impl Case {
     /// # Errors
     /// [`Error::Data`] when the file is not safetensors, or lacks what a case needs.
     pub fn read(path: &Path) -> Result<Self> {
-        let metadata = network::read_metadata(path)?;
-        let tensors = network::read_weights(path)?;
+        let (tensors, metadata) = network::read_with_metadata(path)?;
         let case = Self { path: path.to_path_buf(), metadata, tensors };
         let (one, two) = (case.tensor("views.1")?, case.tensor("views.2")?);
         if one.0.len() != 5 || one.0 != two.0 || one.0[2] != 3 || one.0[3] != one.0[4] || one.0.contains(&0) {

@@ -6,7 +6,7 @@ use super::alternation::Outcome;
 use super::em;
 use super::half_steps::HalfSteps;
 use super::weights;
-use super::{Alternation, COLUMNS, Model, Progress, Protocol, Rates, evaluate};
+use super::{Alternation, COLUMNS, Model, Preprocessing, Progress, Protocol, Rates, evaluate};
 use crate::data::{Dataset, loader};
 use crate::device::Site;
 use crate::error::{Error, Result};
@@ -308,12 +308,11 @@ impl State {
         }
     }
 
-    /// Writes `weights.safetensors`: θ and running statistics under torchvision's names.
-    pub fn write_weights(&self, dir: &RunDir) -> Result<()> {
-        write_durable(
-            &dir.path().join("weights.safetensors"),
-            &weights::to_safetensors(&self.alternation.model)?,
-        )
+    /// Writes `weights.safetensors`: θ and running statistics under torchvision's names, and how images are prepared for them.
+    pub fn write_weights(&self, recipe: &Recipe, dir: &RunDir) -> Result<()> {
+        let preprocessing = Preprocessing::of(&recipe.augment);
+        let bytes = weights::to_safetensors(&self.alternation.model, Some(&preprocessing))?;
+        write_durable(&dir.path().join("weights.safetensors"), &bytes)
     }
 }
 

@@ -1,19 +1,22 @@
 //! A model's weights under the names that torchvision and the official SimSiam code give them.
 
-use super::Model;
+use super::{Model, Preprocessing};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::network::config::{DirectConfig, PredictorConfig};
-use crate::network::{Tensors, infer_encoder, infer_predictor, names, read_weights};
-use crate::recipe::Predictor;
+use crate::network::config::{DirectConfig, EncoderConfig, PredictorConfig};
+use crate::network::{
+    Network, Numbers, Shapes, Tensors, infer_encoder, infer_predictor, names, part_names, read_weights,
+};
+use crate::recipe::{Predictor, Recipe};
 use safetensors::tensor::{Dtype, TensorView};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 /// θ and running statistics of every part as a safetensors file: `encoder.conv1.weight`, …,
-/// `predictor.0.weight`, …; convolution weights (O, I, K, K), linear weights (O, I).
-pub fn to_safetensors(model: &Model) -> Result<Vec<u8>> {
+/// `predictor.0.weight`, …; convolution weights (O, I, K, K), linear weights (O, I). Its metadata say how images are
+/// prepared for them, where that is known.
+pub fn to_safetensors(model: &Model, preprocessing: Option<&Preprocessing>) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for part in model.parts() {
         let network = part.engine.network();
@@ -23,12 +26,12 @@ pub fn to_safetensors(model: &Model) -> Result<Vec<u8>> {
             tensors.push((format!("{}.{name}", part.name), shape, values));
         }
     }
-    serialize(tensors)
+    serialize(tensors, preprocessing.map(Preprocessing::metadata).transpose()?)
 }
 
 /// One vector as a safetensors file.
 pub fn one_vector(name: &str, values: Vec<f32>) -> Result<Vec<u8>> {
-    serialize(vec![(name.to_string(), vec![values.len()], values)])
+    serialize(vec![(name.to_string(), vec![values.len()], values)], None)
 }
 
 /// The vector called `name` of a safetensors file.
@@ -40,7 +43,10 @@ pub fn read_vector(name: &str, bytes: &[u8]) -> Result<Vec<f32>> {
 }
 
 /// Tensors as a safetensors file.
-fn serialize(tensors: Vec<(String, Vec<usize>, Vec<f32>)>) -> Result<Vec<u8>> {
+fn serialize(
+    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>> {
     let bytes = |values: Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> =
         tensors.into_iter().map(|(name, shape, values)| (name, shape, bytes(values))).collect();
@@ -51,35 +57,144 @@ fn serialize(tensors: Vec<(String, Vec<usize>, Vec<f32>)>) -> Result<Vec<u8>> {
             Ok((name.as_str(), view.map_err(|e| Error::Failure(format!("{name}: {e}")))?))
         })
         .collect();
-    safetensors::serialize(views?, None).map_err(|e| Error::Failure(format!("cannot serialise weights: {e}")))
+    safetensors::serialize(views?, metadata)
+        .map_err(|e| Error::Failure(format!("cannot serialise weights: {e}")))
+}
+
+/// Tensors of a file by the part of a model that they belong to.
+struct Parts<'a> {
+    tensors: &'a Tensors,
+    /// The file's name of each tensor by its name here.
+    names: BTreeMap<String, &'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(tensors: &'a Tensors) -> Result<Self> {
+        Ok(Self { tensors, names: part_names(tensors.keys().map(String::as_str))? })
+    }
+
+    fn find(&self, name: &str) -> Option<&'a Numbers> {
+        self.tensors.get(*self.names.get(name)?)
+    }
+
+    /// Shapes of the tensors of `part`, by their names without it.
+    fn shapes(&self, part: &str) -> Shapes {
+        let of_part = |(name, there): (&String, &&str)| {
+            let name = name.strip_prefix(part)?.strip_prefix('.')?;
+            Some((name.to_string(), self.tensors.get(*there)?.0.clone()))
+        };
+        self.names.iter().filter_map(of_part).collect()
+    }
+
+    /// Whether these tensors are those of `network`, which is `part`.
+    fn fit(&self, part: &str, network: &Network) -> Result<()> {
+        let own = self.names.keys().filter_map(|name| name.strip_prefix(part)?.strip_prefix('.'));
+        names::fits(network, own, &|name| self.find(&format!("{part}.{name}"))).map_err(|e| of_part(part, e))
+    }
+
+    /// Whether they are those of a model of `encoder` and heads.
+    fn fit_all(&self, encoder: &Network, heads: &[Network], prototypes: Option<usize>) -> Result<()> {
+        self.fit("encoder", encoder)?;
+        for (part, network) in ["predictor", "inverse"].into_iter().zip(heads) {
+            self.fit(part, network)?;
+        }
+        match prototypes {
+            None => Ok(()),
+            Some(count) => self.fit("prototypes", &Network::prototypes(encoder.output_dim(), count)?),
+        }
+    }
+
+    /// Puts them into `model`; each of its parts must be there.
+    fn load(&self, model: &Model) -> Result<()> {
+        for part in model.parts() {
+            let network = part.engine.network();
+            let find = |name: &str| self.find(&format!("{}.{name}", part.name));
+            let theta = names::from_torch(network, &find).map_err(|e| of_part(part.name, e))?;
+            let running = names::running_from_torch(network, &find).map_err(|e| of_part(part.name, e))?;
+            model.set(part.name, theta, &running)?;
+        }
+        Ok(())
+    }
+}
+
+fn of_part(part: &str, error: Error) -> Error {
+    Error::Failure(format!("{part}: {error}"))
 }
 
 /// A model of the architecture that names and shapes of `tensors` describe, with their values, for
-/// images of `size` pixels.
+/// images of `size` pixels. All shapes are compared before memory is taken for a network.
 ///
 /// # Errors
-/// [`Error::Failure`] saying what is missing or has the wrong shape.
+/// [`Error::Failure`] saying what is missing, has the wrong shape or belongs to nothing.
 pub fn model_of(tensors: &Tensors, size: usize, kernel: &Arc<dyn Kernel>) -> Result<Model> {
-    let shapes = |part: &str| -> BTreeMap<String, Vec<usize>> {
-        let strip = |(name, (shape, _)): (&String, &(Vec<usize>, Vec<f32>))| {
-            name.strip_prefix(part).map(|name| (name.to_string(), shape.clone()))
-        };
-        tensors.iter().filter_map(strip).collect()
-    };
-    let encoder = infer_encoder(&shapes("encoder."))?;
-    let predictor = predictor_of(&shapes("predictor."), tensors.contains_key("inverse.0.weight"))?;
-    let mut model = Model::new(&encoder, &predictor, size, 0, kernel)?;
-    if let Some((shape, _)) = tensors.get("prototypes.0.weight") {
-        model = model.with_prototypes(shape[0], 0, kernel)?;
+    let parts = Parts::of(tensors)?;
+    let encoder = infer_encoder(&parts.shapes("encoder"))?;
+    if encoder.projector.layers == 0 {
+        return Err(Error::Failure("the encoder has no projector (fc.0.weight, a matrix)".into()));
     }
-    load(&model, &|name| tensors.get(name).cloned())?;
+    let predictor = predictor_of(&parts.shapes("predictor"), parts.names.contains_key("inverse.0.weight"))?;
+    let prototypes = match parts.find("prototypes.0.weight").map(|(shape, _)| shape.as_slice()) {
+        None => None,
+        Some([count, _]) => Some(*count),
+        Some(other) => {
+            return Err(Error::Failure(format!(
+                "prototypes.0.weight has shape {other:?}, which is no matrix"
+            )));
+        }
+    };
+    let heads = predictor.networks(encoder.projector.dim)?;
+    parts.fit_all(&Network::encoder(&encoder, (size, size))?, &heads, prototypes)?;
+    let mut model = Model::new(&encoder, &predictor, size, 0, kernel)?;
+    if let Some(count) = prototypes {
+        model = model.with_prototypes(count, 0, kernel)?;
+    }
+    parts.load(&model)?;
+    Ok(model)
+}
+
+/// The encoder alone, for its features: a projector of a form that is not known here, such as torchvision's classifier, is
+/// left out, and then z is the features.
+///
+/// # Errors
+/// As [`model_of`].
+pub fn encoder_of(tensors: &Tensors, size: usize, kernel: &Arc<dyn Kernel>) -> Result<Model> {
+    let parts = Parts::of(tensors)?;
+    let mut shapes = parts.shapes("encoder");
+    let fits = |encoder: &EncoderConfig| parts.fit("encoder", &Network::encoder(encoder, (size, size))?);
+    let whole = infer_encoder(&shapes).and_then(|encoder| fits(&encoder).map(|()| encoder));
+    let encoder = match whole {
+        Ok(encoder) => encoder,
+        Err(error) if shapes.keys().any(|name| name.starts_with("fc.")) => {
+            shapes.retain(|name, _| !name.starts_with("fc."));
+            let bare = infer_encoder(&shapes)?;
+            // What is wrong with the backbone is wrong in both.
+            fits(&bare).map_err(|_| error)?;
+            bare
+        }
+        Err(error) => return Err(error),
+    };
+    let model = Model::new(&encoder, &Predictor::None {}, size, 0, kernel)?;
+    parts.load(&model)?;
+    Ok(model)
+}
+
+/// The model that `recipe` trains, with the values of `tensors`.
+///
+/// # Errors
+/// [`Error::Failure`] when they are not those of this recipe, [`Error::Usage`] as [`Model::of`].
+pub fn trained_model(tensors: &Tensors, recipe: &Recipe, kernel: &Arc<dyn Kernel>) -> Result<Model> {
+    let parts = Parts::of(tensors)?;
+    let (encoder, heads) = recipe.networks()?;
+    parts.fit_all(&encoder, &heads, recipe.objective.prototypes.map(|prototypes| prototypes.count))?;
+    let model = Model::of(recipe, kernel)?;
+    parts.load(&model)?;
     Ok(model)
 }
 
 /// The predictor that tensors of these shapes belong to. How a linear one was set its weights do not say; it
 /// is taken to be the paper's.
-fn predictor_of(shapes: &BTreeMap<String, Vec<usize>>, inverse: bool) -> Result<Predictor> {
-    let square = shapes.get("0.weight").is_some_and(|shape| shape[0] == shape[shape.len() - 1]);
+fn predictor_of(shapes: &Shapes, inverse: bool) -> Result<Predictor> {
+    let square = matches!(shapes.get("0.weight").map(Vec::as_slice), Some([o, i]) if o == i);
     let has = |name: &str| shapes.contains_key(name);
     if square && !has("3.weight") {
         return Ok(Predictor::Direct(DirectConfig::PAPER));
@@ -98,17 +213,5 @@ fn predictor_of(shapes: &BTreeMap<String, Vec<usize>>, inverse: bool) -> Result<
 /// [`Error::Data`] naming the file and what is wrong with it.
 pub fn read_model(path: &Path, size: usize, kernel: &Arc<dyn Kernel>) -> Result<Model> {
     let tensors = read_weights(path)?;
-    model_of(&tensors, size, kernel).map_err(|e| Error::data(path, e.to_string()))
-}
-
-/// Puts tensors named as above into `model`; each part's must all be there.
-pub fn load(model: &Model, find: names::Find) -> Result<()> {
-    for part in model.parts() {
-        let network = part.engine.network();
-        let find = |name: &str| find(&format!("{}.{name}", part.name));
-        let theta = names::from_torch(network, &find)?;
-        let running = names::running_from_torch(network, &find)?;
-        model.set(part.name, theta, &running)?;
-    }
-    Ok(())
+    model_of(&tensors, size, kernel).map_err(|e| e.in_file(path))
 }

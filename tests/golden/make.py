@@ -32,16 +32,16 @@ class Basic(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self):
+    def __init__(self, width=WIDTH, dim=DIM):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, WIDTH, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(WIDTH)
-        self.layer1 = nn.Sequential(Basic(WIDTH, WIDTH, 1))
-        self.layer2 = nn.Sequential(Basic(WIDTH, 2 * WIDTH, 2))
-        self.layer3 = nn.Sequential(Basic(2 * WIDTH, 4 * WIDTH, 2))
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = nn.Sequential(Basic(width, width, 1))
+        self.layer2 = nn.Sequential(Basic(width, 2 * width, 2))
+        self.layer3 = nn.Sequential(Basic(2 * width, 4 * width, 2))
         self.fc = nn.Sequential(
-            nn.Linear(4 * WIDTH, DIM, bias=False), nn.BatchNorm1d(DIM), nn.ReLU(),
-            nn.Linear(DIM, DIM, bias=False), nn.BatchNorm1d(DIM, affine=False))
+            nn.Linear(4 * width, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU(),
+            nn.Linear(dim, dim, bias=False), nn.BatchNorm1d(dim, affine=False))
 
     def features(self, x):
         x = F.relu(self.bn1(self.conv1(x)))
@@ -138,10 +138,11 @@ def make(name, loss="cosine", symmetric=True, stopgrad=True, predict=True, fix=F
     print(path.name, path.stat().st_size, [round(v, 4) for v in losses])
 
 
-make("simsiam")
-make("simsiam_asymmetric", symmetric=False)
-make("simsiam_cross_entropy", loss="ce", fix=True)
-make("simsiam_no_predictor", predict=False)
-make("simsiam_no_stop_gradient", stopgrad=False)
-make("alternation_k3", k=3)
-make("memory_bank_m08", symmetric=False, predict=False, m=0.8)
+if __name__ == "__main__":
+    make("simsiam")
+    make("simsiam_asymmetric", symmetric=False)
+    make("simsiam_cross_entropy", loss="ce", fix=True)
+    make("simsiam_no_predictor", predict=False)
+    make("simsiam_no_stop_gradient", stopgrad=False)
+    make("alternation_k3", k=3)
+    make("memory_bank_m08", symmetric=False, predict=False, m=0.8)

@@ -1,0 +1,307 @@
+//! The opcodes of a pickle, executed on values that stay where they are.
+
+use super::pickle::{Id, Value};
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+
+/// A longer pickle is refused: that of a large network with its optimiser has some hundred kB.
+pub const LONGEST: usize = 16 << 20;
+/// More values are.
+pub const MOST_VALUES: usize = 1 << 21;
+
+/// What executes opcodes.
+#[derive(Default)]
+pub struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    values: Vec<Value<'a>>,
+    stack: Vec<Id>,
+    /// Heights of the stack.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+}
+
+fn broken(what: impl Into<String>) -> Error {
+    Error::Failure(what.into())
+}
+
+impl<'a> Machine<'a> {
+    /// Executes the pickle that `bytes` begin with: all its values, the place of the one that was pickled, and its length.
+    pub fn run(bytes: &'a [u8]) -> Result<(Vec<Value<'a>>, Id, usize)> {
+        let bytes = &bytes[..bytes.len().min(LONGEST)];
+        let mut machine = Machine { bytes, ..Machine::default() };
+        while machine.step()? {}
+        let root = machine.pop()?;
+        Ok((machine.values, root, machine.at))
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
+        let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len());
+        let end = end.ok_or_else(|| match self.bytes.len() {
+            LONGEST => broken(format!("its pickle is longer than {} MiB", LONGEST >> 20)),
+            _ => broken("its pickle breaks off"),
+        })?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+
+    /// A little-endian number of `len` bytes, at most 8.
+    fn number(&mut self, len: usize) -> Result<u64> {
+        Ok(self.take(len)?.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte)))
+    }
+
+    fn length(&mut self, len: usize) -> Result<usize> {
+        usize::try_from(self.number(len)?).map_err(|_| broken("its pickle breaks off"))
+    }
+
+    fn text(&mut self, len: usize) -> Result<&'a str> {
+        std::str::from_utf8(self.take(len)?).map_err(|_| broken("its pickle has a string that is not UTF-8"))
+    }
+
+    fn line(&mut self) -> Result<&'a str> {
+        let rest = &self.bytes[self.at..];
+        let len = rest.iter().position(|byte| *byte == b'\n');
+        let len = len.ok_or_else(|| broken("its pickle breaks off"))?;
+        let line = self.text(len)?;
+        self.at += 1;
+        Ok(line.trim_end_matches('\r'))
+    }
+
+    fn push(&mut self, value: Value<'a>) -> Result<()> {
+        if self.values.len() == MOST_VALUES {
+            return Err(broken(format!("its pickle makes more than {MOST_VALUES} values")));
+        }
+        self.stack.push(self.values.len() as Id);
+        self.values.push(value);
+        Ok(())
+    }
+
+    /// The topmost value's place, not below the last mark.
+    fn top(&self) -> Result<Id> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        match self.stack.last() {
+            Some(id) if self.stack.len() > floor => Ok(*id),
+            _ => Err(broken("its pickle takes a value that is not there")),
+        }
+    }
+
+    fn pop(&mut self) -> Result<Id> {
+        let id = self.top()?;
+        self.stack.pop();
+        Ok(id)
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>> {
+        let height = self.marks.pop().ok_or_else(|| broken("its pickle takes a mark that is not there"))?;
+        Ok(self.stack.split_off(height))
+    }
+
+    /// The topmost `len` values as a tuple.
+    fn tuple(&mut self, len: usize) -> Result<()> {
+        let mut elements = Vec::with_capacity(len);
+        for _ in 0..len {
+            elements.push(self.pop()?);
+        }
+        elements.reverse();
+        self.push(Value::Sequence(elements))
+    }
+
+    fn memo_get(&mut self, key: u64) -> Result<()> {
+        let id = u32::try_from(key).ok().and_then(|key| self.memo.get(&key));
+        self.stack.push(*id.ok_or_else(|| broken("its pickle fetches a value that it has not kept"))?);
+        Ok(())
+    }
+
+    fn memo_put(&mut self, key: u64) -> Result<()> {
+        let (key, id) = (u32::try_from(key).map_err(|_| broken("its pickle is damaged"))?, self.top()?);
+        self.memo.insert(key, id);
+        Ok(())
+    }
+
+    /// Adds to the list or tuple on top. What is no list takes no elements, as an object that is not known.
+    fn append(&mut self, added: Vec<Id>) -> Result<()> {
+        let top = self.top()? as usize;
+        if let Value::Sequence(elements) = &mut self.values[top] {
+            elements.extend(added);
+        }
+        Ok(())
+    }
+
+    fn set_items(&mut self, items: &[Id]) -> Result<()> {
+        let top = self.top()? as usize;
+        if let Value::Dict(entries) = &mut self.values[top] {
+            entries.extend(items.chunks_exact(2).map(|item| (item[0], item[1])));
+        }
+        Ok(())
+    }
+
+    /// What a callable makes of its arguments: a dict of a class of dicts, and a note of anything else.
+    fn call(&mut self) -> Result<()> {
+        let (arguments, callable) = (self.pop()?, self.pop()?);
+        match self.values[callable as usize] {
+            Value::Global("collections", "OrderedDict" | "defaultdict") => self.push(Value::Dict(Vec::new())),
+            _ => self.push(Value::Call(callable, arguments)),
+        }
+    }
+
+    /// Executes one opcode; false after the last.
+    fn step(&mut self) -> Result<bool> {
+        match self.take(1)?[0] {
+            b'.' => return Ok(false),
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.pop_to_mark()?),
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
+            code => match self.atom(code)? {
+                Some(value) => self.push(value)?,
+                None => self.composite(code)?,
+            },
+        }
+        Ok(true)
+    }
+
+    /// The value of an opcode that makes one of the bytes behind it alone.
+    fn atom(&mut self, code: u8) -> Result<Option<Value<'a>>> {
+        let small = |n: u64, bits: u32| (n << (64 - bits)) as i64 >> (64 - bits);
+        Ok(Some(match code {
+            b'N' => Value::Other,
+            0x88 => Value::Int(1),
+            0x89 => Value::Int(0),
+            b'K' => Value::Int(self.number(1)? as i64),
+            b'M' => Value::Int(self.number(2)? as i64),
+            b'J' => Value::Int(small(self.number(4)?, 32)),
+            0x8a => {
+                let len = self.length(1)?;
+                self.long(len)?
+            }
+            0x8b => {
+                let len = self.length(4)?;
+                self.long(len)?
+            }
+            b'G' => self.skipped(8)?,
+            b'U' | b'C' | 0x8c => {
+                let len = self.length(1)?;
+                if code == b'C' { self.skipped(len)? } else { Value::Text(self.text(len)?) }
+            }
+            b'T' | b'B' | b'X' => {
+                let len = self.length(4)?;
+                if code == b'B' { self.skipped(len)? } else { Value::Text(self.text(len)?) }
+            }
+            0x8d | 0x8e => {
+                let len = self.length(8)?;
+                if code == 0x8e { self.skipped(len)? } else { Value::Text(self.text(len)?) }
+            }
+            b'c' => Value::Global(self.line()?, self.line()?),
+            b')' | b']' => Value::Sequence(Vec::new()),
+            b'}' => Value::Dict(Vec::new()),
+            0x8f => Value::Other,
+            _ => return Ok(None),
+        }))
+    }
+
+    /// A value of `len` bytes that nothing here reads.
+    fn skipped(&mut self, len: usize) -> Result<Value<'a>> {
+        self.take(len)?;
+        Ok(Value::Other)
+    }
+
+    /// An integer of `len` bytes; one beyond 64 bits describes no weights.
+    fn long(&mut self, len: usize) -> Result<Value<'a>> {
+        match len {
+            0 => Ok(Value::Int(0)),
+            1..=8 => {
+                let unused = 64 - 8 * len as u32;
+                Ok(Value::Int((self.number(len)? << unused) as i64 >> unused))
+            }
+            _ => self.skipped(len),
+        }
+    }
+
+    /// An opcode that works on the stack or the memo.
+    fn composite(&mut self, code: u8) -> Result<()> {
+        match code {
+            0x80 => drop(self.take(1)?),
+            0x95 => drop(self.take(8)?),
+            b't' | b'l' => {
+                let elements = self.pop_to_mark()?;
+                self.push(Value::Sequence(elements))?;
+            }
+            0x85..=0x87 => self.tuple(usize::from(code) - 0x84)?,
+            b'a' => {
+                let element = self.pop()?;
+                self.append(vec![element])?;
+            }
+            b'e' => {
+                let elements = self.pop_to_mark()?;
+                self.append(elements)?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set_items(&[key, value])?;
+            }
+            b'u' => {
+                let items = self.pop_to_mark()?;
+                self.set_items(&items)?;
+            }
+            b'd' => {
+                let items = self.pop_to_mark()?;
+                self.push(Value::Dict(Vec::new()))?;
+                self.set_items(&items)?;
+            }
+            // Elements of a set.
+            0x90 => drop(self.pop_to_mark()?),
+            0x91 => {
+                self.pop_to_mark()?;
+                self.push(Value::Other)?;
+            }
+            b'R' | 0x81 => self.call()?,
+            0x92 => {
+                // Keyword arguments.
+                self.pop()?;
+                self.call()?;
+            }
+            // An object's state beside its items: a state dict's is its version.
+            b'b' => drop(self.pop()?),
+            0x93 => self.stack_global()?,
+            b'Q' => {
+                let key = self.pop()?;
+                self.push(Value::Stored(key))?;
+            }
+            b'q' => {
+                let key = self.number(1)?;
+                self.memo_put(key)?;
+            }
+            b'r' => {
+                let key = self.number(4)?;
+                self.memo_put(key)?;
+            }
+            0x94 => self.memo_put(self.memo.len() as u64)?,
+            b'h' => {
+                let key = self.number(1)?;
+                self.memo_get(key)?;
+            }
+            b'j' => {
+                let key = self.number(4)?;
+                self.memo_get(key)?;
+            }
+            code => {
+                return Err(broken(format!(
+                    "its pickle has the opcode {code:#04x}, which PyTorch does not write"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn stack_global(&mut self) -> Result<()> {
+        let (name, module) = (self.pop()?, self.pop()?);
+        match (&self.values[module as usize], &self.values[name as usize]) {
+            (Value::Text(module), Value::Text(name)) => self.push(Value::Global(module, name)),
+            _ => Err(broken("its pickle names a class by something that is no string")),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Weights that were trained before, here or elsewhere, with what is known of how images were prepared for them.
+
+use super::{Model, weights};
+use crate::augment::AugmentConfig;
+use crate::device::Site;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::kernel::Precision;
+use crate::network::{Tensors, read_with_metadata};
+use crate::recipe::Recipe;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// How an image becomes an encoder's input: the shorter side resized to `size`, cropped at the centre, normalised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// Side in pixels.
+    pub size: usize,
+    /// What is subtracted from each channel, of values in [0, 1].
+    pub mean: [f32; 3],
+    /// What it is divided by.
+    pub std: [f32; 3],
+}
+
+/// Sides in pixels for which an encoder is made.
+pub const SIDES: std::ops::RangeInclusive<usize> = 4..=4096;
+/// Under which key a weights file keeps its preprocessing.
+const METADATA: &str = "preprocessing";
+/// ImageNet's statistics, which the official code normalises with.
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+impl Preprocessing {
+    /// That of a recipe's evaluation.
+    pub fn of(augment: &AugmentConfig) -> Self {
+        Self { size: augment.size, mean: augment.mean, std: augment.std }
+    }
+
+    /// Augmentation whose unaugmented images are these: it changes nothing else.
+    pub fn augment(&self) -> AugmentConfig {
+        AugmentConfig {
+            size: self.size,
+            crop_scale: [1.0, 1.0],
+            flip: 0.0,
+            jitter: 0.0,
+            jitter_strength: [0.0; 4],
+            grayscale: 0.0,
+            blur: 0.0,
+            blur_sigma: [1.0, 1.0],
+            mean: self.mean,
+            std: self.std,
+            finite: None,
+            multi_crop: None,
+        }
+    }
+
+    /// As a weights file keeps it.
+    pub(super) fn metadata(&self) -> Result<HashMap<String, String>> {
+        let text = serde_json::to_string(self).map_err(|e| Error::Failure(format!("preprocessing: {e}")))?;
+        Ok(HashMap::from([(METADATA.to_string(), text)]))
+    }
+
+    /// Refuses what no image can be prepared with.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the number.
+    pub fn check(&self) -> Result<()> {
+        let fail = |what: String| Err(Error::Usage(what));
+        if !SIDES.contains(&self.size) {
+            return fail(format!("size: {} pixels; from {} to {}", self.size, SIDES.start(), SIDES.end()));
+        }
+        if let Some(mean) = self.mean.iter().find(|mean| !mean.is_finite()) {
+            return fail(format!("mean: {mean} is not a finite number"));
+        }
+        match self.std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
+            Some(std) => fail(format!("std: {std} is not a finite number above 0")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Display for Preprocessing {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let numbers = |values: [f32; 3]| values.map(|value| value.to_string()).join(",");
+        write!(f, "{} pixels, mean {}, std {}", self.size, numbers(self.mean), numbers(self.std))
+    }
+}
+
+/// Weights that were read, of a run or a file.
+pub struct Pretrained {
+    /// The weights file.
+    pub path: PathBuf,
+    tensors: Tensors,
+    /// The recipe of the run that they are of, where it is known.
+    pub recipe: Option<Recipe>,
+    /// How images are prepared for them.
+    pub preprocessing: Preprocessing,
+    /// Where that is from, as the end of a sentence.
+    pub source: String,
+}
+
+impl Pretrained {
+    /// Reads the weights of a run's folder, or a weights file. A file called weights.safetensors has its run's recipe
+    /// beside it.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the file and what is wrong with it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let (path, recipe) =
+            if path.is_dir() { run_in(path)? } else { (path.to_path_buf(), recipe_beside(path)) };
+        let (tensors, metadata) = read_with_metadata(&path)?;
+        let (preprocessing, source) = if let Some(recipe) = &recipe {
+            let config = path.with_file_name(CONFIG);
+            (Preprocessing::of(&recipe.augment), format!("of {}", config.display()))
+        } else if let Some(text) = metadata.get(METADATA) {
+            let wrong =
+                |what: String| Error::data(&path, format!("has unusable metadata '{METADATA}': {what}"));
+            let kept: Preprocessing = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+            kept.check().map_err(|e| wrong(e.to_string()))?;
+            (kept, "of the file's metadata".into())
+        } else {
+            // The official code's stem sees images of 224 pixels.
+            let imagenet = tensors
+                .iter()
+                .any(|(name, (shape, _))| name.ends_with("conv1.weight") && shape[..].ends_with(&[3, 7, 7]));
+            let size = if imagenet { 224 } else { 32 };
+            let said = "ImageNet's, as nothing beside these weights says what they were trained with; see --size, --mean, --std";
+            (Preprocessing { size, mean: MEAN, std: STD }, said.into())
+        };
+        Ok(Self { path, tensors, recipe, preprocessing, source })
+    }
+
+    /// The model at `site`: of a run all parts, of a file the encoder.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when the tensors are not those of the recipe, or of no architecture that is known.
+    pub fn model(&self, site: &Site) -> Result<Model> {
+        let size = self.preprocessing.size;
+        let model = match &self.recipe {
+            None => weights::encoder_of(&self.tensors, size, &site.host_kernel(Precision::F32)?),
+            Some(recipe) => {
+                let mut recipe = recipe.clone();
+                recipe.augment.size = size;
+                // Small crops are for training.
+                recipe.augment.multi_crop = None;
+                weights::trained_model(&self.tensors, &recipe, &site.host_kernel(recipe.encoder.precision)?)
+            }
+        };
+        model.and_then(|model| model.on(site)).map_err(|e| e.in_file(&self.path))
+    }
+
+    /// Their outputs are no numbers.
+    pub fn overflow(&self) -> Error {
+        Error::data(
+            &self.path,
+            "gives outputs that are not finite numbers; its weights are not those of a trained encoder",
+        )
+    }
+}
+
+/// What a run's recipe is called.
+const CONFIG: &str = "config.toml";
+/// What a run's weights are called.
+const WEIGHTS: &str = "weights.safetensors";
+
+/// The weights file and the recipe in a run's folder.
+fn run_in(folder: &Path) -> Result<(PathBuf, Option<Recipe>)> {
+    let (config, weights) = (folder.join(CONFIG), folder.join(WEIGHTS));
+    let expected =
+        |why: String| Error::data(&config, format!("{why}; expected a run's folder or a weights file"));
+    let text = files::text(&config, files::SHORT).map_err(|e| expected(format!("cannot be read: {e}")))?;
+    if files::nested_too_deep(&text).is_some() {
+        return Err(expected("has tables nested too deeply".into()));
+    }
+    let recipe = toml::from_str(&text).map_err(|e| Error::data(&config, e.message().to_string()))?;
+    if !weights.is_file() {
+        return Err(Error::data(folder, format!("has no {WEIGHTS}; the run is not finished")));
+    }
+    Ok((weights, Some(recipe)))
+}
+
+/// The recipe beside a run's weights file; what else is called so there is nobody's recipe.
+fn recipe_beside(weights: &Path) -> Option<Recipe> {
+    let known = weights.file_name().is_some_and(|name| name == WEIGHTS);
+    let config = known.then(|| weights.with_file_name(CONFIG))?;
+    let text = files::text(&config, files::SHORT).ok()?;
+    if files::nested_too_deep(&text).is_some() { None } else { toml::from_str(&text).ok() }
+}
