@@ -198,7 +198,7 @@ fn weights_and_outputs_that_are_no_numbers_are_refused_and_nothing_is_written() 
     for (value, words) in [(f32::NAN, "'layer2.0.conv1.weight' holds NaN"), (f32::MAX, "not finite")] {
         let mut bad = weights.clone();
         bad.get_mut("encoder.layer2.0.conv1.weight").unwrap().1.fill(value);
-        save_tensors(&bad, Path::new(&file));
+        save_tensors(&bad, [], Path::new(&file));
         assert!(refused(&args, 4).contains(words), "{words}");
         let eval = ["eval", &file, "--data", &format!("folder:{}", lab.path("images"))];
         assert!(refused(&eval, 4).contains(words), "{words}");

@@ -49,15 +49,16 @@ pub fn relative_difference(got: &[f32], expected: &[f32]) -> f64 {
     max_difference(got, expected) / scale.max(1e-12)
 }
 
-/// `tensors` as a safetensors file.
-pub fn save_tensors(tensors: &Tensors, path: &Path) {
+/// `tensors` and `metadata` as a safetensors file.
+pub fn save_tensors(tensors: &Tensors, metadata: impl IntoIterator<Item = (String, String)>, path: &Path) {
     let bytes = |values: &Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     let held: Vec<_> =
         tensors.iter().map(|(name, (shape, values))| (name, shape.clone(), bytes(values))).collect();
     let views = held.iter().map(|(name, shape, bytes)| {
         (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
     });
-    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+    let metadata = metadata.into_iter().collect();
+    std::fs::write(path, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
 }
 
 /// An encoder whose outputs are its images, flat.

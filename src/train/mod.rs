@@ -6,6 +6,7 @@
 
 mod alternation;
 mod batches;
+mod case;
 mod comparison;
 mod cost;
 mod direct;
@@ -22,6 +23,7 @@ mod state;
 pub mod weights;
 
 pub use alternation::{Alternation, Rates};
+pub use case::Case;
 pub use comparison::{Compared, Losses};
 pub use cost::{memory_bytes, seconds};
 pub use direct::Direct;
@@ -30,7 +32,7 @@ pub use environment::machine_of;
 pub use evaluate::{BATCH, Evaluation, Protocol, embed, evaluate};
 pub use model::{Model, Part};
 pub use pretrained::{Preprocessing, Pretrained};
-pub use replay::{Case, Replayed, Trajectory, replay, replay_with};
+pub use replay::{Replayed, Trajectory, replay, replay_with};
 
 use crate::data::{Dataset, loader};
 use crate::device::{Place, Site};

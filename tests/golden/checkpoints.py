@@ -29,7 +29,7 @@ def prefixed(prefix, state):
 
 FOLDER.mkdir(exist_ok=True)
 torch.manual_seed(0)
-encoder = Encoder(width=2, dim=4)
+encoder = Encoder(width=2, dims=(4, 4))
 encoder(torch.rand(64, 3, 8, 8))  # running statistics
 encoder.load_state_dict({name: exact(value) for name, value in encoder.state_dict().items()})
 encoder.eval()
