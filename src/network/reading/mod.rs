@@ -20,8 +20,6 @@ pub type Numbers = (Vec<usize>, Vec<f32>);
 /// Tensors by name.
 pub type Tensors = BTreeMap<String, Numbers>;
 
-/// A longer file is not read: it is taken for a mistaken path.
-const LARGEST_FILE: u64 = 16 << 30;
 /// What PyTorch's container before version 1.6 begins with: a pickle of one number.
 const OLD_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
@@ -56,7 +54,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     if path.is_dir() {
         return Err(Error::data(path, "is a folder; give the file of weights that lies in it"));
     }
-    files::read(path, LARGEST_FILE).map_err(|e| Error::data(path, format!("cannot be read: {e}")))
+    files::read(path, files::WEIGHTS).map_err(|e| Error::data(path, format!("cannot be read: {e}")))
 }
 
 fn read_safetensors(bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>)> {
