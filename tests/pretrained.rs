@@ -205,3 +205,25 @@ fn weights_and_outputs_that_are_no_numbers_are_refused_and_nothing_is_written() 
     }
     assert!(!Path::new(&lab.path("bad.npy")).exists() && !Path::new(&lab.path("bad.csv")).exists());
 }
+
+#[test]
+fn stages_of_any_width_and_number_are_trained_and_read_back() {
+    let lab = Lab::new();
+    for (name, resnet, features) in [
+        ("widths", r#"{blocks=[1,2],bottleneck=false,width=4,widths=[6,5],stem="cifar"}"#, 5),
+        ("stages", r#"{blocks=[1,1,1,1,1,1,1,1],bottleneck=false,width=1,stem="cifar"}"#, 128),
+    ] {
+        let out = lab.path(name);
+        let set = format!("encoder.backbone.resnet={resnet}");
+        said(&["run", "simsiam", "--scale", "smoke", "--seeds", "1", "-q", "--out", &out, "--set", &set]);
+        let moved = lab.path("moved.safetensors");
+        std::fs::copy(out.clone() + "/simsiam/simsiam/seed-0/weights.safetensors", &moved).unwrap();
+        let (header, of_file) = lab.embedded(&["--weights", &moved]);
+        assert!(header.contains(&format!("(3, {features})")), "{header}");
+        assert_eq!(lab.embedded(&["--weights", &(out + "/simsiam/simsiam/seed-0")]).1, of_file);
+    }
+    let set = r#"encoder.backbone.resnet={blocks=[1,1],bottleneck=false,width=4,widths=[6],stem="cifar"}"#;
+    let refused =
+        refused(&["run", "simsiam", "--scale", "smoke", "--out", &lab.path("none"), "--set", set], 2);
+    assert!(refused.contains("1 widths where blocks has 2 stages"), "{refused}");
+}

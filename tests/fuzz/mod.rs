@@ -8,6 +8,7 @@ pub mod memory;
 mod mutate;
 mod record;
 mod study;
+mod weights;
 
 use mutate::mutant;
 use std::io::Write;
@@ -32,7 +33,7 @@ const BRIEFLY: Duration = Duration::from_secs(3);
 type Target = fn(&[u8]);
 
 /// The targets by which cargo-fuzz finds them.
-const TARGETS: [(&str, Target); 10] = [
+const TARGETS: [(&str, Target); 13] = [
     ("CIFAR archive, packed", data::archive),
     ("CIFAR archive, unpacked", data::archive_inside),
     ("JPEG and PNG", data::image),
@@ -43,6 +44,9 @@ const TARGETS: [(&str, Target); 10] = [
     ("results JSON", record::results),
     ("study TOML", study::toml),
     ("grid range", study::axis),
+    ("weights and model", weights::model),
+    ("pickle", weights::pickle),
+    ("replay case", weights::case),
 ];
 
 /// The target that SIM_FUZZ_TARGET names.
