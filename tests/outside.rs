@@ -296,6 +296,29 @@ fn data_check_says_what_there_is() {
     assert_eq!(line, expected);
 }
 
+#[test]
+fn what_is_left_out_is_said_once_where_training_begins() {
+    let root = animals();
+    for name in ["train/__MACOSX", "train/backup", "train/thumbs"] {
+        std::fs::create_dir(root.path().join(name)).unwrap();
+    }
+    std::fs::write(root.path().join("train/cat/2.png"), "no image").unwrap();
+    let (data, out) = (folder(root.path()), root.path().join("runs").display().to_string());
+    let args = ["run", "stopgrad", "--scale", "smoke", "--data", &data, "--skip-bad", "--out", &out];
+    let limited = [&args[..], &["--set", "data.test_images=2", "--seeds", "2"]].concat();
+    let said = text(&ends(&limited, 0, &[]).stderr);
+    for once in [
+        "2 folders hold no JPEG or PNG file and are no classes: train/backup, train/thumbs",
+        "skipped 1 file:",
+        "4 of 5 training and 2 of 4 held-out images; 1 file skipped, at 16 px",
+    ] {
+        assert_eq!(said.matches(once).count(), 1, "{once}: {said}");
+    }
+    let table = read_metrics(&root.path().join("runs/stopgrad/with/seed-0/metrics.csv")).unwrap();
+    let chance = table.last("val/knn_top1").unwrap();
+    assert!([0.0, 50.0, 100.0].contains(&chance), "one of each class is held out: {chance}");
+}
+
 /// Beside each class's name, its images as they are and two views of each.
 #[test]
 fn data_preview_shows_the_images_themselves() {
