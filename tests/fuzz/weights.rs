@@ -7,13 +7,16 @@ use simsiam_em::kernel::{self, Precision};
 use simsiam_em::network::read_weights;
 use simsiam_em::train::{Case, replay, weights};
 use std::io::{Cursor, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(test)]
+use std::path::PathBuf;
 use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
 /// Side in pixels of the images that a network is made for.
 const SIZE: usize = 8;
 
+#[cfg(test)]
 fn checkpoint(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoints").join(name)
 }
@@ -43,8 +46,8 @@ pub fn model(bytes: &[u8]) {
 
 /// Reads `bytes` as the pickle of an archive whose checksums are right.
 pub fn pickle(bytes: &[u8]) {
-    let whole = std::fs::read(checkpoint("state_dict.pth")).expect("a checkpoint");
-    let mut archive = ZipArchive::new(Cursor::new(whole)).expect("an archive");
+    let whole = include_bytes!("../golden/checkpoints/state_dict.pth");
+    let mut archive = ZipArchive::new(Cursor::new(&whole[..])).expect("an archive");
     let mut made = ZipWriter::new(Cursor::new(Vec::new()));
     let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     for index in 0..archive.len() {
