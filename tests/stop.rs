@@ -50,7 +50,7 @@ fn stop_after<T>(delay: Duration, stop: &AtomicBool, work: impl FnOnce() -> T) -
 }
 
 /// Recipes with every kind of work that can be interrupted: measuring, now and then or always; E_T; L around the
-/// half-steps; E-steps over several batches and over more than an epoch (of 5 steps); banks, averages of θ, queues.
+/// half-steps; E-steps over several batches and over more than an epoch (of 5 steps); banks, averages of θ.
 fn recipes() -> Vec<Recipe> {
     let watched = |mut recipe: Recipe, eta: bool| {
         recipe.measure.em = Some(EmConfig { images: 16, views: 4, eta, objective: true, trajectory: true });
@@ -58,16 +58,21 @@ fn recipes() -> Vec<Recipe> {
     };
     let with = |study: &str, arm: &str, eta: Rule| Recipe { eta, ..recipe(study, arm) };
     let bank = Rule::MemoryBank { m: 0.8, precision: Precision::F32, k: Steps::Count(4) };
-    let mean = Rule::Expectation { n: Samples::Count(4), normalised: true, k: Steps::Count(8), m: 0.5 };
+    let mean = |n| Rule::Expectation { n: Samples::Count(n), normalised: true, k: Steps::Count(8), m: 0.5 };
     let mut seldom = recipe("eta-gap", "m=0.8");
     (seldom.measure.every, seldom.schedule.checkpoint_every) = (2, 2);
+    // Most of its time goes by in E-steps.
+    let mut in_e_steps = with("expectation", "h+n=4", mean(24));
+    (in_e_steps.measure.every, in_e_steps.measure.probe_epochs, in_e_steps.measure.em) = (100, 0, None);
+    in_e_steps.schedule.epochs = 10;
     let mut probed = recipe("swav", "swav");
     (probed.measure.probe_always, probed.measure.probe_epochs) = (true, 40);
     let k = Rule::KStep { k: Steps::Count(7) };
     vec![
         watched(with("multistep", "k=10", k), true),
         watched(with("simsiam", "simsiam", bank), false),
-        watched(with("expectation", "h+n=4", mean), true),
+        watched(with("expectation", "h+n=4", mean(4)), true),
+        in_e_steps,
         seldom,
         watched(recipe("byol", "byol"), false),
         probed,
@@ -102,7 +107,7 @@ fn a_run_stopped_at_any_moment_ends_with_the_same_bytes() {
         assert!(results(&whole) == results(&stopped), "{:?}", recipe.eta);
     }
     println!("{stops} stops, {in_e_steps} of them in an E-step, {owed} while the last epoch was measured");
-    assert!(stops >= 6, "{stops}");
+    assert!(stops >= 6 && in_e_steps >= 2, "{stops} stops, {in_e_steps} in E-steps");
 }
 
 /// The header of the newest checkpoint's state.
