@@ -102,6 +102,61 @@ fn results_can_go_to_standard_output() {
     assert!(piped.stdout == std::fs::read(folder.path().join("redirected")).unwrap());
 }
 
+#[cfg(unix)]
+#[test]
+fn embeddings_can_go_through_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let smoke = ["run", "simsiam", "--scale", "smoke", "--seeds", "1", "-q"];
+    assert!(output(folder.path(), &smoke).status.success());
+    for number in 0..3 {
+        crate::support::picture(&folder.path().join(format!("images/{number}.png")), number);
+    }
+    let embed = ["embed", "--weights", "runs/simsiam/simsiam/seed-0", "--images", "images", "--out"];
+    let file = output(folder.path(), &[&embed[..], &["rows.npy"]].concat());
+    assert!(file.status.success(), "{}", text(&file.stderr));
+    let piped = output(folder.path(), &[&embed[..], &["/dev/stdout"]].concat());
+    assert!(piped.status.success(), "{}", text(&piped.stderr));
+    assert!(piped.stdout == std::fs::read(folder.path().join("rows.npy")).unwrap());
+    assert!(text(&piped.stderr).contains("/dev/stdout: 3 × "), "{}", text(&piped.stderr));
+    assert!(!Path::new("/dev/stdout.csv").exists());
+}
+
+/// An allocation that fails ends with a sentence and 1, not with a signal.
+#[cfg(target_os = "linux")]
+#[test]
+fn too_little_memory_for_images_of_ones_own_is_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let smoke = ["run", "simsiam", "--scale", "smoke", "--seeds", "1", "-q"];
+    assert!(output(folder.path(), &smoke).status.success());
+    // A tensor of 0.9 GB that takes no room on the disk.
+    let (count, side) = (1500usize, 224usize);
+    let bytes = count * 3 * side * side * 4;
+    let header = format!(
+        "{{\"images\":{{\"dtype\":\"F32\",\"shape\":[{count},3,{side},{side}],\"data_offsets\":[0,{bytes}]}}}}"
+    );
+    let path = folder.path().join("images.safetensors");
+    std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len((8 + header.len() + bytes) as u64).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 800000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_sim"), "embed"]);
+    command.args([
+        "--weights",
+        "runs/simsiam/simsiam/seed-0",
+        "--images",
+        "images.safetensors",
+        "--out",
+        "x.npy",
+    ]);
+    let ended = end(
+        command.current_dir(folder.path()).stderr(Stdio::piped()).spawn().unwrap(),
+        Duration::from_secs(60),
+    );
+    assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
+    assert!(text(&ended.stderr).contains("memory"), "{}", text(&ended.stderr));
+    assert!(!folder.path().join("x.npy").exists());
+}
+
 #[test]
 fn what_a_killed_writer_left_is_removed_by_the_next_command_and_nothing_else_is() {
     let folder = tempfile::tempdir().unwrap();

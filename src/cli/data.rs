@@ -5,7 +5,7 @@ use crate::augment::{self, AugmentConfig, Image, Scratch};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::record::write_durable;
+use crate::record::{is_stream, write_durable};
 use crate::report::{Row, contact_sheet, tile_of};
 use crate::rng::{Purpose, stream};
 use crate::study::{Request, Study};
@@ -89,9 +89,7 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
     ) else {
         return Ok(2);
     };
-    // A device, a pipe or a link keeps its name.
-    let own_name = out.symlink_metadata().is_ok_and(|metadata| !metadata.is_file());
-    if !own_name && !out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+    if !is_stream(out) && !out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
         let message =
             format!("--out {}: the sheet is a PNG; give it a name that ends in .png", out.display());
         return Err(Error::Usage(message));

@@ -6,7 +6,7 @@ use crate::augment::{normalise, resize_and_centre_crop};
 use crate::data::{decode, images_in};
 use crate::error::{Error, Result};
 use crate::network::read_weights;
-use crate::record::write_durable;
+use crate::record::{is_stream, write_durable};
 use crate::train::{BATCH, Model, Preprocessing, Pretrained};
 use candle_core::{Device, Tensor};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -106,14 +106,14 @@ impl Written<'_> {
             let line = json!({"images": images, "dim": dim, "path": path.display().to_string(),
                 "table": table.map(|path| path.display().to_string()), "preprocessing": pretrained.preprocessing,
                 "preprocessing_source": pretrained.source});
-            output.line(&line.to_string())?;
+            output.tell_of(path, &line.to_string())?;
             return Ok(0);
         }
-        output.line(&format!("{}: {images} × {dim}", path.display()))?;
+        output.tell_of(path, &format!("{}: {images} × {dim}", path.display()))?;
         if let Some(table) = table {
-            output.line(&format!("{}: the image of each row", table.display()))?;
+            output.tell_of(path, &format!("{}: the image of each row", table.display()))?;
         }
-        output.line(&format!("images: {} ({})", pretrained.preprocessing, pretrained.source))?;
+        output.tell_of(path, &format!("images: {} ({})", pretrained.preprocessing, pretrained.source))?;
         Ok(0)
     }
 }
@@ -205,7 +205,7 @@ impl Source {
     fn table(&self, out: &Path) -> Result<Option<(PathBuf, String)>> {
         let Source::Files { names, .. } = self else { return Ok(None) };
         // Nothing lies beside a pipe or a device.
-        if out.exists() && !out.is_file() {
+        if is_stream(out) {
             return Ok(None);
         }
         let path = out.with_extension("csv");

@@ -30,6 +30,11 @@ pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(Error::disk(path, "write the file"))
 }
 
+/// Whether `path` leads to a device, a pipe or another thing that is written into and that has no place beside it.
+pub fn is_stream(path: &Path) -> bool {
+    matches!(destination(path), Ok(Destination::WrittenInto(_)))
+}
+
 /// What a path leads to.
 enum Destination {
     /// A regular file, or none yet.

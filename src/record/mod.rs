@@ -35,7 +35,7 @@ pub use answer::{
 };
 pub use checkpoint::{SavedTensor, Snapshot};
 pub use directory::{Outcome, RunDir, check_recipe, find_twin, read_env, read_outcome};
-pub use durable::{make_folder, sweep, write_durable};
+pub use durable::{is_stream, make_folder, sweep, write_durable};
 pub use events::EVENTS_PREFIX;
 pub use metrics::{METRICS_FILE, MetricsLog};
 pub use table::{Table, read_metrics};
