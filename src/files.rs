@@ -1,7 +1,8 @@
 //! Files from outside: read whole only where they are regular files of a bounded length.
 //!
-//! A pipe waits for a writer who may never come, and a device gives bytes for ever: neither may stand where a file is
-//! expected. Lengths are counted while reading, because a file may grow and those of /proc say 0.
+//! A pipe waits for a writer who may never come, and a device gives bytes for ever: neither may
+//! stand where a file is expected. Lengths are counted while reading, because a file may grow and
+//! those of /proc say 0.
 
 use std::fs::{File, FileType, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};
@@ -9,14 +10,15 @@ use std::ops::Range;
 use std::path::Path;
 use toml_parser::lexer::TokenKind;
 
-/// Longest study, recipe, manifest or outcome, in bytes: a person or a page of JSON.
+/// Longest study, recipe, manifest or outcome, in bytes: more than a person or a run writes.
 pub const SHORT: u64 = 1 << 20;
 /// Longest table of numbers, in bytes: metrics of a run, points of a figure, a study's answer.
 pub const TABLE: u64 = 32 << 20;
 /// Longest file of weights, in bytes: a billion of them.
 pub const WEIGHTS: u64 = 4 << 30;
 
-/// Open brackets of a TOML text at most, and points of a dotted key; those of studies and recipes stay below ten.
+/// Open brackets of a TOML text at most, and points of a dotted key; those of studies and recipes
+/// stay below ten.
 const MOST_OPEN: usize = 64;
 /// See [`MOST_OPEN`].
 const MOST_PARTS: usize = 16;
@@ -27,7 +29,8 @@ pub const MARK: char = '\u{feff}';
 /// Opens the regular file at `path`, or the one that a link there leads to, for reading.
 ///
 /// # Errors
-/// The system's, or [`ErrorKind::InvalidData`] for anything that is no regular file; see [`is_refusal`].
+/// The system's, or [`ErrorKind::InvalidData`] for anything that is no regular file; see
+/// [`is_refusal`].
 pub fn open(path: &Path) -> Result<(File, Metadata)> {
     // Asked before opening, which is where a pipe waits, and again of what was opened.
     regular(&std::fs::metadata(path)?)?;
@@ -55,7 +58,8 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 > most { Err(too_long()) } else { Ok(bytes) }
 }
 
-/// The text of the regular file at `path`, at most `most` bytes, without the mark that some editors put before it.
+/// The text of the regular file at `path`, at most `most` bytes, without the mark that some editors
+/// put before it.
 ///
 /// # Errors
 /// As [`read`], and [`ErrorKind::InvalidData`] naming the line that is not UTF-8.
@@ -71,15 +75,18 @@ pub fn text(path: &Path, most: u64) -> Result<String> {
     Ok(text)
 }
 
-/// Whether the error says that what was found is not what is read here, and not that the system failed.
+/// Whether the error says that what was found is not what is read here, and not that the system
+/// failed.
 pub fn is_refusal(error: &Error) -> bool {
     error.kind() == ErrorKind::InvalidData
 }
 
-/// Where the TOML text nests tables and arrays, or a dotted key its parts, deeper than anything that is read here.
+/// Where the TOML text nests tables and arrays, or a dotted key its parts, deeper than anything
+/// that is read here.
 ///
-/// Asked before parsing: whoever walks through what is nested needs stack for every level, and the parser's own
-/// limit counts brackets of broken texts wrongly. `toml_parser` is the parser's own lexer.
+/// Asked before parsing: whoever walks through what is nested needs stack for every level, and the
+/// parser's own limit counts brackets of broken texts wrongly. `toml_parser` is the parser's own
+/// lexer.
 pub fn nested_too_deep(text: &str) -> Option<Range<usize>> {
     let (mut open, mut parts) = (Vec::new(), 0);
     for token in toml_parser::Source::new(text).lex() {

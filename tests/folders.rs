@@ -1,4 +1,5 @@
-//! Folders of images as people have them: what is a class, what is an image, and what is said of the rest.
+//! Folders of images as people have them: what is a class, what is an image, and what is said of
+//! the rest.
 
 use crate::support::{data_config, jpeg_to_be_turned, picture};
 use simsiam_em::Error;

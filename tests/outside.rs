@@ -1,4 +1,5 @@
-//! What comes from outside: files that people have, and files that would hang a program or fill its memory.
+//! What comes from outside: files that people have, and files that would hang a program or fill its
+//! memory.
 
 use crate::fuzz::memory::most_during;
 use crate::support::{data_config, jpeg_to_be_turned, picture, within};

@@ -1,8 +1,8 @@
 //! Texts that do to a terminal nothing but stand on it.
 //!
-//! Names of files, classes, columns and studies come from outside and may hold escape sequences, which clear the screen,
-//! set its title or turn the direction of what follows. They are shown as JSON writes them, so that a line of JSON
-//! stays one with the same meaning.
+//! Names of files, classes, columns and studies come from outside and may hold escape sequences,
+//! which clear the screen, set its title or turn the direction of what follows. They are shown as
+//! JSON writes them, so that a line of JSON stays one with the same meaning.
 
 use crate::error::ConfigError;
 use miette::{NamedSource, SourceSpan};
@@ -28,7 +28,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// A mistake in a TOML text of which everything can be printed; its place stays where it is.
 pub fn printable_mistake(mistake: &ConfigError) -> ConfigError {
-    // As many bytes for each character, because the place is counted in bytes. Line ends of Windows are no acts here.
+    // As many bytes for each character, because the place is counted in bytes. Line ends of Windows
+    // are no acts here.
     let same_length = |c: char| match (acts(c) && c != '\r', c.len_utf8()) {
         (false, _) => c,
         (true, 1) => '?',

@@ -1,5 +1,5 @@
-//! `cifar10:PATH` and `cifar100:PATH`: the official binary version, as a folder or as the `.tar.gz`,
-//! which is streamed and never unpacked: an entry is known by its file name alone.
+//! `cifar10:PATH` and `cifar100:PATH`: the official binary version, as a folder or as the
+//! `.tar.gz`, which is streamed and never unpacked: an entry is known by its file name alone.
 
 use super::{DataConfig, Dataset, first_of_each_class};
 use crate::augment::Image;
@@ -168,7 +168,8 @@ impl Files {
         Error::data(path, what)
     }
 
-    /// Keeps `from` where `name` is that of a file that is wanted, or of one that says what this is.
+    /// Keeps `from` where `name` is that of a file that is wanted, or of one that says what this
+    /// is.
     fn offer(&mut self, path: &Path, name: &str, from: impl Read) -> Result<()> {
         self.python |= PYTHON.contains(&name);
         if !KINDS.iter().any(|kind| kind.wanted().any(|wanted| wanted == name)) {
@@ -236,8 +237,8 @@ fn read_archive(path: &Path) -> Result<Files> {
     Ok(found)
 }
 
-/// What comes out of an archive, up to a bound: a few megabytes unpack to as many gigabytes, and names of entries
-/// may be as long.
+/// What comes out of an archive, up to a bound: a few megabytes unpack to as many gigabytes, and
+/// names of entries may be as long.
 struct Unpacked<R> {
     from: R,
     left: u64,

@@ -1,4 +1,5 @@
-//! `folder:DIR`: class folders of JPEG and PNG files of any size, in `train/` and in `test/` or `val/`.
+//! `folder:DIR`: class folders of JPEG and PNG files of any size, in `train/` and in `test/` or
+//! `val/`.
 //!
 //! As in torchvision, the images of a class are those in its folder and in the folders inside it.
 
@@ -59,8 +60,8 @@ struct Bad<'a> {
 }
 
 impl Bad<'_> {
-    /// What went well; the first error, or, if they are to be skipped, all of them noted. Every class that had images
-    /// must have one left.
+    /// What went well; the first error, or, if they are to be skipped, all of them noted. Every
+    /// class that had images must have one left.
     fn keep<T>(&mut self, all: Vec<(u32, Result<T>)>, half: &Half) -> Result<Vec<T>> {
         let mut good = Vec::with_capacity(all.len());
         let (mut had, mut has) = (vec![false; self.classes.len()], vec![false; self.classes.len()]);
@@ -117,7 +118,8 @@ fn decode_all(files: Vec<File>, half: &Half, bad: &mut Bad) -> Result<(Vec<Image
 
 /// A data set whose images are decoded when they are asked for.
 ///
-/// Reading them all for a digest would take longer than many runs: names and lengths stand for them.
+/// Reading them all for a digest would take longer than many runs: names and lengths stand for
+/// them.
 fn on_demand(root: &Path, config: &DataConfig, classes: Vec<String>, listed: [Vec<File>; 2]) -> Dataset {
     let mut hash = Sha256::new();
     let [train, test] = listed.map(|files| {

@@ -1,4 +1,5 @@
-//! The two halves of a folder of images as they lie on the disk: which classes there are, and which files are theirs.
+//! The two halves of a folder of images as they lie on the disk: which classes there are, and which
+//! files are theirs.
 
 use super::walk::{Walk, visible};
 use super::{DataConfig, HeldOut};
@@ -22,7 +23,8 @@ pub struct Half {
     pub labels: Vec<u32>,
 }
 
-/// Lists the data set in `root`: its classes by label, and both halves. Says in `notes` what was left out.
+/// Lists the data set in `root`: its classes by label, and both halves. Says in `notes` what was
+/// left out.
 ///
 /// # Errors
 /// [`Error::Data`] for another layout, or classes that one half has and the other has not.
@@ -163,8 +165,8 @@ impl Found {
     }
 }
 
-/// The classes of a half with the form of their names by which halves are compared: "ä" is one letter or two,
-/// depending on the system that wrote the name.
+/// The classes of a half with the form of their names by which halves are compared: "ä" is one
+/// letter or two, depending on the system that wrote the name.
 fn keyed(half: &Path, classes: Vec<Class>) -> Result<Vec<(String, Class)>> {
     let mut keyed: Vec<(String, Class)> = Vec::with_capacity(classes.len());
     let mut known = BTreeMap::new();

@@ -24,7 +24,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where images come from. On the command line: `shapes`, `folder:DIR`, `cifar10:PATH`, `cifar100:PATH`.
+/// Where images come from. On the command line: `shapes`, `folder:DIR`, `cifar10:PATH`,
+/// `cifar100:PATH`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
@@ -40,7 +41,8 @@ pub struct DataConfig {
     pub shapes_seed: u64,
     /// Counts undecodable files and goes on, instead of stopping at the first.
     pub skip_bad: bool,
-    /// Which folder is held out where there are two (`folder:` only): `test` unless this says `val`.
+    /// Which folder is held out where there are two (`folder:` only): `test` unless this says
+    /// `val`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
 }
@@ -137,7 +139,8 @@ pub struct Dataset {
     pub skipped: Vec<(PathBuf, String)>,
     /// What else of the files was left out, or is not as one might expect: sentences for a person.
     pub notes: Vec<String>,
-    /// Training and held-out images that there are, of which a limit or `skip_bad` may have left some out.
+    /// Training and held-out images that there are, of which a limit or `skip_bad` may have left
+    /// some out.
     pub there: [usize; 2],
     /// Images that their camera asks to turn; they are read as they are stored.
     pub turned: usize,
@@ -147,8 +150,8 @@ impl Dataset {
     /// Opens the data set that `config` names.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a source that does not exist as a kind, [`Error::Data`] for files that are
-    /// missing, damaged or laid out in another way.
+    /// [`Error::Usage`] for a source that does not exist as a kind, [`Error::Data`] for files that
+    /// are missing, damaged or laid out in another way.
     pub fn open(config: &DataConfig) -> Result<Dataset> {
         let (kind, path) = config.source.split_once(':').unwrap_or((&config.source, ""));
         let path = &expand(path)?;
@@ -194,8 +197,9 @@ impl Dataset {
         Dataset { name, classes, train, test, digest, skipped, notes, there, turned: 0 }
     }
 
-    /// How many of the images that there are were taken, in words: "2,000 of 50,000 training and all 10,000 held-out
-    /// images". Nothing of procedural images, of which there are as many as are asked for.
+    /// How many of the images that there are were taken, in words: "2,000 of 50,000 training and
+    /// all 10,000 held-out images". Nothing of procedural images, of which there are as many as are
+    /// asked for.
     pub fn taken(&self) -> Option<String> {
         if self.name == "shapes" {
             return None;
@@ -215,8 +219,8 @@ impl Dataset {
     }
 }
 
-/// A path in which `~` at the beginning is the person's own folder, as in a shell: behind `folder:` the shell
-/// leaves it alone. A folder that is really called `~` is taken first.
+/// A path in which `~` at the beginning is the person's own folder, as in a shell: behind `folder:`
+/// the shell leaves it alone. A folder that is really called `~` is taken first.
 fn expand(path: &str) -> Result<PathBuf> {
     let plain = PathBuf::from(path);
     if !path.starts_with('~') || plain.exists() {
@@ -265,8 +269,8 @@ fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
     Ok(Dataset::in_memory(config, classes, halves))
 }
 
-/// Which of the images with these labels are used when `wanted` are asked for (0: all): the first of
-/// each class, in equal parts, the earlier classes taking what does not divide.
+/// Which of the images with these labels are used when `wanted` are asked for (0: all): the first
+/// of each class, in equal parts, the earlier classes taking what does not divide.
 pub fn first_of_each_class(labels: &[u32], classes: usize, wanted: usize) -> Vec<usize> {
     if wanted == 0 || wanted >= labels.len() {
         return (0..labels.len()).collect();

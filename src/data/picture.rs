@@ -12,8 +12,9 @@ use std::path::Path;
 /// A longer side, or more decoded bytes, is taken for a damaged or hostile file.
 const LONGEST_SIDE: u32 = 16_384;
 const DECODED_BYTES: u64 = 256 << 20;
-/// A longer file is not read at all.
-const FILE_BYTES: u64 = 2 * DECODED_BYTES;
+/// A longer file is not read at all: packed pixels take less room than unpacked ones, and some files
+/// say more beside them.
+const FILE_BYTES: u64 = DECODED_BYTES + DECODED_BYTES / 4;
 
 /// What is known of an image before it is decoded.
 #[derive(Clone, Copy)]
@@ -97,7 +98,8 @@ pub fn decode(path: &Path) -> Result<Image> {
     decode_listed(path).map_err(alone)
 }
 
-/// The same for a file whose header was checked before: a small picture's header costs as much as the rest of it.
+/// The same for a file whose header was checked before: a small picture's header costs as much as
+/// the rest of it.
 pub fn decode_listed(path: &Path) -> Result<Image> {
     let mut bytes = files::read(path, FILE_BYTES).map_err(|e| unreadable(path, e))?;
     if jpeg::is_jpeg(&bytes) && !jpeg::is_whole(&bytes) {

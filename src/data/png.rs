@@ -1,8 +1,8 @@
 //! What the pixels of a PNG file depend on.
 //!
-//! Colour profiles and texts are packed, and half a megabyte of them unpacks to hundreds, which the decoder does
-//! before it comes to a pixel. None of them changes a pixel as pixels are read here, so they are passed over, like
-//! the further pictures of an animation.
+//! Colour profiles and texts are packed, and half a megabyte of them unpacks to hundreds, which the
+//! decoder does before it comes to a pixel. None of them changes a pixel as pixels are read here,
+//! so they are passed over, like the further pictures of an animation.
 
 use std::io::{Read, Result, Seek};
 
@@ -24,7 +24,8 @@ pub enum Part {
     Whole,
 }
 
-/// Copies the file without the chunks that its pixels do not depend on; a damaged one up to its end.
+/// Copies the file without the chunks that its pixels do not depend on; a damaged one up to its
+/// end.
 pub fn essential(from: &mut (impl Read + Seek), part: Part) -> Result<Vec<u8>> {
     let mut kept = Vec::new();
     from.by_ref().take(SIGNATURE.len() as u64).read_to_end(&mut kept)?;

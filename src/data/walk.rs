@@ -1,8 +1,9 @@
 //! Which files of a folder are images: one rule for data sets, `sim data` and `sim embed`.
 //!
-//! Names that begin with a point, and what macOS adds to archives, are left out. A folder is entered once, known by
-//! its device and inode, so that a link that leads back up is no loop. What has an image's name is an image: one
-//! that is a pipe, a device or a link to nothing is refused when it is read.
+//! Names that begin with a point, and what macOS adds to archives, are left out. A folder is
+//! entered once, known by its device and inode, so that a link that leads back up is no loop. What
+//! has an image's name is an image: one that is a pipe, a device or a link to nothing is refused
+//! when it is read.
 
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashSet};
@@ -15,7 +16,8 @@ const OF_MACOS: &str = "__MACOSX";
 /// The files in a folder and in the folders inside it.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Images, folder by folder as torchvision reads them: in the order of their folders' paths, then of their names.
+    /// Images, folder by folder as torchvision reads them: in the order of their folders' paths,
+    /// then of their names.
     pub images: Vec<PathBuf>,
     /// How many other files there are, by lower-case extension.
     pub others: BTreeMap<String, usize>,

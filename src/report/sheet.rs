@@ -24,7 +24,8 @@ const TEXT: u32 = 18;
 /// Dots of a sheet at most: a thousand classes with four images each are fewer.
 const MOST_DOTS: u64 = 120_000_000;
 
-/// As much of an image as the sheet shows of it, so that a thousand photographs need no memory for what is not shown.
+/// As much of an image as the sheet shows of it, so that a thousand photographs need no memory for
+/// what is not shown.
 pub fn tile_of(image: &Image) -> Image {
     let (width, height) = shown(image);
     if width as usize >= image.width {

@@ -98,7 +98,8 @@ fn images() -> Vec<Vec<u8>> {
     all
 }
 
-/// A PNG file of this depth, type of colour and interlacing, with a palette and with more rows than any order needs.
+/// A PNG file of this depth, type of colour and interlacing, with a palette and with more rows than
+/// any order needs.
 #[cfg(test)]
 fn png_by_hand([depth, colour, interlaced]: [u8; 3], width: u32, height: u32) -> Vec<u8> {
     let chunk =

@@ -1,4 +1,5 @@
-//! An allocator that counts what each thread holds, so that a parser's memory can be bounded by a test.
+//! An allocator that counts what each thread holds, so that a parser's memory can be bounded by a
+//! test.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -18,7 +19,8 @@ impl Counting {
         // A thread that is ending has no counters left; what it takes then is not counted.
         let fits = HELD.try_with(|held| {
             let now = held.get().saturating_add_unsigned(bytes);
-            // One request of everything is kept in the count although it is refused: it is what a test looks for.
+            // One request of everything is kept in the count although it is refused: it is what a
+            // test looks for.
             let _ = MOST.try_with(|most| most.set(most.get().max(now)));
             let fits = REFUSED_FROM.try_with(|from| now < from.get()).unwrap_or(true);
             if fits {
@@ -34,8 +36,8 @@ impl Counting {
     }
 }
 
-// SAFETY: every request goes to the system's allocator unchanged, or is refused with null; the counters are
-// plain numbers of the thread and allocate nothing.
+// SAFETY: every request goes to the system's allocator unchanged, or is refused with null; the
+// counters are plain numbers of the thread and allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise is passed on.
@@ -64,8 +66,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The most bytes that this thread held at once during `work`, beyond what it held before. A request that would
-/// lead to `refused_from` bytes or more gets none.
+/// The most bytes that this thread held at once during `work`, beyond what it held before. A
+/// request that would lead to `refused_from` bytes or more gets none.
 pub fn most_during(refused_from: usize, work: impl FnOnce()) -> usize {
     let before = HELD.get();
     MOST.set(before);

@@ -1,7 +1,8 @@
-//! Files that nobody wrote: mutants of good ones, given to everything that reads bytes from outside.
+//! Files that nobody wrote: mutants of good ones, given to everything that reads bytes from
+//! outside.
 //!
-//! A parser may refuse a mutant or take it; it may not panic, abort, hold [`MOST_BYTES`] or take [`LONGEST`].
-//! `README.md` says how to try more of them, and how to go on with cargo-fuzz.
+//! A parser may refuse a mutant or take it; it may not panic, abort, hold [`MOST_BYTES`] or take
+//! [`LONGEST`]. `README.md` says how to try more of them, and how to go on with cargo-fuzz.
 
 mod data;
 pub mod memory;
@@ -57,10 +58,11 @@ pub fn target_of_the_environment() -> Target {
     found.unwrap_or_else(|| panic!("SIM_FUZZ_TARGET='{asked}' is none of {names:?}")).1
 }
 
-/// Gives `target` mutants of the files in `corpus`: for three seconds, or SIM_FUZZ_RUNS of them; SIM_FUZZ_SEED chooses others.
+/// Gives `target` mutants of the files in `corpus`: for three seconds, or SIM_FUZZ_RUNS of them;
+/// SIM_FUZZ_SEED chooses others.
 ///
-/// The files of `corpus` come first, unchanged. The mutant in the hand of `target` lies in a file, so that
-/// it is there after an abort.
+/// The files of `corpus` come first, unchanged. The mutant in the hand of `target` lies in a file,
+/// so that it is there after an abort.
 pub fn run(name: &str, corpus: Vec<Vec<u8>>, target: impl Fn(&[u8])) {
     assert!(!corpus.is_empty(), "{name}: mutants of nothing");
     let number = |key: &str| std::env::var(key).ok().and_then(|text| text.parse::<u64>().ok());
