@@ -195,7 +195,8 @@ fn weights_and_outputs_that_are_no_numbers_are_refused_and_nothing_is_written() 
     let weights = read_weights(&PathBuf::from(lab.run()).join("weights.safetensors")).unwrap();
     let file = lab.path("bad.safetensors");
     let args = ["embed", "--weights", &file, "--images", &lab.path("images"), "--out", &lab.path("bad.npy")];
-    for (value, words) in [(f32::NAN, "'layer2.0.conv1.weight' holds NaN"), (f32::MAX, "not finite")] {
+    for (value, words) in [(f32::NAN, "'encoder.layer2.0.conv1.weight' holds NaN"), (f32::MAX, "not finite")]
+    {
         let mut bad = weights.clone();
         bad.get_mut("encoder.layer2.0.conv1.weight").unwrap().1.fill(value);
         save_tensors(&bad, [], Path::new(&file));

@@ -146,20 +146,7 @@ mod tests {
     fn every_combination_is_one_view_and_no_two_are_equal() {
         let pixels = (0..16 * 20 * 3).map(|i| (i * 37 % 251) as u8).collect();
         let image = Image { height: 16, width: 20, pixels };
-        let config = AugmentConfig {
-            size: 8,
-            crop_scale: [1.0, 1.0],
-            flip: 0.0,
-            jitter: 0.0,
-            jitter_strength: [0.0; 4],
-            grayscale: 0.0,
-            blur: 0.0,
-            blur_sigma: [0.1, 2.0],
-            mean: [0.0; 3],
-            std: [1.0; 3],
-            finite: Some(set()),
-            multi_crop: None,
-        };
+        let config = AugmentConfig { finite: Some(set()), ..AugmentConfig::none(8, [0.0; 3], [1.0; 3]) };
         let view = |index: usize| {
             let mut out = vec![0.0; 8 * 8 * 3];
             element(&config, &set(), &image, index, &mut Scratch::default(), &mut out);

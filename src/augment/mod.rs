@@ -80,6 +80,24 @@ pub struct SmallCrops {
 }
 
 impl AugmentConfig {
+    /// A view is the whole image, resized to `size` pixels and normalised.
+    pub fn none(size: usize, mean: [f32; 3], std: [f32; 3]) -> AugmentConfig {
+        AugmentConfig {
+            size,
+            crop_scale: [1.0, 1.0],
+            flip: 0.0,
+            jitter: 0.0,
+            jitter_strength: [0.0; 4],
+            grayscale: 0.0,
+            blur: 0.0,
+            blur_sigma: [0.1, 2.0],
+            mean,
+            std,
+            finite: None,
+            multi_crop: None,
+        }
+    }
+
     /// How one of the small `crops` is drawn.
     pub fn small(&self, crops: &SmallCrops) -> AugmentConfig {
         AugmentConfig { size: crops.size, crop_scale: crops.crop_scale, multi_crop: None, ..self.clone() }

@@ -52,7 +52,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let table = source.table(out)?;
     let site = super::run::place(matches)?.open()?;
     let projection = matches.get_flag("projection");
-    let (mut values, mut dim) = (Vec::new(), 0);
+    let (mut values, mut dim, mut headless) = (Vec::new(), 0, false);
     site.guard(|| {
         let model = pretrained.model(&site)?;
         if projection && !model.has_projector() {
@@ -61,7 +61,8 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
                 "has no projector that is known here; leave out --projection",
             ));
         }
-        let batch = model.evaluation_batch(BATCH).map_err(|e| e.in_file(&pretrained.path))?;
+        headless = !model.has_projector();
+        let batch = model.evaluation_batch(BATCH)?;
         for start in (0..source.len()).step_by(batch) {
             let x = source.batch(start, (start + batch).min(source.len()), &pretrained.preprocessing)?;
             let rows = embed(&model, &x, projection)?;
@@ -82,6 +83,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         table: table.as_ref().map(|(path, _)| path.as_path()),
         images: source.len(),
         dim,
+        headless,
     };
     written.say(&pretrained, matches.get_flag("json"), output)
 }
@@ -97,13 +99,14 @@ struct Written<'a> {
     table: Option<&'a Path>,
     images: usize,
     dim: usize,
+    headless: bool,
 }
 
 impl Written<'_> {
     fn say(&self, pretrained: &Pretrained, json: bool, output: &Output) -> Result<i32> {
-        let Written { path, table, images, dim } = *self;
+        let Written { path, table, images, dim, headless } = *self;
         if json {
-            let line = json!({"images": images, "dim": dim, "path": path.display().to_string(),
+            let line = json!({"images": images, "dim": dim, "has_projector": !headless, "path": path.display().to_string(),
                 "table": table.map(|path| path.display().to_string()), "preprocessing": pretrained.preprocessing,
                 "preprocessing_source": pretrained.source});
             output.tell_of(path, &line.to_string())?;
@@ -112,6 +115,10 @@ impl Written<'_> {
         output.tell_of(path, &format!("{}: {images} × {dim}", path.display()))?;
         if let Some(table) = table {
             output.tell_of(path, &format!("{}: the image of each row", table.display()))?;
+        }
+        if headless {
+            let what = "the weights have no projector that is known here; features need none";
+            output.tell_of(path, what)?;
         }
         output.tell_of(path, &format!("images: {} ({})", pretrained.preprocessing, pretrained.source))?;
         Ok(0)

@@ -57,17 +57,7 @@ fn found<'a>(p: &Parameter, find: Find<'a>) -> Result<&'a [f32]> {
             "tensor '{}' has shape {shape:?}; this architecture needs {:?}",
             p.name, p.torch_shape
         ))),
-        Some((_, values)) => finite(&p.name, values),
-    }
-}
-
-/// `values`, where all of them are numbers.
-fn finite<'a>(name: &str, values: &'a [f32]) -> Result<&'a [f32]> {
-    match values.iter().find(|value| !value.is_finite()) {
-        None => Ok(values),
-        Some(value) => Err(Error::Failure(format!(
-            "tensor '{name}' holds {value}: these weights are damaged, or of a training run that diverged"
-        ))),
+        Some((_, values)) => Ok(values),
     }
 }
 
@@ -75,8 +65,7 @@ fn finite<'a>(name: &str, values: &'a [f32]) -> Result<&'a [f32]> {
 /// any. Those whose names begin as `network`'s own do must all be its.
 ///
 /// # Errors
-/// [`Error::Failure`] naming the first tensor that is missing, has another shape, holds what is no number, or
-/// belongs to no layer.
+/// [`Error::Failure`] naming the first tensor that is missing, has another shape, or belongs to no layer.
 pub fn fits<'a>(network: &Network, names: impl Iterator<Item = &'a str>, find: Find) -> Result<()> {
     let own = || network.parameters().iter().chain(network.running());
     own().try_for_each(|p| found(p, find).map(drop))?;
@@ -103,7 +92,7 @@ fn family(name: &str) -> &str {
 /// Flat θ from PyTorch's tensors.
 ///
 /// # Errors
-/// [`Error::Failure`] naming the first tensor that is missing, has another shape, or holds what is no number.
+/// [`Error::Failure`] naming the first tensor that is missing or has another shape.
 pub fn from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
     network.parameters().iter().try_for_each(|p| found(p, find).map(drop))?;
     let mut theta = vec![0.0; network.theta_len()];
@@ -141,7 +130,7 @@ pub fn running_from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
         if let Some((shape, bias)) = find(&name)
             && *shape == p.torch_shape
         {
-            flat.iter_mut().zip(finite(&name, bias)?).for_each(|(mean, bias)| *mean -= bias);
+            flat.iter_mut().zip(bias).for_each(|(mean, bias)| *mean -= bias);
         }
     }
     Ok(running)

@@ -40,20 +40,7 @@ impl Preprocessing {
 
     /// Augmentation whose unaugmented images are these: it changes nothing else.
     pub fn augment(&self) -> AugmentConfig {
-        AugmentConfig {
-            size: self.size,
-            crop_scale: [1.0, 1.0],
-            flip: 0.0,
-            jitter: 0.0,
-            jitter_strength: [0.0; 4],
-            grayscale: 0.0,
-            blur: 0.0,
-            blur_sigma: [1.0, 1.0],
-            mean: self.mean,
-            std: self.std,
-            finite: None,
-            multi_crop: None,
-        }
+        AugmentConfig::none(self.size, self.mean, self.std)
     }
 
     /// As a weights file keeps it.
@@ -148,7 +135,8 @@ impl Pretrained {
                 weights::trained_model(&self.tensors, &recipe, &site.host_kernel(recipe.encoder.precision)?)
             }
         };
-        model.and_then(|model| model.on(site)).map_err(|e| e.in_file(&self.path))
+        let fits = |model: Model| model.evaluation_batch(1).map(|_| model);
+        model.and_then(fits).and_then(|model| model.on(site)).map_err(|e| e.in_file(&self.path))
     }
 
     /// Their outputs are no numbers.

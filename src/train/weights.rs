@@ -68,9 +68,29 @@ struct Parts<'a> {
     names: BTreeMap<String, &'a str>,
 }
 
+/// Refuses weights that no network can have.
+fn sound(name: &str, (shape, values): &Numbers) -> Result<()> {
+    let fail = |what: String| Err(Error::Failure(format!("tensor '{name}' {what}")));
+    let of_layer = ["weight", "bias", "running_mean", "running_var"].iter().any(|end| name.ends_with(end));
+    if shape.is_empty() && of_layer {
+        return fail("has shape [], no dimensions at all; every layer's numbers have one or more".into());
+    }
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        return fail(format!("holds {value}: these weights are damaged, or of a training run that diverged"));
+    }
+    match values.iter().find(|value| **value < 0.0) {
+        Some(value) if name.ends_with("running_var") => fail(format!("holds {value}, which is no variance")),
+        _ => Ok(()),
+    }
+}
+
 impl<'a> Parts<'a> {
     fn of(tensors: &'a Tensors) -> Result<Self> {
-        Ok(Self { tensors, names: part_names(tensors.keys().map(String::as_str))? })
+        let names = part_names(tensors.keys().map(String::as_str))?;
+        names
+            .values()
+            .try_for_each(|name| tensors.get(*name).map_or(Ok(()), |tensor| sound(name, tensor)))?;
+        Ok(Self { tensors, names })
     }
 
     fn find(&self, name: &str) -> Option<&'a Numbers> {

@@ -6,8 +6,10 @@ use super::{Numbers, OLD_MAGIC, Tensors, numbers};
 use crate::error::{Error, Result};
 use flate2::Crc;
 use safetensors::Dtype;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Cursor;
+use zip::result::ZipResult;
 use zip::{CompressionMethod, ZipArchive};
 
 /// The numbers of storages by key, as bytes.
@@ -33,11 +35,6 @@ pub fn read_zip(bytes: &[u8]) -> Result<Tensors> {
     else {
         return Err(wrong("is a zip archive, but not one of PyTorch's: it has no data.pkl"));
     };
-    if members.contains_key(&format!("{folder}constants.pkl")) {
-        return Err(wrong(
-            "is a TorchScript program, not weights; save torch.jit.load(file).state_dict() instead",
-        ));
-    }
     if members.get(&format!("{folder}byteorder")).is_some_and(|order| *order != b"little") {
         return Err(wrong("was written on a big-endian machine, which is not read here"));
     }
@@ -52,6 +49,12 @@ pub fn read_zip(bytes: &[u8]) -> Result<Tensors> {
 fn zip_members(bytes: &[u8]) -> Result<HashMap<String, &[u8]>> {
     let damaged = |e| wrong(format!("is a damaged PyTorch checkpoint (a zip archive): {e}"));
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
+    let is_program = |name: ZipResult<_>| name.is_ok_and(|name: Cow<str>| name.ends_with("/constants.pkl"));
+    if archive.file_names().any(is_program) {
+        return Err(wrong(
+            "is a TorchScript program, not weights; save torch.jit.load(file).state_dict() instead",
+        ));
+    }
     let (mut members, mut total) = (HashMap::new(), 0usize);
     for index in 0..archive.len() {
         let member = archive.by_index_raw(index).map_err(damaged)?;
