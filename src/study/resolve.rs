@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// More seeds are taken for a slip of the hand.
 const MOST_SEEDS: u64 = 10_000;
 
+/// The way out where no single key is to blame.
+const NO_KEY: &str = "their recipes must differ in a key";
+
 /// The scale when nothing else is said.
 pub const DEFAULT_SCALE: &str = "laptop";
 
@@ -62,7 +65,43 @@ impl Study {
             let over = flag.into_iter().chain(overs.iter().cloned()).collect();
             arms.push(self.arm(&spec, scale.as_ref(), request, over)?);
         }
+        self.refuse_twins(&arms, request)?;
         Ok(arms)
+    }
+
+    /// Refuses two arms that are one run: they would have the same numbers under two names.
+    fn refuse_twins(&self, arms: &[Arm], request: &Request) -> Result<()> {
+        let twin = |index: usize| arms[..index].iter().find(|arm| arm.recipe == arms[index].recipe);
+        let Some((a, b)) = (0..arms.len()).find_map(|index| Some((twin(index)?, &arms[index]))) else {
+            return Ok(());
+        };
+        let told_apart_without = |dropped: &dyn Fn(usize) -> bool| {
+            let kept = request.set.iter().enumerate().filter(|(index, _)| !dropped(*index));
+            let without = Request { set: kept.map(|(_, set)| set.clone()).collect(), ..request.clone() };
+            let arms = self.resolve(&without).unwrap_or_default();
+            let recipe = |name: &String| arms.iter().find(|arm| arm.name == *name).map(|arm| &arm.recipe);
+            recipe(&a.name) != recipe(&b.name)
+        };
+        let one = (0..request.set.len()).find(|index| told_apart_without(&|other| other == *index));
+        let (by, way) = match one {
+            Some(index) => {
+                let set = &request.set[index];
+                let key = set.split('=').next().unwrap_or(set).trim();
+                let flag = self.head.flag.iter().find(|flag| flag.sets == key);
+                let way = match flag {
+                    Some(flag) => format!("--{} makes an arm with a value of its own", flag.name),
+                    None => format!("leave {key} to the arms, or set it in a study with one arm"),
+                };
+                (format!("--set {set}"), way)
+            }
+            None if !request.set.is_empty() && told_apart_without(&|_| true) => (
+                request.set.iter().map(|set| format!("--set {set}")).collect::<Vec<_>>().join(" "),
+                NO_KEY.into(),
+            ),
+            None => (self.name.clone(), NO_KEY.into()),
+        };
+        let (a, b) = (&a.name, &b.name);
+        Err(Error::Usage(format!("{by}: the arms {a} and {b} are the same run under two names; {way}")))
     }
 
     /// One arm with `overs` on its differences.
