@@ -15,6 +15,7 @@ mod fuzz;
 mod gpu;
 mod gpu_kernels;
 mod gpu_runs;
+mod identity;
 mod kernel;
 mod laws;
 mod layering;

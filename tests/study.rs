@@ -87,7 +87,7 @@ fn every_study_resolves_at_every_scale() {
 
 #[test]
 fn every_claim_is_judged_for_some_arm_of_the_default_scale() {
-    let runs = Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None };
+    let runs = Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None, steps: &|_| None };
     for study in Study::all().unwrap() {
         let arms: Vec<String> = study.resolve(&request()).unwrap().into_iter().map(|arm| arm.name).collect();
         for claim in &study.head.claim {
@@ -107,8 +107,11 @@ fn an_exception_is_one_of_a_star_and_not_of_a_name() {
     let mut claim = study.head.claim[0].clone();
     claim.except = Some("k=1".into());
     let arms = ["k=1", "k=10", "k=100"].map(String::from);
-    let judged =
-        claim.judge(&arms, &[0], &Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None });
+    let judged = claim.judge(
+        &arms,
+        &[0],
+        &Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None, steps: &|_| None },
+    );
     assert_eq!(judged.iter().map(|j| j.arm.as_str()).collect::<Vec<_>>(), ["k=10", "k=100"]);
 }
 
@@ -327,6 +330,17 @@ fn mistakes_in_flags_name_the_flag() {
 
 /// Judges the only claim of a study whose arms `a` and `b` have these values, seed by seed.
 fn verdict(claim: &str, a: &[Option<f64>], b: &[Option<f64>]) -> (Verdict, Option<String>) {
+    verdict_of(claim, a, b, 10.0, 1000)
+}
+
+/// The same where guesses are right in `chance` percent and runs make `steps` SGD steps.
+fn verdict_of(
+    claim: &str,
+    a: &[Option<f64>],
+    b: &[Option<f64>],
+    chance: f64,
+    steps: u64,
+) -> (Verdict, Option<String>) {
     let text = format!(
         "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\n[[arm]]\nname = \"a\"\n[[arm]]\nname = \"b\"\n\
          [[claim]]\ntext = \"c\"\narm = \"a\"\n{claim}\n"
@@ -341,7 +355,7 @@ fn verdict(claim: &str, a: &[Option<f64>], b: &[Option<f64>]) -> (Verdict, Optio
     let judged = study.head.claim[0].judge(
         &["a".into(), "b".into()],
         &seeds,
-        &Runs { curve: &curve, diverged: &|_, _| Some(false), chance: Some(10.0) },
+        &Runs { curve: &curve, diverged: &|_, _| Some(false), chance: Some(chance), steps: &|_| Some(steps) },
     );
     assert_eq!(judged.len(), 1);
     (judged[0].verdict, judged[0].why.clone())
@@ -362,7 +376,7 @@ fn claims_are_judged_by_the_whole_interval() {
     let mean = knn("of = \"mean\"\nis = \"better than\"\nthan = \"b\"");
     let loss = "metric = \"train/loss\"\nis = \"better than\"\nthan = \"b\"".to_string();
     for (claim, a, b, expected) in [
-        (&not_worse, [79.0, 81.0, 80.0], [80.0, 82.0, 81.0], Reproduced),
+        (&not_worse, [79.0, 81.0, 80.0], [80.0, 82.0, 80.9], Reproduced),
         (&not_worse, [70.0, 72.0, 71.0], [80.0, 82.0, 81.1], Contradicted),
         (&not_worse, [70.0, 85.0, 80.0], [80.0, 80.0, 80.0], Undecided),
         // Paired by seed: seeds differ a lot, arms by the same amount.
@@ -419,6 +433,34 @@ fn one_seed_or_a_missing_value_decides_nothing() {
     assert_eq!((one, why.as_deref()), (Verdict::Undecided, Some("one seed has no interval")));
     let (diverged, why) = verdict(claim, &[Some(90.0), None, Some(91.0)], &[Some(1.0); 3]);
     assert_eq!((diverged, why.as_deref()), (Verdict::Undecided, Some("a has no value for every seed")));
+}
+
+#[test]
+fn a_verdict_that_would_mean_nothing_is_not_given() {
+    let claim = "metric = \"val/knn_top1\"\nis = \"better than\"\nthan = \"b\"";
+    let (a, b) = ([Some(90.0), Some(91.0), Some(90.5)], [Some(10.0); 3]);
+    let undecided = |(verdict, why): (Verdict, Option<String>), word: &str| {
+        assert_eq!(verdict, Verdict::Undecided, "{word}");
+        assert!(why.as_ref().is_some_and(|why| why.contains(word)), "{word}: {why:?}");
+    };
+    assert_eq!(verdict_of(claim, &a, &b, 50.0, 50), (Verdict::Reproduced, None));
+    undecided(verdict_of(claim, &a, &b, 50.0, 49), "49 steps");
+    undecided(verdict_of(claim, &a, &b, 100.0, 1000), "one class");
+    undecided(verdict(claim, &[Some(90.0); 3], &b), "same value");
+    let spread = "metric = \"val/z_std\"\nis = \"at least\"\nvalue = 0.5";
+    assert_eq!(verdict_of(spread, &a, &b, 100.0, 1000).0, Verdict::Reproduced, "no classes in it");
+}
+
+#[test]
+fn a_margin_belongs_to_a_comparison_of_arms() {
+    for (is, value) in [("at least", 0.5), ("at most", 0.5), ("above", 0.5), ("below", 0.5)] {
+        let text = format!(
+            "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\n[[arm]]\nname = \"a\"\n[[claim]]\ntext = \"c\"\n\
+             arm = \"a\"\nmetric = \"val/z_std\"\nis = \"{is}\"\nvalue = {value}\nmargin = 100.0\n"
+        );
+        let (message, _) = refusal(Study::parse("t", "t.toml", text));
+        assert!(message.contains(is) && message.contains("margin"), "{message}");
+    }
 }
 
 /// SciPy 1.x: `stats.t.interval(0.95, n − 1, mean, stats.sem(values))`, and for the last one
@@ -501,7 +543,7 @@ fn a_claim_of_divergence_is_about_how_runs_end() {
     .unwrap();
     assert!(study.expects_divergence("byol") && !study.expects_divergence("simclr"));
     let judged = |seeds: &[u64], diverged: &dyn Fn(&str, u64) -> Option<bool>| {
-        let runs = Runs { curve: &|_, _, _| None, diverged, chance: None };
+        let runs = Runs { curve: &|_, _, _| None, diverged, chance: None, steps: &|_| None };
         let judged = study.head.claim[0].judge(&["simclr".into(), "byol".into()], seeds, &runs).remove(0);
         (judged.text, judged.verdict, judged.why.unwrap())
     };

@@ -31,6 +31,9 @@ pub fn print(answer: &Answer, paths: &[PathBuf], output: &Output) -> Result<()> 
     if let (true, Some(paper)) = (paper, &answer.paper) {
         output.line(&format!("paper: {}, {}", paper.metric, paper.r#where))?;
     }
+    for caution in &answer.cautions {
+        output.line(&format!("\ncaution: {caution}"))?;
+    }
     if !answer.claims.is_empty() {
         output.line("")?;
     }

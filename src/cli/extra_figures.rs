@@ -5,7 +5,7 @@ use super::trajectories;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::estimate::spearman;
-use crate::record::{Answer, Outcome, read_metrics, read_outcome};
+use crate::record::{Answer, Outcome, SPECTRUM_FILE, read_metrics, read_outcome, read_result_if_any};
 use crate::report::{Figure, Panel, Point, Style};
 use crate::study::{Extra, Results};
 use std::path::{Path, PathBuf};
@@ -134,14 +134,10 @@ fn rank_accuracy(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
 
 /// (index, share of the largest) of the singular values in a run's spectrum.csv.
 fn spectrum(run: &Path) -> Result<Vec<(f64, f64)>> {
-    let path = run.join("spectrum.csv");
-    if !path.is_file() {
-        return Ok(Vec::new());
-    }
-    let text =
-        files::text(&path, files::TABLE).map_err(|e| Error::data(&path, format!("cannot be read: {e}")))?;
+    let Some(bytes) = read_result_if_any(run, SPECTRUM_FILE, files::TABLE)? else { return Ok(Vec::new()) };
+    let path = run.join(SPECTRUM_FILE);
     let wrong = |e: csv::Error| Error::data(&path, format!("not a spectrum: {e}"));
-    let mut rows = csv::Reader::from_reader(text.as_bytes());
+    let mut rows = csv::Reader::from_reader(bytes.as_slice());
     let all = rows.deserialize().collect::<std::result::Result<Vec<(f64, f64)>, _>>().map_err(wrong)?;
     let largest = all.iter().fold(0.0, |largest: f64, (_, value)| largest.max(*value));
     let share = all.into_iter().map(|(index, value)| (index, value / largest));

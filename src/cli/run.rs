@@ -8,7 +8,9 @@ use super::report::REPORT;
 use super::signals;
 use crate::device::Place;
 use crate::error::{Error, Result};
-use crate::study::{Engine, Event, Formula, Job, Request, Settings, Study, Suite, Trainer, schedule};
+use crate::study::{
+    Engine, Event, Formula, Job, Request, Settings, Study, Suite, Trainer, check_images, schedule,
+};
 use crate::train::{Ending, Progress};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
@@ -205,6 +207,11 @@ pub fn make(
     let mock = is_mock(matches);
     if !mock {
         plan::prepare(&engine, jobs, settings, tell)?;
+        if !settings.fresh
+            && let Some(note) = check_images(jobs, &engine)?
+        {
+            super::note(&note);
+        }
     }
     let trainer: &dyn Trainer = if mock { &Formula } else { &engine };
     let stop = Arc::new(AtomicBool::new(false));

@@ -5,9 +5,9 @@ use super::extra_figures::{Drawn, Run, of_runs, panel};
 use super::figures::caption;
 use crate::error::{Error, Result};
 use crate::measure::plane::principal_plane;
-use crate::record::{Answer, read_metrics};
+use crate::record::{Answer, TRAJECTORY, read_metrics};
 use crate::report::{Point, Style};
-use crate::train::{TRAJECTORY, read_trajectory};
+use crate::train::read_trajectory;
 use ndarray::Array2;
 
 /// Its panels and points: the first seed's runs, because other seeds start elsewhere.

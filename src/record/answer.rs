@@ -45,6 +45,9 @@ pub struct Answer {
     pub differences: BTreeMap<String, Vec<String>>,
     /// What the runs' env.json files say, each different one once.
     pub machines: Vec<BTreeMap<String, serde_json::Value>>,
+    /// What a reader of the numbers must know: that runs were computed in different ways, for one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cautions: Vec<String>,
 }
 
 /// Where the paper asks the same.

@@ -9,6 +9,7 @@
 //! generation, so that rows of steps that will be trained again do not stand twice.
 
 use super::RunDir;
+use super::digest::{Digested, digest_file};
 use super::durable::{
     names, read_if_there, remove, remove_temporaries, sync_folder, temporary_beside, write_durable,
 };
@@ -65,14 +66,14 @@ impl RunDir {
     /// [`Error::Disk`] naming path and action, [`Error::Device`] when a GPU does not give its numbers; nothing already on
     /// disk is lost.
     pub fn save(&self, snapshot: &Snapshot, logs: &mut MetricsLog) -> Result<()> {
-        let lengths = logs.sync()?;
+        let logs = logs.sync()?;
         let checkpoints = self.checkpoints();
         fs::create_dir_all(&checkpoints).map_err(Error::disk(&checkpoints, "create the folder"))?;
         sync_folder(self.path()).map_err(Error::disk(self.path(), "write the folder to the disk"))?;
         let generation = generations::folder(&checkpoints, snapshot.step);
         let temporary = temporary_beside(&generation);
-        let written = write_generation(&temporary, snapshot, lengths.into_iter().collect())
-            .and_then(|()| put_in_place(&temporary, &generation));
+        let written =
+            write_generation(&temporary, snapshot, logs).and_then(|()| put_in_place(&temporary, &generation));
         written.map_err(|source| {
             // The save has failed already; what matters is to give back the space it took.
             let _ = fs::remove_dir_all(&temporary);
@@ -149,13 +150,23 @@ impl RunDir {
         if snapshot.step != manifest.step {
             return Err(Fault::Broken("state and manifest are of different steps".to_string()));
         }
-        for (name, len_bytes) in &manifest.logs {
-            let found = fs::metadata(self.path().join(name)).map_or(0, |metadata| metadata.len());
-            if found < *len_bytes {
-                return Err(Fault::Broken(format!("{name} has {found} bytes where it had {len_bytes}")));
-            }
-        }
+        manifest.logs.iter().try_for_each(|(name, len_bytes)| self.check_log(name, *len_bytes, &manifest))?;
         Ok((snapshot, manifest))
+    }
+
+    /// Refuses a generation whose log is shorter than it was, or begins with other bytes.
+    fn check_log(&self, name: &str, len_bytes: u64, manifest: &Manifest) -> Result<(), Fault> {
+        let found = digest_file(&self.path().join(name), len_bytes).map_err(Fault::Stop)?;
+        let length = found.as_ref().map_or(0, |found| found.len_bytes);
+        if length < len_bytes {
+            return Err(Fault::Broken(format!("{name} has {length} bytes where it had {len_bytes}")));
+        }
+        match manifest.log_digests.get(name) {
+            Some(digest) if found.is_none_or(|found| found.sha256 != *digest) => {
+                Err(Fault::Broken(format!("{name} does not begin with the bytes that it had")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Cuts each log to its length in `lengths`; a log that is not in there is removed.
@@ -182,10 +193,19 @@ impl RunDir {
     }
 }
 
-fn write_generation(folder: &Path, snapshot: &Snapshot, logs: BTreeMap<String, u64>) -> std::io::Result<()> {
+fn write_generation(
+    folder: &Path,
+    snapshot: &Snapshot,
+    logs: [(String, Digested); 2],
+) -> std::io::Result<()> {
     fs::create_dir(folder)?;
     let state = state_file::write(&folder.join(STATE), snapshot)?;
-    let manifest = Manifest { step: snapshot.step, state, logs };
+    let manifest = Manifest {
+        step: snapshot.step,
+        state,
+        logs: logs.iter().map(|(name, log)| (name.clone(), log.len_bytes)).collect(),
+        log_digests: logs.into_iter().map(|(name, log)| (name, log.sha256)).collect(),
+    };
     write_durable(&folder.join(MANIFEST), manifest.to_text().as_bytes()).map_err(|error| match error {
         Error::Disk { source, .. } => source,
         other => std::io::Error::other(other.to_string()),

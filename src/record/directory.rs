@@ -1,4 +1,4 @@
-//! The run directory: who may write, which recipe it belongs to, how the run ended.
+//! The run directory: who may write, and which recipe it belongs to.
 //!
 //! Invariant: while a [`RunDir`] lives, no other process has one for the same folder.
 
@@ -7,9 +7,9 @@ use super::durable::{
 };
 use super::events::EVENTS_PREFIX;
 use super::metrics::METRICS_FILE;
+use super::outcome::{ENV, OUTCOME, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, read_outcome};
 use crate::error::{Error, Result};
 use crate::files;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -17,24 +17,9 @@ use std::sync::Mutex;
 
 const CONFIG: &str = "config.toml";
 const LOCK: &str = ".lock";
-const OUTCOME: &str = "outcome.json";
-const ENV: &str = "env.json";
-/// Keys of a recipe that say how files are read, and nothing about what is trained: a run may go on with others. Images
-/// that are not those it began with are found by their digest.
+/// Keys of a recipe that say how files are read, and nothing about what is trained: a run may go on with others.
+/// Images that are not those it began with are found by their digest.
 const READING: [&str; 1] = ["data.skip_bad"];
-
-/// How a run ended for good; a stopped run has no outcome yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Outcome {
-    /// All epochs were trained.
-    Finished,
-    /// The loss stopped being a finite number.
-    Diverged {
-        /// The step, counted from 0.
-        step: u64,
-    },
-}
 
 /// One run's folder, locked for as long as the value lives.
 #[derive(Debug)]
@@ -105,47 +90,10 @@ impl RunDir {
         &self.path
     }
 
-    /// How the run ended, `None` while it has not.
-    pub fn outcome(&self) -> Result<Option<Outcome>> {
-        read_outcome(&self.path)
-    }
-
-    /// Says that the run has ended.
-    pub fn set_outcome(&self, outcome: &Outcome) -> Result<()> {
-        self.write_json(OUTCOME, outcome)
-    }
-
-    /// Takes over the finished run in the folder `from`, which had the same recipe: its metrics, weights and
-    /// outcome. env.json says where they come from. Checkpoints stay behind.
-    ///
-    /// # Errors
-    /// [`Error::Data`] when a file of it cannot be read, [`Error::Disk`] when one cannot be written.
-    pub fn adopt(&self, from: &Path) -> Result<()> {
-        let Some(outcome) = read_outcome(from)? else {
-            return Err(Error::Failure(format!("{}: not a finished run", from.display())));
-        };
-        for name in names(&self.path)?.into_iter().filter(|name| is_of_a_run(name)) {
-            remove(&self.path.join(name))?;
-        }
-        let kept_back = [LOCK, CONFIG, OUTCOME, ENV];
-        let copied = |name: &String| is_of_a_run(name) && !kept_back.contains(&name.as_str());
-        for name in names(from)?.into_iter().filter(copied) {
-            let file = from.join(&name);
-            if file.is_file() {
-                let bytes =
-                    std::fs::read(&file).map_err(|e| Error::data(&file, format!("cannot be read: {e}")))?;
-                write_durable(&self.path.join(&name), &bytes)?;
-            }
-        }
-        let mut env = read_env(from)?.unwrap_or_default();
-        env.insert("taken_from".into(), from.display().to_string().into());
-        self.write_env(&serde_json::json!(env))?;
-        self.set_outcome(&outcome)
-    }
-
-    /// Writes env.json: machine, command, versions; whatever is not part of the recipe.
-    pub fn write_env(&self, env: &serde_json::Value) -> Result<()> {
-        self.write_json(ENV, env)
+    /// Removes what an earlier run left beside its recipe.
+    pub(super) fn remove_results(&self) -> Result<()> {
+        let mut of_a_run = names(&self.path)?.into_iter().filter(|name| is_of_a_run(name));
+        of_a_run.try_for_each(|name| remove(&self.path.join(name)))
     }
 
     /// What a person should know about how the run was taken up again, such as a broken checkpoint; each is given once.
@@ -156,38 +104,18 @@ impl RunDir {
     pub(super) fn note(&self, note: String) {
         self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(note);
     }
-
-    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let path = self.path.join(name);
-        let fail = |e: serde_json::Error| Error::Failure(format!("{}: {e}", path.display()));
-        let mut text = serde_json::to_string_pretty(value).map_err(fail)?;
-        text.push('\n');
-        write_durable(&path, text.as_bytes())
-    }
-}
-
-/// How the run in the folder `path` ended, without taking its lock; `None` while it has not, or where
-/// there is no such run.
-///
-/// # Errors
-/// [`Error::Data`] where outcome.json is not what [`RunDir::set_outcome`] writes.
-pub fn read_outcome(path: &Path) -> Result<Option<Outcome>> {
-    let file = path.join(OUTCOME);
-    let Some(bytes) = read_if_there(&file, files::SHORT)? else { return Ok(None) };
-    let damaged = |e| Error::data(&file, format!("damaged ({e}); remove it and run again to finish the run"));
-    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
-}
-
-/// What env.json of the run in the folder `path` holds; `None` where there is none, or it is damaged.
-pub fn read_env(path: &Path) -> Result<Option<BTreeMap<String, serde_json::Value>>> {
-    Ok(read_if_there(&path.join(ENV), files::SHORT)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 /// Whether a run writes files of this name; others in its folder are somebody's own and stay.
 fn is_of_a_run(name: &str) -> bool {
-    const NAMES: [&str; 6] =
-        [ENV, OUTCOME, METRICS_FILE, "checkpoints", "spectrum.csv", "weights.safetensors"];
+    const NAMES: [&str; 7] =
+        [ENV, OUTCOME, METRICS_FILE, "checkpoints", SPECTRUM_FILE, WEIGHTS_FILE, TRAJECTORY];
     NAMES.contains(&name) || name.starts_with(EVENTS_PREFIX)
+}
+
+/// Whether the run in the folder `path` has left numbers from which another process would go on.
+pub fn has_begun(path: &Path) -> bool {
+    path.join(OUTCOME).exists() || path.join("checkpoints").exists()
 }
 
 /// Refuses, without changing anything, a folder in which [`RunDir::open`] would refuse the recipe `config`.
@@ -199,27 +127,27 @@ pub fn check_recipe(path: &Path, config: &str) -> Result<()> {
     read_if_there(&file, files::SHORT)?.map_or(Ok(()), |kept| compare(&file, &kept, config))
 }
 
-/// A finished run below `out` (out/study/arm/seed) with the recipe `config`, in a folder called `seed`; none
-/// is `own`.
-///
-/// # Errors
-/// [`Error::Data`] where a run's outcome is damaged.
-pub fn find_twin(out: &Path, seed: &std::ffi::OsStr, config: &str, own: &Path) -> Result<Option<PathBuf>> {
-    // What cannot be listed or read is no twin.
+/// A run below `out` (out/study/arm/seed) in a folder called `seed` with the recipe `config`, which `accepts`
+/// takes as the same run; none is `own`. What cannot be read is no twin.
+pub fn find_twin(
+    out: &Path,
+    seed: &std::ffi::OsStr,
+    config: &str,
+    own: &Path,
+    accepts: &dyn Fn(&Path) -> bool,
+) -> Option<PathBuf> {
     let folders = |path: &Path| -> Vec<PathBuf> {
         let mut all: Vec<PathBuf> =
             std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         all.sort();
         all
     };
-    for run in folders(out).iter().flat_map(|study| folders(study)).map(|arm| arm.join(seed)) {
-        let same = run != own
-            && files::read(&run.join(CONFIG), files::SHORT).is_ok_and(|bytes| bytes == config.as_bytes());
-        if same && read_outcome(&run)?.is_some() {
-            return Ok(Some(run));
-        }
-    }
-    Ok(None)
+    let runs = folders(out).into_iter().flat_map(|study| folders(&study)).map(|arm| arm.join(seed));
+    let same = |run: &PathBuf| {
+        run != own
+            && files::read(&run.join(CONFIG), files::SHORT).is_ok_and(|bytes| bytes == config.as_bytes())
+    };
+    runs.filter(same).find(|run| accepts(run))
 }
 
 fn lock(path: &Path) -> Result<File> {
@@ -268,7 +196,7 @@ fn compare(file: &Path, kept: &[u8], config: &str) -> Result<()> {
 }
 
 /// Dotted keys to values as TOML.
-fn flatten(table: toml::Table) -> BTreeMap<String, String> {
+pub fn flatten(table: toml::Table) -> BTreeMap<String, String> {
     let mut flat = BTreeMap::new();
     for (key, value) in table {
         match value {

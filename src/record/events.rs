@@ -10,6 +10,7 @@
 //!
 //! Invariant: the first record is the version, the file's name is chosen once per run.
 
+use super::digest::Digested;
 use super::durable::names;
 use super::log::Log;
 use crate::error::Result;
@@ -57,7 +58,7 @@ impl EventsLog {
     }
 
     /// Brings everything to the disk and returns (name, length in bytes).
-    pub fn sync(&self) -> Result<(String, u64)> {
+    pub fn sync(&self) -> Result<(String, Digested)> {
         self.0.sync()
     }
 }

@@ -4,8 +4,8 @@
 //! `broken-…` one that failed its checks and is out of use. Invariant: a manifest that is believed
 //! has passed its own checksum.
 
+use super::digest::{Digested, hex};
 use super::durable::{names, remove};
-use super::state_file::{Digested, hex};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -82,6 +82,8 @@ pub struct Manifest {
     pub state: Digested,
     /// Name → length in bytes of each append-only log at this step.
     pub logs: BTreeMap<String, u64>,
+    /// Name → SHA-256 of each log up to that length; none of versions that kept no digests.
+    pub log_digests: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -92,6 +94,7 @@ impl Manifest {
             "step": self.step,
             "files": { STATE: { "len_bytes": self.state.len_bytes, "sha256": self.state.sha256 } },
             "logs_len_bytes": self.logs,
+            "logs_sha256": self.log_digests,
         });
         value["manifest_sha256"] = json!(checksum(&value));
         format!("{value:#}\n")
@@ -122,6 +125,10 @@ impl Manifest {
                 step: value["step"].as_u64()?,
                 state: Digested { len_bytes: state["len_bytes"].as_u64()?, sha256 },
                 logs: serde_json::from_value(value["logs_len_bytes"].clone()).ok()?,
+                log_digests: match &value["logs_sha256"] {
+                    Value::Null => BTreeMap::new(),
+                    digests => serde_json::from_value(digests.clone()).ok()?,
+                },
             })
         };
         let manifest = parts().ok_or_else(|| damaged("an entry is missing"))?;
@@ -133,7 +140,7 @@ impl Manifest {
     }
 }
 
-/// SHA-256 of the manifest without its checksum, as compact JSON.
-fn checksum(value: &Value) -> String {
+/// SHA-256 of a file of JSON without its checksum, as compact JSON.
+pub(super) fn checksum(value: &Value) -> String {
     hex(&Sha256::digest(value.to_string().as_bytes()))
 }

@@ -4,6 +4,7 @@
 //! that differs between two equal runs.
 
 use super::RunDir;
+use super::digest::Digested;
 use super::events::EventsLog;
 use super::log::Log;
 use crate::error::{Error, Result};
@@ -58,8 +59,8 @@ impl MetricsLog {
         self.events.scalars(step, values).inspect_err(|_| drop(self.csv.cut(before)))
     }
 
-    /// Brings both logs to the disk and returns their (name, length in bytes).
-    pub(super) fn sync(&self) -> Result<[(String, u64); 2]> {
+    /// Brings both logs to the disk and returns their names and digests.
+    pub(super) fn sync(&self) -> Result<[(String, Digested); 2]> {
         Ok([self.csv.sync()?, self.events.sync()?])
     }
 }

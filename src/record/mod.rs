@@ -7,7 +7,8 @@
 //!     metrics.csv                     one row per epoch, append-only
 //!     events.out.tfevents.<time>.sim  the same numbers for TensorBoard, append-only
 //!     checkpoints/step-XXXXXXXXXX/    state.safetensors, manifest.json; the newest two
-//!     outcome.json                    there once the run has ended
+//!     weights.safetensors             θ and running statistics at the end; spectrum.csv, trajectory/ likewise
+//!     outcome.json                    there once the run has ended; seals the results by length and SHA-256
 //! runs/<study>/answer.json            arms, claims and provenance, written when the command ends
 //! .tmp-<name>-<process>-<count>       a file while it is written; a killed writer's is removed by the next
 //! ```
@@ -21,12 +22,16 @@
 
 mod answer;
 mod checkpoint;
+mod digest;
 mod directory;
 mod durable;
 mod events;
 mod generations;
 mod log;
 mod metrics;
+mod outcome;
+mod provenance;
+mod results;
 mod state_file;
 mod table;
 
@@ -34,8 +39,13 @@ pub use answer::{
     ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerFact, AnswerMetric, AnswerPaper, AnswerRun, Number,
 };
 pub use checkpoint::{SavedTensor, Snapshot};
-pub use directory::{Outcome, RunDir, check_recipe, find_twin, read_env, read_outcome};
+pub use directory::{RunDir, check_recipe, find_twin, flatten, has_begun};
 pub use durable::{is_stream, make_folder, sweep, write_durable};
 pub use events::EVENTS_PREFIX;
 pub use metrics::{METRICS_FILE, MetricsLog};
+pub use outcome::{
+    Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, is_whole, read_env, read_outcome, read_result,
+    read_result_if_any,
+};
+pub use provenance::{EARLIER, Environment, IMAGES, TELLING, cautions, images, images_of, some};
 pub use table::{Table, read_metrics};

@@ -13,11 +13,11 @@
 //! Invariant: the bytes depend on the snapshot alone; step and integers stand in `__metadata__`.
 
 use super::checkpoint::{SavedTensor, Snapshot};
+use super::digest::{Digested, Digesting};
 use crate::files;
 use crate::kernel::Precision;
 use crate::kernel::numbers::{Numbers, Part, Plain};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
@@ -30,18 +30,9 @@ const CHUNK: usize = 1 << 17;
 const LARGE: usize = 64 << 20;
 const INTEGER: &str = "integer.";
 
-/// Length and SHA-256 of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Digested {
-    /// Bytes.
-    pub len_bytes: u64,
-    /// Lower-case hexadecimal digits.
-    pub sha256: String,
-}
-
 /// Writes and syncs the file.
 pub fn write(path: &Path, snapshot: &Snapshot) -> Result<Digested> {
-    let mut out = Digesting::over(OpenOptions::new().write(true).create_new(true).open(path)?);
+    let mut out = Passing::over(OpenOptions::new().write(true).create_new(true).open(path)?);
     let mut tensors: Vec<&SavedTensor> = snapshot.tensors.iter().collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut header = Map::new();
@@ -69,13 +60,13 @@ pub fn write(path: &Path, snapshot: &Snapshot) -> Result<Digested> {
         tensor.data.write(&mut |bytes| out.write(bytes))?;
     }
     out.file.sync_all()?;
-    Ok(out.digested())
+    Ok(out.digesting.digested())
 }
 
 /// Reads the file, which must be of this length and digest: only then its bytes are believed.
 pub fn read(path: &Path, expected: &Digested) -> Result<Snapshot<'static>> {
     let (file, metadata) = files::open(path)?;
-    let mut input = Digesting::over(file);
+    let mut input = Passing::over(file);
     if metadata.len() != expected.len_bytes {
         return Err(damaged("its length is not the manifest's"));
     }
@@ -125,7 +116,7 @@ pub fn read(path: &Path, expected: &Digested) -> Result<Snapshot<'static>> {
         at += (precision.bytes() * data.len()) as u64;
         tensors.push(SavedTensor { name: name.clone(), shape, data });
     }
-    if at != body - length || input.digested() != *expected {
+    if at != body - length || input.digesting.digested() != *expected {
         return Err(damaged("its bytes are not those that were written (SHA-256)"));
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -142,10 +133,7 @@ pub fn read(path: &Path, expected: &Digested) -> Result<Snapshot<'static>> {
 }
 
 /// Passes over `len` numbers, which begin at the byte `at` of `file`, and keeps them unless they are many.
-fn take<T: Plain>(
-    input: &mut Digesting,
-    (file, at, len): (Arc<File>, u64, usize),
-) -> Result<Part<'static, T>> {
+fn take<T: Plain>(input: &mut Passing, (file, at, len): (Arc<File>, u64, usize)) -> Result<Part<'static, T>> {
     let size = T::PRECISION.bytes();
     let large = size * len > LARGE;
     let mut values = Vec::with_capacity(if large { 0 } else { len });
@@ -167,40 +155,25 @@ fn damaged(what: &str) -> Error {
 }
 
 /// A file whose bytes are digested as they pass.
-struct Digesting {
+struct Passing {
     file: File,
-    sha256: Sha256,
-    len_bytes: u64,
+    digesting: Digesting,
 }
 
-impl Digesting {
+impl Passing {
     fn over(file: File) -> Self {
-        Self { file, sha256: Sha256::new(), len_bytes: 0 }
+        Self { file, digesting: Digesting::default() }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes)?;
-        self.pass(bytes);
+        self.digesting.pass(bytes);
         Ok(())
     }
 
     fn read(&mut self, bytes: &mut [u8]) -> Result<()> {
         self.file.read_exact(bytes)?;
-        self.pass(bytes);
+        self.digesting.pass(bytes);
         Ok(())
     }
-
-    fn pass(&mut self, bytes: &[u8]) {
-        self.sha256.update(bytes);
-        self.len_bytes += bytes.len() as u64;
-    }
-
-    fn digested(self) -> Digested {
-        Digested { len_bytes: self.len_bytes, sha256: hex(&self.sha256.finalize()) }
-    }
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

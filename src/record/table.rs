@@ -1,6 +1,7 @@
 //! Reading metrics.csv again: columns by name, empty cells as `None`.
 
-use super::durable::read_if_there;
+use super::durable::parent;
+use super::outcome::read_result;
 use crate::error::{Error, Result};
 use crate::files;
 use std::collections::BTreeSet;
@@ -57,10 +58,11 @@ impl Table {
 /// Reads a table of numbers as [`super::MetricsLog`] writes it.
 ///
 /// # Errors
-/// [`Error::Data`] naming file and line where a line is damaged or the file is missing.
+/// [`Error::Data`] naming file and line where a line is damaged, or where the file is missing or is not the
+/// one that a finished run left.
 pub fn read_metrics(path: &Path) -> Result<Table> {
-    let bytes =
-        read_if_there(path, files::TABLE)?.ok_or_else(|| Error::data(path, "there is no such file"))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let bytes = read_result(parent(path), &name, files::TABLE)?;
     let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let partial = end < bytes.len();
     let damaged = |line: usize, what: String| Error::data(path, format!("line {line}: {what}"));

@@ -2,7 +2,7 @@
 
 use super::figure::Figure;
 use crate::error::{Error, Result};
-use crate::record::{ANSWER_FILE, Answer};
+use crate::record::{ANSWER_FILE, Answer, Environment, cautions};
 use std::path::{Path, PathBuf};
 
 /// One study of a report.
@@ -56,6 +56,19 @@ impl Chapter {
     /// Claims with this verdict.
     pub fn verdicts(&self, verdict: &str) -> usize {
         self.answer.claims.iter().filter(|claim| claim.verdict == verdict).count()
+    }
+}
+
+/// What a reader of several studies must know: that their runs were computed in different ways, or saw
+/// different images where they asked for the same.
+pub fn between(chapters: &[Chapter]) -> Vec<String> {
+    let runs = |Chapter { answer, .. }: &Chapter| {
+        let named = |machine: &Environment| (answer.title.clone(), machine.clone());
+        answer.machines.iter().map(named).collect::<Vec<_>>()
+    };
+    match chapters {
+        [_] => Vec::new(),
+        several => cautions(&several.iter().flat_map(runs).collect::<Vec<_>>()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The report as one HTML page: no script, no network, light and dark, from a phone's width on.
 
+use super::chapter::between;
 use super::chapter::{Chapter, VERDICTS};
 use super::draw::{panel_svg, panel_width, sample_svg};
 use super::figure::{Figure, Panel};
@@ -41,6 +42,7 @@ pub fn page(chapters: &[Chapter]) -> Result<String> {
                 header {
                     h1 { (title) }
                     p .tally { (tally) "." }
+                    @for caution in between(chapters) { p .caution { "Caution: " (caution) "." } }
                     (bar(chapters))
                 }
                 main {
@@ -140,6 +142,7 @@ fn study(chapter: &Chapter, name: &Name) -> Result<Markup> {
             }
             @for figure in &figures { (figure) }
             (table(&tables::arms(answer)))
+            @for caution in &answer.cautions { p .caution { "Caution: " (caution) "." } }
             @if !differences.rows.is_empty() { (table(&differences)) }
             (provenance(answer))
         }

@@ -1,6 +1,6 @@
 //! The tables of a report, and how they look in Markdown and in LaTeX.
 
-use super::chapter::Chapter;
+use super::chapter::{Chapter, between};
 use super::figure::{Figure, Panel, Style};
 use super::panel::means_in_words;
 use crate::record::Answer;
@@ -99,6 +99,11 @@ pub fn text(chapters: &[Chapter], format: Format) -> String {
         Format::Markdown => format!("{tally}.\n"),
         Format::Latex => format!("% {tally}; needs \\usepackage{{booktabs}}\n"),
     };
+    let note = |caution: &String| match format {
+        Format::Markdown => format!("\nCaution: {caution}.\n"),
+        Format::Latex => format!("% caution: {caution}\n"),
+    };
+    text.extend(between(chapters).iter().map(note));
     for Chapter { answer, .. } in chapters {
         text.push_str(&match format {
             Format::Markdown => {
@@ -113,6 +118,7 @@ pub fn text(chapters: &[Chapter], format: Format) -> String {
                 Format::Latex => latex(&table, &format!("tab:{}-{index}", answer.study)),
             });
         }
+        text.extend(answer.cautions.iter().map(note));
     }
     text
 }

@@ -4,9 +4,12 @@
 //! with the same number of another arm (paired by seed), with the run's own value at random initialisation,
 //! with chance, with another metric of its own, or with a constant. With n ≥ 2 seeds the mean difference has a 95 % interval, Student's t with n − 1 degrees of freedom. A claim is
 //! reproduced when the whole interval satisfies it, contradicted when none of it does, undecided
-//! otherwise: also with one seed, which has no interval, and when a run has no value.
+//! otherwise: also where a verdict would mean nothing, which [`Judged::why`] then says. That is so with one
+//! seed or equal values for all seeds, which have no interval; where a run has no value; where there is one
+//! class, of which every guess is right; and after a few steps of training.
 
 use super::metrics::{METRICS, is_metric};
+use super::runs::{Of, Runs};
 use crate::measure::estimate::Estimate;
 use serde::Deserialize;
 
@@ -40,59 +43,6 @@ pub struct Claim {
     pub margin: f64,
     /// An arm that a `*` does not mean.
     pub except: Option<String>,
-}
-
-/// A number of a metric's curve, the value at random initialisation left out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Of {
-    /// The last value.
-    #[default]
-    End,
-    /// The highest.
-    Highest,
-    /// The lowest.
-    Lowest,
-    /// The mean over all measurements: an early riser's is higher.
-    Mean,
-}
-
-impl Of {
-    /// What a sentence about a claim ends with.
-    pub fn words(self) -> &'static str {
-        match self {
-            Of::End => "",
-            Of::Highest => ", by the run's highest value",
-            Of::Lowest => ", by the run's lowest value",
-            Of::Mean => ", by the mean over the run",
-        }
-    }
-}
-
-/// One metric of one run.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Curve {
-    /// At random initialisation, where it was measured there.
-    pub start: Option<f64>,
-    /// Every later measurement, in order.
-    pub values: Vec<f64>,
-}
-
-impl Curve {
-    /// One number of it; none where nothing was measured.
-    pub fn number(&self, of: Of) -> Option<f64> {
-        let values = self.values.iter().copied();
-        match of {
-            Of::End => values.last(),
-            // A value that is not a number must not vanish in a maximum.
-            Of::Highest => values.reduce(|a, b| if a.is_nan() || a >= b { a } else { b }),
-            Of::Lowest => values.reduce(|a, b| if a.is_nan() || a <= b { a } else { b }),
-            Of::Mean => {
-                let n = self.values.len();
-                (n > 0).then(|| values.sum::<f64>() / n as f64)
-            }
-        }
-    }
 }
 
 /// A predicate.
@@ -187,16 +137,8 @@ pub struct Judged {
     pub why: Option<String>,
 }
 
-/// Where claims find the runs' numbers.
-pub struct Runs<'a> {
-    /// (arm, seed, metric) → its curve; none for a run that did not finish.
-    pub curve: &'a dyn Fn(&str, u64, &str) -> Option<Curve>,
-    /// Whether the run of (arm, seed) diverged; none for one that has not ended.
-    pub diverged: &'a dyn Fn(&str, u64) -> Option<bool>,
-    /// The accuracy of guessing in percent, where it is known.
-    pub chance: Option<f64>,
-}
-
+/// Differences that are smaller than this part of their terms are what rounding left of equal ones.
+const ROUNDING: f64 = 1e-12;
 impl Claim {
     /// Refuses unknown arms and metrics and a comparison without its other side: the key and the reason.
     pub fn check(&self, arms: &[&str]) -> std::result::Result<(), (&'static str, String)> {
@@ -215,6 +157,10 @@ impl Claim {
         }
         if !(self.margin >= 0.0 && self.margin.is_finite()) {
             return Err(("margin", format!("{} must be a number of at least 0", self.margin)));
+        }
+        if self.margin > 0.0 && !self.is.compares_arms() {
+            let what = format!("\"{}\" takes no margin; put it into `value`", self.is.words());
+            return Err(("margin", what));
         }
         if self.value.is_some_and(|value| !value.is_finite()) {
             return Err(("value", "must be a finite number".into()));
@@ -297,6 +243,8 @@ impl Claim {
         let larger_is_better = METRICS.iter().find(|(name, ..)| *name == self.metric).is_none_or(|m| m.1);
         let mut values = Vec::new();
         let mut missing: Vec<&str> = Vec::new();
+        // Of the largest number that went into a difference, whose last digits are rounding.
+        let mut size = 0.0f64;
         for &seed in seeds {
             let curve = |arm: &str| (runs.curve)(arm, seed, &self.metric);
             let number = |arm: &str| curve(arm).and_then(|curve| curve.number(self.of));
@@ -311,21 +259,36 @@ impl Claim {
                 Some(than) => (number(than), than),
             };
             match (mine, other) {
-                (Some(mine), Some(other)) => values.push(mine - other),
+                (Some(mine), Some(other)) => {
+                    size = size.max(mine.abs()).max(other.abs());
+                    values.push(mine - other);
+                }
                 (None, _) => missing.push(arm),
                 (_, None) => missing.push(name),
             }
         }
+        let (smallest, largest) =
+            values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &value| {
+                (low.min(value), high.max(value))
+            });
         let effect = Estimate::of(&values);
-        let (verdict, why) = match (effect, missing.first()) {
-            (_, Some(&CHANCE)) => {
-                (Verdict::Undecided, Some("the number of classes is not known".to_string()))
+        let why = match (effect, missing.first()) {
+            (_, Some(&CHANCE)) => Some("the number of classes is not known".to_string()),
+            (_, Some(arm)) => Some(format!("{arm} has no value for every seed")),
+            (Some(Estimate { half_width: None, .. }) | None, None) => {
+                Some("one seed has no interval".to_string())
             }
-            (_, Some(arm)) => (Verdict::Undecided, Some(format!("{arm} has no value for every seed"))),
-            (Some(Estimate { mean, half_width: Some(half), .. }), None) => {
-                (self.compare(mean - half, mean + half, larger_is_better), None)
+            (Some(Estimate { n, .. }), None) if largest - smallest <= ROUNDING * size => {
+                Some(format!("all {n} seeds have the same value, which leaves no interval"))
             }
-            _ => (Verdict::Undecided, Some("one seed has no interval".to_string())),
+            _ => runs
+                .means_nothing(&self.metric, &[&[arm][..], &than.into_iter().collect::<Vec<_>>()].concat()),
+        };
+        let verdict = match effect {
+            Some(Estimate { mean, half_width: Some(half), .. }) if why.is_none() => {
+                self.compare(mean - half, mean + half, larger_is_better)
+            }
+            _ => Verdict::Undecided,
         };
         let by = match self.margin {
             0.0 => String::new(),

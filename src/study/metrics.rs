@@ -30,6 +30,11 @@ pub const CLOSED_FORM: [(&str, bool, &str); 3] = [
     ("train/loss", false, "L"),
 ];
 
+/// Whether `name` is the accuracy of a classifier, in percent.
+pub(super) fn is_accuracy(name: &str) -> bool {
+    name.ends_with("top1")
+}
+
 /// Whether `name` is one of [`METRICS`].
 pub(super) fn is_metric(name: &str) -> bool {
     METRICS.iter().any(|(metric, ..)| *metric == name)

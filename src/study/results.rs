@@ -1,15 +1,17 @@
 //! The answer: what the runs left in their folders, as numbers per arm and verdicts per claim.
 
-use super::claim::{Curve, Judged, Of, Runs};
+use super::claim::Judged;
 use super::facts;
 use super::file::Study;
-use super::metrics::{CLOSED_FORM, METRICS};
+use super::identity;
+use super::metrics::{CLOSED_FORM, METRICS, is_accuracy};
 use super::resolve::Arm;
+use super::runs::{Curve, Of, Runs};
 use crate::error::{Error, Result};
 use crate::measure::estimate::Estimate;
 use crate::record::{
-    Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Number, Outcome, read_env,
-    read_metrics, read_outcome, write_durable,
+    Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Number, Outcome, cautions,
+    read_env, read_metrics, read_outcome, write_durable,
 };
 use crate::train::machine_of;
 use std::collections::BTreeMap;
@@ -41,6 +43,8 @@ impl RunEnd {
 struct RunNumbers {
     end: RunEnd,
     wall_s: Option<f64>,
+    /// SGD steps made.
+    steps: Option<u64>,
     curves: BTreeMap<&'static str, Curve>,
 }
 
@@ -88,16 +92,20 @@ impl Results {
     ) -> Result<Results> {
         let mut runs = BTreeMap::new();
         let mut machines = Vec::new();
+        let mut environments = Vec::new();
         for arm in arms {
             for &seed in seeds {
                 let path = folder.join(&arm.name).join(format!("seed-{seed}"));
                 runs.insert((arm.name.as_str(), seed), numbers(&path, arm.recipe.schedule.epochs)?);
-                let machine = machine_of(read_env(&path)?.unwrap_or_default());
+                let environment = read_env(&path)?.unwrap_or_default();
+                environments.push((format!("{} seed {seed}", arm.name), environment.clone()));
+                let machine = machine_of(environment);
                 if !machine.is_empty() && !machines.contains(&machine) {
                     machines.push(machine);
                 }
             }
         }
+        identity::check_alike(arms, seeds, folder)?;
         let curve = |arm: &str, seed: u64, metric: &str| {
             let run = runs.get(&(arm, seed)).filter(|run| run.end == RunEnd::Finished)?;
             run.curves.get(metric).cloned()
@@ -136,7 +144,11 @@ impl Results {
         };
         let names: Vec<String> = arms.iter().map(|arm| arm.name.clone()).collect();
         let chance = of_machines("classes").map(|classes| 100.0 / classes);
-        let numbers = Runs { curve: &curve, diverged: &diverged, chance };
+        let steps = |arm: &str| {
+            let finished = seeds.iter().filter_map(|&seed| runs.get(&(arm, seed)));
+            finished.filter(|run| run.end == RunEnd::Finished).filter_map(|run| run.steps).min()
+        };
+        let numbers = Runs { curve: &curve, diverged: &diverged, chance, steps: &steps };
         let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, seeds, &numbers));
         let (recipe, differences) = recipes(arms);
         let answer = Answer {
@@ -159,6 +171,7 @@ impl Results {
             recipe,
             differences,
             machines,
+            cautions: cautions(&environments),
         };
         Ok(Results { folder: folder.to_path_buf(), answer })
     }
@@ -205,7 +218,7 @@ impl Results {
 fn decimals(metric: &str) -> usize {
     match metric {
         "val/rankme" | "train/e_passes" => 2,
-        _ if metric.ends_with("top1") => 1,
+        _ if is_accuracy(metric) => 1,
         _ => 3,
     }
 }
@@ -265,7 +278,7 @@ fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
         Some(Outcome::Diverged { step }) => RunEnd::Diverged(step),
         None => RunEnd::Unfinished,
     };
-    let mut numbers = RunNumbers { end, wall_s: None, curves: BTreeMap::new() };
+    let mut numbers = RunNumbers { end, wall_s: None, steps: None, curves: BTreeMap::new() };
     let file = path.join("metrics.csv");
     if end == RunEnd::Unfinished {
         return Ok(numbers);
@@ -282,6 +295,7 @@ fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
         return Err(damaged(format!("does not reach epoch {epochs}")));
     }
     numbers.wall_s = table.last("wall_s");
+    numbers.steps = table.last("step").map(|step| step as u64);
     for (metric, ..) in METRICS {
         let Some(column) = table.column(metric) else { continue };
         // The initial weights have the first row to themselves.

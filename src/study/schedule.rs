@@ -1,11 +1,12 @@
 //! Arms × seeds on a few workers. One run that fails leaves the others alone.
 
+use super::identity;
 use super::resolve::Arm;
 use super::trainer::Trainer;
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::record::{Outcome, RunDir, find_twin, read_outcome};
+use crate::record::{RunDir, find_twin};
 use crate::train::{Ending, Machine, Progress};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -215,22 +216,15 @@ fn run(
 ) -> Result<Ending> {
     let config = job.config()?;
     let dir = RunDir::open(&job.path, &config, settings.fresh)?;
-    let ended = match dir.outcome()? {
-        Some(Outcome::Finished) => Some(Ending::Finished),
-        Some(Outcome::Diverged { step }) => Some(Ending::Diverged { step }),
-        None => None,
-    };
-    if let Some(ending) = ended {
+    if let Some(ending) = dir.whole_outcome()?.map(Ending::from) {
+        identity::check_run(job, trainer)?;
         watch(index, &Event::Skipped(ending));
         return Ok(ending);
     }
-    if let Some(twin) = finished_twin(job, twin, &config, settings.fresh)? {
+    if let Some(twin) = finished_twin(job, twin, &config, trainer, settings.fresh) {
         dir.adopt(&twin)?;
         watch(index, &Event::Shared(twin));
-        return match dir.outcome()? {
-            Some(Outcome::Diverged { step }) => Ok(Ending::Diverged { step }),
-            _ => Ok(Ending::Finished),
-        };
+        return Ok(dir.outcome()?.map_or(Ending::Finished, Ending::from));
     }
     watch(index, &Event::Started);
     let watch_run = |progress| watch(index, &Event::Progress(progress));
@@ -243,13 +237,17 @@ fn run(
 }
 
 /// The finished run that `job` can be copied from: `twin`, or one of another study below the same folder.
-fn finished_twin(job: &Job, twin: Option<&Path>, config: &str, fresh: bool) -> Result<Option<PathBuf>> {
+fn finished_twin(
+    job: &Job,
+    twin: Option<&Path>,
+    config: &str,
+    trainer: &dyn Trainer,
+    fresh: bool,
+) -> Option<PathBuf> {
+    let accepts = |run: &Path| identity::is_twin(run, job, trainer);
     match twin {
-        Some(twin) => Ok(read_outcome(twin)?.map(|_| twin.to_path_buf())),
-        None if fresh => Ok(None),
-        None => match (job.path.ancestors().nth(3), job.path.file_name()) {
-            (Some(out), Some(seed)) => find_twin(out, seed, config, &job.path),
-            _ => Ok(None),
-        },
+        Some(twin) => Some(twin.to_path_buf()).filter(|twin| accepts(twin)),
+        None if fresh => None,
+        None => find_twin(job.path.ancestors().nth(3)?, job.path.file_name()?, config, &job.path, &accepts),
     }
 }

@@ -21,6 +21,12 @@ pub trait Trainer: Sync {
         stop: &AtomicBool,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending>;
+
+    /// The digest of the images that `job` is made from; none where it sees none.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    fn images(&self, job: &Job) -> Result<Option<String>>;
 }
 
 /// Data sets that were opened, by what was asked for.
@@ -70,5 +76,11 @@ impl Trainer for Engine {
         }
         let dataset = self.dataset(&job.recipe.data)?;
         train::run(&job.recipe, &dataset, dir, machine, stop, watch)
+    }
+    fn images(&self, job: &Job) -> Result<Option<String>> {
+        match job.recipe.closed_form {
+            Some(_) => Ok(None),
+            None => Ok(Some(self.dataset(&job.recipe.data)?.digest.clone())),
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::eta::Rule;
 use crate::files;
 use crate::measure::em::{EmConfig, EtaGap, PredictorGap, eta_gap, predictor_gap};
 use crate::recipe::Recipe;
-use crate::record::{make_folder, write_durable};
+use crate::record::{TRAJECTORY, make_folder, read_result, write_durable};
 use candle_core::{Device, Tensor};
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
@@ -131,9 +131,6 @@ pub fn trained_gap(
     Ok(eta_gap(first.view(), second.as_ref().map(|second| second.view()), samples, recipe.elements() > 0))
 }
 
-/// The folder of θ at every measurement.
-pub const TRAJECTORY: &str = "trajectory";
-
 /// Keeps the encoder's θ at `step` below the run's folder `run`.
 ///
 /// # Errors
@@ -162,8 +159,8 @@ pub fn read_trajectory(run: &Path) -> Result<Vec<Vec<f32>>> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     paths.sort();
     let theta = |path: &PathBuf| {
-        let bytes = files::read(path, files::WEIGHTS)
-            .map_err(|e| Error::data(path, format!("cannot be read: {e}")))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = read_result(run, &format!("{TRAJECTORY}/{name}"), files::WEIGHTS)?;
         weights::read_vector("theta", &bytes).map_err(|e| Error::data(path, e.to_string()))
     };
     paths.iter().map(theta).collect()

@@ -4,6 +4,7 @@ use crate::data::Dataset;
 use crate::device::Site;
 use crate::error::Result;
 use crate::recipe::Recipe;
+use crate::record::{EARLIER, IMAGES, TELLING};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -11,11 +12,11 @@ use std::collections::BTreeMap;
 const CPU_ALGORITHM: &str =
     "Winograd F(4x4, 3x3) for 3x3 convolutions of stride 1 and 2 with at least 16 channels, direct otherwise";
 
-/// The keys on which a run's bytes may depend.
-const TELLING: [&str; 3] = ["sim", "kernel", "algorithm"];
+/// Grows whenever the bytes of a run's weights or metrics change for the same recipe, images and kernel, so
+/// that runs of two such versions are told apart.
+pub const NUMBERS: u64 = 1;
 
-/// Where those that no longer hold are kept, each with the step up to which it did.
-const EARLIER: &str = "earlier";
+/// The step up to which an earlier machine computed.
 const TO_STEP: &str = "to_step";
 
 /// The environment of `recipe` on `dataset` at `site`.
@@ -23,6 +24,7 @@ pub fn environment(recipe: &Recipe, dataset: &Dataset, site: &Site) -> Result<Va
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(json!({
         "sim": env!("CARGO_PKG_VERSION"),
+        "numbers": NUMBERS,
         "kernel": site.kernel_name(recipe.encoder.precision)?,
         "algorithm": site.kernels().map_or(CPU_ALGORITHM, |kernels| kernels.algorithm()),
         "threads": rayon::current_num_threads(),
@@ -30,7 +32,7 @@ pub fn environment(recipe: &Recipe, dataset: &Dataset, site: &Site) -> Result<Va
         "os": std::env::consts::OS,
         "architecture": std::env::consts::ARCH,
         "data": dataset.name,
-        "data_sha256": dataset.digest,
+        IMAGES: dataset.digest,
         "classes": dataset.classes.len(),
         "train_images": dataset.train.len(),
         "test_images": dataset.test.len(),

@@ -27,8 +27,8 @@ pub use case::Case;
 pub use comparison::{Compared, Losses};
 pub use cost::{memory_bytes, seconds};
 pub use direct::Direct;
-pub use em::{TRAJECTORY, read_trajectory};
-pub use environment::machine_of;
+pub use em::read_trajectory;
+pub use environment::{NUMBERS, machine_of};
 pub use evaluate::{BATCH, Evaluation, Protocol, embed, evaluate};
 pub use model::{Model, Part};
 pub use pretrained::{Preprocessing, Pretrained};
@@ -38,7 +38,7 @@ use crate::data::{Dataset, loader};
 use crate::device::{Place, Site};
 use crate::error::{Error, Result, go_on};
 use crate::recipe::Recipe;
-use crate::record::{Outcome, RunDir, read_env};
+use crate::record::{Environment, Outcome, RunDir, images, read_env};
 use batches::Batches;
 use environment::{environment, resumed};
 use pending::Pending;
@@ -59,6 +59,15 @@ pub enum Ending {
     },
     /// A signal asked for it; a checkpoint was saved. Exit 75.
     Stopped,
+}
+
+impl From<Outcome> for Ending {
+    fn from(outcome: Outcome) -> Ending {
+        match outcome {
+            Outcome::Finished => Ending::Finished,
+            Outcome::Diverged { step } => Ending::Diverged { step },
+        }
+    }
 }
 
 /// What a watcher is told. Watchers only watch.
@@ -167,10 +176,9 @@ pub fn run(
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Ending> {
     let Machine { threads, place } = machine.into();
-    match dir.outcome()? {
-        Some(Outcome::Finished) => return Ok(Ending::Finished),
-        Some(Outcome::Diverged { step }) => return Ok(Ending::Diverged { step }),
-        None => {}
+    if let Some(outcome) = dir.whole_outcome()? {
+        same_images(dir, dataset)?;
+        return Ok(outcome.into());
     }
     recipe.check()?;
     pool(threads)?.install(|| run_at(&place.open()?, recipe, dataset, dir, stop, watch))
@@ -189,14 +197,14 @@ pub fn run_at(
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Ending> {
     site.guard(|| {
-        let mut state = State::open(recipe, dataset, dir, site)?;
+        let snapshot = dir.resume()?;
         dir.take_notes().into_iter().for_each(|note| watch(Progress::Note(note)));
-        let before = read_env(dir.path())?;
-        let digest = before.as_ref().and_then(|env| env.get("data_sha256")?.as_str());
-        if state.step > 0 && digest.is_some_and(|digest| digest != dataset.digest) {
-            let what = "the images have changed since this run began; --fresh starts over";
-            return Err(Error::data(dir.path(), what));
-        }
+        // Before the state is restored: it fits no other images.
+        let before = match &snapshot {
+            Some(_) => same_images(dir, dataset)?,
+            None => None,
+        };
+        let mut state = State::open(recipe, dataset, dir, site, snapshot)?;
         dir.write_env(&resumed(environment(recipe, dataset, site)?, before.as_ref(), state.step))?;
         watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
         let ending = alternate(recipe, dataset, dir, &mut state, stop, watch)?;
@@ -211,6 +219,17 @@ pub fn run_at(
         }
         Ok(ending)
     })
+}
+
+/// What env.json of the run in `dir` holds, which must have seen the images of `dataset`.
+fn same_images(dir: &RunDir, dataset: &Dataset) -> Result<Option<Environment>> {
+    let environment = read_env(dir.path())?;
+    if environment.as_ref().and_then(images).is_some_and(|seen| seen != dataset.digest) {
+        let what =
+            "the images have changed since this run was made; --fresh starts over, --out DIR keeps both";
+        return Err(Error::data(dir.path(), what));
+    }
+    Ok(environment)
 }
 
 fn pool(threads: usize) -> Result<rayon::ThreadPool> {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Rule, Size, Views};
 use crate::measure::collapse;
 use crate::recipe::Recipe;
-use crate::record::{MetricsLog, RunDir, write_durable};
+use crate::record::{MetricsLog, RunDir, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE, write_durable};
 use candle_core::{Device, Tensor};
 use ndarray::{Array2, ArrayView2};
 use std::sync::atomic::AtomicBool;
@@ -63,8 +63,14 @@ pub(super) fn beside(rule: &Rule, site: &Site, on_host: u64) -> Result<Option<(D
 }
 
 impl State {
-    /// The state at the newest checkpoint in `dir`, or at step 0.
-    pub fn open(recipe: &Recipe, dataset: &Dataset, dir: &RunDir, site: &Site) -> Result<Self> {
+    /// The state at `snapshot`, the newest checkpoint in `dir`, or at step 0.
+    pub fn open(
+        recipe: &Recipe,
+        dataset: &Dataset,
+        dir: &RunDir,
+        site: &Site,
+        snapshot: Option<Snapshot<'static>>,
+    ) -> Result<Self> {
         let kernel = site.host_kernel(recipe.encoder.precision)?;
         let model = Model::of(recipe, &kernel)?.on(site)?;
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
@@ -92,7 +98,6 @@ impl State {
             .transpose()?;
         let (objective, optim) = (recipe.objective.clone(), recipe.optim.clone());
         let alternation = Alternation::new(model, &recipe.eta, rule, objective, optim);
-        let snapshot = dir.resume()?;
         let mut state = Self {
             step: 0,
             steps: per_epoch * recipe.schedule.epochs,
@@ -297,7 +302,7 @@ impl State {
     pub fn write_spectrum(&self, dir: &RunDir) -> Result<()> {
         let rows = self.spectrum.iter().enumerate().map(|(i, value)| format!("{},{value}\n", i + 1));
         let text: String = std::iter::once("index,singular_value\n".to_string()).chain(rows).collect();
-        write_durable(&dir.path().join("spectrum.csv"), text.as_bytes())
+        write_durable(&dir.path().join(SPECTRUM_FILE), text.as_bytes())
     }
 
     /// Keeps θ as it is now, where the recipe asks for it.
@@ -312,7 +317,7 @@ impl State {
     pub fn write_weights(&self, recipe: &Recipe, dir: &RunDir) -> Result<()> {
         let preprocessing = Preprocessing::of(&recipe.augment);
         let bytes = weights::to_safetensors(&self.alternation.model, Some(&preprocessing))?;
-        write_durable(&dir.path().join("weights.safetensors"), &bytes)
+        write_durable(&dir.path().join(WEIGHTS_FILE), &bytes)
     }
 }
 

@@ -1,0 +1,103 @@
+//! Which runs are the same run: made from the same recipe and the same images.
+
+use super::resolve::Arm;
+use super::schedule::Job;
+use super::trainer::Trainer;
+use crate::data::DataConfig;
+use crate::error::{Error, Result};
+use crate::record::{has_begun, images_of, is_whole, some};
+use std::path::{Path, PathBuf};
+
+/// Refuses, before anything is trained or averaged, runs of `jobs` that were made from other images than
+/// `trainer` has now.
+///
+/// Gives a note where all runs have ended and the images cannot be opened any more, so that nothing can be
+/// compared.
+///
+/// # Errors
+/// [`Error::Data`] naming the runs and both ways out.
+pub fn check_images(jobs: &[Job], trainer: &dyn Trainer) -> Result<Option<String>> {
+    let (mut others, mut gone) = (Vec::new(), None);
+    for job in jobs.iter().filter(|job| has_begun(&job.path)) {
+        match sees_others(job, trainer) {
+            Ok(true) => others.push(job),
+            Ok(false) => {}
+            Err(error @ (Error::Data { .. } | Error::Usage(_))) => gone = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    refuse(&others)?;
+    Ok(gone.map(|error| format!("the images cannot be compared with those of the finished runs ({error})")))
+}
+
+/// Refuses a run that was made from other images.
+///
+/// # Errors
+/// As [`check_images`].
+pub fn check_run(job: &Job, trainer: &dyn Trainer) -> Result<()> {
+    match sees_others(job, trainer) {
+        Ok(true) => refuse(&[job]),
+        // Images that cannot be opened are told of beforehand, and refused by whoever needs them.
+        Ok(false) | Err(_) => Ok(()),
+    }
+}
+
+/// Refuses to read runs side by side that were made from different images where their recipes ask for the
+/// same.
+///
+/// # Errors
+/// [`Error::Data`] naming two such runs and both ways out.
+pub fn check_alike(arms: &[Arm], seeds: &[u64], folder: &Path) -> Result<()> {
+    let mut seen: Vec<(&DataConfig, String, PathBuf)> = Vec::new();
+    for arm in arms {
+        for seed in seeds {
+            let (data, path) = (&arm.recipe.data, folder.join(&arm.name).join(format!("seed-{seed}")));
+            let Some(images) = images_of(&path)? else { continue };
+            match seen.iter().find(|(other, ..)| *other == data) {
+                Some((_, other, first)) if *other != images => {
+                    let what = format!(
+                        "was made from other images of {} than {}; --fresh makes all runs again, --out DIR keeps both",
+                        data.source,
+                        first.display()
+                    );
+                    return Err(Error::data(path, what));
+                }
+                Some(_) => {}
+                None => seen.push((data, images, path)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the finished run in the folder `run` can stand for `job`, whose recipe it has.
+pub fn is_twin(run: &Path, job: &Job, trainer: &dyn Trainer) -> bool {
+    let same = || Ok::<_, Error>(is_whole(run)? && images_of(run)? == trainer.images(job)?);
+    same().unwrap_or(false)
+}
+
+/// Whether the run of `job` was made from other images than there are now.
+fn sees_others(job: &Job, trainer: &dyn Trainer) -> Result<bool> {
+    match images_of(&job.path)? {
+        Some(seen) => Ok(trainer.images(job)?.is_some_and(|now| now != seen)),
+        None => Ok(false),
+    }
+}
+
+fn refuse(others: &[&Job]) -> Result<()> {
+    let Some(first) = others.first() else { return Ok(()) };
+    let rest: Vec<String> =
+        others[1..].iter().map(|job| format!("{}/{} seed {}", job.study, job.arm, job.seed)).collect();
+    let (which, were) = match rest.is_empty() {
+        true => ("this run".to_string(), "was"),
+        false => (format!("this run and {} ({})", rest.len(), some(&rest)), "were"),
+    };
+    Err(Error::data(
+        &first.path,
+        format!(
+            "{which} {were} made from other images than {} holds now; --fresh makes all of them again from these \
+             images, --out DIR keeps both",
+            first.recipe.data.source
+        ),
+    ))
+}
