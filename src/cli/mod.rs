@@ -6,6 +6,7 @@
 //! failure.
 
 mod answer;
+mod collapse;
 mod completions;
 mod data;
 mod embed;

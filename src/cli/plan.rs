@@ -31,9 +31,7 @@ impl<'a> Plan<'a> {
         all: &mut Vec<Job>,
         settings: &Settings,
     ) -> Result<Plan<'a>> {
-        if request.scale.as_deref() == Some(MOCK) {
-            request.scale = Some("smoke".to_string());
-        }
+        request.scale = request.scale.map(|scale| trained_scale(&scale).to_string());
         check_folder(study)?;
         let arms = study.resolve(&request)?;
         let seeds = study.seeds(&request, seeds)?;
@@ -69,6 +67,11 @@ pub fn check_folder(study: &Study) -> Result<()> {
             study.given, study.name
         ))),
     }
+}
+
+/// The scale of the recipes of runs at `scale`: the formula stands for training at the smallest one.
+pub fn trained_scale(scale: &str) -> &str {
+    if scale == MOCK { "smoke" } else { scale }
 }
 
 /// Says what will be run, and where.

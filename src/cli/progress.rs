@@ -1,5 +1,6 @@
 //! Progress of the runs on stderr: one bar per run on a terminal, plain lines elsewhere.
 
+use super::collapse;
 use super::printable::printable;
 use crate::study::{Event, Job};
 use crate::train::{Ending, Progress};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 /// The watcher.
 pub struct Watcher<'a> {
     jobs: &'a [Job],
+    scale: Option<String>,
     quiet: bool,
     bars: Option<MultiProgress>,
     lines: Mutex<Lines>,
@@ -25,6 +27,8 @@ struct Lines {
     active: BTreeMap<usize, Line>,
     skipped: usize,
     reasons: BTreeSet<String>,
+    /// Studies and arms of which collapse was announced.
+    collapsed: BTreeSet<(String, String)>,
 }
 
 /// What is known of one run.
@@ -35,20 +39,22 @@ struct Line {
     steps: u64,
     resumed_at: u64,
     loss: f64,
+    /// std of z/‖z‖ times √d: of the batches in training, and of held-out images where it was measured.
     z_std: f64,
+    held_out: Option<f64>,
     knn: Option<f64>,
     /// Whether this process saved a checkpoint.
     saved: bool,
 }
 
 impl<'a> Watcher<'a> {
-    /// A watcher of `jobs`.
-    pub fn new(jobs: &'a [Job], quiet: bool) -> Self {
+    /// A watcher of `jobs` at `scale`.
+    pub fn new(jobs: &'a [Job], scale: Option<String>, quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         let many = jobs.windows(2).any(|pair| pair[0].study != pair[1].study);
         let width = jobs.iter().map(|job| name(job, many).chars().count()).max().unwrap_or(0);
-        Self { jobs, quiet, bars, lines: Mutex::new(Lines::default()), width, many }
+        Self { jobs, scale, quiet, bars, lines: Mutex::new(Lines::default()), width, many }
     }
 
     /// Takes note of an event.
@@ -67,8 +73,9 @@ impl<'a> Watcher<'a> {
                 lines.active.insert(index, self.line(job));
             }
             Event::Progress(progress) => {
-                if let Some(line) = lines.active.get_mut(&index) {
-                    self.progress(job, line, progress);
+                let Lines { active, collapsed, .. } = &mut *lines;
+                if let Some(line) = active.get_mut(&index) {
+                    self.progress(job, line, collapsed, progress);
                 }
             }
             Event::Ended(ending) => {
@@ -134,12 +141,19 @@ impl<'a> Watcher<'a> {
             resumed_at: 0,
             loss: f64::NAN,
             z_std: f64::NAN,
+            held_out: None,
             knn: None,
             saved: false,
         }
     }
 
-    fn progress(&self, job: &Job, line: &mut Line, progress: &Progress) {
+    fn progress(
+        &self,
+        job: &Job,
+        line: &mut Line,
+        collapsed: &mut BTreeSet<(String, String)>,
+        progress: &Progress,
+    ) {
         match progress {
             Progress::Begun { steps, resumed_at } => {
                 (line.steps, line.resumed_at, line.begun) = (*steps, *resumed_at, Instant::now());
@@ -165,10 +179,16 @@ impl<'a> Watcher<'a> {
                 line.knn = value("val/knn_top1").or(line.knn);
                 line.loss = value("train/loss").unwrap_or(line.loss);
                 line.z_std = value("train/z_std").unwrap_or(line.z_std);
+                line.held_out = value("val/z_std").or(line.held_out);
                 let text = message(job, line, *step, *epoch);
                 match &line.bar {
                     Some(bar) => bar.set_message(text),
                     None => self.say(&format!("{}: {text}", self.name(job))),
+                }
+                if let Some(warning) = collapse::warning(job, self.scale.as_deref(), *step, values)
+                    && collapsed.insert((job.study.clone(), job.arm.clone()))
+                {
+                    self.warn(&format!("{}: {warning}", self.name(job)));
                 }
             }
             Progress::Saved { .. } => line.saved = true,
@@ -206,8 +226,10 @@ fn message(job: &Job, line: &Line, step: u64, epoch: f64) -> String {
     if line.loss.is_finite() {
         parts.push(format!("loss {:.3}", line.loss));
     }
-    if line.z_std.is_finite() {
-        parts.push(format!("std {:.3}", line.z_std));
+    match line.held_out {
+        Some(held_out) => parts.push(format!("held-out std {held_out:.3}")),
+        None if line.z_std.is_finite() => parts.push(format!("batch std {:.3}", line.z_std)),
+        None => {}
     }
     parts.extend(line.knn.map(|knn| format!("kNN {knn:.1} %")));
     let (made, left) = (step.saturating_sub(line.resumed_at), line.steps.saturating_sub(step));

@@ -216,7 +216,8 @@ pub fn make(
     let trainer: &dyn Trainer = if mock { &Formula } else { &engine };
     let stop = Arc::new(AtomicBool::new(false));
     signals::listen(&stop)?;
-    let watcher = Watcher::new(jobs, quiet);
+    let scale = matches.get_one::<String>("scale").map(|scale| plan::trained_scale(scale).to_string());
+    let watcher = Watcher::new(jobs, scale, quiet);
     let ends = schedule(jobs, trainer, settings, &stop, &|index, event| {
         watcher.watch(index, event);
         if json

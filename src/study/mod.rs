@@ -24,6 +24,7 @@ mod results;
 mod runs;
 mod schedule;
 mod trainer;
+mod unlike;
 
 pub use base::Base;
 pub use claim::{CHANCE, Claim, Judged, Relation, START, Verdict};
@@ -39,3 +40,4 @@ pub use results::Results;
 pub use runs::{Curve, FEW_STEPS, Of, Runs};
 pub use schedule::{Event, Job, Settings, firsts, jobs, schedule};
 pub use trainer::{Engine, Trainer};
+pub use unlike::unlike_simsiam;
