@@ -6,7 +6,7 @@
 
 use super::support::Rows;
 use candle_core::{Device, Tensor};
-use simsiam_em::eta::{BankPlace, EStep, Rule, Size, Steps, Views, bank_bytes};
+use simsiam_em::eta::{BankPlace, EStep, Rule, Samples, Size, Steps, Views, bank_bytes};
 use simsiam_em::kernel::Precision;
 use simsiam_em::record::{RunDir, SavedTensor, Snapshot};
 use std::collections::BTreeMap;
@@ -130,4 +130,29 @@ fn a_mapped_bank_is_not_held_in_memory() {
     // The limit is one: a bank in memory does not fit.
     let Some(output) = spawn("f32 memory") else { return };
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// A chunk of more than an epoch comes back to images: each moves once, also beside one that is new.
+#[test]
+fn an_expectation_moves_the_target_of_an_image_once_in_a_chunk() {
+    let rule = Rule::Expectation { n: Samples::Count(1), normalised: false, k: Steps::Count(3), m: 0.5 };
+    let size = Size { images: 3, dim: 1, per_epoch: 1, steps: 6, elements: 0, ..Size::default() };
+    let mut rule = rule.build(&size, &BankPlace::default()).unwrap();
+    let batch = |step: u64, indices: [u32; 2], values: [f32; 2]| Views {
+        step,
+        indices: indices.to_vec(),
+        x: Tensor::from_slice(&values, (1, 2, 1, 1, 1), &Device::Cpu).unwrap(),
+        small: None,
+    };
+    let eta = |rule: &mut Box<dyn EStep>| {
+        let z = Tensor::zeros((1, 3, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let all = Views { indices: vec![0, 1, 2], ..batch(0, [0, 1], [0.0; 2]) };
+        rule.targets(&all, &z, &Rows).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let first = [batch(0, [0, 1], [8.0, 4.0]), batch(1, [2, 0], [2.0, 6.0]), batch(2, [1, 0], [3.0, 3.0])];
+    rule.refresh(&Rows, &mut first.into_iter().map(Ok)).unwrap();
+    assert_eq!(eta(&mut rule), [8.0, 4.0, 2.0]);
+    let second = [batch(3, [0, 1], [0.0, 0.0]), batch(4, [1, 2], [9.0, 0.0]), batch(5, [0, 1], [7.0, 7.0])];
+    rule.refresh(&Rows, &mut second.into_iter().map(Ok)).unwrap();
+    assert_eq!(eta(&mut rule), [4.0, 2.0, 1.0]);
 }

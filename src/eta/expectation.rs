@@ -59,16 +59,18 @@ impl EStep for Expectation {
     }
 
     fn read(&mut self, frozen: Frozen, views: &Views) -> Result<()> {
-        // A chunk of several epochs comes back to images whose η it has made already.
-        if views.indices.iter().all(|index| self.made.contains(index)) {
+        // A chunk of several epochs comes back to images whose η it has made already: they keep it, also where
+        // others of the batch are new.
+        let new: Vec<u32> = (0u32..)
+            .zip(&views.indices)
+            .filter_map(|(row, index)| (!self.made.contains(index)).then_some(row))
+            .collect();
+        if new.is_empty() {
             return Ok(());
         }
         self.made.extend(views.indices.iter().copied());
-        let mean = self.mean(views, frozen)?;
-        match &mut self.kept {
-            Some(kept) => kept.absorb(views, &mean.squeeze(0)?),
-            None => Ok(()),
-        }
+        let mean = self.mean(views, frozen)?.squeeze(0)?;
+        self.kept.as_mut().map_or(Ok(()), |kept| kept.absorb_rows(views, &mean, &new))
     }
 
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {

@@ -109,6 +109,17 @@ impl<T: Plain> MemoryBank<T> {
         Ok((row, self.visited[index] > 0.0))
     }
 
+    /// Moves η of the images in the rows `rows` of `views` towards those rows of `z` (B, d), their outputs at
+    /// that step.
+    pub(super) fn absorb_rows(&mut self, views: &Views, z: &Tensor, rows: &[u32]) -> Result<()> {
+        if rows.len() == views.indices.len() {
+            return self.absorb(views, z);
+        }
+        let indices = rows.iter().map(|row| views.indices[*row as usize]).collect();
+        let chosen = Tensor::from_slice(rows, rows.len(), z.device())?;
+        self.absorb(&Views { indices, ..views.clone() }, &z.index_select(&chosen, 0)?)
+    }
+
     /// Moves η of the images in `views` towards `z` (B, d), their outputs at that step.
     pub(super) fn absorb(&mut self, views: &Views, z: &Tensor) -> Result<()> {
         let (batch, dim) = z.dims2()?;
