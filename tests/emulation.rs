@@ -21,7 +21,8 @@ unsafe extern "C" {
 
 type Run = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, *mut *mut c_void) -> c_int;
 
-/// Threads, blocks and shared memory are static in the shim: one launch at a time.
+/// Threads, blocks and shared memory are static in the shim: one launch at a time. Copies and the library's passes
+/// hold the same lock, so that calls of several threads follow each other as on a stream.
 struct Emulated {
     run: Arc<Mutex<Run>>,
     library: Option<Arc<dyn Kernel>>,
@@ -67,6 +68,7 @@ unsafe impl Device for Emulated {
 
     fn upload(&self, values: &[u8], to: Span) -> Result<()> {
         assert_eq!(values.len(), to.len() * to.precision().bytes());
+        let _one_at_a_time = self.run.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         // SAFETY: `to` is as long, and lies in this process's memory.
         unsafe { std::ptr::copy(values.as_ptr(), to.address() as *mut u8, values.len()) };
         Ok(())
@@ -74,6 +76,7 @@ unsafe impl Device for Emulated {
 
     fn download(&self, from: Span, values: &mut [u8]) -> Result<()> {
         assert_eq!(values.len(), from.len() * from.precision().bytes());
+        let _one_at_a_time = self.run.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         // SAFETY: `from` is as long, and lies in this process's memory.
         unsafe { std::ptr::copy(from.address() as *const u8, values.as_mut_ptr(), values.len()) };
         Ok(())
@@ -95,6 +98,7 @@ unsafe impl Device for Emulated {
 
     fn conv(&self, pass: Pass, s: &Conv, a: Span, b: Span, out: Span) -> Result<bool> {
         let Some(library) = &self.library else { return Ok(false) };
+        let _one_at_a_time = self.run.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.refuses == Some(s.kernel) {
             self.refused.lock().unwrap().push((pass, *s));
             return Ok(false);
@@ -119,6 +123,7 @@ unsafe impl Device for Emulated {
 
     fn product(&self, pass: Pass, s: &Conv, a: Span, b: Span, out: Span) -> Result<bool> {
         let Some(library) = &self.library else { return Ok(false) };
+        let _one_at_a_time = self.run.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         put(&pass_of(library.as_ref(), pass, s, &numbers(a), &numbers(b)), out);
         Ok(true)
     }

@@ -77,8 +77,11 @@ impl Buffer {
     /// `len` numbers of `precision` from the `start`th on.
     pub fn span(&self, precision: Precision, start: usize, len: usize) -> Span<'_> {
         let size = precision.bytes();
-        assert!((start + len) * size <= self.0.bytes(), "a span beyond its buffer");
-        // SAFETY: the range was just checked, and the buffer outlives the borrow.
+        // Checked without wrapping: a range beyond the largest number is beyond the buffer too.
+        let end = start.checked_add(len).and_then(|end| end.checked_mul(size));
+        assert!(end.is_some_and(|end| end <= self.0.bytes()), "a span beyond its buffer");
+        // SAFETY: the range was just checked, and the buffer outlives the borrow. Spans may overlap and go to
+        // several threads: whoever reads or writes them is the device, which makes one call after another.
         unsafe { Span::new(self.0.address() + (start * size) as u64, len, precision) }
     }
 }
@@ -236,7 +239,9 @@ pub struct Launch {
 /// What a device does for the encoder. Calls are carried out in order; only [`Device::download`] waits for them.
 ///
 /// # Safety
-/// Every call reads and writes its spans and nothing else, and [`Device::gpu`] tells the truth.
+/// Every call reads and writes its spans and nothing else, and [`Device::gpu`] tells the truth. Calls on the same
+/// memory are carried out one after another also where several threads make them, as on one stream: safe code
+/// may hand overlapping spans to two threads.
 pub unsafe trait Device: Send + Sync {
     /// The name recorded in env.json for values of `precision`, e.g. `cuda-tf32`.
     fn name(&self, precision: Precision) -> &'static str;
@@ -347,5 +352,35 @@ impl dyn Device + '_ {
         let grid = [threads.div_ceil(THREADS).max(1), 1, 1];
         // SAFETY: handed on.
         unsafe { self.launch(&Launch { kernel, grid, block: [THREADS, 1], args }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Host(Vec<u8>);
+
+    // SAFETY: the vector is never resized and lives as long as the buffer.
+    unsafe impl Memory for Host {
+        fn address(&self) -> u64 {
+            self.0.as_ptr() as u64
+        }
+
+        fn bytes(&self) -> usize {
+            self.0.len()
+        }
+    }
+
+    #[test]
+    fn a_span_beyond_its_buffer_is_refused_also_where_its_end_would_wrap() {
+        let buffer = Buffer::new(Box::new(Host(vec![0; 64])));
+        assert_eq!(buffer.span(Precision::F32, 4, 12).len(), 12);
+        for (start, len) in [(5, 12), (17, 0), (usize::MAX, 1), (1, usize::MAX), (usize::MAX / 4 + 1, 0)] {
+            let beyond = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                buffer.span(Precision::F32, start, len).len()
+            }));
+            assert!(beyond.is_err(), "{start} {len}");
+        }
     }
 }
