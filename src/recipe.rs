@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::eta::{Rule, Samples};
 use crate::measure::MeasureConfig;
 use crate::network::Network;
-use crate::network::config::{DirectConfig, EncoderConfig, PredictorConfig};
+use crate::network::config::{Backbone, DirectConfig, EncoderConfig, HeadNorm, PredictorConfig};
 use crate::objective::{Comparison, ObjectiveConfig, Similarity};
 use crate::optim::{OptimConfig, PredictorLr};
 use crate::theory::ClosedForm;
@@ -138,6 +138,11 @@ impl Recipe {
         if self.schedule.checkpoint_every == 0 {
             return fail("schedule.checkpoint_every", "must be at least 1".into());
         }
+        if self.schedule.batch == 1 && self.normalises_batches() {
+            let what = "1: batch norm of one image gives the same whatever the weights are, so that nothing would be \
+                        trained; take at least 2, or heads without it (encoder.projector.norm and predictor.mlp.norm)";
+            return fail("schedule.batch", what.into());
+        }
         self.eta.check()?;
         self.objective.check()?;
         if self.objective.pairs > 1 && matches!(self.eta, Rule::MemoryBank { .. }) {
@@ -165,6 +170,13 @@ impl Recipe {
             );
         }
         self.networks().map(drop)
+    }
+
+    /// Whether a layer normalises one number of each image over the images of a batch.
+    fn normalises_batches(&self) -> bool {
+        let heads = [Some(self.encoder.projector.norm), self.predictor.config().map(|h| h.norm)];
+        let of_a_head = heads.into_iter().flatten().any(|norm| norm != HeadNorm::None);
+        self.closed_form.is_none() && (of_a_head || matches!(self.encoder.backbone, Backbone::Mlp { .. }))
     }
 
     /// Refuses an objective that does not fit the E-step's η, or the batch.
