@@ -22,15 +22,10 @@ fn knn_and_collapse_metrics_agree_with_pytorch() {
         let got = knn::predict(train, test.view(), k, 0.1, &AtomicBool::new(false)).unwrap();
         assert_eq!(got, integers(&format!("pred.k{k}.T0.1")), "k = {k}");
     }
-    let (z1, z2) = (matrix("z1"), matrix("z2"));
     let rankme = |z: &Array2<f32>| collapse::rankme(&collapse::singular_values(z.view()));
-    let centered = collapse::centered(train.view());
     for (what, got, expected, tolerance) in [
         ("std", collapse::std(train.view()), number("metric.std"), 1e-6),
         ("rankme", rankme(&train), number("metric.rankme"), 1e-3),
-        ("rankme, centred", rankme(&centered), number("metric.rankme_centered"), 1e-3),
-        ("alignment", collapse::alignment(z1.view(), z2.view()), number("metric.alignment_a2"), 1e-5),
-        ("uniformity", collapse::uniformity(train.view()), number("metric.uniformity_t2"), 1e-5),
     ] {
         assert!((got - expected).abs() < tolerance, "{what}: {got} instead of {expected}");
     }

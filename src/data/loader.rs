@@ -48,7 +48,6 @@ struct Queue {
     ended: bool,
     taken: u64,
     done: BTreeMap<u64, Result<Batch>>,
-    spare: Vec<Batch>,
     orders: Vec<(u64, Arc<Vec<u32>>)>,
 }
 
@@ -71,7 +70,6 @@ impl Loader {
             ended: false,
             taken: 0,
             done: BTreeMap::new(),
-            spare: Vec::new(),
             orders: Vec::new(),
         };
         let shared = Arc::new(Shared {
@@ -126,14 +124,6 @@ impl Loader {
                 return Ok(None);
             }
             queue = self.shared.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Takes back the memory of a batch that is no longer needed. Calling it is optional.
-    pub fn recycle(&mut self, batch: Batch) {
-        let mut queue = self.shared.lock();
-        if queue.spare.len() < AHEAD as usize {
-            queue.spare.push(batch);
         }
     }
 }
@@ -214,6 +204,6 @@ impl Shared {
             queue.orders.push((epoch, Arc::clone(&order)));
             order
         });
-        Some((turn, step, order, queue.spare.pop().unwrap_or_default()))
+        Some((turn, step, order, Batch::default()))
     }
 }

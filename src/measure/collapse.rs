@@ -57,35 +57,6 @@ pub fn is_collapsed(z_std: f64, rankme: f64, dim: usize) -> bool {
     z_std < COLLAPSED_STD || rankme < COLLAPSED_RANK.min(dim as f64 / 2.0)
 }
 
-/// z with the mean of each column taken away.
-pub fn centered(z: ArrayView2<f32>) -> Array2<f32> {
-    match z.mean_axis(Axis(0)) {
-        Some(mean) => &z - &mean,
-        None => z.to_owned(),
-    }
-}
-
-/// Mean of ‖z₁/‖z₁‖ − z₂/‖z₂‖‖² over rows (alignment with α = 2, Wang & Isola 2020).
-pub fn alignment(z1: ArrayView2<f32>, z2: ArrayView2<f32>) -> f64 {
-    let (a, b) = (super::knn::unit_rows(z1), super::knn::unit_rows(z2));
-    let sum: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-    sum / a.nrows() as f64
-}
-
-/// log of the mean over pairs of exp(−2‖zᵢ/‖zᵢ‖ − zⱼ/‖zⱼ‖‖²) (uniformity with t = 2, Wang & Isola 2020).
-pub fn uniformity(z: ArrayView2<f32>) -> f64 {
-    let unit = super::knn::unit_rows(z).mapv(f64::from);
-    let cosine = unit.dot(&unit.t());
-    let (mut sum, mut pairs) = (0.0, 0.0);
-    for i in 0..unit.nrows() {
-        for j in 0..i {
-            sum += (-2.0 * (2.0 - 2.0 * cosine[[i, j]])).exp();
-            pairs += 1.0;
-        }
-    }
-    f64::ln(sum / pairs)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
