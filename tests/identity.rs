@@ -311,3 +311,51 @@ fn a_twin_brings_its_trajectory() {
     let twin = sandbox.path("runs/predictor/decayed/seed-0/trajectory/step-00000003.safetensors");
     assert!(twin.is_file());
 }
+
+/// Runs `sim` with `args` in `folder`: exit code, and all that it said.
+fn sim(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sim")).args(args).current_dir(folder).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn damaged_weights_are_not_measured_and_other_images_only_by_name() {
+    let sandbox = Sandbox::new();
+    sandbox.succeeds("a", "simsiam", &[]);
+    let (run, a) = (sandbox.path("runs/simsiam/simsiam/seed-0"), sandbox.path("a"));
+    let eval = |extra: &[&str]| sim(&a, &[&["eval", run.to_str().unwrap()], extra].concat());
+    assert_eq!(eval(&[]).0, Some(0), "{}", eval(&[]).1);
+    picture(&sandbox.path("a/imgs/train/cat/0.png"), 99);
+    let (code, said) = eval(&[]);
+    assert!(code == Some(4) && said.contains("other images than folder:imgs"), "{said}");
+    assert_eq!(eval(&["--data", "folder:imgs"]).0, Some(0));
+    let weights = run.join("weights.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    for given in [&run, &weights] {
+        let embed = ["embed", "--weights", given.to_str().unwrap(), "--images", "imgs", "--out", "x.npy"];
+        let (code, said) = sim(&a, &embed);
+        assert!(code == Some(4) && said.contains("weights.safetensors: is damaged"), "{said}");
+    }
+    assert!(!a.join("x.npy").exists());
+}
+
+#[test]
+fn studies_of_different_images_side_by_side_are_told_in_the_report() {
+    let sandbox = Sandbox::new();
+    sandbox.succeeds("a", "simsiam", &[]);
+    std::fs::rename(sandbox.path("runs"), sandbox.path("first")).unwrap();
+    sandbox.succeeds("b", "stopgrad", &[]);
+    let root = sandbox.path("");
+    for (format, told) in
+        [("md", "Caution: the runs did not see the same images of folder:imgs"), ("latex", "% caution: ")]
+    {
+        let (code, said) = sim(&root, &["report", "first/simsiam", "runs/stopgrad", "--format", format]);
+        assert!(code == Some(0) && said.contains(told), "{said}");
+    }
+    let (_, alone) = sim(&root, &["report", "first/simsiam", "--format", "md"]);
+    assert!(!alone.contains("Caution"), "{alone}");
+}

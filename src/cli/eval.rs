@@ -5,10 +5,11 @@ use super::pretrained::{opened, preprocessing_flags};
 use crate::data::{DataConfig, Dataset};
 use crate::error::{Error, Result};
 use crate::measure::MeasureConfig;
+use crate::record::images_of;
 use crate::train::{Evaluation, Pretrained, Protocol, evaluate};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 /// The command.
@@ -69,6 +70,18 @@ fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataConfi
     }
 }
 
+/// Refuses other images under the name of those that the run was made from; who names them means them.
+fn check_images(pretrained: &Pretrained, dataset: &Dataset, named: bool) -> Result<()> {
+    let run = pretrained.path.parent().unwrap_or(Path::new(""));
+    if named || pretrained.recipe.is_none() || images_of(run)?.is_none_or(|seen| seen == dataset.digest) {
+        return Ok(());
+    }
+    let source = &dataset.name;
+    let what =
+        format!("was made from other images than {source} holds now; --data {source} measures it on these");
+    Err(Error::data(run, what))
+}
+
 /// Runs it.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let Some(path) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
@@ -76,6 +89,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let data = data_of(&pretrained, matches.get_one("data"))?;
     let place = super::run::place(matches)?;
     let dataset = Dataset::open(&data)?;
+    check_images(&pretrained, &dataset, matches.contains_id("data"))?;
     let site = place.open()?;
     let recipe = pretrained.recipe.as_ref();
     let augment = pretrained.preprocessing.augment();

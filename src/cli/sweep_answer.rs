@@ -4,7 +4,9 @@ use super::output::Output;
 use super::table::table;
 use crate::error::{Error, Result};
 use crate::measure::estimate::Estimate;
-use crate::record::{METRICS_FILE, Outcome, make_folder, read_metrics, read_outcome, sweep, write_durable};
+use crate::record::{
+    METRICS_FILE, Outcome, cautions, make_folder, read_env, read_metrics, read_outcome, sweep, write_durable,
+};
 use crate::report::{Figure, Panel, Point, Style};
 use crate::study::{Axis, Cell, DEFAULT_SCALE, Request, Study};
 use crate::theory::{ClosedForm, Measured};
@@ -101,8 +103,11 @@ impl Sweep<'_> {
         if json {
             let keys: Vec<&str> = self.axes.iter().map(|axis| axis.sets.as_str()).collect();
             let line = json!({"event": "summary", "study": self.study.name, "arm": self.arm, "over": keys,
-                "cells": self.cells.len(), "seeds": self.seeds, "files": paths});
+                "cells": self.cells.len(), "seeds": self.seeds, "files": paths, "cautions": self.cautions()?});
             return output.line(&line.to_string());
+        }
+        for caution in self.cautions()? {
+            output.line(&format!("\ncaution: {caution}"))?;
         }
         output.line("")?;
         paths.iter().try_for_each(|path| output.line(path))
@@ -121,6 +126,18 @@ impl Sweep<'_> {
     fn rows(&self) -> &[String] {
         const NO_ROWS: &[String] = &[String::new()];
         self.axes.get(1).map_or(NO_ROWS, |axis| axis.values.as_slice())
+    }
+
+    /// What a reader of the grids must know of the runs in their cells.
+    fn cautions(&self) -> Result<Vec<String>> {
+        let mut runs = Vec::new();
+        for (cell, seed) in self.cells.iter().flat_map(|cell| self.seeds.iter().map(move |seed| (cell, seed)))
+        {
+            let path = self.folder.join(&cell.arm.name).join(format!("seed-{seed}"));
+            let named = |environment| (format!("{} seed {seed}", cell.arm.name), environment);
+            runs.extend(read_env(&path)?.map(named));
+        }
+        Ok(cautions(&runs))
     }
 
     fn print(&self, output: &Output) -> Result<()> {

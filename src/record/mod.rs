@@ -44,8 +44,8 @@ pub use durable::{is_stream, make_folder, sweep, write_durable};
 pub use events::EVENTS_PREFIX;
 pub use metrics::{METRICS_FILE, MetricsLog};
 pub use outcome::{
-    Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, is_whole, read_env, read_outcome, read_result,
-    read_result_if_any,
+    Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result, is_whole, read_env, read_outcome,
+    read_result, read_result_if_any,
 };
 pub use provenance::{EARLIER, Environment, IMAGES, TELLING, cautions, images, images_of, some};
 pub use table::{Table, read_metrics};

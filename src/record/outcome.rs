@@ -131,6 +131,24 @@ pub fn is_whole(path: &Path) -> Result<bool> {
     })
 }
 
+/// Refuses the file `name` in the folder `run` where the run has ended and it is not what the run left.
+///
+/// # Errors
+/// [`Error::Data`] naming the file.
+pub fn check_result(run: &Path, name: &str) -> Result<()> {
+    let Some(sealed) = Sealed::read(run)? else { return Ok(()) };
+    let Some(expected) = sealed.files.get(name) else { return Ok(()) };
+    match difference(digest_file(&run.join(name), u64::MAX)?.as_ref(), expected) {
+        Some(what) => Err(changed(&run.join(name), what)),
+        None => Ok(()),
+    }
+}
+
+/// A result that was changed after its run had ended.
+fn changed(file: &Path, what: &str) -> Error {
+    Error::data(file, format!("{what}; the command that made the run repairs it"))
+}
+
 /// The bytes of the result `name` in the folder `run`, at most `most`; where the run has ended, those that it wrote.
 ///
 /// # Errors
@@ -149,7 +167,7 @@ pub fn read_result_if_any(run: &Path, name: &str, most: u64) -> Result<Option<Ve
     let sealed = Sealed::read(run)?;
     let Some(expected) = sealed.as_ref().and_then(|sealed| sealed.files.get(name)) else { return Ok(bytes) };
     match difference(bytes.as_deref().map(digest_bytes).as_ref(), expected) {
-        Some(what) => Err(Error::data(&file, format!("{what}; the command that made the run repairs it"))),
+        Some(what) => Err(changed(&file, what)),
         None => Ok(bytes),
     }
 }

@@ -8,6 +8,7 @@ use crate::files;
 use crate::kernel::Precision;
 use crate::network::{Tensors, read_with_metadata};
 use crate::recipe::Recipe;
+use crate::record::{WEIGHTS_FILE, check_result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -97,6 +98,9 @@ impl Pretrained {
     pub fn open(path: &Path) -> Result<Self> {
         let (path, recipe) =
             if path.is_dir() { run_in(path)? } else { (path.to_path_buf(), recipe_beside(path)) };
+        if path.file_name().is_some_and(|name| name == WEIGHTS_FILE) {
+            check_result(path.parent().unwrap_or(Path::new("")), WEIGHTS_FILE)?;
+        }
         let (tensors, metadata) = read_with_metadata(&path)?;
         let (preprocessing, source) = if let Some(recipe) = &recipe {
             let config = path.with_file_name(CONFIG);
@@ -150,12 +154,10 @@ impl Pretrained {
 
 /// What a run's recipe is called.
 const CONFIG: &str = "config.toml";
-/// What a run's weights are called.
-const WEIGHTS: &str = "weights.safetensors";
 
 /// The weights file and the recipe in a run's folder.
 fn run_in(folder: &Path) -> Result<(PathBuf, Option<Recipe>)> {
-    let (config, weights) = (folder.join(CONFIG), folder.join(WEIGHTS));
+    let (config, weights) = (folder.join(CONFIG), folder.join(WEIGHTS_FILE));
     let expected =
         |why: String| Error::data(&config, format!("{why}; expected a run's folder or a weights file"));
     let text = files::text(&config, files::SHORT).map_err(|e| expected(format!("cannot be read: {e}")))?;
@@ -164,14 +166,14 @@ fn run_in(folder: &Path) -> Result<(PathBuf, Option<Recipe>)> {
     }
     let recipe = toml::from_str(&text).map_err(|e| Error::data(&config, e.message().to_string()))?;
     if !weights.is_file() {
-        return Err(Error::data(folder, format!("has no {WEIGHTS}; the run is not finished")));
+        return Err(Error::data(folder, format!("has no {WEIGHTS_FILE}; the run is not finished")));
     }
     Ok((weights, Some(recipe)))
 }
 
 /// The recipe beside a run's weights file; what else is called so there is nobody's recipe.
 fn recipe_beside(weights: &Path) -> Option<Recipe> {
-    let known = weights.file_name().is_some_and(|name| name == WEIGHTS);
+    let known = weights.file_name().is_some_and(|name| name == WEIGHTS_FILE);
     let config = known.then(|| weights.with_file_name(CONFIG))?;
     let text = files::text(&config, files::SHORT).ok()?;
     if files::nested_too_deep(&text).is_some() { None } else { toml::from_str(&text).ok() }
