@@ -1,10 +1,14 @@
-//! `sim embed` and `sim eval`: the run's own preprocessing, rows that can be told apart, and nothing written that is no number.
+//! `sim embed` and `sim eval`: the run's own preprocessing, rows that can be told apart, and
+//! nothing written that is no number.
 
 use crate::support::{golden, save_tensors};
 use image::{Rgb, RgbImage};
 use simsiam_em::data::{DataConfig, Dataset};
+use simsiam_em::kernel::{self, Precision};
+use simsiam_em::network::config::*;
 use simsiam_em::network::read_weights;
-use simsiam_em::train::{Preprocessing, Pretrained, embed};
+use simsiam_em::recipe::Predictor;
+use simsiam_em::train::{Model, Preprocessing, Pretrained, embed, weights};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -227,4 +231,31 @@ fn stages_of_any_width_and_number_are_trained_and_read_back() {
     let refused =
         refused(&["run", "simsiam", "--scale", "smoke", "--out", &lab.path("none"), "--set", set], 2);
     assert!(refused.contains("1 widths where blocks has 2 stages"), "{refused}");
+}
+
+#[test]
+fn a_small_file_whose_activations_fill_memory_is_refused() {
+    let kernel = kernel::select(Precision::F32).unwrap();
+    let backbone = Backbone::Resnet {
+        blocks: vec![1],
+        bottleneck: false,
+        width: 20_000,
+        widths: Some(vec![1]),
+        stem: Stem::Cifar,
+    };
+    let projector = ProjectorConfig { layers: 1, hidden: None, dim: 2, norm: HeadNorm::All };
+    let encoder = EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 };
+    let model = Model::new(&encoder, &Predictor::None {}, 8, 0, &kernel).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [file, images, out] =
+        ["w.safetensors", "i.png", "o.npy"].map(|name| folder.path().join(name).display().to_string());
+    std::fs::write(&file, weights::to_safetensors(&model, None).unwrap()).unwrap();
+    RgbImage::new(8, 8).save(&images).unwrap();
+    // 84 GB for the first convolution's outputs alone.
+    let args = ["embed", "--weights", &file, "--images", &images, "--out", &out, "--size", "1024"];
+    let said = refused(&args, 4);
+    assert!(
+        said.contains("w.safetensors: one image of 1024×1024 pixels would take") && said.contains("GiB"),
+        "{said}"
+    );
 }

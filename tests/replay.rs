@@ -1,9 +1,10 @@
 //! The trainer against PyTorch: the same batches from the same weights give the same trajectory.
 //!
-//! A trajectory of a ReLU network is chaotic: PyTorch's own f32 leaves its f64 by 1e-2 within eight steps where two layouts
-//! of memory fall on different sides of a zero. It is f64 that a trajectory is compared with, and what is allowed is five
-//! times what PyTorch's f32 has lost by then, or 1e-5, which nothing exceeds in the first two steps. Gradients of step 0
-//! are compared to 1e-3 of their largest number.
+//! A trajectory of a ReLU network is chaotic: PyTorch's own f32 leaves its f64 by 1e-2 within eight
+//! steps where two layouts of memory fall on different sides of a zero. It is f64 that a trajectory
+//! is compared with, and what is allowed is five times what PyTorch's f32 has lost by then, or
+//! 1e-5, which nothing exceeds in the first two steps. Gradients of step 0 are compared to 1e-3 of
+//! their largest number.
 
 use crate::support::{golden, max_difference, relative_difference, save_tensors, shared};
 use simsiam_em::kernel;
@@ -124,8 +125,8 @@ fn check_trajectory(name: &str, exact: &Exact, case: &Case, replayed: &Replayed,
     }
 }
 
-/// With a fast kernel, whose sums round otherwise: beyond these steps a ReLU that falls on the other side of zero
-/// decides, see kernel::direct_sums.
+/// With a fast kernel, whose sums round otherwise: beyond these steps a ReLU that falls on the
+/// other side of zero decides, see kernel::direct_sums.
 fn check_first_steps(name: &str, exact: &Exact, replayed: &Replayed) {
     for (row, expected) in replayed.trajectory.iter().zip(exact.numbers("loss.f64")).take(4) {
         let error = (row.loss - f64::from(*expected)).abs();
@@ -152,9 +153,10 @@ fn check_gradients(name: &str, case: &Case, replayed: &Replayed) {
 }
 
 fn check_final_state(name: &str, exact: &Exact, case: &Case, replayed: &Replayed) {
-    // PyTorch 2.15 against itself on a chaotic case: running statistics differ by 8.5e-3 when weights move by 1e-7 of
-    // themselves, by 1.9e-2 when its memory layout is channels last. In cases that meet no such event they
-    // agree to 1e-3 of a tensor's largest number (or of 1), weights to 2e-3, which nothing asks of them.
+    // PyTorch 2.15 against itself on a chaotic case: running statistics differ by 8.5e-3 when
+    // weights move by 1e-7 of themselves, by 1.9e-2 when its memory layout is channels last. In
+    // cases that meet no such event they agree to 1e-3 of a tensor's largest number (or of 1),
+    // weights to 2e-3, which nothing asks of them.
     let chaotic = exact.is_chaotic();
     let tolerance_of = |key: &str| match (chaotic, key.contains("running")) {
         (true, _) => 2e-2,

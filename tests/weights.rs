@@ -1,4 +1,5 @@
-//! Weights as people have them: what is read gives PyTorch's features, and what cannot be is refused by a sentence.
+//! Weights as people have them: what is read gives PyTorch's features, and what cannot be is
+//! refused by a sentence.
 
 use crate::support::{golden, max_difference};
 use candle_core::{Device, Tensor};

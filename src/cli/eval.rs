@@ -1,4 +1,5 @@
-//! `sim eval`: kNN, linear probe and the singular spectrum of trained weights, on a run's own images or others.
+//! `sim eval`: kNN, linear probe and the singular spectrum of trained weights, on a run's own
+//! images or others.
 
 use super::output::Output;
 use super::pretrained::{opened, preprocessing_flags};

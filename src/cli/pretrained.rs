@@ -1,4 +1,5 @@
-//! What `sim embed` and `sim eval` share: trained weights, and flags for how images are prepared for them.
+//! What `sim embed` and `sim eval` share: trained weights, and flags for how images are prepared
+//! for them.
 
 use crate::error::Result;
 use crate::train::{Preprocessing, Pretrained};

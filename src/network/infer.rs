@@ -1,6 +1,7 @@
 //! The architecture that tensors of given shapes belong to.
 //!
-//! What is inferred here is a proposal: [`super::names::fits`] compares every shape before anything is made of it.
+//! What is inferred here is a proposal: [`super::names::fits`] compares every shape before anything
+//! is made of it.
 
 use super::config::{Backbone, EncoderConfig, HeadNorm, PredictorConfig, ProjectorConfig, Stem};
 use crate::error::{Error, Result};
@@ -19,7 +20,8 @@ fn unknown(what: impl std::fmt::Display) -> Error {
     Error::Failure(format!("the architecture cannot be told: {what}"))
 }
 
-/// The outputs of the layer whose weights are called `name`, which have `rank` dimensions; none where it is not there.
+/// The outputs of the layer whose weights are called `name`, which have `rank` dimensions; none
+/// where it is not there.
 fn outputs(shapes: &Shapes, name: &str, rank: usize) -> Result<Option<usize>> {
     match shapes.get(name).map(Vec::as_slice) {
         None => Ok(None),
@@ -36,8 +38,8 @@ fn linear_layers(shapes: &Shapes, name: impl Fn(usize) -> String) -> Result<Vec<
     (0..).map_while(|layer| outputs(shapes, &name(layer), 2).transpose()).collect()
 }
 
-/// The encoder of these shapes; names without their `encoder.`. Without `fc.0.weight` it has no projector (0 layers),
-/// and z is the features.
+/// The encoder of these shapes; names without their `encoder.`. Without `fc.0.weight` it has no
+/// projector (0 layers), and z is the features.
 ///
 /// # Errors
 /// [`Error::Failure`] saying what is missing or unknown.
@@ -56,7 +58,8 @@ pub fn infer_encoder(shapes: &Shapes) -> Result<EncoderConfig> {
     Ok(EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 })
 }
 
-/// A residual network whose first convolution has the shape `conv1`, and the number of its features.
+/// A residual network whose first convolution has the shape `conv1`, and the number of its
+/// features.
 fn resnet(shapes: &Shapes, conv1: &[usize]) -> Result<(Backbone, usize)> {
     let (width, stem) = match *conv1 {
         [width, 3, 7, 7] => (width, Stem::Imagenet),
@@ -105,7 +108,8 @@ fn projector(shapes: &Shapes) -> Result<Option<ProjectorConfig>> {
     Ok(Some(ProjectorConfig { layers, hidden: (hidden != dim).then_some(hidden), dim, norm }))
 }
 
-/// The predictor MLP of these shapes, or none where there is none; names without their `predictor.`.
+/// The predictor MLP of these shapes, or none where there is none; names without their
+/// `predictor.`.
 ///
 /// # Errors
 /// [`Error::Failure`] for weights that are no matrix.

@@ -61,11 +61,12 @@ fn found<'a>(p: &Parameter, find: Find<'a>) -> Result<&'a [f32]> {
     }
 }
 
-/// Compares the tensors called `names`, which `find` finds, with all that `network` needs, before memory is taken for
-/// any. Those whose names begin as `network`'s own do must all be its.
+/// Compares the tensors called `names`, which `find` finds, with all that `network` needs, before
+/// memory is taken for any. Those whose names begin as `network`'s own do must all be its.
 ///
 /// # Errors
-/// [`Error::Failure`] naming the first tensor that is missing, has another shape, or belongs to no layer.
+/// [`Error::Failure`] naming the first tensor that is missing, has another shape, or belongs to no
+/// layer.
 pub fn fits<'a>(network: &Network, names: impl Iterator<Item = &'a str>, find: Find) -> Result<()> {
     let own = || network.parameters().iter().chain(network.running());
     own().try_for_each(|p| found(p, find).map(drop))?;
@@ -117,9 +118,9 @@ pub fn from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
 
 /// Flat running statistics from PyTorch's tensors.
 ///
-/// A linear layer before a batch norm without affine parameters may bring a bias, as the last one of
-/// the official projector does. In training mode batch norm takes it away again; in evaluation mode it
-/// belongs to the running mean, from which it is subtracted here.
+/// A linear layer before a batch norm without affine parameters may bring a bias, as the last one
+/// of the official projector does. In training mode batch norm takes it away again; in evaluation
+/// mode it belongs to the running mean, from which it is subtracted here.
 pub fn running_from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
     network.running().iter().try_for_each(|p| found(p, find).map(drop))?;
     let mut running = vec![0.0; network.running_len()];

@@ -1,11 +1,13 @@
-//! A replay case: batches, initial weights and settings that another framework trained with, in one file.
+//! A replay case: batches, initial weights and settings that another framework trained with, in one
+//! file.
 //!
-//! It is safetensors: `encoder.*` and `predictor.*` initial weights under torchvision's names, `views.1` and
-//! `views.2` (steps, n, 3, S, S), and metadata. The rule follows from the metadata: `k` makes it a multi-step
-//! alternation, `m` with a tensor `ids` (steps, n) a memory bank, `tau` a momentum encoder (whose τ rises to 1 unless
-//! `tau_rises` is false; a tensor `queue` (Q, d) is its negatives), otherwise it is SimSiam with the metadata's
-//! `loss`, `temperature`, `symmetric`, `predictor` and `stopgrad`. The learning rate is `base_lr` with `decay`, after
-//! `warmup_epochs`, within `epochs`; or the constant `lr`.
+//! It is safetensors: `encoder.*` and `predictor.*` initial weights under torchvision's names,
+//! `views.1` and `views.2` (steps, n, 3, S, S), and metadata. The rule follows from the metadata:
+//! `k` makes it a multi-step alternation, `m` with a tensor `ids` (steps, n) a memory bank, `tau` a
+//! momentum encoder (whose τ rises to 1 unless `tau_rises` is false; a tensor `queue` (Q, d) is its
+//! negatives), otherwise it is SimSiam with the metadata's `loss`, `temperature`, `symmetric`,
+//! `predictor` and `stopgrad`. The learning rate is `base_lr` with `decay`, after `warmup_epochs`,
+//! within `epochs`; or the constant `lr`.
 
 use super::{Model, weights};
 use crate::error::{Error, Result};
@@ -39,7 +41,8 @@ impl Case {
     /// Reads a case.
     ///
     /// # Errors
-    /// [`Error::Data`] when the file is not safetensors, lacks what a case needs, or holds what is no number.
+    /// [`Error::Data`] when the file is not safetensors, lacks what a case needs, or holds what is
+    /// no number.
     pub fn read(path: &Path) -> Result<Self> {
         let (tensors, metadata) = read_with_metadata(path)?;
         let mut case = Self { path: path.to_path_buf(), metadata, tensors, images: (Vec::new(), 0) };
@@ -80,7 +83,8 @@ impl Case {
         self.images.1
     }
 
-    /// The images of the batches, (steps · n), renumbered from 0 in the order of their ids, and how many there are.
+    /// The images of the batches, (steps · n), renumbered from 0 in the order of their ids, and how
+    /// many there are.
     fn numbered(&self) -> Result<(Vec<u32>, usize)> {
         let (steps, n, _) = self.shape();
         let Some((shape, ids)) = self.tensors.get("ids") else {

@@ -1,4 +1,5 @@
-//! Weights that were trained before, here or elsewhere, with what is known of how images were prepared for them.
+//! Weights that were trained before, here or elsewhere, with what is known of how images were
+//! prepared for them.
 
 use super::{Model, weights};
 use crate::augment::AugmentConfig;
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// How an image becomes an encoder's input: the shorter side resized to `size`, cropped at the centre, normalised.
+/// How an image becomes an encoder's input: the shorter side resized to `size`, cropped at the
+/// centre, normalised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
@@ -90,8 +92,8 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
-    /// Reads the weights of a run's folder, or a weights file. A file called weights.safetensors has its run's recipe
-    /// beside it.
+    /// Reads the weights of a run's folder, or a weights file. A file called weights.safetensors
+    /// has its run's recipe beside it.
     ///
     /// # Errors
     /// [`Error::Data`] naming the file and what is wrong with it.
@@ -126,7 +128,8 @@ impl Pretrained {
     /// The model at `site`: of a run all parts, of a file the encoder.
     ///
     /// # Errors
-    /// [`Error::Data`] when the tensors are not those of the recipe, or of no architecture that is known.
+    /// [`Error::Data`] when the tensors are not those of the recipe, or of no architecture that is
+    /// known.
     pub fn model(&self, site: &Site) -> Result<Model> {
         let size = self.preprocessing.size;
         let model = match &self.recipe {

@@ -1,4 +1,5 @@
-//! Training on given batches from given weights, to be compared with another framework step by step.
+//! Training on given batches from given weights, to be compared with another framework step by
+//! step.
 
 use super::state::beside;
 use super::{Alternation, Case, Model, Rates};
@@ -36,7 +37,8 @@ pub struct Replayed {
 /// What a checkpoint calls the negatives.
 const QUEUE_ROWS: &str = "queue.rows";
 
-/// Trains on the case's batches with `kernel` ([`crate::kernel::direct_sums`] for a comparison); `line` is given each step as it is made.
+/// Trains on the case's batches with `kernel` ([`crate::kernel::direct_sums`] for a comparison);
+/// `line` is given each step as it is made.
 ///
 /// Stops early, without error, at a loss that is not finite: the last line shows it.
 pub fn replay(

@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// θ and running statistics of every part as a safetensors file: `encoder.conv1.weight`, …,
-/// `predictor.0.weight`, …; convolution weights (O, I, K, K), linear weights (O, I). Its metadata say how images are
-/// prepared for them, where that is known.
+/// `predictor.0.weight`, …; convolution weights (O, I, K, K), linear weights (O, I). Its metadata
+/// say how images are prepared for them, where that is known.
 pub fn to_safetensors(model: &Model, preprocessing: Option<&Preprocessing>) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for part in model.parts() {
@@ -172,8 +172,8 @@ pub fn model_of(tensors: &Tensors, size: usize, kernel: &Arc<dyn Kernel>) -> Res
     Ok(model)
 }
 
-/// The encoder alone, for its features: a projector of a form that is not known here, such as torchvision's classifier, is
-/// left out, and then z is the features.
+/// The encoder alone, for its features: a projector of a form that is not known here, such as
+/// torchvision's classifier, is left out, and then z is the features.
 ///
 /// # Errors
 /// As [`model_of`].
@@ -211,8 +211,8 @@ pub fn trained_model(tensors: &Tensors, recipe: &Recipe, kernel: &Arc<dyn Kernel
     Ok(model)
 }
 
-/// The predictor that tensors of these shapes belong to. How a linear one was set its weights do not say; it
-/// is taken to be the paper's.
+/// The predictor that tensors of these shapes belong to. How a linear one was set its weights do
+/// not say; it is taken to be the paper's.
 fn predictor_of(shapes: &Shapes, inverse: bool) -> Result<Predictor> {
     let square = matches!(shapes.get("0.weight").map(Vec::as_slice), Some([o, i]) if o == i);
     let has = |name: &str| shapes.contains_key(name);
@@ -226,8 +226,8 @@ fn predictor_of(shapes: &Shapes, inverse: bool) -> Result<Predictor> {
     Ok(infer_predictor(shapes)?.map_or(Predictor::None {}, mlp))
 }
 
-/// The model in a weights file: safetensors as [`to_safetensors`] writes them, or an official SimSiam
-/// `.pth.tar`.
+/// The model in a weights file: safetensors as [`to_safetensors`] writes them, or an official
+/// SimSiam `.pth.tar`.
 ///
 /// # Errors
 /// [`Error::Data`] naming the file and what is wrong with it.

@@ -1,5 +1,5 @@
-//! PyTorch's checkpoints: a pickle that says what there is, and storages that hold the numbers. Since
-//! version 1.6 both lie in a zip archive, before it one behind the other.
+//! PyTorch's checkpoints: a pickle that says what there is, and storages that hold the numbers.
+//! Since version 1.6 both lie in a zip archive, before it one behind the other.
 
 use super::pickle::{Id, Pickle, Value};
 use super::{Numbers, OLD_MAGIC, Tensors, numbers};
@@ -19,7 +19,8 @@ type Storages<'a> = HashMap<String, &'a [u8]>;
 const STATE_DICTS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "network"];
 /// A state dict lies no deeper in a checkpoint.
 const DEEPEST: usize = 4;
-/// Several tensors may show one storage. More numbers than this for each byte of a file are a hostile file's.
+/// Several tensors may show one storage. More numbers than this for each byte of a file are a
+/// hostile file's.
 const NUMBERS_PER_BYTE: usize = 4;
 
 fn wrong(what: impl Into<String>) -> Error {
@@ -87,8 +88,8 @@ fn zip_members(bytes: &[u8]) -> Result<HashMap<String, &[u8]>> {
     Ok(members)
 }
 
-/// The tensors of a container of PyTorch before 1.6: pickles of a magic number, a version, the machine, the object and
-/// the storages' keys; then for each key its length and its numbers.
+/// The tensors of a container of PyTorch before 1.6: pickles of a magic number, a version, the
+/// machine, the object and the storages' keys; then for each key its length and its numbers.
 pub fn read_old(bytes: &[u8]) -> Result<Tensors> {
     let mut rest = &bytes[OLD_MAGIC.len()..];
     let mut next = || -> Result<Pickle> {
@@ -267,7 +268,8 @@ impl<'a> Tensor<'a> {
         })
     }
 
-    /// Its numbers in the order of its indices; `left` is how many numbers may still be read from this file.
+    /// Its numbers in the order of its indices; `left` is how many numbers may still be read from
+    /// this file.
     fn read(self, storages: &Storages, left: &mut usize) -> Result<Numbers> {
         let Tensor { storage: Storage { dtype, key }, offset, shape, strides } = self;
         let bytes =

@@ -1,6 +1,7 @@
 //! Reading weights of others: safetensors and PyTorch's checkpoints, old and new.
 //!
-//! A file is a person's download: nothing in it is believed before it is compared with the file's length.
+//! A file is a person's download: nothing in it is believed before it is compared with the file's
+//! length.
 
 mod checkpoint;
 mod opcodes;
@@ -24,8 +25,8 @@ pub type Tensors = BTreeMap<String, Numbers>;
 const OLD_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
-/// All tensors of a file, as f32, under the names that they have there; of a PyTorch checkpoint, those of its
-/// state dict.
+/// All tensors of a file, as f32, under the names that they have there; of a PyTorch checkpoint,
+/// those of its state dict.
 ///
 /// # Errors
 /// [`Error::Data`] when the file is neither safetensors nor a PyTorch checkpoint, or is damaged.
@@ -126,7 +127,8 @@ fn half(bits: u16) -> f32 {
         0 => fraction as f32 * 2f32.powi(-24),
         0x1f if fraction == 0 => f32::INFINITY,
         0x1f => f32::NAN,
-        // f32 has 8 bits of exponent, of bias 127 where these have 15, and 13 bits of fraction more.
+        // f32 has 8 bits of exponent, of bias 127 where these have 15, and 13 bits of fraction
+        // more.
         _ => f32::from_bits((u32::from(exponent) + 112) << 23 | fraction << 13),
     };
     if sign == 1 { -value } else { value }

@@ -26,7 +26,8 @@ fn broken(what: impl Into<String>) -> Error {
 }
 
 impl<'a> Machine<'a> {
-    /// Executes the pickle that `bytes` begin with: all its values, the place of the one that was pickled, and its length.
+    /// Executes the pickle that `bytes` begin with: all its values, the place of the one that was
+    /// pickled, and its length.
     pub fn run(bytes: &'a [u8]) -> Result<(Vec<Value<'a>>, Id, usize)> {
         let bytes = &bytes[..bytes.len().min(LONGEST)];
         let mut machine = Machine { bytes, ..Machine::default() };
@@ -119,7 +120,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Adds to the list or tuple on top. What is no list takes no elements, as an object that is not known.
+    /// Adds to the list or tuple on top. What is no list takes no elements, as an object that is
+    /// not known.
     fn append(&mut self, added: Vec<Id>) -> Result<()> {
         let top = self.top()? as usize;
         if let Value::Sequence(elements) = &mut self.values[top] {
@@ -136,7 +138,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// What a callable makes of its arguments: a dict of a class of dicts, and a note of anything else.
+    /// What a callable makes of its arguments: a dict of a class of dicts, and a note of anything
+    /// else.
     fn call(&mut self) -> Result<()> {
         let (arguments, callable) = (self.pop()?, self.pop()?);
         match self.values[callable as usize] {

@@ -1,8 +1,9 @@
 //! The pickles that `torch.save` writes, read without running anything.
 //!
-//! Values lie in one list and refer to each other by their place in it. An opcode adds at most one value
-//! and copies none, and nothing is visited recursively: memory is bounded by the pickle's length, and a
-//! memo that is fetched a thousand times, or a tuple nested a million deep, costs no more than its bytes.
+//! Values lie in one list and refer to each other by their place in it. An opcode adds at most one
+//! value and copies none, and nothing is visited recursively: memory is bounded by the pickle's
+//! length, and a memo that is fetched a thousand times, or a tuple nested a million deep, costs no
+//! more than its bytes.
 
 use super::opcodes::Machine;
 use crate::error::Result;
@@ -44,7 +45,8 @@ impl<'a> Pickle<'a> {
     /// Reads the pickle that `bytes` begin with.
     ///
     /// # Errors
-    /// [`Error::Failure`] when it breaks off, is too long, or holds an opcode that `torch.save` does not write.
+    /// [`Error::Failure`] when it breaks off, is too long, or holds an opcode that `torch.save`
+    /// does not write.
     pub fn read(bytes: &'a [u8]) -> Result<Self> {
         let (values, root, len) = Machine::run(bytes)?;
         Ok(Self { values, root, len })

@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What may stand before a name, in any combination: data parallelism, compilation, and the names under which training
-/// codes keep their encoder.
+/// What may stand before a name, in any combination: data parallelism, compilation, and the names
+/// under which training codes keep their encoder.
 const PREFIXES: [&str; 6] = ["module.", "_orig_mod.", "encoder.", "encoder_q.", "backbone.", "model."];
 /// The first layer of a residual network, and of an MLP.
 const FIRST_LAYERS: [&str; 2] = ["conv1.weight", "layers.0.weight"];
@@ -13,8 +13,9 @@ const HEADS: [&str; 3] = ["predictor.", "inverse.", "prototypes."];
 /// Names that a message shows.
 const SHOWN: usize = 6;
 
-/// For each tensor of a model's part its name here (`encoder.conv1.weight`, `predictor.0.weight`) and the name in the
-/// file, which has `names`. Tensors of nothing that is known, such as a queue, are left out.
+/// For each tensor of a model's part its name here (`encoder.conv1.weight`, `predictor.0.weight`)
+/// and the name in the file, which has `names`. Tensors of nothing that is known, such as a queue,
+/// are left out.
 ///
 /// # Errors
 /// [`Error::Failure`] when there is no backbone among them, or more than one.
