@@ -139,8 +139,8 @@ impl Recipe {
             return fail("schedule.checkpoint_every", "must be at least 1".into());
         }
         if self.schedule.batch == 1 && self.normalises_batches() {
-            let what = "1: batch norm of one image gives the same whatever the weights are, so that nothing would be \
-                        trained; take at least 2, or heads without it (encoder.projector.norm and predictor.mlp.norm)";
+            let what = "1 image leaves batch norm nothing to compare, so that nothing would be trained; take at least 2, or \
+                        heads without it (encoder.projector.norm and predictor.mlp.norm)";
             return fail("schedule.batch", what.into());
         }
         self.eta.check()?;

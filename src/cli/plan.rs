@@ -112,8 +112,9 @@ pub fn check_recipes(jobs: &[Job]) -> Result<()> {
 }
 
 /// Opens the data of the runs to be made before the first of them, so that a mistake in it is told once;
-/// refuses runs that do not fit into memory; says, if asked to, how long all will take.
-pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, tell: bool) -> Result<()> {
+/// refuses runs that do not fit into memory. Says what was taken of the data unless `quiet`, and, if asked to, how
+/// long all will take; that files could not be read is always told.
+pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, quiet: bool, tell: bool) -> Result<()> {
     let mut to_make: Vec<&Job> = Vec::new();
     for (index, first) in firsts(jobs).into_iter().enumerate() {
         let job = &jobs[index];
@@ -122,7 +123,7 @@ pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, tell: bool) -
             to_make.push(job);
         }
     }
-    let data = open_all(engine, &to_make)?;
+    let data = open_all(engine, &to_make, quiet)?;
     // What the processor's memory and a few of its steps say, they say of the processor.
     if settings.place != Place::Cpu {
         return Ok(());
@@ -138,7 +139,7 @@ pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, tell: bool) -
 }
 
 /// The data set of each job; each one is opened once, and what was left out of it is told once.
-fn open_all(engine: &Engine, jobs: &[&Job]) -> Result<Vec<Arc<Dataset>>> {
+fn open_all(engine: &Engine, jobs: &[&Job], quiet: bool) -> Result<Vec<Arc<Dataset>>> {
     let mut opened: Vec<(&DataConfig, Arc<Dataset>)> = Vec::new();
     let mut of_jobs = Vec::new();
     for job in jobs {
@@ -149,7 +150,7 @@ fn open_all(engine: &Engine, jobs: &[&Job]) -> Result<Vec<Arc<Dataset>>> {
                 images_fit(config)?;
                 let data = engine.dataset(config)?;
                 super::data::report_left_out(&data);
-                if let Some(taken) = data.taken() {
+                if let Some(taken) = data.taken().filter(|_| !quiet) {
                     super::note(&format!("{}: {taken}, at {} px", data.name, job.recipe.augment.size));
                 }
                 opened.push((config, data.clone()));

@@ -206,7 +206,7 @@ pub fn make(
     let engine = Engine::default();
     let mock = is_mock(matches);
     if !mock {
-        plan::prepare(&engine, jobs, settings, tell)?;
+        plan::prepare(&engine, jobs, settings, quiet, tell)?;
         if !settings.fresh
             && let Some(note) = check_images(jobs, &engine)?
         {

@@ -90,7 +90,7 @@ fn refuse(others: &[&Job]) -> Result<()> {
         others[1..].iter().map(|job| format!("{}/{} seed {}", job.study, job.arm, job.seed)).collect();
     let (which, were) = match rest.is_empty() {
         true => ("this run".to_string(), "was"),
-        false => (format!("this run and {} ({})", rest.len(), some(&rest)), "were"),
+        false => (format!("this run and {} more ({})", rest.len(), some(&rest)), "were"),
     };
     Err(Error::data(
         &first.path,
