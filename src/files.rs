@@ -13,7 +13,7 @@ use toml_parser::lexer::TokenKind;
 /// Longest study, recipe, manifest or outcome, in bytes: more than a person or a run writes.
 pub const SHORT: u64 = 1 << 20;
 /// Longest table of numbers, in bytes: metrics of a run, points of a figure, a study's answer.
-pub const TABLE: u64 = 32 << 20;
+pub const TABLE: u64 = 64 << 20;
 /// Longest file of weights, in bytes: a billion of them.
 pub const WEIGHTS: u64 = 4 << 30;
 

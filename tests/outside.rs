@@ -320,6 +320,33 @@ fn what_is_left_out_is_said_once_where_training_begins() {
     assert!([0.0, 50.0, 100.0].contains(&chance), "one of each class is held out: {chance}");
 }
 
+/// Cells and points need more room in memory than in the file.
+#[test]
+fn tables_of_more_than_a_run_writes_are_refused_within_their_memory() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("table.csv");
+    let write = |head: &str, row: &str| {
+        std::fs::write(&path, format!("{head}{}\n", row.repeat((60 << 20) / row.len())))
+    };
+    write("a,b,c,d\n", ",,,\n").unwrap();
+    let held = most_during(4 << 30, || {
+        let refused = read_metrics(&path).unwrap_err().to_string();
+        assert!(refused.contains("cells"), "{refused}");
+    });
+    assert!(held < 1 << 30, "{held} bytes held");
+    write("a", ",b").unwrap();
+    let held =
+        most_during(4 << 30, || assert!(read_metrics(&path).unwrap_err().to_string().contains("columns")));
+    assert!(held < 1 << 30, "{held} bytes held");
+    let head = r##"# {"title":"t","caption":"c","arms":[["a","a"]],"panels":[{"name":"p","x":"x","y":"y","style":"curves","references":[]}]}"##;
+    write(&format!("{head}\npanel,arm,seed,x,y\n"), "p,a,0,1,2\n").unwrap();
+    let held = most_during(4 << 30, || {
+        let refused = Figure::from_csv(&path).unwrap_err().to_string();
+        assert!(refused.contains("points"), "{refused}");
+    });
+    assert!(held < 1 << 30, "{held} bytes held");
+}
+
 /// Beside each class's name, its images as they are and two views of each.
 #[test]
 fn data_preview_shows_the_images_themselves() {

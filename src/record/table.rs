@@ -7,6 +7,11 @@ use crate::files;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+/// Cells of a table at most: an empty one needs more room in memory than in the file.
+const MOST_CELLS: usize = 1 << 24;
+/// Columns at most; a run has some forty.
+const MOST_COLUMNS: usize = 1000;
+
 /// The numbers of a run, column by column.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
@@ -78,13 +83,20 @@ pub fn read_metrics(path: &Path) -> Result<Table> {
             Err(damaged(1, "no header".into()))
         };
     };
+    if header.split(',').nth(MOST_COLUMNS).is_some() {
+        return Err(damaged(1, format!("more than {MOST_COLUMNS} columns")));
+    }
     let names: Vec<String> = header.split(',').map(str::to_string).collect();
     let mut known = BTreeSet::new();
     if let Some(name) = names.iter().find(|name| name.is_empty() || !known.insert(*name)) {
         return Err(damaged(1, format!("the column '{}' stands twice or has no name", name.escape_debug())));
     }
     let mut columns = vec![Vec::new(); names.len()];
+    let mut cells = 0;
     for (index, line) in lines {
+        if cells > MOST_CELLS {
+            return Err(damaged(index + 1, format!("more than {MOST_CELLS} cells before it")));
+        }
         let count = line.split(',').count();
         if count != names.len() {
             return Err(damaged(index + 1, format!("{count} cells where the header has {}", names.len())));
@@ -97,6 +109,7 @@ pub fn read_metrics(path: &Path) -> Result<Table> {
                 })?),
             };
             column.push(value);
+            cells += 1;
         }
     }
     Ok(Table { names, columns, partial })

@@ -100,6 +100,8 @@ pub struct Figure {
     pub points: Vec<Point>,
 }
 
+/// Points of a figure at most: each needs more room in memory than in the file.
+const MOST_POINTS: usize = 2_000_000;
 const NOT_OURS: &str = "does not describe a figure; the file was not written by sim";
 
 /// The part of a figure that stands in the comment line.
@@ -189,6 +191,9 @@ impl Figure {
                 return Err(damaged(line, format!("line 1 names no arm '{}'", point.arm)));
             }
             points.push(point);
+            if points.len() > MOST_POINTS {
+                return Err(damaged(line, format!("a figure has at most {MOST_POINTS} points")));
+            }
         }
         Ok(Figure { title: head.title, caption: head.caption, arms: head.arms, panels: head.panels, points })
     }
