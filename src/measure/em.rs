@@ -2,9 +2,11 @@
 //! expectation that it stands for. Sums in f64, in a fixed order.
 
 use super::knn::unit_rows;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, go_on};
+use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::AtomicBool;
 
 /// What is measured of the alternation itself, whenever kNN is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,17 +65,19 @@ pub struct PredictorGap {
 /// variance is taken off: no number here depends on how many views there are, but for its noise.
 ///
 /// # Errors
-/// [`Error::Failure`] when outputs have no least-squares fit, which takes numbers that are not finite.
+/// [`Error::Failure`] when outputs have no least-squares fit, which takes numbers that are not finite;
+/// [`Error::Stopped`] once `stop` is set.
 pub fn predictor_gap(
     z: ArrayView2<f32>,
     p: ArrayView2<f32>,
     views: usize,
     exact: bool,
+    stop: &AtomicBool,
 ) -> Result<PredictorGap> {
     let (z, p) = (unit_rows(z).mapv(f64::from), unit_rows(p).mapv(f64::from));
     let whole = Spread::of(&z, views, exact);
     let r2_linear = if exact {
-        whole.r2(&best_affine(&z, &whole.expected)?.apply(&z))
+        whole.r2(&best_affine(&z, &whole.expected, stop)?.apply(&z, stop)?)
     } else {
         // Fitted to one half of the views and judged by the other, or the fit would know the noise it is judged by.
         let of = |a: &Array2<f64>, first: usize, last: usize| {
@@ -84,8 +88,8 @@ pub fn predictor_gap(
         let half = views / 2;
         let (a, b) = (of(&z, 0, half), of(&z, half, views));
         let judged = |fit: &Array2<f64>, fit_views: usize, other: &Array2<f64>, other_views: usize| {
-            let map = best_affine(fit, &Spread::of(fit, fit_views, false).expected)?;
-            Ok::<f64, Error>(Spread::of(other, other_views, false).r2(&map.apply(other)))
+            let map = best_affine(fit, &Spread::of(fit, fit_views, false).expected, stop)?;
+            Ok::<f64, Error>(Spread::of(other, other_views, false).r2(&map.apply(other, stop)?))
         };
         0.5 * (judged(&a, half, &b, views - half)? + judged(&b, views - half, &a, half)?)
     };
@@ -136,25 +140,47 @@ impl Spread {
 struct Affine(Array2<f64>);
 
 impl Affine {
-    fn apply(&self, x: &Array2<f64>) -> Array2<f64> {
+    fn apply(&self, x: &Array2<f64>, stop: &AtomicBool) -> Result<Array2<f64>> {
         let (a, b) = self.0.view().split_at(Axis(0), x.ncols());
-        x.dot(&a) + b
+        Ok(product(x.view(), a, stop)? + b)
     }
 }
 
+/// Columns of a product or a solution between two looks whether to stop: a second's work for thousands of dimensions.
+const COLUMNS: usize = 256;
+
+/// `a` times `b`, to the bits of `a.dot(&b)`.
+fn product(a: ArrayView2<f64>, b: ArrayView2<f64>, stop: &AtomicBool) -> Result<Array2<f64>> {
+    let mut product = Array2::zeros((a.nrows(), b.ncols()));
+    let columns = b.axis_chunks_iter(Axis(1), COLUMNS);
+    for (b, mut product) in columns.zip(product.axis_chunks_iter_mut(Axis(1), COLUMNS)) {
+        go_on(stop)?;
+        general_mat_mul(1.0, &a, &b, 0.0, &mut product);
+    }
+    Ok(product)
+}
+
 /// The affine map of `x` (n, d) that is nearest to `y` (n, d).
-fn best_affine(x: &Array2<f64>, y: &Array2<f64>) -> Result<Affine> {
+fn best_affine(x: &Array2<f64>, y: &Array2<f64>, stop: &AtomicBool) -> Result<Affine> {
     let (rows, dim) = x.dim();
     let mut inputs = Array2::ones((rows, dim + 1));
     inputs.slice_mut(s![.., ..dim]).assign(x);
-    let (mut gram, right) = (inputs.t().dot(&inputs), inputs.t().dot(y));
+    let mut gram = product(inputs.t(), inputs.view(), stop)?;
+    let right = product(inputs.t(), y.view(), stop)?;
     // Outputs on a subspace have a singular Gram matrix; this much of its trace changes no digit that is shown.
     let ridge = 1e-9 * gram.diag().sum() / (dim + 1) as f64;
     gram.diag_mut().mapv_inplace(|v| v + ridge);
-    let matrix = |a: &Array2<f64>| nalgebra::DMatrix::from_fn(a.nrows(), a.ncols(), |i, j| a[[i, j]]);
+    let matrix = |a: ArrayView2<f64>| nalgebra::DMatrix::from_fn(a.nrows(), a.ncols(), |i, j| a[[i, j]]);
     let no_fit = || Error::Failure("the outputs have no linear fit: they are not finite".into());
-    let solved = matrix(&gram).cholesky().ok_or_else(no_fit)?.solve(&matrix(&right));
-    Ok(Affine(Array2::from_shape_fn(right.dim(), |(i, j)| solved[(i, j)])))
+    let cholesky = matrix(gram.view()).cholesky().ok_or_else(no_fit)?;
+    let mut map = Array2::zeros(right.dim());
+    let columns = right.axis_chunks_iter(Axis(1), COLUMNS);
+    for (right, mut map) in columns.zip(map.axis_chunks_iter_mut(Axis(1), COLUMNS)) {
+        go_on(stop)?;
+        let solved = cholesky.solve(&matrix(right));
+        map.indexed_iter_mut().for_each(|(at, value)| *value = solved[at]);
+    }
+    Ok(Affine(map))
 }
 
 /// How far the η that trains is from the exact one, μ_x = E_T[F_θ(T(x))], as multiples of the variance of one
@@ -207,6 +233,34 @@ mod tests {
     use rand_distr::{Distribution, StandardNormal};
 
     const DIM: usize = 6;
+
+    fn predictor_gap(
+        z: ArrayView2<f32>,
+        p: ArrayView2<f32>,
+        views: usize,
+        exact: bool,
+    ) -> Result<PredictorGap> {
+        super::predictor_gap(z, p, views, exact, &AtomicBool::new(false))
+    }
+
+    #[test]
+    fn a_product_in_pieces_has_the_bits_of_the_whole_and_can_be_stopped() {
+        let mut rng = stream(0, Purpose::Test, 1, 0);
+        let mut normal = |_| -> f64 { StandardNormal.sample(&mut rng) };
+        for (n, k, m) in [(70, 600, 2 * COLUMNS + 37), (33, 5, COLUMNS), (2 * COLUMNS + 1, 300, 3)] {
+            let (a, b) =
+                (Array2::from_shape_fn((k, n), &mut normal), Array2::from_shape_fn((k, m), &mut normal));
+            let whole = a.t().dot(&b);
+            let pieces = product(a.t(), b.view(), &AtomicBool::new(false)).unwrap();
+            assert!(whole.iter().zip(&pieces).all(|(whole, piece)| whole.to_bits() == piece.to_bits()));
+            let (a, whole) = (a.t().as_standard_layout().into_owned(), whole);
+            let again = product(a.view(), b.view(), &AtomicBool::new(false)).unwrap();
+            assert!(a.dot(&b).iter().zip(&again).all(|(whole, piece)| whole.to_bits() == piece.to_bits()));
+            assert_eq!(whole.dim(), again.dim());
+        }
+        let a = Array2::zeros((2, 2));
+        assert!(matches!(product(a.view(), a.view(), &AtomicBool::new(true)), Err(Error::Stopped)));
+    }
 
     /// `images` Gaussian means with `views` noisy copies each, image by image: (means repeated, copies).
     fn world(images: usize, views: usize, noise: f32) -> (Array2<f32>, Array2<f32>) {

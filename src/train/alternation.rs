@@ -116,8 +116,10 @@ impl Alternation {
         if begins {
             rule.begin(model)?;
         }
-        for i in rule.reads(k.min(steps - step)).skip(self.read as usize) {
-            if self.read > 0 {
+        let before = self.read;
+        for i in rule.reads(k.min(steps - step)).skip(before as usize) {
+            // Whoever is asked to stop at once gets a batch further all the same.
+            if self.read > before {
                 go_on(stop)?;
             }
             rule.read(model, &batch(step + i)?)?;

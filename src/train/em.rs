@@ -84,7 +84,7 @@ pub fn held_out_gap(
         p_rows.push(p);
     }
     let (z, p) = (rows(&Tensor::cat(&z_rows, 0)?)?, rows(&Tensor::cat(&p_rows, 0)?)?);
-    predictor_gap(z.view(), p.view(), views, exact)
+    predictor_gap(z.view(), p.view(), views, exact, stop)
 }
 
 /// F_θ of views of a batch's images that stand for E_T, (B, d) each, batch norm in training mode: what an

@@ -254,7 +254,8 @@ fn alternate(
     let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
     let batches = Batches::new(recipe, dataset, state);
     let (pending, saved) = (Pending::default(), (state.step > 0).then_some(state.step));
-    let mut drive = Drive { recipe, dataset, dir, state, stop, watch, per_epoch, batches, pending, saved };
+    let mut drive =
+        Drive { recipe, dataset, dir, state, stop, watch, per_epoch, batches, pending, saved, moved: false };
     let mut refusals = Refusals::default();
     let mut ending = Ok(None);
     while matches!(ending, Ok(None)) {
@@ -281,6 +282,8 @@ struct Drive<'a> {
     pending: Pending,
     /// The step at which this process saved last.
     saved: Option<u64>,
+    /// Whether this process made a step.
+    moved: bool,
 }
 
 impl Drive<'_> {
@@ -298,10 +301,14 @@ impl Drive<'_> {
         if self.state.step == self.state.steps {
             return Ok(Some(Ending::Finished));
         }
-        go_on(stop)?;
+        // Whoever is asked to stop at once gets a step further all the same.
+        if self.moved {
+            go_on(stop)?;
+        }
         if let Some(ending) = self.step()? {
             return Ok(Some(ending));
         }
+        self.moved = true;
         let state = &mut *self.state;
         let ended = state.step.is_multiple_of(self.per_epoch);
         let due = (state.step / self.per_epoch).is_multiple_of(recipe.schedule.checkpoint_every);
@@ -353,8 +360,8 @@ impl Drive<'_> {
             return Ok(Ending::Diverged { step });
         }
         // Before the first step there is nothing to keep; after a save without a step since, nothing new.
-        let in_e_step = self.state.observe_interrupted();
-        if self.state.step > 0 && (self.saved != Some(self.state.step) || in_e_step) {
+        let kept = self.state.step == 0 || self.saved == Some(self.state.step);
+        if self.state.observe_interrupted() || !kept {
             self.save()?;
         }
         Ok(Ending::Stopped)
