@@ -180,10 +180,22 @@ pub fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Removes a file or a whole folder; a link is removed, never followed. Nothing there is fine.
+/// Removes a folder under a temporary name, so that half of it never passes for the whole.
+fn remove_folder(path: &Path) -> std::io::Result<()> {
+    let is_temporary = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY));
+    if is_temporary {
+        return fs::remove_dir_all(path);
+    }
+    let temporary = temporary_beside(path);
+    fs::rename(path, &temporary)?;
+    fs::remove_dir_all(&temporary)
+}
+
+/// Removes a file or a whole folder; a link is removed, never followed. Nothing there is fine. Needs the run's
+/// lock.
 pub fn remove(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(metadata) if metadata.is_dir() => remove_folder(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
