@@ -73,7 +73,9 @@ pub fn draw<B: DrawingBackend>(
     let columns = panel.style == Style::Columns;
     let x = match panel.style {
         Style::Columns => -0.5..figure.arms.len().max(1) as f64 - 0.5,
-        Style::Scatter | Style::Path => data.x_range(),
+        // Markers stand beside the place of their number.
+        Style::Scatter => widened(data.x_range(), 0.05),
+        Style::Path => data.x_range(),
         Style::Curves | Style::LogCurves | Style::Heat { .. } => 0.0..data.last_x * 1.02,
     };
     let axes = Axes {
@@ -337,6 +339,12 @@ fn draw_columns<B: DrawingBackend>(
     }
     let letters = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Center) };
     pen.text(&panel.x, ((axes.left + axes.right) / 2.0, lowest + REMARK_ROW), letters)
+}
+
+/// The range with so much of its length more on either side.
+fn widened(range: std::ops::Range<f64>, share: f64) -> std::ops::Range<f64> {
+    let more = share * (range.end - range.start);
+    range.start - more..range.end + more
 }
 
 /// Between the markers of arms with the same x, in units.
