@@ -6,6 +6,7 @@
 //! failure.
 
 mod answer;
+mod as_given;
 mod collapse;
 mod completions;
 mod data;

@@ -128,7 +128,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         values(&cells, &seeds, trains.then_some(folder.as_path()), settings.jobs * settings.threads)?;
     let sweep =
         Sweep { study, arm: &like.name, axes: &axes, cells: &cells, values, seeds: &seeds, folder, request };
-    sweep.answer(&run::as_given(), matches.get_flag("json"), output)?;
+    sweep.answer(&super::as_given::as_given(), matches.get_flag("json"), output)?;
     Ok(code)
 }
 

@@ -237,7 +237,7 @@ fn figure(asked: &Asked) -> Result<Figure> {
         title: "The alternation in closed form: a linear encoder of Gaussian images".into(),
         caption: format!(
             "{}   ·   {STARTS} random starts: thin lines; mean ± 95 % interval   ·   sim {}",
-            super::run::as_given(),
+            super::as_given::as_given(),
             env!("CARGO_PKG_VERSION")
         ),
         arms: asked.rules.iter().map(|(name, title, _)| ((*name).to_string(), title.clone())).collect(),

@@ -1,0 +1,51 @@
+//! The command as it was given, for captions and provenance.
+
+/// The command as it was given, for the figures' captions.
+pub fn as_given() -> String {
+    shown(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()))
+}
+
+/// A command of these words without what says nothing about its results: where they went, and how they were told. A
+/// path is cut down to its last part.
+fn shown(words: impl Iterator<Item = String>) -> String {
+    let short = |word: &str| {
+        let word = word.trim_end_matches('/');
+        let Some((before, last)) = word.rsplit_once('/') else { return word.to_string() };
+        // What stands before a path in the same word: `--data=folder:`, `data.source=folder:`, `--weights=`.
+        let kind = before.rfind([':', '=']).map_or("", |end| &before[..=end]);
+        format!("{kind}{last}")
+    };
+    let mut shown = vec!["sim".to_string()];
+    let mut hidden = false;
+    for word in words {
+        let name = word.split('=').next().unwrap_or_default();
+        let takes_value = ["--out", "--jobs", "--threads"].contains(&name);
+        let silent = takes_value || ["--fresh", "--quiet", "-q", "--json"].contains(&name);
+        if !hidden && !silent {
+            shown.push(short(&word));
+        }
+        hidden = !hidden && takes_value && name == word;
+    }
+    shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn a_command_is_shown_without_paths_and_without_where_its_results_went() {
+        for (given, expected) in [
+            ("run simsiam --out /tmp/a/b --seeds 2", "sim run simsiam --seeds 2"),
+            ("run simsiam --out=/tmp/a/b --seeds 2", "sim run simsiam --seeds 2"),
+            ("run ./dir/mine.toml -q --fresh", "sim run mine.toml"),
+            ("run simsiam --json --jobs 2 --threads=1 --seeds 2", "sim run simsiam --seeds 2"),
+            ("run simsiam --data folder:/home/me/cats/ --quiet", "sim run simsiam --data folder:cats"),
+            ("run simsiam --data=folder:/home/me/cats", "sim run simsiam --data=folder:cats"),
+            ("run simsiam --set data.source=cifar10:/data/c", "sim run simsiam --set data.source=cifar10:c"),
+            ("sweep membank --over m=0..1:5 --out --out", "sim sweep membank --over m=0..1:5"),
+        ] {
+            assert_eq!(shown(given.split(' ').map(String::from)), expected);
+        }
+    }
+}
