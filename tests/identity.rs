@@ -359,3 +359,80 @@ fn studies_of_different_images_side_by_side_are_told_in_the_report() {
     let (_, alone) = sim(&root, &["report", "first/simsiam", "--format", "md"]);
     assert!(!alone.contains("Caution"), "{alone}");
 }
+
+/// The newest of a run's checkpoints, removed.
+fn forget_the_newest_checkpoint(run: &Path) {
+    let entries = std::fs::read_dir(run.join("checkpoints")).unwrap();
+    let newest = entries.map(|entry| entry.unwrap().path()).max().unwrap();
+    std::fs::remove_dir_all(newest).unwrap();
+}
+
+#[test]
+fn a_checkpoint_knows_its_images_and_without_any_record_a_run_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.succeeds("a", "simsiam", &[]);
+    let run = sandbox.path("runs/simsiam/simsiam/seed-0");
+    let weights = std::fs::read(run.join("weights.safetensors")).unwrap();
+    let unfinish = || {
+        std::fs::remove_file(run.join("outcome.json")).unwrap();
+        std::fs::remove_file(run.join("env.json")).unwrap();
+        forget_the_newest_checkpoint(&run);
+    };
+    unfinish();
+    sandbox.refused("b", "simsiam", &["images have changed", "--fresh"]);
+    sandbox.succeeds("a", "simsiam", &[]);
+    assert!(
+        std::fs::read(run.join("weights.safetensors")).unwrap() == weights,
+        "it went on with its own images"
+    );
+    std::fs::write(run.join("outcome.json"), "{\"outcome\": \"finished\"}").unwrap();
+    std::fs::remove_file(run.join("env.json")).unwrap();
+    sandbox.refused("a", "simsiam", &["nobody knows which images", "--fresh", "--out DIR"]);
+}
+
+#[test]
+fn an_altered_answer_and_runs_of_an_older_version_are_told() {
+    let sandbox = Sandbox::new();
+    sandbox.succeeds("a", "simsiam", &[]);
+    let (root, answer) = (sandbox.path(""), sandbox.path("runs/simsiam/answer.json"));
+    let report = || sim(&root, &["report", "runs/simsiam", "--format", "md"]);
+    assert_eq!(report().0, Some(0));
+    let text = std::fs::read_to_string(&answer).unwrap();
+    std::fs::write(&answer, text.replacen("\"mean\": ", "\"mean\": 9", 1)).unwrap();
+    let (code, said) = report();
+    assert!(
+        code == Some(4) && said.contains("answer.json: damaged (it does not match its checksum)"),
+        "{said}"
+    );
+    let run = sandbox.path("runs/simsiam/simsiam/seed-0");
+    let mut env = sandbox.env("runs/simsiam/simsiam/seed-0");
+    env["numbers"] = serde_json::json!(0);
+    std::fs::write(run.join("env.json"), env.to_string()).unwrap();
+    std::fs::write(run.join("outcome.json"), "{\"outcome\": \"finished\"}").unwrap();
+    let said = String::from_utf8(sandbox.run("a", "simsiam", &[]).stdout).unwrap();
+    assert!(said.contains("caution: the runs were made by another version"), "{said}");
+    assert_eq!(report().0, Some(0), "the same command writes the answer again");
+}
+
+#[test]
+fn images_of_one_class_are_told_beside_the_table() {
+    let sandbox = Sandbox::new();
+    for half in ["train", "test"] {
+        std::fs::remove_dir_all(sandbox.path(&format!("a/imgs/{half}/dog"))).unwrap();
+    }
+    let said = String::from_utf8(sandbox.run("a", "simsiam", &[]).stdout).unwrap();
+    assert!(said.contains("caution: the images have one class, of which every guess is right"), "{said}");
+}
+
+#[test]
+fn a_study_file_whose_name_is_no_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\n[[arm]]\nname = \"a\"\n";
+    for name in ["...toml", "..toml", ".toml"] {
+        std::fs::write(folder.path().join(name), study).unwrap();
+        let (code, said) =
+            sim(folder.path(), &["run", &format!("./{name}"), "--scale", "mock", "--out", "out/in"]);
+        assert!(code == Some(2) && said.contains("another name"), "{name}: {said}");
+    }
+    assert!(!folder.path().join("out").exists());
+}

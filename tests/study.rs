@@ -447,6 +447,7 @@ fn a_verdict_that_would_mean_nothing_is_not_given() {
     undecided(verdict_of(claim, &a, &b, 50.0, 49), "49 steps");
     undecided(verdict_of(claim, &a, &b, 100.0, 1000), "one class");
     undecided(verdict(claim, &[Some(90.0); 3], &b), "same value");
+    undecided(verdict_of(claim, &[Some(100.0); 3], &[Some(100.0); 3], 100.0, 1000), "one class");
     let spread = "metric = \"val/z_std\"\nis = \"at least\"\nvalue = 0.5";
     assert_eq!(verdict_of(spread, &a, &b, 100.0, 1000).0, Verdict::Reproduced, "no classes in it");
 }
@@ -542,16 +543,21 @@ fn a_claim_of_divergence_is_about_how_runs_end() {
     )
     .unwrap();
     assert!(study.expects_divergence("byol") && !study.expects_divergence("simclr"));
-    let judged = |seeds: &[u64], diverged: &dyn Fn(&str, u64) -> Option<bool>| {
-        let runs = Runs { curve: &|_, _, _| None, diverged, chance: None, steps: &|_| None };
+    let judged_after = |steps: u64, seeds: &[u64], diverged: &dyn Fn(&str, u64) -> Option<bool>| {
+        let runs = Runs { curve: &|_, _, _| None, diverged, chance: None, steps: &|_| Some(steps) };
         let judged = study.head.claim[0].judge(&["simclr".into(), "byol".into()], seeds, &runs).remove(0);
         (judged.text, judged.verdict, judged.why.unwrap())
     };
+    let judged =
+        |seeds: &[u64], diverged: &dyn Fn(&str, u64) -> Option<bool>| judged_after(1000, seeds, diverged);
     let words = |verdict, why: &str| ("byol diverges".to_string(), verdict, why.to_string());
     assert_eq!(judged(&[0, 1], &|_, _| Some(true)), words(Verdict::Reproduced, "2 of 2 runs"));
     assert_eq!(judged(&[0, 1], &|_, _| Some(false)), words(Verdict::Contradicted, "none of 2 runs"));
     assert_eq!(judged(&[0, 1], &|_, s| Some(s == 0)), words(Verdict::Undecided, "1 of 2 runs"));
     assert_eq!(judged(&[0], &|_, _| Some(true)), words(Verdict::Undecided, "one seed decides nothing"));
+    let few = "15 steps of training decide nothing; a larger scale makes at least 50";
+    assert_eq!(judged_after(15, &[0, 1], &|_, _| Some(false)), words(Verdict::Undecided, few));
+    assert_eq!(judged_after(15, &[0, 1], &|_, _| Some(true)), words(Verdict::Reproduced, "2 of 2 runs"));
     let open = "byol has not ended for every seed";
     assert_eq!(judged(&[0, 1], &|_, s| (s == 0).then_some(true)), words(Verdict::Undecided, open));
     let wrong = claim(

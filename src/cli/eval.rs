@@ -106,6 +106,9 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     if !e.spectrum.iter().chain([&e.z_std, &e.rankme]).all(|value| value.is_finite()) {
         return Err(pretrained.overflow());
     }
+    if dataset.classes.len() < 2 {
+        super::note("the images have one class, of which every guess is right: accuracies say nothing");
+    }
     if matches.get_flag("json") {
         return json_line(&pretrained, &e, output);
     }

@@ -5,11 +5,13 @@ use super::table::table;
 use crate::error::{Error, Result};
 use crate::measure::estimate::Estimate;
 use crate::record::{
-    METRICS_FILE, Outcome, cautions, make_folder, read_env, read_metrics, read_outcome, sweep, write_durable,
+    METRICS_FILE, Outcome, cautions, make_folder, outdated, read_env, read_metrics, read_outcome, sweep,
+    write_durable,
 };
 use crate::report::{Figure, Panel, Point, Style};
 use crate::study::{Axis, Cell, DEFAULT_SCALE, Request, Study};
 use crate::theory::{ClosedForm, Measured};
+use crate::train::version;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -137,7 +139,7 @@ impl Sweep<'_> {
             let named = |environment| (format!("{} seed {seed}", cell.arm.name), environment);
             runs.extend(read_env(&path)?.map(named));
         }
-        Ok(cautions(&runs))
+        Ok(cautions(&runs).into_iter().chain(outdated(&runs, &version())).collect())
     }
 
     fn print(&self, output: &Output) -> Result<()> {

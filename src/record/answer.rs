@@ -1,5 +1,6 @@
 //! `answer.json` in a study's folder: all that a table or a report says of the study, beside its curves.
 
+use super::digest::digest_bytes;
 use super::durable::{read_if_there, write_durable};
 use crate::error::{Error, Result};
 use crate::files;
@@ -11,6 +12,9 @@ use std::path::{Path, PathBuf};
 pub const ANSWER_FILE: &str = "answer.json";
 /// Grows when an older program could not read the file.
 const SCHEMA: u32 = 1;
+
+/// What stands between the answer and the SHA-256 of the bytes before it.
+const CHECKSUM: &str = ",\n  \"answer_sha256\": \"";
 
 /// A study's answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -219,7 +223,9 @@ impl Answer {
         let path = folder.join(ANSWER_FILE);
         let fail = |e: serde_json::Error| Error::Failure(format!("{}: {e}", path.display()));
         let mut text = serde_json::to_string_pretty(self).map_err(fail)?;
-        text.push('\n');
+        text.truncate(text.len().saturating_sub("\n}".len()));
+        let sum = digest_bytes(text.as_bytes()).sha256;
+        text.push_str(&format!("{CHECKSUM}{sum}\"\n}}\n"));
         write_durable(&path, text.as_bytes())?;
         Ok(path)
     }
@@ -234,6 +240,14 @@ impl Answer {
         let damaged = |e: serde_json::Error| {
             Error::data(&path, format!("damaged ({e}); the command that made it writes it again"))
         };
+        // What stands before the checksum, where there is one: earlier versions wrote none.
+        if let Ok(text) = std::str::from_utf8(&bytes)
+            && let Some((before, sum)) = text.rsplit_once(CHECKSUM)
+            && sum.split('"').next() != Some(&digest_bytes(before.as_bytes()).sha256)
+        {
+            let what = "damaged (it does not match its checksum); the command that made it writes it again";
+            return Err(Error::data(&path, what));
+        }
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
         if let Some(schema) = value["schema"].as_u64().filter(|schema| *schema > u64::from(SCHEMA)) {
             return Err(Error::data(&path, format!("of schema {schema}, which a newer sim reads")));

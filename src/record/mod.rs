@@ -47,5 +47,7 @@ pub use outcome::{
     Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result, is_whole, read_env, read_outcome,
     read_result, read_result_if_any,
 };
-pub use provenance::{EARLIER, Environment, IMAGES, TELLING, cautions, images, images_of, some};
+pub use provenance::{
+    EARLIER, Environment, IMAGES, TELLING, UNKNOWN_IMAGES, cautions, images, images_of, outdated, some,
+};
 pub use table::{Table, read_metrics};

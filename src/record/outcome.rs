@@ -75,6 +75,15 @@ impl Sealed {
         Ok(Some(Sealed { outcome, files }))
     }
 
+    /// Refuses bytes that are not those of the result `name`, where it is sealed.
+    pub(super) fn check(&self, run: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+        let expected = self.files.get(name);
+        match expected.and_then(|expected| difference(Some(&digest_bytes(bytes)), expected)) {
+            Some(what) => Err(changed(run, name, what)),
+            None => Ok(()),
+        }
+    }
+
     /// The first result below `run` that is not what the run left, as a sentence without a subject.
     pub(super) fn damage(&self, run: &Path) -> Result<Option<(String, &'static str)>> {
         for (name, expected) in &self.files {
@@ -139,14 +148,18 @@ pub fn check_result(run: &Path, name: &str) -> Result<()> {
     let Some(sealed) = Sealed::read(run)? else { return Ok(()) };
     let Some(expected) = sealed.files.get(name) else { return Ok(()) };
     match difference(digest_file(&run.join(name), u64::MAX)?.as_ref(), expected) {
-        Some(what) => Err(changed(&run.join(name), what)),
+        Some(what) => Err(changed(run, name, what)),
         None => Ok(()),
     }
 }
 
-/// A result that was changed after its run had ended.
-fn changed(file: &Path, what: &str) -> Error {
-    Error::data(file, format!("{what}; the command that made the run repairs it"))
+/// The result `name` in the folder `run` was changed after the run had ended.
+pub(super) fn changed(run: &Path, name: &str, what: &str) -> Error {
+    let way = match REPAIRABLE.contains(&name) {
+        true => "the command that made the run makes it again",
+        false => "no checkpoint can make it again; --fresh makes the run again",
+    };
+    Error::data(run.join(name), format!("{what}; {way}"))
 }
 
 /// The bytes of the result `name` in the folder `run`, at most `most`; where the run has ended, those that it wrote.
@@ -167,7 +180,7 @@ pub fn read_result_if_any(run: &Path, name: &str, most: u64) -> Result<Option<Ve
     let sealed = Sealed::read(run)?;
     let Some(expected) = sealed.as_ref().and_then(|sealed| sealed.files.get(name)) else { return Ok(bytes) };
     match difference(bytes.as_deref().map(digest_bytes).as_ref(), expected) {
-        Some(what) => Err(changed(&file, what)),
+        Some(what) => Err(changed(run, name, what)),
         None => Ok(bytes),
     }
 }
@@ -177,14 +190,11 @@ pub fn read_result_if_any(run: &Path, name: &str, most: u64) -> Result<Option<Ve
 /// # Errors
 /// [`Error::Data`] where it is damaged: nobody knows then what the run was made from.
 pub fn read_env(path: &Path) -> Result<Option<BTreeMap<String, Value>>> {
-    let file = path.join(ENV);
     let damaged = |e: serde_json::Error| {
-        Error::data(
-            &file,
-            format!("damaged ({e}), so that nobody knows which images the run saw; --fresh starts over"),
-        )
+        let what =
+            format!("damaged ({e}), so that nobody knows which images the run saw; --fresh starts over");
+        Error::data(path.join(ENV), what)
     };
-    read_if_there(&file, files::SHORT)?
-        .map(|bytes| serde_json::from_slice(&bytes).map_err(damaged))
-        .transpose()
+    let bytes = read_result_if_any(path, ENV, files::SHORT)?;
+    bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(damaged)).transpose()
 }

@@ -19,6 +19,9 @@ pub const EARLIER: &str = "earlier";
 /// Two data sets that were asked for in the same words.
 const ASKED: [&str; 3] = ["data", "train_images", "test_images"];
 
+/// What is said of a run whose images cannot be told.
+pub const UNKNOWN_IMAGES: &str = "nobody knows which images this run saw, for its env.json is missing; --fresh starts over, --out DIR keeps both";
+
 /// The digest of the images that the run in the folder `run` was made from; `None` where it saw none, or has
 /// no env.json.
 ///
@@ -71,6 +74,26 @@ pub fn cautions(runs: &[(String, Environment)]) -> Vec<String> {
         }
     }
     sentences
+}
+
+/// A sentence about runs that all are of one version, and that not the one whose version and numbers are `now`; none
+/// where there are no such runs.
+pub fn outdated(runs: &[(String, Environment)], now: &[(&str, Value)]) -> Option<String> {
+    let made = runs.iter().map(|(_, environment)| environment).filter(|of| of.contains_key(TELLING[0]));
+    let words = |of: &Environment| now.iter().map(|(key, _)| format!("{key} {}", all_of(of, key))).collect();
+    let mut ways: Vec<Vec<String>> = made.map(words).collect();
+    ways.sort();
+    ways.dedup();
+    let here: Vec<String> = now.iter().map(|(key, value)| format!("{key} {}", word(Some(value)))).collect();
+    match &ways[..] {
+        [way] if *way != here => Some(format!(
+            "the runs were made by another version of this program ({}; this one is {}), whose numbers may differ; \
+             --fresh makes them again",
+            way.join(", "),
+            here.join(", ")
+        )),
+        _ => None,
+    }
 }
 
 /// What tells apart, in order, each with the names of the runs that have it.
@@ -147,6 +170,14 @@ mod tests {
         let images =
             "images of folder:a: sha256 0123456789ab… (a seed 0); fedcba987654… (b seed 0, b seed 1)";
         assert!(told[1].ends_with(images), "{}", told[1]);
+    }
+
+    #[test]
+    fn runs_of_one_older_version_are_told_beside_this_program() {
+        let runs = [run("a", on("avx2", "0123456789abcdef")), run("mock", json!({}))];
+        assert_eq!(outdated(&runs, &[("sim", json!("1")), ("numbers", json!(1))]), None);
+        let told = outdated(&runs, &[("sim", json!("1")), ("numbers", json!(2))]).unwrap();
+        assert!(told.contains("(sim 1, numbers 1; this one is sim 1, numbers 2)"), "{told}");
     }
 
     #[test]

@@ -3,11 +3,10 @@
 
 use super::digest::digest_file;
 use super::directory::RunDir;
-use super::durable::{names, parent, remove, write_durable};
+use super::durable::{names, parent, read_if_there, remove, write_durable};
 use super::events::EVENTS_PREFIX;
-use super::outcome::{
-    ENV, OUTCOME, Outcome, REPAIRABLE, Sealed, read_env, read_outcome, read_result, results,
-};
+use super::outcome::{ENV, OUTCOME, Outcome, REPAIRABLE, Sealed, changed, read_outcome, results};
+use super::provenance::Environment;
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -40,8 +39,7 @@ impl RunDir {
         let Some(sealed) = Sealed::read(self.path())? else { return Ok(None) };
         let Some((name, what)) = sealed.damage(self.path())? else { return Ok(Some(sealed.outcome)) };
         if !REPAIRABLE.contains(&name.as_str()) {
-            let what = format!("{what}, and no checkpoint can make it again; --fresh makes the run again");
-            return Err(Error::data(self.path().join(name), what));
+            return Err(changed(self.path(), &name, what));
         }
         remove(&self.path().join(OUTCOME))?;
         let file = self.path().join(name);
@@ -65,16 +63,26 @@ impl RunDir {
             return Err(Error::Failure(format!("{}: not a finished run", from.display())));
         };
         self.remove_results()?;
+        let kept =
+            if sealed.files.is_empty() { results(from)? } else { sealed.files.keys().cloned().collect() };
         let events = names(from)?.into_iter().filter(|name| name.starts_with(EVENTS_PREFIX));
-        for name in results(from)?.into_iter().filter(|name| name != ENV).chain(events) {
-            let (bytes, copy) = (read_result(from, &name, u64::MAX)?, self.path().join(&name));
+        let mut environment = Environment::new();
+        for name in kept.into_iter().chain(events) {
+            let (file, copy) = (from.join(&name), self.path().join(&name));
+            let missing = || Error::data(&file, "there is no such file; the run was taken away meanwhile");
+            let bytes = read_if_there(&file, u64::MAX)?.ok_or_else(missing)?;
+            sealed.check(from, &name, &bytes)?;
+            if name == ENV {
+                environment =
+                    serde_json::from_slice(&bytes).map_err(|e| Error::data(&file, e.to_string()))?;
+                continue;
+            }
             let folder = parent(&copy);
             std::fs::create_dir_all(folder).map_err(Error::disk(folder, "create the folder"))?;
             write_durable(&copy, &bytes)?;
         }
-        let mut env = read_env(from)?.unwrap_or_default();
-        env.insert("taken_from".into(), from.display().to_string().into());
-        self.write_env(&json!(env))?;
+        environment.insert("taken_from".into(), from.display().to_string().into());
+        self.write_env(&json!(environment))?;
         self.set_outcome(&sealed.outcome)
     }
 

@@ -220,10 +220,13 @@ impl Claim {
     fn judge_divergence(&self, arm: &str, seeds: &[u64], runs: &Runs) -> Judged {
         let ends: Vec<Option<bool>> = seeds.iter().map(|&seed| (runs.diverged)(arm, seed)).collect();
         let diverged = ends.iter().filter(|end| **end == Some(true)).count();
+        let nothing = runs.means_nothing(&self.metric, &[arm]);
         let (verdict, why) = match seeds.len() {
             _ if ends.contains(&None) => (Verdict::Undecided, format!("{arm} has not ended for every seed")),
             1 => (Verdict::Undecided, "one seed decides nothing".to_string()),
             all if diverged == all => (Verdict::Reproduced, format!("{all} of {all} runs")),
+            // That a run diverged is a fact after however many steps; that none did is not.
+            all if diverged < all && nothing.is_some() => (Verdict::Undecided, nothing.unwrap_or_default()),
             all if diverged == 0 => (Verdict::Contradicted, format!("none of {all} runs")),
             all => (Verdict::Undecided, format!("{diverged} of {all} runs")),
         };
@@ -278,11 +281,12 @@ impl Claim {
             (Some(Estimate { half_width: None, .. }) | None, None) => {
                 Some("one seed has no interval".to_string())
             }
-            (Some(Estimate { n, .. }), None) if largest - smallest <= ROUNDING * size => {
-                Some(format!("all {n} seeds have the same value, which leaves no interval"))
+            (Some(Estimate { n, .. }), None) => {
+                let arms = [&[arm][..], &than.into_iter().collect::<Vec<_>>()].concat();
+                let same = || format!("all {n} seeds have the same value, which leaves no interval");
+                let is_same = largest - smallest <= ROUNDING * size;
+                runs.means_nothing(&self.metric, &arms).or_else(|| is_same.then(same))
             }
-            _ => runs
-                .means_nothing(&self.metric, &[&[arm][..], &than.into_iter().collect::<Vec<_>>()].concat()),
         };
         let verdict = match effect {
             Some(Estimate { mean, half_width: Some(half), .. }) if why.is_none() => {

@@ -126,6 +126,11 @@ impl Study {
                 _ => Error::disk(path, "read the study")(error),
             })?;
             let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+            if stem.is_empty() || stem.starts_with('.') {
+                return Err(Error::Usage(format!(
+                    "{name}: a study's folder has the name of its file, and `{stem}` cannot be one; give the file another name"
+                )));
+            }
             return Study::parse(&stem, name, text);
         }
         let Some(file) = embedded::find("", name) else {

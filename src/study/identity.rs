@@ -5,7 +5,7 @@ use super::schedule::Job;
 use super::trainer::Trainer;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
-use crate::record::{has_begun, images_of, is_whole, some};
+use crate::record::{UNKNOWN_IMAGES, has_begun, images_of, is_whole, read_outcome, some};
 use std::path::{Path, PathBuf};
 
 /// Refuses, before anything is trained or averaged, runs of `jobs` that were made from other images than
@@ -19,15 +19,17 @@ use std::path::{Path, PathBuf};
 pub fn check_images(jobs: &[Job], trainer: &dyn Trainer) -> Result<Option<String>> {
     let (mut others, mut gone) = (Vec::new(), None);
     for job in jobs.iter().filter(|job| has_begun(&job.path)) {
-        match sees_others(job, trainer) {
-            Ok(true) => others.push(job),
-            Ok(false) => {}
-            Err(error @ (Error::Data { .. } | Error::Usage(_))) => gone = Some(error),
-            Err(error) => return Err(error),
+        match sees_others(job, trainer)? {
+            Some(true) => others.push(job),
+            Some(false) => {}
+            None => gone = Some(job),
         }
     }
     refuse(&others)?;
-    Ok(gone.map(|error| format!("the images cannot be compared with those of the finished runs ({error})")))
+    Ok(gone.map(|job| {
+        let source = &job.recipe.data.source;
+        format!("the images of {source} cannot be opened, so that they cannot be compared with those of the finished runs")
+    }))
 }
 
 /// Refuses a run that was made from other images.
@@ -35,10 +37,10 @@ pub fn check_images(jobs: &[Job], trainer: &dyn Trainer) -> Result<Option<String
 /// # Errors
 /// As [`check_images`].
 pub fn check_run(job: &Job, trainer: &dyn Trainer) -> Result<()> {
-    match sees_others(job, trainer) {
-        Ok(true) => refuse(&[job]),
+    match sees_others(job, trainer)? {
+        Some(true) => refuse(&[job]),
         // Images that cannot be opened are told of beforehand, and refused by whoever needs them.
-        Ok(false) | Err(_) => Ok(()),
+        Some(false) | None => Ok(()),
     }
 }
 
@@ -76,11 +78,22 @@ pub fn is_twin(run: &Path, job: &Job, trainer: &dyn Trainer) -> bool {
     same().unwrap_or(false)
 }
 
-/// Whether the run of `job` was made from other images than there are now.
-fn sees_others(job: &Job, trainer: &dyn Trainer) -> Result<bool> {
-    match images_of(&job.path)? {
-        Some(seen) => Ok(trainer.images(job)?.is_some_and(|now| now != seen)),
-        None => Ok(false),
+/// Whether the run of `job` was made from other images than there are now; none where those cannot be opened.
+///
+/// # Errors
+/// [`Error::Data`] where the run has ended and nobody knows its images.
+fn sees_others(job: &Job, trainer: &dyn Trainer) -> Result<Option<bool>> {
+    let seen = images_of(&job.path)?;
+    let now = match trainer.images(job) {
+        Ok(now) => now,
+        Err(Error::Data { .. } | Error::Usage(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match (seen, now) {
+        (Some(seen), Some(now)) => Ok(Some(seen != now)),
+        // Of a run that has not ended its checkpoint knows them too.
+        (None, Some(_)) if read_outcome(&job.path)?.is_some() => Err(Error::data(&job.path, UNKNOWN_IMAGES)),
+        _ => Ok(Some(false)),
     }
 }
 

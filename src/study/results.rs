@@ -10,10 +10,10 @@ use super::runs::{Curve, Of, Runs};
 use crate::error::{Error, Result};
 use crate::measure::estimate::Estimate;
 use crate::record::{
-    Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Number, Outcome, cautions,
-    read_env, read_metrics, read_outcome, write_durable,
+    Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Environment, Number, Outcome,
+    outdated, read_env, read_metrics, read_outcome, write_durable,
 };
-use crate::train::machine_of;
+use crate::train::{self, machine_of};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -171,7 +171,7 @@ impl Results {
             recipe,
             differences,
             machines,
-            cautions: cautions(&environments),
+            cautions: self::cautions(&environments, chance),
         };
         Ok(Results { folder: folder.to_path_buf(), answer })
     }
@@ -246,6 +246,15 @@ fn claim(judged: Judged) -> AnswerClaim {
     }
 }
 
+/// What a reader must know of runs in these environments, guesses in which are right in `chance` percent.
+fn cautions(environments: &[(String, Environment)], chance: Option<f64>) -> Vec<String> {
+    let one_class = "the images have one class, of which every guess is right: accuracies say nothing";
+    let mut cautions = crate::record::cautions(environments);
+    cautions.extend(outdated(environments, &train::version()));
+    cautions.extend(chance.filter(|chance| *chance >= 100.0).map(|_| one_class.to_string()));
+    cautions
+}
+
 /// The first arm's recipe, and the keys in which arms differ.
 fn recipes(arms: &[Arm]) -> (BTreeMap<String, String>, BTreeMap<String, Vec<String>>) {
     let flat = |arm: &Arm| -> BTreeMap<String, String> {
@@ -289,7 +298,7 @@ fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
     if !file.exists() {
         return Err(damaged("is missing".into()));
     }
-    let table = read_metrics(&file).map_err(|e| damaged(format!("is damaged ({e})")))?;
+    let table = read_metrics(&file)?;
     let last = table.last("epoch");
     if end == RunEnd::Finished && last != Some(epochs as f64) {
         return Err(damaged(format!("does not reach epoch {epochs}")));

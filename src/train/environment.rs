@@ -19,6 +19,11 @@ pub const NUMBERS: u64 = 1;
 /// The step up to which an earlier machine computed.
 const TO_STEP: &str = "to_step";
 
+/// What env.json of every run says of this program.
+pub fn version() -> [(&'static str, Value); 2] {
+    [("sim", json!(env!("CARGO_PKG_VERSION"))), ("numbers", json!(NUMBERS))]
+}
+
 /// The environment of `recipe` on `dataset` at `site`.
 pub fn environment(recipe: &Recipe, dataset: &Dataset, site: &Site) -> Result<Value> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -28,7 +28,7 @@ pub use comparison::{Compared, Losses};
 pub use cost::{memory_bytes, seconds};
 pub use direct::Direct;
 pub use em::read_trajectory;
-pub use environment::{NUMBERS, machine_of};
+pub use environment::{NUMBERS, machine_of, version};
 pub use evaluate::{BATCH, Evaluation, Protocol, embed, evaluate};
 pub use model::{Model, Part};
 pub use pretrained::{Preprocessing, Pretrained};
@@ -38,7 +38,7 @@ use crate::data::{Dataset, loader};
 use crate::device::{Place, Site};
 use crate::error::{Error, Result, go_on};
 use crate::recipe::Recipe;
-use crate::record::{Environment, Outcome, RunDir, images, read_env};
+use crate::record::{Environment, Outcome, RunDir, Snapshot, UNKNOWN_IMAGES, images, read_env};
 use batches::Batches;
 use environment::{environment, resumed};
 use pending::Pending;
@@ -177,7 +177,7 @@ pub fn run(
 ) -> Result<Ending> {
     let Machine { threads, place } = machine.into();
     if let Some(outcome) = dir.whole_outcome()? {
-        same_images(dir, dataset)?;
+        same_images(dir, dataset, None)?;
         return Ok(outcome.into());
     }
     recipe.check()?;
@@ -201,7 +201,7 @@ pub fn run_at(
         dir.take_notes().into_iter().for_each(|note| watch(Progress::Note(note)));
         // Before the state is restored: it fits no other images.
         let before = match &snapshot {
-            Some(_) => same_images(dir, dataset)?,
+            Some(snapshot) => same_images(dir, dataset, Some(snapshot))?,
             None => None,
         };
         let mut state = State::open(recipe, dataset, dir, site, snapshot)?;
@@ -221,15 +221,20 @@ pub fn run_at(
     })
 }
 
-/// What env.json of the run in `dir` holds, which must have seen the images of `dataset`.
-fn same_images(dir: &RunDir, dataset: &Dataset) -> Result<Option<Environment>> {
+/// What env.json of the run in `dir` holds. It, or the checkpoint where there is no such file, must say that the run
+/// saw the images of `dataset`.
+fn same_images(dir: &RunDir, dataset: &Dataset, snapshot: Option<&Snapshot>) -> Result<Option<Environment>> {
     let environment = read_env(dir.path())?;
-    if environment.as_ref().and_then(images).is_some_and(|seen| seen != dataset.digest) {
-        let what =
-            "the images have changed since this run was made; --fresh starts over, --out DIR keeps both";
-        return Err(Error::data(dir.path(), what));
+    let seen = environment.as_ref().and_then(images).map(|seen| seen == dataset.digest);
+    match seen.or_else(|| state::saw(snapshot?, &dataset.digest)) {
+        Some(true) => Ok(environment),
+        Some(false) => {
+            let what =
+                "the images have changed since this run was made; --fresh starts over, --out DIR keeps both";
+            Err(Error::data(dir.path(), what))
+        }
+        None => Err(Error::data(dir.path(), UNKNOWN_IMAGES)),
     }
-    Ok(environment)
 }
 
 fn pool(threads: usize) -> Result<rayon::ThreadPool> {

@@ -2,6 +2,8 @@
 
 mod saved;
 
+pub use saved::saw;
+
 use super::alternation::Outcome;
 use super::em;
 use super::half_steps::HalfSteps;
@@ -45,6 +47,8 @@ pub struct State {
     logs: MetricsLog,
     /// Seconds that earlier processes spent on this run.
     wall_before: f64,
+    /// The first digits of the digest of the images, as a number.
+    images: u64,
     started: Instant,
     batch: usize,
 }
@@ -110,6 +114,7 @@ impl State {
             spectrum: Vec::new(),
             logs: dir.metrics(&COLUMNS)?,
             wall_before: 0.0,
+            images: saved::number_of(&dataset.digest),
             started: Instant::now(),
             batch: recipe.schedule.batch,
         };

@@ -14,6 +14,20 @@ const ETA_GAP: &str = "eta_gap.";
 /// The batches that an E-step in progress has read, in a checkpoint.
 const READ: &str = "e_step.read";
 
+/// What tells the images of the run, in a checkpoint.
+const IMAGES: &str = "images";
+
+/// The first 64 bits of a digest in hexadecimal digits.
+pub(super) fn number_of(digest: &str) -> u64 {
+    digest.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
+}
+
+/// Whether the run of `snapshot` saw the images with this digest; none where an earlier version saved it, which did
+/// not say.
+pub fn saw(snapshot: &Snapshot, digest: &str) -> Option<bool> {
+    Some(*snapshot.integers.get(IMAGES)? == number_of(digest))
+}
+
 /// The tensor of a checkpoint that holds DirectPred's F.
 const CORRELATION: &str = "predictor.correlation";
 
@@ -48,6 +62,7 @@ impl State {
             ("epoch.lr".to_string(), self.epoch.lr.to_bits()),
             ("e_passed".to_string(), self.e_passed),
             ("wall_s".to_string(), self.wall_s().to_bits()),
+            (IMAGES.to_string(), self.images),
         ]);
         let gap = self.eta_gap.iter().map(|(column, value)| (format!("{ETA_GAP}{column}"), value.to_bits()));
         integers.extend(gap);
