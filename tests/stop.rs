@@ -244,6 +244,22 @@ mod signals {
     }
 
     #[test]
+    fn a_signal_while_the_answer_is_written_lets_it_be_finished() {
+        for signal in ["TERM", "INT", "HUP"] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+            command.args(["run", "membank", "--scale", "mock", "--seeds", "4", "-q", "--out"]);
+            let child = command.arg(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+            let child = child.spawn().unwrap();
+            // The first of the answer's files.
+            wait_for(&folder.path().join("membank/summary.csv"));
+            send(&child, signal);
+            assert_eq!(end(child, Duration::from_secs(60)).code(), Some(0), "{signal}");
+            assert!(folder.path().join("membank/report.html").is_file(), "{signal}");
+        }
+    }
+
+    #[test]
     fn a_limit_on_the_size_of_files_is_an_error_of_the_disk_and_loses_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let out = |name: &str| folder.path().join(name);

@@ -227,8 +227,6 @@ pub fn make(
             stop.store(true, Ordering::Relaxed);
         }
     });
-    // From here on there is nothing to save: a signal quits at once.
-    stop.store(true, Ordering::Relaxed);
     if output.is_closed() {
         return Ok(Made::Left(0));
     }
@@ -237,7 +235,7 @@ pub fn make(
             if watcher.skipped() == jobs.len() { "; nothing to compute (--fresh starts over)" } else { "" };
         super::note(&format!("{} of {} runs had finished before{all}", watcher.skipped(), jobs.len()));
     }
-    // A signal that comes after the last step has nothing to stop.
+    // A signal that comes after the last step has nothing to stop: the answer is finished, unless a second one follows.
     if ends.iter().any(|end| matches!(end, None | Some(Ok(Ending::Stopped)))) {
         super::note("stopped; the same command goes on from here");
         return Ok(Made::Left(75));
