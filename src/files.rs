@@ -112,6 +112,18 @@ pub fn nested_too_deep(text: &str) -> Option<Range<usize>> {
     None
 }
 
+/// Refuses, where a file is about to be opened for writing, what has its name and is no regular file: a pipe would wait
+/// there for its reader. Nothing there is fine.
+///
+/// # Errors
+/// [`crate::Error::Data`] naming `path`.
+pub fn check_regular(path: &Path) -> crate::Result<()> {
+    // What the system refuses to tell, it tells of the opening that follows.
+    std::fs::metadata(path)
+        .map_or(Ok(()), |metadata| regular(&metadata))
+        .map_err(|error| crate::Error::data(path, format!("{error}; remove it and run again")))
+}
+
 fn regular(metadata: &Metadata) -> Result<()> {
     let kind = metadata.file_type();
     if kind.is_file() {

@@ -45,8 +45,8 @@ fn temporaries(folder: &Path) -> Vec<String> {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_regular_file_is_written_into_and_links_stay() {
-    use simsiam_em::record::write_durable;
+fn what_is_no_regular_file_is_written_into_where_a_person_names_it_and_links_stay() {
+    use simsiam_em::record::{write_durable, write_where_told};
     use std::os::unix::fs::{FileTypeExt, symlink};
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -60,6 +60,7 @@ fn what_is_no_regular_file_is_written_into_and_links_stay() {
         [("link", "elsewhere/old"), ("dangling", "elsewhere/new"), ("twice", "elsewhere/new")]
     {
         write_durable(&path(link), link.as_bytes()).unwrap();
+        write_where_told(&path(link), link.as_bytes()).unwrap();
         assert!(path(link).is_symlink() && !path(target).is_symlink(), "{link}");
         assert_eq!(std::fs::read_to_string(path(target)).unwrap(), link);
     }
@@ -69,13 +70,13 @@ fn what_is_no_regular_file_is_written_into_and_links_stay() {
     // A pipe.
     assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
     let reader = Command::new("cat").arg(path("pipe")).stdout(Stdio::piped()).spawn().unwrap();
-    write_durable(&path("pipe"), b"through a pipe").unwrap();
+    write_where_told(&path("pipe"), b"through a pipe").unwrap();
     assert_eq!(text(&end(reader, Duration::from_secs(10)).stdout), "through a pipe");
     assert!(path("pipe").symlink_metadata().unwrap().file_type().is_fifo());
     // Devices; who may not replace them would fail, and who may would destroy them.
-    write_durable(Path::new("/dev/null"), b"gone").unwrap();
+    write_where_told(Path::new("/dev/null"), b"gone").unwrap();
     assert!(Path::new("/dev/null").metadata().unwrap().file_type().is_char_device());
-    let full = write_durable(Path::new("/dev/full"), b"too much").unwrap_err();
+    let full = write_where_told(Path::new("/dev/full"), b"too much").unwrap_err();
     assert!(full.to_string().starts_with("/dev/full: cannot write the file"), "{full}");
     assert_eq!(temporaries(folder.path()), Vec::<String>::new());
 }
@@ -165,10 +166,17 @@ fn what_a_killed_writer_left_is_removed_by_the_next_command_and_nothing_else_is(
     let left = [
         "runs/.tmp-report.html-4711-3",
         "runs/simsiam/.tmp-answer.json-4711-0",
-        "runs/simsiam/.tmp-figure-of-mine.csv-4711-12",
+        "runs/simsiam/.tmp-summary.csv-4711-12",
         "runs/simsiam/figures/.tmp-curves.svg-4711-7",
     ];
-    let others = ["runs/.tmp-mine", "runs/simsiam/.tmp-notes-old", "runs/simsiam/figures/.tmp-4711-x"];
+    let others = [
+        "runs/.tmp-mine",
+        "runs/.tmp-mine-4711-3",
+        "runs/.tmp-report.html-4711-3-4",
+        "runs/simsiam/.tmp-notes-old",
+        "runs/simsiam/.tmp-figure-of-mine.csv-4711-12",
+        "runs/simsiam/figures/.tmp-4711-x",
+    ];
     for name in left.iter().chain(&others) {
         std::fs::write(folder.path().join(name), "half").unwrap();
     }
@@ -235,6 +243,71 @@ fn two_processes_with_the_same_command_share_the_work_and_both_answer() {
         assert_eq!(text(&ends[0].stdout), text(&ends[1].stdout));
         assert!(folder.path().join("runs/multistep/answer.json").is_file());
         assert_eq!(temporaries(folder.path()), Vec::<String>::new());
+    }
+}
+
+/// A pipe waits for a reader who never comes, and a device loses what is written.
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_under_the_names_of_results_are_replaced_or_refused() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let smoke = ["run", "simsiam", "--scale", "smoke", "--seeds", "1", "-q"];
+    assert!(output(folder.path(), &smoke).status.success());
+    let study = folder.path().join("runs/simsiam");
+    let run = |name: &str| format!("simsiam/seed-0/{name}");
+    let event = std::fs::read_dir(study.join(run(""))).unwrap().flatten();
+    let event = event.filter_map(|entry| entry.file_name().into_string().ok());
+    let event = event.into_iter().find(|name| name.starts_with("events.")).unwrap();
+    let replaced = [
+        run("weights.safetensors"),
+        run("spectrum.csv"),
+        run("metrics.csv"),
+        "answer.json".into(),
+        "summary.csv".into(),
+        "claims.csv".into(),
+        "report.html".into(),
+        "figures/curves.csv".into(),
+        "figures/curves.svg".into(),
+        "figures/final.png".into(),
+    ];
+    let refused = [run("outcome.json"), run("config.toml"), run("env.json"), run(".lock")];
+    // Nobody reads the events of a run that has ended.
+    let left_alone = [run(&event)];
+    for (name, device) in
+        left_alone.iter().chain(&replaced).chain(&refused).flat_map(|n| [(n, false), (n, true)])
+    {
+        let file = study.join(name);
+        let was = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        if device {
+            symlink("/dev/null", &file).unwrap();
+        } else {
+            assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+        }
+        let mut again = sim(folder.path(), &smoke);
+        let again = end(
+            again.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(),
+            Duration::from_secs(60),
+        );
+        let (code, said) = (again.status.code(), text(&again.stderr));
+        if refused.contains(name) {
+            assert_eq!(code, Some(4), "{name}, {device}: {said}");
+            let kind = if device { "a device" } else { "a pipe" };
+            assert!(said.contains(name.as_str()) && said.contains(kind), "{name}: {said}");
+        } else {
+            assert_eq!(code, Some(0), "{name}, {device}: {said}");
+        }
+        if replaced.contains(name) {
+            let kind = file.symlink_metadata().unwrap().file_type();
+            assert!(kind.is_file(), "{name}, {device}: {kind:?}");
+            if !name.ends_with("metrics.csv") {
+                assert!(std::fs::read(&file).unwrap() == was, "{name}, {device}");
+            }
+            continue;
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, was).unwrap();
     }
 }
 

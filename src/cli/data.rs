@@ -5,7 +5,7 @@ use crate::augment::{self, AugmentConfig, Image, Scratch};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::record::{is_stream, write_durable};
+use crate::record::{is_stream, write_where_told};
 use crate::report::{Row, contact_sheet, tile_of};
 use crate::rng::{Purpose, stream};
 use crate::study::{Request, Study};
@@ -106,7 +106,7 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
             groups.push(group(&dataset.train, index, &recipe.augment, seed)?);
         }
     }
-    write_durable(out, &contact_sheet(&rows)?)?;
+    write_where_told(out, &contact_sheet(&rows)?)?;
     output.tell_of(out, &out.display().to_string())?;
     Ok(0)
 }

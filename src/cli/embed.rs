@@ -6,7 +6,7 @@ use crate::augment::{normalise, resize_and_centre_crop};
 use crate::data::{decode, images_in};
 use crate::error::{Error, Result};
 use crate::network::read_weights;
-use crate::record::{is_stream, write_durable};
+use crate::record::{is_stream, write_durable, write_where_told};
 use crate::train::{BATCH, Model, Preprocessing, Pretrained};
 use candle_core::{Device, Tensor};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -74,7 +74,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     if values.iter().any(|value| !value.is_finite()) {
         return Err(pretrained.overflow());
     }
-    write_durable(out, &npy(source.len(), dim, &values))?;
+    write_where_told(out, &npy(source.len(), dim, &values))?;
     if let Some((path, text)) = &table {
         write_durable(path, text.as_bytes())?;
     }

@@ -1,7 +1,7 @@
 //! The figures of a study, made from the metrics that its runs left.
 
 use crate::error::Result;
-use crate::record::{Answer, AnswerMetric, Outcome, make_folder, read_metrics, read_outcome, sweep};
+use crate::record::{Answer, AnswerMetric, Outcome, make_folder, read_metrics, read_outcome};
 use crate::report::{Figure, Panel, Point, Reference, Style};
 use crate::study::{Results, Study};
 use std::path::{Path, PathBuf};
@@ -68,7 +68,6 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     let (curve_columns, final_columns) = columns(study, answer);
     let folder = results.folder.join("figures");
     make_folder(&folder)?;
-    sweep(&folder, None);
     let arms: Vec<(String, String)> =
         answer.arms.iter().map(|arm| (arm.arm.clone(), arm.title.clone())).collect();
     let figure = |title: String, seeds_as: &str, panels: Vec<Panel>, points: Vec<Point>| Figure {

@@ -1,6 +1,7 @@
 //! What a `sim run` is going to make: studies with their arms and runs, whether they fit, how long they take.
 
 use super::memory::{self, Available};
+use super::report::REPORT;
 use super::run::MOCK;
 use crate::data::{DataConfig, Dataset, shapes};
 use crate::device::Place;
@@ -42,7 +43,8 @@ impl<'a> Plan<'a> {
         }
         let folder = out.join(&study.name);
         make_folder(&folder)?;
-        [out, folder.as_path()].into_iter().for_each(|folder| sweep(folder, None));
+        // What else was left unfinished is removed where the same file is written again.
+        sweep(&out.join(REPORT));
         all.extend(jobs(&study.name, &arms, &seeds, &folder));
         Ok(Plan { study, request, arms, seeds, folder })
     }
@@ -248,11 +250,16 @@ pub fn affordable(recipe: &Recipe, runs: usize, flags: &str, jobs: usize, thread
     let (time, memory) = cost(recipe, threads).map_or((String::new(), String::new()), |(seconds, bytes)| {
         let hours = seconds * runs as f64 / jobs as f64 / 3600.0;
         let time = if hours.is_finite() { format!(", about {} here", spell(hours)) } else { String::new() };
-        let mib = (bytes * jobs as u64) as f64 / f64::from(1 << 20);
-        let memory = if mib < 1000.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) };
-        (time, format!(" and {memory} of memory for {jobs} at a time"))
+        (time, format!(" and {} of memory for {jobs} at a time", spell_memory(bytes, jobs)))
     });
     Err(Error::Usage(format!("{flags}: {runs} runs{time}{memory}; at most {MOST_RUNS} are made")))
+}
+
+/// The memory of `jobs` runs of `bytes` each as a person says it.
+fn spell_memory(bytes: u64, jobs: usize) -> String {
+    let all = bytes.saturating_mul(jobs as u64);
+    let mib = all as f64 / f64::from(1 << 20);
+    if mib < 1000.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", gib(all)) }
 }
 
 /// Seconds and bytes of one run; none where they cannot be told, as without its images.
@@ -272,4 +279,16 @@ pub fn cost(recipe: &Recipe, threads: usize) -> Option<(f64, u64)> {
         .is_none_or(|available| memory_bytes(&timed, train).is_ok_and(|bytes| bytes < available.bytes));
     let seconds = if fits { seconds(&timed, train, test, threads).ok()? } else { f64::NAN };
     Some((seconds, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spell_memory;
+
+    #[test]
+    fn memory_beyond_all_numbers_is_not_told_as_little() {
+        assert_eq!(spell_memory(3 << 20, 2), "6 MiB");
+        assert_eq!(spell_memory(3 << 30, 2), "6.0 GiB");
+        assert_eq!(spell_memory(1 << 60, 1024), "17179869184.0 GiB");
+    }
 }

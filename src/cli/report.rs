@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use crate::error::Result;
-use crate::record::write_durable;
+use crate::record::{write_durable, write_where_told};
 use crate::report::{Chapter, Format, find, page, text};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::path::{Path, PathBuf};
@@ -54,9 +54,13 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
     let out = matches.get_one::<PathBuf>("out");
     let path = match (format, out) {
-        (None, out) => write(&folders, out.map_or(Path::new(REPORT), PathBuf::as_path))?,
+        (None, Some(out)) => {
+            write_where_told(out, page(&chapters(&folders)?)?.as_bytes())?;
+            out.clone()
+        }
+        (None, None) => write(&folders, Path::new(REPORT))?,
         (Some(format), Some(out)) => {
-            write_durable(out, text(&chapters(&folders)?, format).as_bytes())?;
+            write_where_told(out, text(&chapters(&folders)?, format).as_bytes())?;
             out.clone()
         }
         (Some(format), None) => {

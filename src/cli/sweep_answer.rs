@@ -5,7 +5,7 @@ use super::table::table;
 use crate::error::{Error, Result};
 use crate::measure::estimate::Estimate;
 use crate::record::{
-    METRICS_FILE, Outcome, cautions, make_folder, outdated, read_env, read_metrics, read_outcome, sweep,
+    METRICS_FILE, Outcome, cautions, make_folder, outdated, read_env, read_metrics, read_outcome,
     write_durable,
 };
 use crate::report::{Figure, Panel, Point, Style};
@@ -98,7 +98,6 @@ impl Sweep<'_> {
         write_durable(&csv, &self.csv()?)?;
         let figures = self.folder.join("figures");
         make_folder(&figures)?;
-        [&self.folder, &figures].into_iter().for_each(|folder| sweep(folder, None));
         let mut paths = vec![csv];
         paths.extend(self.figure(command).save(&figures.join("sweep"))?);
         let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();

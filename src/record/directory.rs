@@ -152,7 +152,8 @@ pub fn find_twin(
 
 fn lock(path: &Path) -> Result<File> {
     let name = path.join(LOCK);
-    let action = "lock the run directory";
+    let action = "lock the folder";
+    files::check_regular(&name)?;
     let open = OpenOptions::new().write(true).create(true).truncate(false).open(&name);
     let file = open.map_err(Error::disk(&name, action))?;
     match file.try_lock() {

@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::files;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,17 +17,32 @@ const MOST_LINKS: usize = 40;
 
 /// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one, whole.
 ///
-/// A link stays, and what it leads to is written. What is no regular file (a device, a pipe, a descriptor such as
-/// /dev/stdout) is written into. Files that killed writers of `path` left beside it are removed.
+/// A link to a regular file stays, and that file is written. A pipe, a device or a link to one is replaced by a file: a
+/// pipe would wait for a reader who may never come, and a device may lose the bytes. Files that killed writers of `path`
+/// left beside it are removed.
 ///
 /// # Errors
 /// [`Error::Disk`] naming `path`; then the old file is untouched and no temporary file stays behind.
 pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = destination(path).and_then(|destination| match destination {
         Destination::Replaced(file) => replace(&file, bytes),
-        Destination::WrittenInto(file) => write_into(&file, bytes),
+        Destination::WrittenInto(_) => replace(path, bytes),
     });
     written.map_err(Error::disk(path, "write the file"))
+}
+
+/// As [`write_durable`], to a path that a person named: a device, a pipe or a descriptor such as /dev/stdout, also
+/// behind links, is written into.
+///
+/// # Errors
+/// As [`write_durable`].
+pub fn write_where_told(path: &Path, bytes: &[u8]) -> Result<()> {
+    match destination(path) {
+        Ok(Destination::WrittenInto(file)) => {
+            write_into(&file, bytes).map_err(Error::disk(path, "write the file"))
+        }
+        _ => write_durable(path, bytes),
+    }
 }
 
 /// Whether `path` leads to a device, a pipe or another thing that is written into and that has no place beside it.
@@ -68,7 +83,7 @@ fn write_into(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    sweep(parent(path), Some(path));
+    sweep(path);
     let (temporary, mut file) = create_beside(path)?;
     let written = (|| {
         file.write_all(bytes)?;
@@ -87,7 +102,11 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 fn create_beside(path: &Path) -> std::io::Result<(PathBuf, File)> {
     loop {
         let temporary = temporary_beside(path);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        let file = match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+            // Processes of two containers on one disk may have the same number.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+            opened => opened?,
+        };
         // Before it was locked, somebody who sweeps may have taken it for a dead writer's.
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => continue,
@@ -110,21 +129,18 @@ fn prefix(path: &Path) -> String {
     format!("{TEMPORARY}{}-", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Removes the files in `folder` that killed writers of `path`, or of any file, left unfinished.
+/// Removes the files beside `path` that killed writers of it left unfinished.
 ///
 /// Needs no lock of the folder: a writer that lives holds its file's lock. What cannot be removed stays; sweeping is no
 /// reason to fail.
-pub fn sweep(folder: &Path, path: Option<&Path>) {
-    let begins = path.map_or_else(|| TEMPORARY.to_string(), prefix);
+pub fn sweep(path: &Path) {
+    let (folder, begins) = (parent(path), prefix(path));
+    let is_number = |part: &str| part.parse::<u64>().is_ok();
     for name in names(folder).unwrap_or_default() {
-        let Some(rest) = name.strip_prefix(&begins) else { continue };
-        let mut parts = rest.rsplit('-');
-        let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u64>().is_ok());
-        let ours = is_number(parts.next()) && is_number(parts.next());
+        let numbers = name.strip_prefix(&begins).and_then(|rest| rest.split_once('-'));
+        let is_left_over = numbers.is_some_and(|(process, count)| is_number(process) && is_number(count));
         let file = folder.join(&name);
-        let is_file = fs::symlink_metadata(&file).is_ok_and(|metadata| metadata.is_file());
-        // With its whole name known, nothing but the two numbers may follow.
-        if !(ours && is_file) || (path.is_some() && parts.next().is_some()) {
+        if !is_left_over || !fs::symlink_metadata(&file).is_ok_and(|metadata| metadata.is_file()) {
             continue;
         }
         let Ok(open) = OpenOptions::new().write(true).open(&file) else { continue };
@@ -200,7 +216,7 @@ pub fn remove(path: &Path) -> Result<()> {
         Err(error) => Err(error),
     };
     match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(Error::disk(path, "remove what an earlier run left")(error))
         }
         _ => Ok(()),
@@ -214,8 +230,32 @@ pub fn remove(path: &Path) -> Result<()> {
 pub fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     match files::read(path, most) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) if files::is_refusal(&error) => Err(Error::data(path, format!("cannot be read: {error}"))),
         Err(error) => Err(Error::disk(path, "read the file")(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_name_that_somebody_holds_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        // The next names of this process, as one with the same number elsewhere would hold them.
+        let next = temporary_beside(&path).to_string_lossy().into_owned();
+        let (begin, count) = next.rsplit_once('-').unwrap();
+        let count: u64 = count.parse().unwrap();
+        let hold = |number: u64| {
+            let file = File::create(format!("{begin}-{number}")).unwrap();
+            file.lock().unwrap();
+            file
+        };
+        let held: Vec<File> = (count + 1..count + 200).map(hold).collect();
+        write_durable(&path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(names(folder.path()).unwrap().len(), held.len() + 1);
     }
 }

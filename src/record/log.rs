@@ -3,6 +3,7 @@
 use super::digest::{Digested, Digesting};
 use super::durable::{parent, sync_folder};
 use crate::error::{Error, Result};
+use crate::files;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,11 @@ pub struct Log {
 
 impl Log {
     /// Opens `path` for appending; creates it where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for what is no regular file, [`Error::Disk`] where the system refuses.
     pub fn open(path: PathBuf) -> Result<Log> {
+        files::check_regular(&path)?;
         let open = OpenOptions::new().append(true).create(true).open(&path);
         let file = open.map_err(Error::disk(&path, "open the log"))?;
         let metadata = file.metadata().map_err(Error::disk(&path, "open the log"))?;

@@ -40,7 +40,7 @@ pub use answer::{
 };
 pub use checkpoint::{SavedTensor, Snapshot};
 pub use directory::{RunDir, check_recipe, find_twin, flatten, has_begun};
-pub use durable::{is_stream, make_folder, sweep, write_durable};
+pub use durable::{is_stream, make_folder, sweep, write_durable, write_where_told};
 pub use events::EVENTS_PREFIX;
 pub use metrics::{METRICS_FILE, MetricsLog};
 pub use outcome::{
