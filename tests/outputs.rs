@@ -246,6 +246,38 @@ fn two_processes_with_the_same_command_share_the_work_and_both_answer() {
     }
 }
 
+/// One leaves before it has removed anything, and the other makes everything and answers.
+#[test]
+fn of_two_processes_that_start_over_one_leaves_and_the_other_answers() {
+    let smoke = ["run", "simsiam", "--scale", "smoke", "--seeds", "2", "--jobs", "1", "-q"];
+    let sweep =
+        ["sweep", "simsiam", "--over", "optim.base_lr=0.1,0.2", "--scale", "smoke", "--jobs", "1", "-q"];
+    for (command, answer) in
+        [(&smoke[..], "runs/simsiam/answer.json"), (&sweep[..], "runs/simsiam-sweep-optim.base_lr/sweep.csv")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let spawn = |fresh: &[&str]| {
+            let mut command = sim(folder.path(), &[command, fresh].concat());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        for _ in 0..3 {
+            let ends = [spawn(&["--fresh"]), spawn(&["--fresh"])].map(|c| end(c, Duration::from_secs(120)));
+            let mut codes = ends.each_ref().map(|ended| ended.status.code());
+            codes.sort();
+            assert_eq!(codes, [Some(0), Some(6)], "{}\n{}", text(&ends[0].stderr), text(&ends[1].stderr));
+            let refused = ends.iter().find(|ended| !ended.status.success()).unwrap();
+            assert!(text(&refused.stderr).contains("in use by another sim process"));
+            assert!(folder.path().join(answer).is_file());
+            std::fs::remove_file(folder.path().join(answer)).unwrap();
+        }
+        // Beside one that goes on, the runs' own locks decide; whoever ends with 0 has answered.
+        let ends = [spawn(&["--fresh"]), spawn(&[])].map(|c| end(c, Duration::from_secs(120)));
+        let codes = ends.each_ref().map(|ended| ended.status.code());
+        assert!(codes.contains(&Some(0)), "{}\n{}", text(&ends[0].stderr), text(&ends[1].stderr));
+        assert!(folder.path().join(answer).is_file());
+    }
+}
+
 /// A pipe waits for a reader who never comes, and a device loses what is written.
 #[cfg(unix)]
 #[test]

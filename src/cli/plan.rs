@@ -7,9 +7,10 @@ use crate::data::{DataConfig, Dataset, shapes};
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::record::{check_recipe, make_folder, read_outcome, sweep};
+use crate::record::{FolderLock, check_recipe, make_folder, read_outcome, sweep};
 use crate::study::{Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs};
 use crate::train::{memory_bytes, seconds};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -105,6 +106,17 @@ pub fn announce(plans: &[Plan], jobs: &[Job], settings: &Settings) {
             _ => first.folder.parent().unwrap_or(&first.folder).display(),
         },
     ));
+}
+
+/// Locks the folders of the studies of `jobs` where they are to start over: of two commands that do, only one may
+/// remove what is there. Nothing is locked otherwise, since commands that go on share their runs.
+///
+/// # Errors
+/// [`Error::InUse`] naming the first folder that another such command holds.
+pub fn lock_to_start_over(jobs: &[Job], settings: &Settings) -> Result<Vec<FolderLock>> {
+    let studies = jobs.iter().filter(|_| settings.fresh).filter_map(|job| job.path.ancestors().nth(2));
+    // All commands take them in the same order, so that one of them gets through.
+    studies.collect::<BTreeSet<_>>().into_iter().map(FolderLock::take).collect()
 }
 
 /// Refuses, before anything is trained or written, folders that hold runs of other recipes: their numbers

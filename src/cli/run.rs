@@ -169,6 +169,8 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     if !quiet {
         plan::announce(&plans, &jobs, &settings);
     }
+    // Held until the answer is written.
+    let _locks = plan::lock_to_start_over(&jobs, &settings)?;
     let ends = match make(&jobs, matches, &settings, plans.len() > 1 && !quiet, output)? {
         Made::Ended(ends) => ends,
         Made::Left(code) => return Ok(code),

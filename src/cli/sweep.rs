@@ -110,8 +110,10 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     make_folder(&folder)?;
 
     let mut code = 0;
+    let jobs = if trains { jobs_of(&cells, &seeds, &folder) } else { Vec::new() };
+    // Held until the answer is written.
+    let _locks = plan::lock_to_start_over(&jobs, &settings)?;
     if trains {
-        let jobs = jobs_of(&cells, &seeds, &folder);
         let quiet = matches.get_flag("quiet");
         if !quiet {
             announce(study, &like.name, &axes, &jobs, &request, &settings, &folder);

@@ -150,6 +150,21 @@ pub fn find_twin(
     runs.filter(same).find(|run| accepts(run))
 }
 
+/// The folder of a study, locked for as long as the value lives by a command that starts the study over.
+#[derive(Debug)]
+pub struct FolderLock(#[expect(dead_code, reason = "the lock ends with the file handle")] File);
+
+impl FolderLock {
+    /// Locks the folder `path`, which exists. Its runs keep locks of their own.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while another process holds it, [`Error::Data`] where its lock is no regular file, [`Error::Disk`]
+    /// where the system refuses.
+    pub fn take(path: &Path) -> Result<FolderLock> {
+        lock(path).map(FolderLock)
+    }
+}
+
 fn lock(path: &Path) -> Result<File> {
     let name = path.join(LOCK);
     let action = "lock the folder";

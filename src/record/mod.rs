@@ -10,6 +10,7 @@
 //!     weights.safetensors             θ and running statistics at the end; spectrum.csv, trajectory/ likewise
 //!     outcome.json                    there once the run has ended; seals the results by length and SHA-256
 //! runs/<study>/answer.json            arms, claims and provenance, written when the command ends
+//! runs/<study>/.lock                  held by a command that starts the study over
 //! .tmp-<name>-<process>-<count>       a file while it is written; a killed writer's is removed by the next
 //! ```
 //!
@@ -39,7 +40,7 @@ pub use answer::{
     ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerFact, AnswerMetric, AnswerPaper, AnswerRun, Number,
 };
 pub use checkpoint::{SavedTensor, Snapshot};
-pub use directory::{RunDir, check_recipe, find_twin, flatten, has_begun};
+pub use directory::{FolderLock, RunDir, check_recipe, find_twin, flatten, has_begun};
 pub use durable::{is_stream, make_folder, sweep, write_durable, write_where_told};
 pub use events::EVENTS_PREFIX;
 pub use metrics::{METRICS_FILE, MetricsLog};
