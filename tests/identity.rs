@@ -436,3 +436,15 @@ fn a_study_file_whose_name_is_no_folder_is_refused() {
     }
     assert!(!folder.path().join("out").exists());
 }
+
+#[test]
+fn the_spectrum_is_that_of_the_last_measurement() {
+    let sandbox = Sandbox::new();
+    sandbox.succeeds("a", "simsiam", &[]);
+    let run = sandbox.path("runs/simsiam/simsiam/seed-0");
+    let text = std::fs::read_to_string(run.join("spectrum.csv")).unwrap();
+    let values: Vec<f64> =
+        text.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
+    let measured = simsiam_em::record::read_metrics(&run.join("metrics.csv")).unwrap().last("val/rankme");
+    assert_eq!(measured, Some(simsiam_em::measure::collapse::rankme(&values)));
+}

@@ -58,6 +58,10 @@ fn fresh_removes_the_run_but_never_a_folder_that_is_none() {
     let folder = temporary();
     let dir = open(folder.path());
     train(&dir, 4);
+    // θ along an earlier run must not be read as that of a shorter one.
+    let trajectory = folder.path().join("trajectory");
+    std::fs::create_dir(&trajectory).expect("a folder");
+    std::fs::write(trajectory.join("step-00000099.safetensors"), "").expect("a file");
     dir.set_outcome(&Outcome::Finished).expect("an outcome is written");
     drop(dir);
     let dir = RunDir::open(folder.path(), "seed = 2\n", true).expect("it starts over");
