@@ -1,8 +1,8 @@
 //! The one error of the program, and the exit code of each kind.
 //!
 //! A message says what is wrong, where, and what to do next. Outcomes of a run that are not
-//! mistakes (it diverged, it was asked to stop) are values: see [`crate::train::Ending`]. On its way out of a
-//! long computation the wish to stop travels as [`Error::Stopped`].
+//! mistakes (it diverged, it was asked to stop) are values: see [`crate::train::Ending`]. On its
+//! way out of a long computation the wish to stop travels as [`Error::Stopped`].
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,8 +43,8 @@ pub enum Error {
         /// The run directory.
         path: PathBuf,
     },
-    /// A computation was left unfinished because somebody asked to stop; what it had so far is thrown away.
-    /// Exit 75.
+    /// A computation was left unfinished because somebody asked to stop; what it had so far is
+    /// thrown away. Exit 75.
     #[error("stopped before it was finished")]
     Stopped,
     /// Anything else. Exit 1.

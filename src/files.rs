@@ -112,8 +112,8 @@ pub fn nested_too_deep(text: &str) -> Option<Range<usize>> {
     None
 }
 
-/// Refuses, where a file is about to be opened for writing, what has its name and is no regular file: a pipe would wait
-/// there for its reader. Nothing there is fine.
+/// Refuses, where a file is about to be opened for writing, what has its name and is no regular
+/// file: a pipe would wait there for its reader. Nothing there is fine.
 ///
 /// # Errors
 /// [`crate::Error::Data`] naming `path`.

@@ -132,7 +132,8 @@ fn a_mapped_bank_is_not_held_in_memory() {
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// A chunk of more than an epoch comes back to images: each moves once, also beside one that is new.
+/// A chunk of more than an epoch comes back to images: each moves once, also beside one that is
+/// new.
 #[test]
 fn an_expectation_moves_the_target_of_an_image_once_in_a_chunk() {
     let rule = Rule::Expectation { n: Samples::Count(1), normalised: false, k: Steps::Count(3), m: 0.5 };

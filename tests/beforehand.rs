@@ -1,5 +1,5 @@
-//! What is told and refused before anything is trained: runs, threads, numbers and memory beyond reason, data that is not
-//! there, and how long it will take.
+//! What is told and refused before anything is trained: runs, threads, numbers and memory beyond
+//! reason, data that is not there, and how long it will take.
 
 use crate::support::within;
 use simsiam_em::data::Dataset;

@@ -1,4 +1,5 @@
-//! Collapse is announced while it happens, once for each arm, with what in the recipe is not SimSiam's.
+//! Collapse is announced while it happens, once for each arm, with what in the recipe is not
+//! SimSiam's.
 
 use simsiam_em::measure::collapse::is_collapsed;
 use simsiam_em::study::{Request, Study, unlike_simsiam};

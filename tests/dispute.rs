@@ -342,7 +342,8 @@ fn a_run_stopped_after_every_step_ends_with_the_same_bytes() {
         let dataset = Arc::new(Dataset::open(&recipe.data).unwrap());
         let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
         assert_eq!(run(&recipe, &dataset, &whole, false), 1);
-        // 160 images in batches of 32, twice, and the last row, which is not measured before a stop.
+        // 160 images in batches of 32, twice, and the last row, which is not measured before a
+        // stop.
         assert_eq!(run(&recipe, &dataset, &pieces, true), 11, "{arm}");
         for file in ["weights.safetensors", "spectrum.csv"] {
             let bytes = |path: &Path| std::fs::read(path.join(file)).unwrap();

@@ -21,8 +21,9 @@ unsafe extern "C" {
 
 type Run = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, *mut *mut c_void) -> c_int;
 
-/// Threads, blocks and shared memory are static in the shim: one launch at a time. Copies and the library's passes
-/// hold the same lock, so that calls of several threads follow each other as on a stream.
+/// Threads, blocks and shared memory are static in the shim: one launch at a time. Copies and the
+/// library's passes hold the same lock, so that calls of several threads follow each other as on a
+/// stream.
 struct Emulated {
     run: Arc<Mutex<Run>>,
     library: Option<Arc<dyn Kernel>>,

@@ -1,8 +1,9 @@
-//! Kills and failing disks at every call that changes files: whatever is cut short, the same command again ends with the
-//! same bytes and leaves no temporary file.
+//! Kills and failing disks at every call that changes files: whatever is cut short, the same
+//! command again ends with the same bytes and leaves no temporary file.
 //!
-//! `SIM_FAULTS=all cargo test --release --test all faults:: -- --nocapture` tries every call, and a number in the place of
-//! `all` for so many seconds; otherwise each test tries for a few seconds, in an order that spreads over all calls.
+//! `SIM_FAULTS=all cargo test --release --test all faults:: -- --nocapture` tries every call, and a
+//! number in the place of `all` for so many seconds; otherwise each test tries for a few seconds,
+//! in an order that spreads over all calls.
 
 #![cfg(target_os = "linux")]
 
@@ -146,7 +147,8 @@ fn without_wall_clock(bytes: &[u8]) -> Vec<u8> {
     rows.collect::<Vec<_>>().join("\n").into_bytes()
 }
 
-/// Tries `args` with every kind of fault at as many calls as there is time for, on what `first` left, if anything.
+/// Tries `args` with every kind of fault at as many calls as there is time for, on what `first`
+/// left, if anything.
 fn disturb(name: &str, first: Option<&[&'static str]>, args: &[&'static str], again: &[&'static str]) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().canonicalize().unwrap();

@@ -32,13 +32,15 @@ fn arms() -> Vec<(String, Recipe)> {
         .collect()
 }
 
-/// Trains `recipe` in `path` at the `places` in turn, asked to change `steps` steps after each began (0: at once, which is one
-/// step or one batch of an E-step, and the row of an epoch that lacks it). A device tells of its steps many at a time, at the latest at an epoch's end, and changes then.
-/// Gives how often a process would have begun, and how many steps the run has.
+/// Trains `recipe` in `path` at the `places` in turn, asked to change `steps` steps after each
+/// began (0: at once, which is one step or one batch of an E-step, and the row of an epoch that
+/// lacks it). A device tells of its steps many at a time, at the latest at an epoch's end, and
+/// changes then. Gives how often a process would have begun, and how many steps the run has.
 fn run(recipe: &Recipe, dataset: &Arc<Dataset>, path: &Path, places: &[Open], steps: u64) -> (u64, u64) {
     let whole = std::sync::atomic::AtomicU64::new(0);
     let mut came_from = None;
-    // Who is asked to stop before it measures a step's η or L measures neither, and would never get on.
+    // Who is asked to stop before it measures a step's η or L measures neither, and would never get
+    // on.
     let watched = recipe.measure.em.as_ref().is_some_and(|em| em.eta || em.objective);
     let steps = if watched { steps.max(1) } else { steps };
     for (begins, open) in (1..1000).zip(places.iter().cycle()) {

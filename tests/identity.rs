@@ -1,5 +1,5 @@
-//! What a run was made from belongs to it: numbers of other images are refused, never mixed in, and results
-//! that were damaged after a run had ended are made again or refused by name.
+//! What a run was made from belongs to it: numbers of other images are refused, never mixed in, and
+//! results that were damaged after a run had ended are made again or refused by name.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

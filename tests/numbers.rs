@@ -1,4 +1,5 @@
-//! The bytes of runs, for one kernel: they change only together with the number that says so in env.json.
+//! The bytes of runs, for one kernel: they change only together with the number that says so in
+//! env.json.
 
 use super::mock::assert_snapshot;
 use sha2::{Digest, Sha256};
@@ -9,7 +10,8 @@ use std::process::Command;
 const RUNS: [(&str, &[&str]); 3] =
     [("multistep", &["--k", "3"]), ("membank", &["--m", "0.8"]), ("byol", &[])];
 
-/// The mathematical functions of other systems' C libraries differ in last digits, and bytes with them.
+/// The mathematical functions of other systems' C libraries differ in last digits, and bytes with
+/// them.
 #[test]
 #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
 fn the_bytes_of_a_run_change_only_with_the_number_that_says_so() {

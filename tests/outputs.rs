@@ -1,4 +1,5 @@
-//! Where results are written: into devices and through links, beside what killed processes left, and by two processes.
+//! Where results are written: into devices and through links, beside what killed processes left,
+//! and by two processes.
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};

@@ -1,4 +1,5 @@
-//! Asked to stop, a run saves what it trained within seconds, whatever it is doing, and ends with the same bytes.
+//! Asked to stop, a run saves what it trained within seconds, whatever it is doing, and ends with
+//! the same bytes.
 
 use crate::support::{open_run, results};
 use simsiam_em::data::Dataset;
@@ -49,8 +50,9 @@ fn stop_after<T>(delay: Duration, stop: &AtomicBool, work: impl FnOnce() -> T) -
     })
 }
 
-/// Recipes with every kind of work that can be interrupted: measuring, now and then or always; E_T; L around the
-/// half-steps; E-steps over several batches and over more than an epoch (of 5 steps); banks, averages of θ.
+/// Recipes with every kind of work that can be interrupted: measuring, now and then or always; E_T;
+/// L around the half-steps; E-steps over several batches and over more than an epoch (of 5 steps);
+/// banks, averages of θ.
 fn recipes() -> Vec<Recipe> {
     let watched = |mut recipe: Recipe, eta: bool| {
         recipe.measure.em = Some(EmConfig { images: 16, views: 4, eta, objective: true, trajectory: true });

@@ -127,7 +127,8 @@ pub fn within(seconds: u64, command: &mut Command) -> Output {
     Output { status, stdout: read(&mut out), stderr: read(&mut err) }
 }
 
-/// Opens a run's folder; other tests of this process start programs, and between fork and exec a child holds every lock.
+/// Opens a run's folder; other tests of this process start programs, and between fork and exec a
+/// child holds every lock.
 pub fn open_run(folder: &Path, config: &str) -> RunDir {
     for _ in 0..500 {
         match RunDir::open(folder, config, false) {
@@ -138,7 +139,8 @@ pub fn open_run(folder: &Path, config: &str) -> RunDir {
     panic!("{} stays in use", folder.display())
 }
 
-/// What must be equal between two equal runs: weights, spectrum, and metrics without their wall-clock column.
+/// What must be equal between two equal runs: weights, spectrum, and metrics without their
+/// wall-clock column.
 pub fn results(run: &Path) -> [Vec<u8>; 3] {
     let read = |name: &str| std::fs::read(run.join(name)).unwrap();
     let metrics = String::from_utf8(read("metrics.csv")).unwrap();

@@ -5,13 +5,14 @@ pub fn as_given() -> String {
     shown(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()))
 }
 
-/// A command of these words without what says nothing about its results: where they went, and how they were told. A
-/// path is cut down to its last part.
+/// A command of these words without what says nothing about its results: where they went, and how
+/// they were told. A path is cut down to its last part.
 fn shown(words: impl Iterator<Item = String>) -> String {
     let short = |word: &str| {
         let word = word.trim_end_matches('/');
         let Some((before, last)) = word.rsplit_once('/') else { return word.to_string() };
-        // What stands before a path in the same word: `--data=folder:`, `data.source=folder:`, `--weights=`.
+        // What stands before a path in the same word: `--data=folder:`, `data.source=folder:`,
+        // `--weights=`.
         let kind = before.rfind([':', '=']).map_or("", |end| &before[..=end]);
         format!("{kind}{last}")
     };

@@ -1,5 +1,5 @@
-//! What a person is told when the outputs of a run collapse: while it happens, with where to look for the
-//! reason.
+//! What a person is told when the outputs of a run collapse: while it happens, with where to look
+//! for the reason.
 
 use crate::measure::collapse::is_collapsed;
 use crate::record::some;
@@ -9,8 +9,8 @@ use crate::study::{FEW_STEPS, Job, unlike_simsiam};
 const NOTHING_DIFFERS: &str = "the recipe is SimSiam's: try a lower optim.base_lr or a larger schedule.batch, and look \
     whether two views of an image share what tells it from all others (sim data preview)";
 
-/// A sentence about outputs of `job`, of a study at `scale`, that have collapsed by the row `values` of
-/// metrics.csv after `step` steps; none where they have not.
+/// A sentence about outputs of `job`, of a study at `scale`, that have collapsed by the row
+/// `values` of metrics.csv after `step` steps; none where they have not.
 pub fn warning(job: &Job, scale: Option<&str>, step: u64, values: &[(&'static str, f64)]) -> Option<String> {
     let value = |column: &str| values.iter().find(|(name, _)| *name == column).map(|(_, value)| *value);
     let (z_std, rankme) = (value("val/z_std")?, value("val/rankme")?);

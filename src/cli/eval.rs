@@ -71,7 +71,8 @@ fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataConfi
     }
 }
 
-/// Refuses other images under the name of those that the run was made from; who names them means them.
+/// Refuses other images under the name of those that the run was made from; who names them means
+/// them.
 fn check_images(pretrained: &Pretrained, dataset: &Dataset, named: bool) -> Result<()> {
     let run = pretrained.path.parent().unwrap_or(Path::new(""));
     if named || pretrained.recipe.is_none() || images_of(run)?.is_none_or(|seen| seen == dataset.digest) {

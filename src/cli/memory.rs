@@ -1,4 +1,5 @@
-//! How much memory this process may still take: what the machine has left, its container and its own limits.
+//! How much memory this process may still take: what the machine has left, its container and its
+//! own limits.
 
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,8 @@ fn data(proc: &Path) -> Option<u64> {
     left(proc, "Max data size", "VmData:")
 }
 
-/// What the control groups of the process leave, of both versions: the least of its group and all above it.
+/// What the control groups of the process leave, of both versions: the least of its group and all
+/// above it.
 fn container(proc: &Path) -> Option<u64> {
     let groups = read_to_string(proc.join("self/cgroup")).ok()?;
     let mounts = read_to_string(proc.join("self/mountinfo")).ok()?;
@@ -75,7 +77,8 @@ fn container(proc: &Path) -> Option<u64> {
     groups.lines().filter_map(left_in).min()
 }
 
-/// Mount point and root of a mount of control groups that limit memory, of the `second` version or the first.
+/// Mount point and root of a mount of control groups that limit memory, of the `second` version or
+/// the first.
 fn mounted(line: &str, second: bool) -> Option<(PathBuf, PathBuf)> {
     let (place, kind) = line.split_once(" - ")?;
     let mut place = place.split(' ').skip(3);

@@ -1,9 +1,9 @@
 //! The command line: one file per command. The only room that prints.
 //!
 //! Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failure, 2 usage or
-//! configuration, 3 diverged, 4 bad data, 5 disk, 6 directory in use, 75 stopped by a signal after a
-//! checkpoint (a second signal quits at once with 128 and its number). A reader that closes stdout early is no
-//! failure.
+//! configuration, 3 diverged, 4 bad data, 5 disk, 6 directory in use, 75 stopped by a signal after
+//! a checkpoint (a second signal quits at once with 128 and its number). A reader that closes
+//! stdout early is no failure.
 
 mod answer;
 mod as_given;

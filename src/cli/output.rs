@@ -32,7 +32,8 @@ impl Output {
         written.map_err(Error::disk(Path::new("standard output"), "write the result"))
     }
 
-    /// Tells, by `text`, of the file `path` that was written: on stderr where that file is standard output itself.
+    /// Tells, by `text`, of the file `path` that was written: on stderr where that file is standard
+    /// output itself.
     ///
     /// # Errors
     /// As [`Output::line`].

@@ -57,7 +57,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Refuses a study file of one's own whose runs and answer would lie in the folder of a built-in study.
+/// Refuses a study file of one's own whose runs and answer would lie in the folder of a built-in
+/// study.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the file.
@@ -72,7 +73,8 @@ pub fn check_folder(study: &Study) -> Result<()> {
     }
 }
 
-/// The scale of the recipes of runs at `scale`: the formula stands for training at the smallest one.
+/// The scale of the recipes of runs at `scale`: the formula stands for training at the smallest
+/// one.
 pub fn trained_scale(scale: &str) -> &str {
     if scale == MOCK { "smoke" } else { scale }
 }
@@ -108,8 +110,9 @@ pub fn announce(plans: &[Plan], jobs: &[Job], settings: &Settings) {
     ));
 }
 
-/// Locks the folders of the studies of `jobs` where they are to start over: of two commands that do, only one may
-/// remove what is there. Nothing is locked otherwise, since commands that go on share their runs.
+/// Locks the folders of the studies of `jobs` where they are to start over: of two commands that
+/// do, only one may remove what is there. Nothing is locked otherwise, since commands that go on
+/// share their runs.
 ///
 /// # Errors
 /// [`Error::InUse`] naming the first folder that another such command holds.
@@ -125,9 +128,9 @@ pub fn check_recipes(jobs: &[Job]) -> Result<()> {
     jobs.iter().try_for_each(|job| check_recipe(&job.path, &job.config()?))
 }
 
-/// Opens the data of the runs to be made before the first of them, so that a mistake in it is told once;
-/// refuses runs that do not fit into memory. Says what was taken of the data unless `quiet`, and, if asked to, how
-/// long all will take; that files could not be read is always told.
+/// Opens the data of the runs to be made before the first of them, so that a mistake in it is told
+/// once; refuses runs that do not fit into memory. Says what was taken of the data unless `quiet`,
+/// and, if asked to, how long all will take; that files could not be read is always told.
 pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, quiet: bool, tell: bool) -> Result<()> {
     let mut to_make: Vec<&Job> = Vec::new();
     for (index, first) in firsts(jobs).into_iter().enumerate() {
@@ -248,10 +251,12 @@ fn fits(job: &Job, images: usize, jobs: usize) -> Result<()> {
 
 /// Runs of one study at most: as many as a grid of 20 × 20.
 pub const MOST_RUNS: usize = 400;
-/// The batch with which the time of refused runs is estimated: a large one takes its time for a step.
+/// The batch with which the time of refused runs is estimated: a large one takes its time for a
+/// step.
 const TIMED_BATCH: usize = 16;
 
-/// Refuses more `runs` of a study than anyone means, all like `recipe`, saying what they would cost; `flags` asked for them.
+/// Refuses more `runs` of a study than anyone means, all like `recipe`, saying what they would
+/// cost; `flags` asked for them.
 ///
 /// # Errors
 /// [`Error::Usage`].

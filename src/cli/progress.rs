@@ -39,7 +39,8 @@ struct Line {
     steps: u64,
     resumed_at: u64,
     loss: f64,
-    /// std of z/‖z‖ times √d: of the batches in training, and of held-out images where it was measured.
+    /// std of z/‖z‖ times √d: of the batches in training, and of held-out images where it was
+    /// measured.
     z_std: f64,
     held_out: Option<f64>,
     knn: Option<f64>,

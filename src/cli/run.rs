@@ -237,7 +237,8 @@ pub fn make(
             if watcher.skipped() == jobs.len() { "; nothing to compute (--fresh starts over)" } else { "" };
         super::note(&format!("{} of {} runs had finished before{all}", watcher.skipped(), jobs.len()));
     }
-    // A signal that comes after the last step has nothing to stop: the answer is finished, unless a second one follows.
+    // A signal that comes after the last step has nothing to stop: the answer is finished, unless a
+    // second one follows.
     if ends.iter().any(|end| matches!(end, None | Some(Ok(Ending::Stopped)))) {
         super::note("stopped; the same command goes on from here");
         return Ok(Made::Left(75));

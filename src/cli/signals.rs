@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicBool;
 /// The signals of a person, a terminal that closes, or a batch system that is about to end a job.
 const ASKING: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
 
-/// The first signal sets `stop`, which asks for checkpoints; the second quits at once with 128 and its number.
+/// The first signal sets `stop`, which asks for checkpoints; the second quits at once with 128 and
+/// its number.
 ///
 /// # Errors
 /// [`Error::Failure`] where the system refuses.
@@ -23,8 +24,8 @@ pub fn listen(stop: &Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-/// Makes exit codes of what would kill the program: a write beyond `ulimit -f` fails as on a full disk; an allocation
-/// that fails, which Rust tells in one sentence before it aborts, ends with 1.
+/// Makes exit codes of what would kill the program: a write beyond `ulimit -f` fails as on a full
+/// disk; an allocation that fails, which Rust tells in one sentence before it aborts, ends with 1.
 ///
 /// # Errors
 /// [`Error::Failure`] where the system refuses.

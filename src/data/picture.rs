@@ -12,8 +12,8 @@ use std::path::Path;
 /// A longer side, or more decoded bytes, is taken for a damaged or hostile file.
 const LONGEST_SIDE: u32 = 16_384;
 const DECODED_BYTES: u64 = 256 << 20;
-/// A longer file is not read at all: packed pixels take less room than unpacked ones, and some files
-/// say more beside them.
+/// A longer file is not read at all: packed pixels take less room than unpacked ones, and some
+/// files say more beside them.
 const FILE_BYTES: u64 = DECODED_BYTES + DECODED_BYTES / 4;
 
 /// What is known of an image before it is decoded.

@@ -59,8 +59,8 @@ impl EStep for Expectation {
     }
 
     fn read(&mut self, frozen: Frozen, views: &Views) -> Result<()> {
-        // A chunk of several epochs comes back to images whose η it has made already: they keep it, also where
-        // others of the batch are new.
+        // A chunk of several epochs comes back to images whose η it has made already: they keep it,
+        // also where others of the batch are new.
         let new: Vec<u32> = (0u32..)
             .zip(&views.indices)
             .filter_map(|(row, index)| (!self.made.contains(index)).then_some(row))

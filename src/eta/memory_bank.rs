@@ -109,8 +109,8 @@ impl<T: Plain> MemoryBank<T> {
         Ok((row, self.visited[index] > 0.0))
     }
 
-    /// Moves η of the images in the rows `rows` of `views` towards those rows of `z` (B, d), their outputs at
-    /// that step.
+    /// Moves η of the images in the rows `rows` of `views` towards those rows of `z` (B, d), their
+    /// outputs at that step.
     pub(super) fn absorb_rows(&mut self, views: &Views, z: &Tensor, rows: &[u32]) -> Result<()> {
         if rows.len() == views.indices.len() {
             return self.absorb(views, z);

@@ -10,8 +10,9 @@
 //! | sinkhorn | the batch's balanced assignment of F_θ(T′(x)) to clusters, as log-codes | SwAV; Sec. 6.2 |
 //! | none | F_θ(T′(x)) *with* gradient: no stop-gradient, the collapse baseline; SimCLR | Fig. 2 |
 //!
-//! A rule is an [`EStep`]; a recipe names it by a [`Rule`]. Once per alternation, with θ frozen, the loop lets it
-//! `begin` an E-step and `read` its batches one by one; once per batch it asks for `targets`. Adding one: a file here and a variant of [`Rule`]; README.md says how.
+//! A rule is an [`EStep`]; a recipe names it by a [`Rule`]. Once per alternation, with θ frozen,
+//! the loop lets it `begin` an E-step and `read` its batches one by one; once per batch it asks for
+//! `targets`. Adding one: a file here and a variant of [`Rule`]; README.md says how.
 
 mod count;
 mod device_rows;
@@ -90,8 +91,8 @@ pub trait EStep: Send {
         Ok(())
     }
 
-    /// Goes on with it: reads the next of those batches, with θ frozen, and updates η. Between two batches the rule
-    /// may be saved and restored.
+    /// Goes on with it: reads the next of those batches, with θ frozen, and updates η. Between two
+    /// batches the rule may be saved and restored.
     fn read(&mut self, _: Frozen, _: &Views) -> Result<()> {
         Ok(())
     }

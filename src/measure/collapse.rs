@@ -47,12 +47,12 @@ pub fn rankme(singular_values: &[f64]) -> f64 {
 /// std of z/‖z‖ times √d of held-out images below which outputs have collapsed. Runs that learn stay above
 /// 0.19 from their first epoch on; runs that collapse end below 0.06 (laptop scale, all studies).
 const COLLAPSED_STD: f64 = 0.1;
-/// RankMe below which they have, whatever their std is: outputs at two points have a std of up to 1. Runs that
-/// learn stay above 10 there.
+/// RankMe below which they have, whatever their std is: outputs at two points have a std of up to
+/// 1. Runs that learn stay above 10 there.
 const COLLAPSED_RANK: f64 = 3.0;
 
-/// Whether held-out outputs (N, d) with this std of z/‖z‖ times √d and this RankMe are as good as constant,
-/// or lie at a few points.
+/// Whether held-out outputs (N, d) with this std of z/‖z‖ times √d and this RankMe are as good as
+/// constant, or lie at a few points.
 pub fn is_collapsed(z_std: f64, rankme: f64, dim: usize) -> bool {
     z_std < COLLAPSED_STD || rankme < COLLAPSED_RANK.min(dim as f64 / 2.0)
 }

@@ -146,7 +146,8 @@ impl Affine {
     }
 }
 
-/// Columns of a product or a solution between two looks whether to stop: a second's work for thousands of dimensions.
+/// Columns of a product or a solution between two looks whether to stop: a second's work for
+/// thousands of dimensions.
 const COLUMNS: usize = 256;
 
 /// `a` times `b`, to the bits of `a.dot(&b)`.

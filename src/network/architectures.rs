@@ -134,7 +134,8 @@ fn mlp(net: &mut Network, widths: &[usize]) -> Result<ValueId> {
 /// A stage of a residual network: its width and its blocks.
 type Stage = (usize, usize);
 
-/// Stages of so many `blocks`, the first `width` wide and each one after it twice as wide as the one before.
+/// Stages of so many `blocks`, the first `width` wide and each one after it twice as wide as the
+/// one before.
 fn doubling(width: usize, blocks: &[usize]) -> Vec<Stage> {
     blocks.iter().enumerate().map(|(stage, blocks)| (width << stage, *blocks)).collect()
 }

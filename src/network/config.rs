@@ -41,8 +41,8 @@ pub enum Backbone {
         bottleneck: bool,
         /// Channels of the first convolution.
         width: usize,
-        /// Channels of each stage (of its 3×3 convolutions where blocks are bottlenecks); left out, the first
-        /// stage has `width` and every other one twice as many as the one before it.
+        /// Channels of each stage (of its 3×3 convolutions where blocks are bottlenecks); left out,
+        /// the first stage has `width` and every other one twice as many as the one before it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         widths: Option<Vec<usize>>,
         /// The first layers.
@@ -103,7 +103,8 @@ pub struct ProjectorConfig {
 }
 
 impl ProjectorConfig {
-    /// No projector: z is the backbone's `features` numbers. Weights of others may lack one; a recipe has one.
+    /// No projector: z is the backbone's `features` numbers. Weights of others may lack one; a
+    /// recipe has one.
     pub fn none(features: usize) -> Self {
         Self { layers: 0, hidden: None, dim: features, norm: HeadNorm::None }
     }

@@ -180,7 +180,8 @@ impl Engine {
         Ok((views, batch))
     }
 
-    /// Numbers of f32 that a pass in evaluation mode over `batch` images holds beside θ and its input.
+    /// Numbers of f32 that a pass in evaluation mode over `batch` images holds beside θ and its
+    /// input.
     pub fn evaluation_floats(&self, batch: usize) -> usize {
         let plan = Plan::new(&self.inner.network, self.inner.kernel.as_ref(), 1, batch, Mode::Forget);
         plan.values_len + plan.statistics_len + plan.scratch_len

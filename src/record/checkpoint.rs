@@ -84,8 +84,8 @@ impl RunDir {
 
     /// The newest state that is whole, and both logs cut back to it; `None` to start from step 0.
     ///
-    /// Broken newer generations are set aside as `checkpoints/broken-…`, in the place of earlier ones, and told by
-    /// [`RunDir::take_notes`].
+    /// Broken newer generations are set aside as `checkpoints/broken-…`, in the place of earlier
+    /// ones, and told by [`RunDir::take_notes`].
     ///
     /// # Errors
     /// [`Error::Data`] for a checkpoint of a newer program; [`Error::Disk`] where reading is refused.
@@ -114,7 +114,8 @@ impl RunDir {
         Ok(None)
     }
 
-    /// Puts generations out of use, each with what is wrong with it, and tells that and how the run goes on.
+    /// Puts generations out of use, each with what is wrong with it, and tells that and how the run
+    /// goes on.
     fn set_aside(&self, broken: &[(PathBuf, String)], goes_on: &str) -> Result<()> {
         if !broken.is_empty() {
             generations::forget_broken(&self.checkpoints())?;

@@ -65,8 +65,8 @@ pub fn digest_bytes(bytes: &[u8]) -> Digested {
     digesting.digested()
 }
 
-/// The digest of the first `limit` bytes of a file, or of all where it has fewer; `None` where there is no
-/// such file, or something else has its name.
+/// The digest of the first `limit` bytes of a file, or of all where it has fewer; `None` where
+/// there is no such file, or something else has its name.
 pub fn digest_file(path: &Path, limit: u64) -> Result<Option<Digested>> {
     if !path.is_file() {
         return Ok(None);

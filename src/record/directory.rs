@@ -17,8 +17,8 @@ use std::sync::Mutex;
 
 const CONFIG: &str = "config.toml";
 const LOCK: &str = ".lock";
-/// Keys of a recipe that say how files are read, and nothing about what is trained: a run may go on with others.
-/// Images that are not those it began with are found by their digest.
+/// Keys of a recipe that say how files are read, and nothing about what is trained: a run may go on
+/// with others. Images that are not those it began with are found by their digest.
 const READING: [&str; 1] = ["data.skip_bad"];
 
 /// One run's folder, locked for as long as the value lives.
@@ -59,8 +59,8 @@ impl RunDir {
             )));
         }
         if fresh && kept.is_some() {
-            // How it ended goes first, so that what is left of a run never passes for a finished one; the recipe goes
-            // last, so that the folder is still known as a run's.
+            // How it ended goes first, so that what is left of a run never passes for a finished
+            // one; the recipe goes last, so that the folder is still known as a run's.
             remove(&path.join(OUTCOME))?;
             sync_folder(path).map_err(Error::disk(path, "remove what an earlier run left"))?;
             for name in others()?.into_iter().filter(|name| is_of_a_run(name)) {
@@ -96,7 +96,8 @@ impl RunDir {
         of_a_run.try_for_each(|name| remove(&self.path.join(name)))
     }
 
-    /// What a person should know about how the run was taken up again, such as a broken checkpoint; each is given once.
+    /// What a person should know about how the run was taken up again, such as a broken checkpoint;
+    /// each is given once.
     pub fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
@@ -127,8 +128,8 @@ pub fn check_recipe(path: &Path, config: &str) -> Result<()> {
     read_if_there(&file, files::SHORT)?.map_or(Ok(()), |kept| compare(&file, &kept, config))
 }
 
-/// A run below `out` (out/study/arm/seed) in a folder called `seed` with the recipe `config`, which `accepts`
-/// takes as the same run; none is `own`. What cannot be read is no twin.
+/// A run below `out` (out/study/arm/seed) in a folder called `seed` with the recipe `config`, which
+/// `accepts` takes as the same run; none is `own`. What cannot be read is no twin.
 pub fn find_twin(
     out: &Path,
     seed: &std::ffi::OsStr,
@@ -150,7 +151,8 @@ pub fn find_twin(
     runs.filter(same).find(|run| accepts(run))
 }
 
-/// The folder of a study, locked for as long as the value lives by a command that starts the study over.
+/// The folder of a study, locked for as long as the value lives by a command that starts the study
+/// over.
 #[derive(Debug)]
 pub struct FolderLock(#[expect(dead_code, reason = "the lock ends with the file handle")] File);
 

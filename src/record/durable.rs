@@ -1,7 +1,8 @@
 //! Files that are either whole or not there: write beside, sync, rename, sync the folder.
 //!
-//! The mode of a file comes from the umask (0666 before it), never from a temporary-file library. A file beside is locked
-//! while it is written: whoever can lock one knows that its writer is gone, and removes it.
+//! The mode of a file comes from the umask (0666 before it), never from a temporary-file library. A
+//! file beside is locked while it is written: whoever can lock one knows that its writer is gone,
+//! and removes it.
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -17,9 +18,9 @@ const MOST_LINKS: usize = 40;
 
 /// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one, whole.
 ///
-/// A link to a regular file stays, and that file is written. A pipe, a device or a link to one is replaced by a file: a
-/// pipe would wait for a reader who may never come, and a device may lose the bytes. Files that killed writers of `path`
-/// left beside it are removed.
+/// A link to a regular file stays, and that file is written. A pipe, a device or a link to one is
+/// replaced by a file: a pipe would wait for a reader who may never come, and a device may lose the
+/// bytes. Files that killed writers of `path` left beside it are removed.
 ///
 /// # Errors
 /// [`Error::Disk`] naming `path`; then the old file is untouched and no temporary file stays behind.
@@ -31,8 +32,8 @@ pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(Error::disk(path, "write the file"))
 }
 
-/// As [`write_durable`], to a path that a person named: a device, a pipe or a descriptor such as /dev/stdout, also
-/// behind links, is written into.
+/// As [`write_durable`], to a path that a person named: a device, a pipe or a descriptor such as
+/// /dev/stdout, also behind links, is written into.
 ///
 /// # Errors
 /// As [`write_durable`].
@@ -45,7 +46,8 @@ pub fn write_where_told(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Whether `path` leads to a device, a pipe or another thing that is written into and that has no place beside it.
+/// Whether `path` leads to a device, a pipe or another thing that is written into and that has no
+/// place beside it.
 pub fn is_stream(path: &Path) -> bool {
     matches!(destination(path), Ok(Destination::WrittenInto(_)))
 }
@@ -131,8 +133,8 @@ fn prefix(path: &Path) -> String {
 
 /// Removes the files beside `path` that killed writers of it left unfinished.
 ///
-/// Needs no lock of the folder: a writer that lives holds its file's lock. What cannot be removed stays; sweeping is no
-/// reason to fail.
+/// Needs no lock of the folder: a writer that lives holds its file's lock. What cannot be removed
+/// stays; sweeping is no reason to fail.
 pub fn sweep(path: &Path) {
     let (folder, begins) = (parent(path), prefix(path));
     let is_number = |part: &str| part.parse::<u64>().is_ok();
@@ -207,8 +209,8 @@ fn remove_folder(path: &Path) -> std::io::Result<()> {
     fs::remove_dir_all(&temporary)
 }
 
-/// Removes a file or a whole folder; a link is removed, never followed. Nothing there is fine. Needs the run's
-/// lock.
+/// Removes a file or a whole folder; a link is removed, never followed. Nothing there is fine.
+/// Needs the run's lock.
 pub fn remove(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => remove_folder(path),

@@ -14,7 +14,8 @@
 //! .tmp-<name>-<process>-<count>       a file while it is written; a killed writer's is removed by the next
 //! ```
 //!
-//! A checkpoint at the end of an epoch is saved before the epoch is measured: its row follows, also from another process.
+//! A checkpoint at the end of an epoch is saved before the epoch is measured: its row follows, also
+//! from another process.
 //!
 //! Invariants: a file under its final name is whole (it was written under a temporary name, synced
 //! and renamed); the two logs are cut back to the lengths in the checkpoint from which a run goes on,

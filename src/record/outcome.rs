@@ -1,8 +1,8 @@
-//! outcome.json: how a run ended, and the length and SHA-256 of every result it left, so that a result that
-//! was damaged, replaced or removed afterwards is found by whoever reads it.
+//! outcome.json: how a run ended, and the length and SHA-256 of every result it left, so that a
+//! result that was damaged, replaced or removed afterwards is found by whoever reads it.
 //!
-//! Invariant: the file is written last, and its own checksum is right; the results that it names are those
-//! that the run wrote.
+//! Invariant: the file is written last, and its own checksum is right; the results that it names
+//! are those that the run wrote.
 
 use super::digest::{Digested, digest_bytes, digest_file};
 use super::durable::{names, read_if_there};
@@ -120,8 +120,8 @@ pub(super) fn results(run: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// How the run in the folder `path` ended, without taking its lock and without reading its results; `None`
-/// while it has not, or where there is no such run.
+/// How the run in the folder `path` ended, without taking its lock and without reading its results;
+/// `None` while it has not, or where there is no such run.
 ///
 /// # Errors
 /// [`Error::Data`] where outcome.json is not what [`RunDir::set_outcome`] writes.
@@ -140,7 +140,8 @@ pub fn is_whole(path: &Path) -> Result<bool> {
     })
 }
 
-/// Refuses the file `name` in the folder `run` where the run has ended and it is not what the run left.
+/// Refuses the file `name` in the folder `run` where the run has ended and it is not what the run
+/// left.
 ///
 /// # Errors
 /// [`Error::Data`] naming the file.
@@ -162,7 +163,8 @@ pub(super) fn changed(run: &Path, name: &str, what: &str) -> Error {
     Error::data(run.join(name), format!("{what}; {way}"))
 }
 
-/// The bytes of the result `name` in the folder `run`, at most `most`; where the run has ended, those that it wrote.
+/// The bytes of the result `name` in the folder `run`, at most `most`; where the run has ended,
+/// those that it wrote.
 ///
 /// # Errors
 /// [`Error::Data`] where the file is missing, or was changed after the run had ended.
@@ -170,7 +172,8 @@ pub fn read_result(run: &Path, name: &str, most: u64) -> Result<Vec<u8>> {
     read_result_if_any(run, name, most)?.ok_or_else(|| Error::data(run.join(name), "there is no such file"))
 }
 
-/// As [`read_result`]; `None` where the file is missing and the run has not ended, or ended without it.
+/// As [`read_result`]; `None` where the file is missing and the run has not ended, or ended without
+/// it.
 ///
 /// # Errors
 /// As [`read_result`].

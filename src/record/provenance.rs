@@ -1,5 +1,5 @@
-//! What runs were made from, of what env.json says: their images, and the program and the kernel that
-//! computed them. Numbers of runs that differ in this are never mixed without a word.
+//! What runs were made from, of what env.json says: their images, and the program and the kernel
+//! that computed them. Numbers of runs that differ in this are never mixed without a word.
 
 use super::outcome::read_env;
 use crate::error::Result;
@@ -22,8 +22,8 @@ const ASKED: [&str; 3] = ["data", "train_images", "test_images"];
 /// What is said of a run whose images cannot be told.
 pub const UNKNOWN_IMAGES: &str = "nobody knows which images this run saw, for its env.json is missing; --fresh starts over, --out DIR keeps both";
 
-/// The digest of the images that the run in the folder `run` was made from; `None` where it saw none, or has
-/// no env.json.
+/// The digest of the images that the run in the folder `run` was made from; `None` where it saw
+/// none, or has no env.json.
 ///
 /// # Errors
 /// [`crate::Error::Data`] where env.json is damaged.
@@ -36,9 +36,9 @@ pub fn images(environment: &Environment) -> Option<&str> {
     environment.get(IMAGES)?.as_str()
 }
 
-/// Sentences about what differs between runs that stand side by side, each with its environment and what a
-/// person calls it: the program and the kernel that computed them, and images that were asked for in the same
-/// words but are others. Empty where nothing does.
+/// Sentences about what differs between runs that stand side by side, each with its environment and
+/// what a person calls it: the program and the kernel that computed them, and images that were
+/// asked for in the same words but are others. Empty where nothing does.
 pub fn cautions(runs: &[(String, Environment)]) -> Vec<String> {
     let ways = groups(runs, |environment| {
         environment.contains_key(TELLING[0]).then(|| TELLING.map(|key| all_of(environment, key)))
@@ -76,8 +76,8 @@ pub fn cautions(runs: &[(String, Environment)]) -> Vec<String> {
     sentences
 }
 
-/// A sentence about runs that all are of one version, and that not the one whose version and numbers are `now`; none
-/// where there are no such runs.
+/// A sentence about runs that all are of one version, and that not the one whose version and
+/// numbers are `now`; none where there are no such runs.
 pub fn outdated(runs: &[(String, Environment)], now: &[(&str, Value)]) -> Option<String> {
     let made = runs.iter().map(|(_, environment)| environment).filter(|of| of.contains_key(TELLING[0]));
     let words = |of: &Environment| now.iter().map(|(key, _)| format!("{key} {}", all_of(of, key))).collect();

@@ -1,5 +1,5 @@
-//! How a run leaves its results and how another process finds them: sealed at its end, taken back where they
-//! are damaged, copied where another run is the same one.
+//! How a run leaves its results and how another process finds them: sealed at its end, taken back
+//! where they are damaged, copied where another run is the same one.
 
 use super::digest::digest_file;
 use super::directory::RunDir;
@@ -30,8 +30,8 @@ impl RunDir {
 
     /// How the run ended, where it has and all of its results are whole.
     ///
-    /// Where a result is missing or damaged that a checkpoint makes again, the outcome is taken back, so that
-    /// the run goes on from its last checkpoint; a note says so.
+    /// Where a result is missing or damaged that a checkpoint makes again, the outcome is taken
+    /// back, so that the run goes on from its last checkpoint; a note says so.
     ///
     /// # Errors
     /// [`Error::Data`] naming a damaged file that no checkpoint makes again.
@@ -52,8 +52,9 @@ impl RunDir {
         read_outcome(self.path())
     }
 
-    /// Takes over the finished run in the folder `from`, which had the same recipe: its metrics, weights,
-    /// trajectory and outcome. env.json says where they come from. Checkpoints stay behind.
+    /// Takes over the finished run in the folder `from`, which had the same recipe: its metrics,
+    /// weights, trajectory and outcome. env.json says where they come from. Checkpoints stay
+    /// behind.
     ///
     /// # Errors
     /// [`Error::Data`] when a file of it cannot be read or is not what that run left, [`Error::Disk`] when

@@ -59,8 +59,8 @@ impl Chapter {
     }
 }
 
-/// What a reader of several studies must know: that their runs were computed in different ways, or saw
-/// different images where they asked for the same.
+/// What a reader of several studies must know: that their runs were computed in different ways, or
+/// saw different images where they asked for the same.
 pub fn between(chapters: &[Chapter]) -> Vec<String> {
     let runs = |Chapter { answer, .. }: &Chapter| {
         let named = |machine: &Environment| (answer.title.clone(), machine.clone());

@@ -350,7 +350,8 @@ fn widened(range: std::ops::Range<f64>, share: f64) -> std::ops::Range<f64> {
 /// Between the markers of arms with the same x, in units.
 const APART: f64 = 11.0;
 
-/// A marker for each run; its numbers. Arms of the same x stand side by side, so that none hides another.
+/// A marker for each run; its numbers. Arms of the same x stand side by side, so that none hides
+/// another.
 fn draw_scatter<B: DrawingBackend>(
     figure: &Figure,
     panel: &Panel,

@@ -1,12 +1,14 @@
 //! Claims that can fail, and their verdicts.
 //!
-//! A claim compares one number per run, of a metric's curve its end, its highest or lowest value or its mean,
-//! with the same number of another arm (paired by seed), with the run's own value at random initialisation,
-//! with chance, with another metric of its own, or with a constant. With n ≥ 2 seeds the mean difference has a 95 % interval, Student's t with n − 1 degrees of freedom. A claim is
-//! reproduced when the whole interval satisfies it, contradicted when none of it does, undecided
-//! otherwise: also where a verdict would mean nothing, which [`Judged::why`] then says. That is so with one
-//! seed or equal values for all seeds, which have no interval; where a run has no value; where there is one
-//! class, of which every guess is right; and after a few steps of training.
+//! A claim compares one number per run, of a metric's curve its end, its highest or lowest value or
+//! its mean, with the same number of another arm (paired by seed), with the run's own value at
+//! random initialisation, with chance, with another metric of its own, or with a constant. With n ≥
+//! 2 seeds the mean difference has a 95 % interval, Student's t with n − 1 degrees of freedom. A
+//! claim is reproduced when the whole interval satisfies it, contradicted when none of it does,
+//! undecided otherwise: also where a verdict would mean nothing, which [`Judged::why`] then says.
+//! That is so with one seed or equal values for all seeds, which have no interval; where a run has
+//! no value; where there is one class, of which every guess is right; and after a few steps of
+//! training.
 
 use super::metrics::{METRICS, is_metric};
 use super::runs::{Of, Runs};

@@ -63,7 +63,8 @@ impl Trainer for Formula {
         let diverges = recipe.optim.base_lr > 1e6;
         let steps = recipe.schedule.epochs * PER_EPOCH;
         let (knn_end, std_end, loss_end) = end(recipe);
-        // Arms that end elsewhere move a little otherwise, so that their differences have an interval.
+        // Arms that end elsewhere move a little otherwise, so that their differences have an
+        // interval.
         let own = (recipe.seed * (10.0 * knn_end).round() as u64) % 7;
         let shift = ((recipe.seed * 7 + 3) % 5) as f64 / 10.0 - 0.2 + 0.05 * own as f64;
         dir.resume()?;

@@ -8,11 +8,11 @@ use crate::error::{Error, Result};
 use crate::record::{UNKNOWN_IMAGES, has_begun, images_of, is_whole, read_outcome, some};
 use std::path::{Path, PathBuf};
 
-/// Refuses, before anything is trained or averaged, runs of `jobs` that were made from other images than
-/// `trainer` has now.
+/// Refuses, before anything is trained or averaged, runs of `jobs` that were made from other images
+/// than `trainer` has now.
 ///
-/// Gives a note where all runs have ended and the images cannot be opened any more, so that nothing can be
-/// compared.
+/// Gives a note where all runs have ended and the images cannot be opened any more, so that nothing
+/// can be compared.
 ///
 /// # Errors
 /// [`Error::Data`] naming the runs and both ways out.
@@ -44,8 +44,8 @@ pub fn check_run(job: &Job, trainer: &dyn Trainer) -> Result<()> {
     }
 }
 
-/// Refuses to read runs side by side that were made from different images where their recipes ask for the
-/// same.
+/// Refuses to read runs side by side that were made from different images where their recipes ask
+/// for the same.
 ///
 /// # Errors
 /// [`Error::Data`] naming two such runs and both ways out.
@@ -78,7 +78,8 @@ pub fn is_twin(run: &Path, job: &Job, trainer: &dyn Trainer) -> bool {
     same().unwrap_or(false)
 }
 
-/// Whether the run of `job` was made from other images than there are now; none where those cannot be opened.
+/// Whether the run of `job` was made from other images than there are now; none where those cannot
+/// be opened.
 ///
 /// # Errors
 /// [`Error::Data`] where the run has ended and nobody knows its images.

@@ -246,7 +246,8 @@ fn claim(judged: Judged) -> AnswerClaim {
     }
 }
 
-/// What a reader must know of runs in these environments, guesses in which are right in `chance` percent.
+/// What a reader must know of runs in these environments, guesses in which are right in `chance`
+/// percent.
 fn cautions(environments: &[(String, Environment)], chance: Option<f64>) -> Vec<String> {
     let one_class = "the images have one class, of which every guess is right: accuracies say nothing";
     let mut cautions = crate::record::cautions(environments);

@@ -103,8 +103,9 @@ pub fn firsts(jobs: &[Job]) -> Vec<usize> {
 /// Jobs with the same recipe are the same run: the first of them is made, then copied for the others. A
 /// finished run of another study below the same folder is copied too, unless everything is to start over.
 ///
-/// A run that another process is making is waited for, and made here if that process ends without it: of two processes
-/// with the same jobs each makes a part, and both know all ends. Who is to start over does not wait.
+/// A run that another process is making is waited for, and made here if that process ends without
+/// it: of two processes with the same jobs each makes a part, and both know all ends. Who is to
+/// start over does not wait.
 pub fn schedule(
     jobs: &[Job],
     trainer: &dyn Trainer,
@@ -147,8 +148,8 @@ struct Shift<'a> {
 }
 
 impl Shift<'_> {
-    /// Makes the runs at `indices`, on as many workers as runs are to be made at the same time; `tell` says whether a run
-    /// that another process makes is news.
+    /// Makes the runs at `indices`, on as many workers as runs are to be made at the same time;
+    /// `tell` says whether a run that another process makes is news.
     fn work(&self, indices: &[usize], ends: &Ends, tell: bool) {
         let next = AtomicUsize::new(0);
         let worker = || {

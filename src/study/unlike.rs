@@ -7,7 +7,8 @@ use crate::recipe::Recipe;
 use crate::record::flatten;
 use std::collections::BTreeMap;
 
-/// The method's keys: a difference in others, such as the data or the size of the network, is no other method.
+/// The method's keys: a difference in others, such as the data or the size of the network, is no
+/// other method.
 const OF_THE_METHOD: [&str; 7] =
     ["augment.", "encoder.projector.", "eta.", "objective.", "optim.", "predictor.", "schedule.batch"];
 /// A table of one of several kinds: the other kind's keys are not missing from it.

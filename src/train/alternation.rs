@@ -129,7 +129,8 @@ impl Alternation {
         Ok(())
     }
 
-    /// Images that passed through F without gradient since this was last asked, or the last E-step began or went on.
+    /// Images that passed through F without gradient since this was last asked, or the last E-step
+    /// began or went on.
     pub fn count_passed(&mut self) -> u64 {
         let before = std::mem::replace(&mut self.counted, self.model.passed());
         self.counted - before

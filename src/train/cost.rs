@@ -65,8 +65,9 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     Ok(floats as u64 * size_of::<f32>() as u64)
 }
 
-/// Numbers that measuring makes of all training images: their features of `features` numbers, and beside them in turn
-/// their outputs of `dim` numbers, the features of unit length that kNN reads, the probe's statistics in f64.
+/// Numbers that measuring makes of all training images: their features of `features` numbers, and
+/// beside them in turn their outputs of `dim` numbers, the features of unit length that kNN reads,
+/// the probe's statistics in f64.
 fn evaluation_floats(recipe: &Recipe, images: usize, features: usize, dim: usize) -> usize {
     let measure = &recipe.measure;
     let read = if measure.knn_images == 0 { images } else { 2 * measure.knn_images.min(images) };

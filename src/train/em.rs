@@ -1,5 +1,6 @@
-//! The alternation watched from outside: how near h comes to the expectation over T, and how far the η that
-//! trains is from the exact one. Whether L(θ, η) falls in both half-steps: see [`super::half_steps`].
+//! The alternation watched from outside: how near h comes to the expectation over T, and how far
+//! the η that trains is from the exact one. Whether L(θ, η) falls in both half-steps: see
+//! [`super::half_steps`].
 //!
 //! Nothing here moves θ, η, momentum or running statistics.
 

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 const CPU_ALGORITHM: &str =
     "Winograd F(4x4, 3x3) for 3x3 convolutions of stride 1 and 2 with at least 16 channels, direct otherwise";
 
-/// Grows whenever the bytes of a run's weights or metrics change for the same recipe, images and kernel, so
-/// that runs of two such versions are told apart.
+/// Grows whenever the bytes of a run's weights or metrics change for the same recipe, images and
+/// kernel, so that runs of two such versions are told apart.
 pub const NUMBERS: u64 = 1;
 
 /// The step up to which an earlier machine computed.

@@ -13,8 +13,8 @@ use crate::recipe::Recipe;
 use candle_core::{Device, Tensor};
 use std::sync::atomic::AtomicBool;
 
-/// L(θ, η) around the half-steps of an alternation of its own: the run's rule on a few training images, whose
-/// η is made whenever the run makes its own and whose θ is the run's.
+/// L(θ, η) around the half-steps of an alternation of its own: the run's rule on a few training
+/// images, whose η is made whenever the run makes its own and whose θ is the run's.
 pub struct HalfSteps {
     rule: Box<dyn EStep>,
     images: Vec<u32>,
@@ -215,7 +215,8 @@ impl HalfSteps {
         ]
     }
 
-    /// Takes back what [`HalfSteps::tensors`] and [`HalfSteps::numbers`] gave; `number` gives a number by its name.
+    /// Takes back what [`HalfSteps::tensors`] and [`HalfSteps::numbers`] gave; `number` gives a
+    /// number by its name.
     pub fn restore(&mut self, held: Vec<Held<'static>>, number: &dyn Fn(&str) -> Result<u64>) -> Result<()> {
         let (eta, held): (Vec<_>, Vec<_>) = held.into_iter().partition(|(name, ..)| name == ETA);
         self.rule.restore(held)?;

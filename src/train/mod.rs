@@ -221,8 +221,8 @@ pub fn run_at(
     })
 }
 
-/// What env.json of the run in `dir` holds. It, or the checkpoint where there is no such file, must say that the run
-/// saw the images of `dataset`.
+/// What env.json of the run in `dir` holds. It, or the checkpoint where there is no such file, must
+/// say that the run saw the images of `dataset`.
 fn same_images(dir: &RunDir, dataset: &Dataset, snapshot: Option<&Snapshot>) -> Result<Option<Environment>> {
     let environment = read_env(dir.path())?;
     let seen = environment.as_ref().and_then(images).map(|seen| seen == dataset.digest);
@@ -246,8 +246,9 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool> {
 
 /// The alternation, from where `state` is to its end or until `stop` is set.
 ///
-/// What was trained is saved before it is measured. Whatever can take long is asked for a checkpoint at a place from
-/// which it goes on to the same bytes: see [`State::close_epoch`] and [`Alternation::e_step`].
+/// What was trained is saved before it is measured. Whatever can take long is asked for a
+/// checkpoint at a place from which it goes on to the same bytes: see [`State::close_epoch`] and
+/// [`Alternation::e_step`].
 fn alternate(
     recipe: &Recipe,
     dataset: &Arc<Dataset>,
@@ -364,7 +365,8 @@ impl Drive<'_> {
         if let Some(step) = self.pending.read(self.state, self.per_epoch, self.watch)? {
             return Ok(Ending::Diverged { step });
         }
-        // Before the first step there is nothing to keep; after a save without a step since, nothing new.
+        // Before the first step there is nothing to keep; after a save without a step since,
+        // nothing new.
         let kept = self.state.step == 0 || self.saved == Some(self.state.step);
         if self.state.observe_interrupted() || !kept {
             self.save()?;

@@ -257,7 +257,8 @@ impl Model {
         self.encoder.evaluate(&self.moved(x)?, &self.theta.as_detached_tensor())
     }
 
-    /// How many images, at most `most`, pass at once in evaluation mode without holding more than some gigabytes.
+    /// How many images, at most `most`, pass at once in evaluation mode without holding more than
+    /// some gigabytes.
     ///
     /// # Errors
     /// [`Error::Failure`] where one image alone would hold more.

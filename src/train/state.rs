@@ -145,8 +145,8 @@ impl State {
         self.step.is_multiple_of(per_epoch) && self.epoch.steps > 0
     }
 
-    /// Before the next SGD step: what the recipe wants to know of θ as it is now. Gives the samples with which the
-    /// step's η is to be compared, where it is.
+    /// Before the next SGD step: what the recipe wants to know of θ as it is now. Gives the samples
+    /// with which the step's η is to be compared, where it is.
     pub fn before_step(
         &mut self,
         recipe: &Recipe,
@@ -303,7 +303,8 @@ impl State {
         self.wall_before + self.started.elapsed().as_secs_f64()
     }
 
-    /// Writes `spectrum.csv`: the singular values of z of held-out images, largest first, as last measured.
+    /// Writes `spectrum.csv`: the singular values of z of held-out images, largest first, as last
+    /// measured.
     pub fn write_spectrum(&self, dir: &RunDir) -> Result<()> {
         let rows = self.spectrum.iter().enumerate().map(|(i, value)| format!("{},{value}\n", i + 1));
         let text: String = std::iter::once("index,singular_value\n".to_string()).chain(rows).collect();
@@ -318,7 +319,8 @@ impl State {
         }
     }
 
-    /// Writes `weights.safetensors`: θ and running statistics under torchvision's names, and how images are prepared for them.
+    /// Writes `weights.safetensors`: θ and running statistics under torchvision's names, and how
+    /// images are prepared for them.
     pub fn write_weights(&self, recipe: &Recipe, dir: &RunDir) -> Result<()> {
         let preprocessing = Preprocessing::of(&recipe.augment);
         let bytes = weights::to_safetensors(&self.alternation.model, Some(&preprocessing))?;

@@ -80,8 +80,9 @@ impl Buffer {
         // Checked without wrapping: a range beyond the largest number is beyond the buffer too.
         let end = start.checked_add(len).and_then(|end| end.checked_mul(size));
         assert!(end.is_some_and(|end| end <= self.0.bytes()), "a span beyond its buffer");
-        // SAFETY: the range was just checked, and the buffer outlives the borrow. Spans may overlap and go to
-        // several threads: whoever reads or writes them is the device, which makes one call after another.
+        // SAFETY: the range was just checked, and the buffer outlives the borrow. Spans may overlap
+        // and go to several threads: whoever reads or writes them is the device, which makes one
+        // call after another.
         unsafe { Span::new(self.0.address() + (start * size) as u64, len, precision) }
     }
 }

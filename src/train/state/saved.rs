@@ -22,8 +22,8 @@ pub(super) fn number_of(digest: &str) -> u64 {
     digest.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
-/// Whether the run of `snapshot` saw the images with this digest; none where an earlier version saved it, which did
-/// not say.
+/// Whether the run of `snapshot` saw the images with this digest; none where an earlier version
+/// saved it, which did not say.
 pub fn saw(snapshot: &Snapshot, digest: &str) -> Option<bool> {
     Some(*snapshot.integers.get(IMAGES)? == number_of(digest))
 }
