@@ -113,11 +113,15 @@ impl Remains {
                     folders.push(path);
                     continue;
                 }
+                // A study's is made by commands that start over, and stays: it holds nothing.
+                if path.ends_with(".lock") {
+                    continue;
+                }
                 let mut name = path.strip_prefix(out).unwrap().to_string_lossy().into_owned();
                 let bytes = std::fs::read(&path).unwrap();
                 let bytes = match path.file_name().unwrap().to_str().unwrap() {
                     "metrics.csv" => without_wall_clock(&bytes),
-                    "manifest.json" | "answer.json" | "report.html" | "outcome.json" | ".lock" => Vec::new(),
+                    "manifest.json" | "answer.json" | "report.html" | "outcome.json" => Vec::new(),
                     // The times of saving are in there.
                     "state.safetensors" => Vec::new(),
                     file if file.starts_with("events.") => {

@@ -102,16 +102,15 @@ fn events_are_whole_records_with_tag_and_number() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_named_and_the_table_stays_readable() {
+fn a_device_under_the_name_of_a_log_is_refused_and_the_table_stays_as_it_is() {
     let folder = temporary();
     let dir = open(folder.path());
     std::os::unix::fs::symlink("/dev/full", folder.path().join("metrics.csv")).expect("a link");
-    let refused = dir.metrics(&COLUMNS).expect_err("no space");
+    let refused = dir.metrics(&COLUMNS).expect_err("a device");
     let message = refused.to_string();
-    assert!(matches!(refused, Error::Disk { .. }), "{message}");
-    assert!(message.contains("metrics.csv") && message.contains("append to the log"), "{message}");
+    assert!(matches!(refused, Error::Data { .. }), "{message}");
+    assert!(message.contains("metrics.csv") && message.contains("a device"), "{message}");
 
-    // The events' disk is full, the table's is not: the row is in neither.
     std::fs::remove_file(folder.path().join("metrics.csv")).expect("removed");
     let mut logs = dir.metrics(&COLUMNS).expect("logs");
     row(&mut logs, 1, 0.5);
@@ -120,6 +119,6 @@ fn a_full_disk_is_named_and_the_table_stays_readable() {
     let events = events_file(folder.path());
     std::fs::remove_file(&events).expect("removed");
     std::os::unix::fs::symlink("/dev/full", &events).expect("a link");
-    assert!(dir.metrics(&COLUMNS).is_err(), "no space for the version record");
+    assert!(dir.metrics(&COLUMNS).is_err(), "a device in the place of the events");
     assert_eq!(std::fs::read(folder.path().join("metrics.csv")).expect("bytes"), kept);
 }
