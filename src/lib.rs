@@ -38,7 +38,8 @@
 //! - [`device`] — the processor or a GPU: where a run computes.
 //! - [`optim`] — SGD with momentum over flat θ, LARS, learning-rate curves.
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle and no study.
-//! - [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular files of a bounded length.
+//! - [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular files of a
+//!   bounded length.
 //!   [`error`] — one error, its exit codes.
 //!
 //! A room imports only from rooms below it; a test holds the table.

@@ -44,8 +44,9 @@ pub fn rankme(singular_values: &[f64]) -> f64 {
     entropy.exp()
 }
 
-/// std of z/‖z‖ times √d of held-out images below which outputs have collapsed. Runs that learn stay above
-/// 0.19 from their first epoch on; runs that collapse end below 0.06 (laptop scale, all studies).
+/// std of z/‖z‖ times √d of held-out images below which outputs have collapsed. Runs that learn
+/// stay above 0.19 from their first epoch on; runs that collapse end below 0.06 (laptop scale, all
+/// studies).
 const COLLAPSED_STD: f64 = 0.1;
 /// RankMe below which they have, whatever their std is: outputs at two points have a std of up to
 /// 1. Runs that learn stay above 10 there.

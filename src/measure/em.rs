@@ -65,7 +65,8 @@ pub struct PredictorGap {
 /// variance is taken off: no number here depends on how many views there are, but for its noise.
 ///
 /// # Errors
-/// [`Error::Failure`] when outputs have no least-squares fit, which takes numbers that are not finite;
+/// [`Error::Failure`] when outputs have no least-squares fit, which takes numbers that are not
+/// finite;
 /// [`Error::Stopped`] once `stop` is set.
 pub fn predictor_gap(
     z: ArrayView2<f32>,

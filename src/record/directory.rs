@@ -160,8 +160,8 @@ impl FolderLock {
     /// Locks the folder `path`, which exists. Its runs keep locks of their own.
     ///
     /// # Errors
-    /// [`Error::InUse`] while another process holds it, [`Error::Data`] where its lock is no regular file, [`Error::Disk`]
-    /// where the system refuses.
+    /// [`Error::InUse`] while another process holds it, [`Error::Data`] where its lock is no
+    /// regular file, [`Error::Disk`] where the system refuses.
     pub fn take(path: &Path) -> Result<FolderLock> {
         lock(path).map(FolderLock)
     }

@@ -7,11 +7,11 @@
 //!     metrics.csv                     one row per epoch, append-only
 //!     events.out.tfevents.<time>.sim  the same numbers for TensorBoard, append-only
 //!     checkpoints/step-XXXXXXXXXX/    state.safetensors, manifest.json; the newest two
-//!     weights.safetensors             θ and running statistics at the end; spectrum.csv, trajectory/ likewise
-//!     outcome.json                    there once the run has ended; seals the results by length and SHA-256
+//!     weights.safetensors             θ and running statistics at the end
+//!     outcome.json                    there once the run has ended; seals its results
 //! runs/<study>/answer.json            arms, claims and provenance, written when the command ends
 //! runs/<study>/.lock                  held by a command that starts the study over
-//! .tmp-<name>-<process>-<count>       a file while it is written; a killed writer's is removed by the next
+//! .tmp-<name>-<process>-<count>       a file while it is written; see durable
 //! ```
 //!
 //! A checkpoint at the end of an epoch is saved before the epoch is measured: its row follows, also

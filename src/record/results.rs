@@ -57,8 +57,8 @@ impl RunDir {
     /// behind.
     ///
     /// # Errors
-    /// [`Error::Data`] when a file of it cannot be read or is not what that run left, [`Error::Disk`] when
-    /// one cannot be written.
+    /// [`Error::Data`] when a file of it cannot be read or is not what that run left,
+    /// [`Error::Disk`] when one cannot be written.
     pub fn adopt(&self, from: &Path) -> Result<()> {
         let Some(sealed) = Sealed::read(from)? else {
             return Err(Error::Failure(format!("{}: not a finished run", from.display())));

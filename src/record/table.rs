@@ -63,8 +63,8 @@ impl Table {
 /// Reads a table of numbers as [`super::MetricsLog`] writes it.
 ///
 /// # Errors
-/// [`Error::Data`] naming file and line where a line is damaged, or where the file is missing or is not the
-/// one that a finished run left.
+/// [`Error::Data`] naming file and line where a line is damaged, or where the file is missing or is
+/// not the one that a finished run left.
 pub fn read_metrics(path: &Path) -> Result<Table> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let bytes = read_result(parent(path), &name, files::TABLE)?;

@@ -95,8 +95,8 @@ impl Alternation {
     /// E-step, once per alternation: η for the next k batches, with θ frozen.
     ///
     /// # Errors
-    /// [`crate::Error::Stopped`] once `stop` is set: called again, perhaps from a checkpoint, it goes on behind the batches
-    /// that were read.
+    /// [`crate::Error::Stopped`] once `stop` is set: called again, perhaps from a checkpoint, it
+    /// goes on behind the batches that were read.
     pub fn e_step(
         &mut self,
         step: u64,

@@ -43,7 +43,8 @@ pub struct Protocol<'a> {
 /// Evaluation-mode (features (N, D), z (N, d)) of a whole split, unaugmented.
 ///
 /// # Errors
-/// [`crate::Error::Stopped`] once `stop` is set, [`crate::Error::Data`] for an image that cannot be decoded,
+/// [`crate::Error::Stopped`] once `stop` is set, [`crate::Error::Data`] for an image that cannot be
+/// decoded,
 /// [`crate::Error::Failure`] where one image alone would not fit into memory.
 pub fn embed(
     model: &Model,

@@ -102,8 +102,8 @@ impl HalfSteps {
     /// Before SGD step `step`: where an E-step falls due, L before it, the E-step, L after it.
     ///
     /// # Errors
-    /// [`Error::Stopped`] once `stop` is set: called again for the same step, perhaps from a checkpoint, it makes what is
-    /// missing.
+    /// [`Error::Stopped`] once `stop` is set: called again for the same step, perhaps from a
+    /// checkpoint, it makes what is missing.
     pub fn before(
         &mut self,
         model: &Model,

@@ -240,9 +240,9 @@ pub struct Launch {
 /// What a device does for the encoder. Calls are carried out in order; only [`Device::download`] waits for them.
 ///
 /// # Safety
-/// Every call reads and writes its spans and nothing else, and [`Device::gpu`] tells the truth. Calls on the same
-/// memory are carried out one after another also where several threads make them, as on one stream: safe code
-/// may hand overlapping spans to two threads.
+/// Every call reads and writes its spans and nothing else, and [`Device::gpu`] tells the truth.
+/// Calls on the same memory are carried out one after another also where several threads make them,
+/// as on one stream: safe code may hand overlapping spans to two threads.
 pub unsafe trait Device: Send + Sync {
     /// The name recorded in env.json for values of `precision`, e.g. `cuda-tf32`.
     fn name(&self, precision: Precision) -> &'static str;
