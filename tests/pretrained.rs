@@ -8,9 +8,10 @@ use simsiam_em::kernel::{self, Precision};
 use simsiam_em::network::config::*;
 use simsiam_em::network::read_weights;
 use simsiam_em::recipe::Predictor;
-use simsiam_em::train::{Model, Preprocessing, Pretrained, embed, weights};
+use simsiam_em::train::{Model, Preprocessing, Pretrained, Protocol, embed, evaluate, weights};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::AtomicBool;
 
 fn sim(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sim")).args(args).output().unwrap()
@@ -161,6 +162,7 @@ fn evaluation_takes_a_run_or_a_weights_file() {
     let lines: Vec<Vec<&str>> = metrics.lines().map(|line| line.split(',').collect()).collect();
     for (key, column) in [
         ("knn_top1", "val/knn_top1"),
+        ("z_knn_top1", "val/z_knn_top1"),
         ("z_std", "val/z_std"),
         ("rankme", "val/rankme"),
         ("linear_top1", "val/linear_top1"),
@@ -182,15 +184,47 @@ fn evaluation_takes_a_run_or_a_weights_file() {
     for key in ["z_std", "rankme", "singular_values", "preprocessing"] {
         assert_eq!(of_file[key], of_run[key], "{key}");
     }
-    assert!(said(&["eval", &lab.run()]).contains("kNN top-1"));
+    assert!(said(&["eval", &lab.run()]).contains("kNN top-1 on z"));
     // Torchvision's classifier is no projector.
     let classifier = golden("checkpoints/classifier.safetensors").display().to_string();
     let text = said(&["eval", &classifier, "--data", &images, "--size", "8"]);
-    assert!(text.contains("std(features/‖features‖)·√d"), "{text}");
+    assert!(text.contains("std(features/‖features‖)·√d") && !text.contains("on z"), "{text}");
     let out = lab.path("p.npy");
     let args =
         ["embed", "--weights", &classifier, "--images", &lab.path("images"), "--out", &out, "--projection"];
     assert!(refused(&args, 4).contains("no projector"));
+}
+
+#[test]
+fn the_vote_on_outputs_sees_a_collapse_of_which_the_features_know_nothing() {
+    let lab = Lab::new();
+    let whole = Pretrained::open(Path::new(&lab.run())).unwrap();
+    let recipe = whole.recipe.clone().unwrap();
+    let mut weights = read_weights(&PathBuf::from(lab.run()).join("weights.safetensors")).unwrap();
+    let projector = weights.iter_mut().filter(|(name, _)| name.starts_with("encoder.fc."));
+    for (_, (_, values)) in projector.filter(|(name, _)| name.ends_with(".weight")) {
+        values.fill(0.0);
+    }
+    let file = lab.path("collapsed.safetensors");
+    save_tensors(&weights, [], Path::new(&file));
+    let mut collapsed = Pretrained::open(Path::new(&file)).unwrap();
+    collapsed.preprocessing = whole.preprocessing.clone();
+    let dataset = Dataset::open(&recipe.data).unwrap();
+    let protocol = Protocol { config: &recipe.measure, probe: false, seed: 0 };
+    let [whole, collapsed] = [whole, collapsed].map(|pretrained| {
+        let model = pretrained.model(&Default::default()).unwrap();
+        evaluate(&model, &dataset, &recipe.augment, &protocol, &AtomicBool::new(false)).unwrap()
+    });
+    assert_eq!(collapsed.knn_top1, whole.knn_top1);
+    assert!(collapsed.z_std < 1e-6, "{}", collapsed.z_std);
+    // One output for every image: all are given one class, which a share of them has.
+    let labels = dataset.test.labels();
+    let of_class = |class: u32| labels.iter().filter(|label| **label == class).count();
+    let shares: Vec<f64> = (0..dataset.classes.len() as u32)
+        .map(|class| 100.0 * of_class(class) as f64 / labels.len() as f64)
+        .collect();
+    assert!(shares.iter().any(|share| (share - collapsed.z_knn_top1).abs() < 1e-9));
+    assert!(collapsed.knn_top1 > shares.iter().fold(0.0, |a, b| a.max(*b)), "{}", collapsed.knn_top1);
 }
 
 #[test]

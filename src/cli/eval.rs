@@ -117,8 +117,8 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
 }
 
 fn json_line(pretrained: &Pretrained, e: &Evaluation, output: &Output) -> Result<i32> {
-    let line = json!({"knn_top1": e.knn_top1, "linear_top1": e.linear_top1, "z_std": e.z_std,
-        "rankme": e.rankme, "singular_values": e.spectrum, "preprocessing": pretrained.preprocessing});
+    let line = json!({"knn_top1": e.knn_top1, "z_knn_top1": e.z_knn_top1, "linear_top1": e.linear_top1,
+        "z_std": e.z_std, "rankme": e.rankme, "singular_values": e.spectrum, "preprocessing": pretrained.preprocessing});
     output.line(&line.to_string())?;
     Ok(0)
 }
@@ -127,6 +127,9 @@ fn json_line(pretrained: &Pretrained, e: &Evaluation, output: &Output) -> Result
 fn text(pretrained: &Pretrained, e: &Evaluation, z: &str, output: &Output) -> Result<i32> {
     output.line(&format!("images               {} ({})", pretrained.preprocessing, pretrained.source))?;
     output.line(&format!("kNN top-1            {:.1} %", e.knn_top1))?;
+    if z == "z" {
+        output.line(&format!("kNN top-1 on z       {:.1} %", e.z_knn_top1))?;
+    }
     if let Some(linear) = e.linear_top1 {
         output.line(&format!("linear probe top-1   {linear:.1} %"))?;
     }

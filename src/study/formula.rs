@@ -93,6 +93,7 @@ impl Trainer for Formula {
             }
             values.extend([
                 ("val/knn_top1", mix(45.0, knn_end + shift)),
+                ("val/z_knn_top1", mix(40.0, knn_end + shift - 5.0)),
                 ("val/z_std", z_std),
                 ("val/rankme", mix(10.0, 30.0)),
             ]);

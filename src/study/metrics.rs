@@ -1,12 +1,13 @@
 //! The numbers of a run that claims and tables may name: columns of metrics.csv.
 
 /// Metrics that a claim may name, with whether larger is better and a short title with its unit.
-pub const METRICS: [(&str, bool, &str); 19] = [
+pub const METRICS: [(&str, bool, &str); 20] = [
     ("val/knn_top1", true, "kNN top-1 (%)"),
     ("val/linear_top1", true, "linear top-1 (%)"),
     ("val/z_std", true, "std(z/‖z‖)·√d"),
     ("train/loss", false, "loss"),
     ("val/rankme", true, "RankMe"),
+    ("val/z_knn_top1", true, "kNN top-1 on z (%)"),
     ("train/z_std", true, "std(z/‖z‖)·√d in training"),
     ("em/r2", true, "R² of h"),
     ("em/r2_linear", true, "R² of the best linear h"),

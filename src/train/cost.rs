@@ -66,13 +66,13 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
 }
 
 /// Numbers that measuring makes of all training images: their features of `features` numbers, and
-/// beside them in turn their outputs of `dim` numbers, the features of unit length that kNN reads,
-/// the probe's statistics in f64.
+/// beside them in turn their outputs of `dim` numbers with those of unit length that kNN reads, the
+/// features of unit length that it reads, the probe's statistics in f64.
 fn evaluation_floats(recipe: &Recipe, images: usize, features: usize, dim: usize) -> usize {
     let measure = &recipe.measure;
     let read = if measure.knn_images == 0 { images } else { 2 * measure.knn_images.min(images) };
     let probe = if measure.probe_epochs > 0 { 2 * images } else { 0 };
-    images * features + (images * dim).max(features * read.max(probe))
+    images * features + (dim * (images + read)).max(features * read.max(probe))
 }
 
 /// Numbers that the objective makes of outputs of `dim` numbers beside those of h: scores of prototypes and codes, or the

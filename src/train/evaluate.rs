@@ -19,6 +19,9 @@ const SPECTRUM_ROWS: usize = 1024;
 pub struct Evaluation {
     /// Weighted kNN top-1 on the pooled backbone features, in percent.
     pub knn_top1: f64,
+    /// The same on the outputs z, which are what the loss sees: collapse is read here, where a
+    /// backbone may still tell classes apart. Without a projector z are the features.
+    pub z_knn_top1: f64,
     /// Linear probe top-1 on the same features, in percent; none when not asked for.
     pub linear_top1: Option<f64>,
     /// std of z/‖z‖ times √d over held-out images.
@@ -84,18 +87,20 @@ pub fn evaluate(
     stop: &AtomicBool,
 ) -> Result<Evaluation> {
     let Protocol { config, probe, seed } = *protocol;
-    let (train_x, _) = embed(model, &dataset.train, augment, stop)?;
+    let (train_x, train_z) = embed(model, &dataset.train, augment, stop)?;
     let (test_x, z) = embed(model, &dataset.test, augment, stop)?;
     let train = Labelled { x: train_x.view(), labels: dataset.train.labels() };
     let test = Labelled { x: test_x.view(), labels: dataset.test.labels() };
     let read = first_of_each_class(train.labels, dataset.classes.len(), config.knn_images);
-    let vote = |train: Labelled| knn::predict(train, test.x, config.knn_k, config.knn_temperature, stop);
-    let predicted = if read.len() == train.labels.len() {
-        vote(train)?
+    // First, so that the training images' outputs are gone before the probe takes memory.
+    let of_z = if model.has_projector() {
+        let train = Labelled { x: train_z.view(), ..train };
+        Some(top1(train, Labelled { x: z.view(), ..test }, &read, config, stop)?)
     } else {
-        let labels: Vec<u32> = read.iter().map(|index| train.labels[*index]).collect();
-        vote(Labelled { x: train.x.select(Axis(0), &read).view(), labels: &labels })?
+        None
     };
+    drop(train_z);
+    let knn_top1 = top1(train, test, &read, config, stop)?;
     let probe = probe && config.probe_epochs > 0;
     let linear_top1 =
         probe.then(|| linear_probe::linear_probe(train, test, config, seed, stop)).transpose()?;
@@ -103,10 +108,29 @@ pub fn evaluate(
     let z: ArrayView2<f32> = z.slice(s![..z.nrows().min(SPECTRUM_ROWS), ..]);
     let spectrum = collapse::singular_values(z);
     Ok(Evaluation {
-        knn_top1: knn::top1(&predicted, test.labels),
+        knn_top1,
+        z_knn_top1: of_z.unwrap_or(knn_top1),
         linear_top1,
         z_std: collapse::std(z) * (z.ncols() as f64).sqrt(),
         rankme: collapse::rankme(&spectrum),
         spectrum,
     })
+}
+
+/// Weighted kNN top-1 of `test` in percent, by the training images `read`.
+fn top1(
+    train: Labelled,
+    test: Labelled,
+    read: &[usize],
+    config: &MeasureConfig,
+    stop: &AtomicBool,
+) -> Result<f64> {
+    let vote = |train: Labelled| knn::predict(train, test.x, config.knn_k, config.knn_temperature, stop);
+    let predicted = if read.len() == train.labels.len() {
+        vote(train)?
+    } else {
+        let labels: Vec<u32> = read.iter().map(|index| train.labels[*index]).collect();
+        vote(Labelled { x: train.x.select(Axis(0), read).view(), labels: &labels })?
+    };
+    Ok(knn::top1(&predicted, test.labels))
 }

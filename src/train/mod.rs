@@ -115,17 +115,20 @@ pub enum Progress {
 /// `train/z_std` cannot fall below 2/√B: when all other images agree, one of them balances the rest.
 /// `val/z_std`, on held-out images by running statistics, has no such floor and shows collapse as 0.
 ///
+/// `val/knn_top1` reads the backbone's features, `val/z_knn_top1` the outputs z that the loss sees.
+///
 /// `em/*` is empty where the recipe has no `measure.em`: R² of the predictor and of the best linear one, alignment, the η
 /// of the epoch's last step against the exact one (its age in steps), and L(θ, η) around the half-steps, means over
 /// the epoch and the largest rises.
 ///
 /// `train/e_passes` are the forward passes that E-steps have made beside the M-steps', for each image of a batch: the mean
 /// since the run began.
-pub const COLUMNS: [&str; 20] = [
+pub const COLUMNS: [&str; 21] = [
     "train/loss",
     "train/lr",
     "train/z_std",
     "val/knn_top1",
+    "val/z_knn_top1",
     "val/z_std",
     "val/rankme",
     "val/linear_top1",
