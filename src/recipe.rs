@@ -190,6 +190,16 @@ impl Recipe {
         if objective.prototypes.is_some() && !codes {
             return fail(format!("objective.prototypes: eta.{eta} makes no codes; eta.sinkhorn does"));
         }
+        if self.eta == (Rule::Labels {}) {
+            if objective.similarity != Similarity::CrossEntropy {
+                return fail("eta.labels: classes need objective.similarity = \"cross-entropy\"".into());
+            }
+            if self.predictor != (Predictor::None {}) {
+                return fail(
+                    "eta.labels: the projector is the classifier's head; it takes predictor.none = {}".into(),
+                );
+            }
+        }
         if self.eta.negatives() > 0 && objective.similarity != Similarity::InfoNce {
             return fail(format!("eta.{eta}.queue: its negatives need objective.similarity = \"info-nce\""));
         }
@@ -209,6 +219,11 @@ impl Recipe {
             }
         }
         let em = self.measure.em.as_ref();
+        if em.is_some_and(|em| em.eta) && self.eta == (Rule::Labels {}) {
+            return fail(
+                "measure.em.eta: labels are no outputs, so that there is no expectation of them".into(),
+            );
+        }
         if em.is_some_and(|em| em.objective || em.eta) {
             if codes {
                 return fail("measure.em: codes are no outputs; objective and eta cannot be measured".into());

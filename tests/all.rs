@@ -31,6 +31,7 @@ mod replay;
 mod report;
 mod resume;
 mod stop;
+mod supervised;
 mod support;
 mod theory;
 mod weights;

@@ -47,6 +47,7 @@ fn views(indices: Vec<u32>, shift: f32) -> Views {
         step: 0,
         indices,
         x: Tensor::from_vec(x, (2, BATCH, 1, 1, DIM), &Device::Cpu).unwrap(),
+        labels: Vec::new(),
         small: None,
     }
 }
@@ -143,6 +144,7 @@ fn an_expectation_moves_the_target_of_an_image_once_in_a_chunk() {
         step,
         indices: indices.to_vec(),
         x: Tensor::from_slice(&values, (1, 2, 1, 1, 1), &Device::Cpu).unwrap(),
+        labels: Vec::new(),
         small: None,
     };
     let eta = |rule: &mut Box<dyn EStep>| {

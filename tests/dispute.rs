@@ -268,7 +268,7 @@ fn a_direct_predictor_is_set_in_every_so_many_steps_and_never_descends() {
     let mut batch = |step: u64| {
         let x = random(VIEWS * BATCH * SIZE * SIZE * 3, 10 + step);
         let x = Tensor::from_vec(x, (VIEWS, BATCH, SIZE, SIZE, 3), &Device::Cpu)?;
-        Ok(Views { step, indices: (0..BATCH as u32).collect(), x, small: None })
+        Ok(Views { step, indices: (0..BATCH as u32).collect(), labels: Vec::new(), x, small: None })
     };
     let mut seen = Vec::new();
     for step in 0..4 {

@@ -35,7 +35,7 @@ fn many_views(step: u64, views: usize) -> Views {
     let mut rng = stream(0, Purpose::Test, step, 0);
     let x: Vec<f32> = (0..views * BATCH * DIM).map(|_| rng.random()).collect();
     let x = Tensor::from_vec(x, (views, BATCH, 1, 1, DIM), &Device::Cpu).unwrap();
-    Views { step, indices: vec![0, 3, 5, 6], x, small: None }
+    Views { step, indices: vec![0, 3, 5, 6], labels: vec![0, 2, 1, 2], x, small: None }
 }
 
 /// The mean of n samples, made for every step.

@@ -120,7 +120,7 @@ fn images(views: usize, side: usize) -> Tensor {
 }
 
 fn views(step: u64) -> Views {
-    Views { step, indices: (0..BATCH as u32).collect(), x: images(2, SIDE), small: None }
+    Views { step, indices: (0..BATCH as u32).collect(), labels: Vec::new(), x: images(2, SIDE), small: None }
 }
 
 fn build(rule: &Rule) -> Box<dyn EStep> {

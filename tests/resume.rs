@@ -112,7 +112,7 @@ fn a_killed_run_with_a_bank_of_bf16_ends_with_the_same_bytes() {
     assert!(weights("f32").unwrap() != weights("bf16").unwrap());
 }
 
-/// A study of the other methods, with queues, small crops and LARS.
+/// A study of the other methods, with queues, small crops, LARS and labels.
 fn methods(folder: &Path) -> String {
     let path = folder.join("others.toml");
     let text = r#"title = "t"
@@ -138,6 +138,10 @@ optim = { lars.trust = 0.01, weight_decay_on = "weights" }
 [[arm]]
 name = "simclr"
 base = "simclr"
+
+[[arm]]
+name = "supervised"
+base = "supervised"
 "#;
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_string()
@@ -146,7 +150,7 @@ base = "simclr"
 #[test]
 fn killed_runs_of_other_methods_end_with_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    killed_and_whole(&methods(folder.path()), 4);
+    killed_and_whole(&methods(folder.path()), 5);
 }
 
 #[test]

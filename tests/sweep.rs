@@ -349,6 +349,7 @@ fn a_bank_with_k_moves_the_images_of_k_batches_together() {
         step,
         indices: indices.to_vec(),
         x: Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0], (2, 2, 1, 1, 1), &Device::Cpu).unwrap(),
+        labels: Vec::new(),
         small: None,
     };
     let both = [views(0, [0, 1]), views(1, [2, 3])];

@@ -17,7 +17,7 @@ pub struct Batch {
     pub step: u64,
     /// Positions of the images in their split, (B).
     pub indices: Vec<u32>,
-    /// Their classes, (B); for measuring only.
+    /// Their classes, (B); only the E-step of supervised training reads them.
     pub labels: Vec<u32>,
     /// Normalised views, (V, B, H, W, 3).
     pub views: Vec<f32>,

@@ -255,7 +255,11 @@ mod tests {
 
     fn visit<T: Plain>(bank: &mut MemoryBank<T>, index: u32, z: [f32; 2]) {
         let z = Tensor::from_slice(&z, (1, 2), &Device::Cpu).unwrap();
-        bank.absorb(&Views { step: 0, indices: vec![index], x: z.clone(), small: None }, &z).unwrap();
+        bank.absorb(
+            &Views { step: 0, indices: vec![index], labels: Vec::new(), x: z.clone(), small: None },
+            &z,
+        )
+        .unwrap();
     }
 
     fn visits<T: Plain>(place: &BankPlace) {

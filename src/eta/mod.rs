@@ -8,6 +8,7 @@
 //! | expectation | m·η_x + (1−m)·1/n Σ F_θ(T_i(x)), n samples or all of a finite T, once per k steps | Sec. 5.1, eq. 9 |
 //! | momentum-encoder | F_ξ(T′(x)), ξ ← τ·ξ + (1−τ)·θ | BYOL, MoCo; Sec. 6.2 |
 //! | sinkhorn | the batch's balanced assignment of F_θ(T′(x)) to clusters, as log-codes | SwAV; Sec. 6.2 |
+//! | labels | the class of x, as a log-one-hot vector; no sample at all | supervised training |
 //! | none | F_θ(T′(x)) *with* gradient: no stop-gradient, the collapse baseline; SimCLR | Fig. 2 |
 //!
 //! A rule is an [`EStep`]; a recipe names it by a [`Rule`]. Once per alternation, with θ frozen,
@@ -18,6 +19,7 @@ mod count;
 mod device_rows;
 mod expectation;
 mod k_step;
+mod labels;
 mod memory_bank;
 mod momentum_encoder;
 mod one_step;
@@ -29,6 +31,7 @@ mod twins;
 pub use count::{Samples, Steps};
 pub use expectation::Expectation;
 pub use k_step::KStep;
+pub use labels::Labels;
 pub use memory_bank::{BankPlace, MemoryBank, bank_bytes};
 pub use momentum_encoder::MomentumEncoder;
 pub use one_step::OneStep;
@@ -48,6 +51,8 @@ pub struct Views {
     pub step: u64,
     /// Which images they show, (B).
     pub indices: Vec<u32>,
+    /// The classes of the images, (B); empty where nobody reads them.
+    pub labels: Vec<u32>,
     /// The views, (V, B, H, W, C): the first of every pair, then the second of every pair.
     pub x: Tensor,
     /// Small crops beside them, (n, B, h, w, C).

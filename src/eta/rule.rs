@@ -1,8 +1,8 @@
 //! E-step rules as a recipe names them: numbers, ranges, and what is built of them.
 
 use super::{
-    BankPlace, EStep, Expectation, KStep, MemoryBank, MomentumEncoder, OneStep, Queue, Samples, Sinkhorn,
-    Steps, Twins, bank_bytes,
+    BankPlace, EStep, Expectation, KStep, Labels, MemoryBank, MomentumEncoder, OneStep, Queue, Samples,
+    Sinkhorn, Steps, Twins, bank_bytes,
 };
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
@@ -71,6 +71,8 @@ pub enum Rule {
         #[serde(default, skip_serializing_if = "is_first")]
         queue_from_epoch: u64,
     },
+    /// The images' classes: supervised training.
+    Labels {},
     /// No stop-gradient.
     None {},
 }
@@ -106,13 +108,14 @@ fn is_zero(value: &f64) -> bool {
 
 impl Rule {
     /// Every rule in reading order, with the paper's numbers; help, docs and tests iterate over it.
-    pub const ALL: [Rule; 7] = [
+    pub const ALL: [Rule; 8] = [
         Rule::OneStep {},
         Rule::KStep { k: Steps::Count(10) },
         Rule::MemoryBank { m: 0.8, precision: Precision::F32, k: Steps::Count(1) },
         Rule::Expectation { n: Samples::Count(4), normalised: true, k: Steps::Count(1), m: 0.0 },
         Rule::MomentumEncoder { tau: 0.996, rises: true, queue: 0 },
         Rule::Sinkhorn { epsilon: 0.05, iterations: 3, stop_gradient: true, queue: 0, queue_from_epoch: 0 },
+        Rule::Labels {},
         Rule::None {},
     ];
 
@@ -125,6 +128,7 @@ impl Rule {
             Rule::Expectation { .. } => "expectation",
             Rule::MomentumEncoder { .. } => "momentum-encoder",
             Rule::Sinkhorn { .. } => "sinkhorn",
+            Rule::Labels {} => "labels",
             Rule::None {} => "none",
         }
     }
@@ -139,7 +143,9 @@ impl Rule {
             Rule::KStep { k } => (*k, ("m", 0.0)),
             Rule::MemoryBank { m, k, .. } | Rule::Expectation { m, k, .. } => (*k, ("m", *m)),
             Rule::MomentumEncoder { tau, .. } => (Steps::one(), ("tau", *tau)),
-            Rule::OneStep {} | Rule::Sinkhorn { .. } | Rule::None {} => return self.check_sinkhorn(),
+            Rule::OneStep {} | Rule::Sinkhorn { .. } | Rule::Labels {} | Rule::None {} => {
+                return self.check_sinkhorn();
+            }
         };
         if k == Steps::Count(0) {
             return fail("k", "0 steps per alternation would never train; k is at least 1".into());
@@ -193,10 +199,11 @@ impl Rule {
     }
 
     /// Views of a batch, where the objective has `all`, of which `trained` have a term of the loss, and a finite T
-    /// `elements`: an expectation has its samples in the place of the others.
+    /// `elements`: an expectation has its samples in the place of the others, and labels need no others.
     pub fn views(&self, all: usize, trained: usize, elements: usize) -> usize {
         match self {
             Rule::Expectation { n, .. } => trained + n.number(elements),
+            Rule::Labels {} => trained,
             _ => all,
         }
     }
@@ -224,7 +231,7 @@ impl Rule {
             // A queue, its copy as a tensor and the batch's cosines with it.
             Rule::MomentumEncoder { queue, .. } => theta_len + queue * (2 * dim + 4 * views * batch),
             Rule::Sinkhorn { queue, .. } => 2 * views * queue * dim,
-            Rule::OneStep {} | Rule::Expectation { .. } | Rule::None {} => 0,
+            Rule::OneStep {} | Rule::Expectation { .. } | Rule::Labels {} | Rule::None {} => 0,
         }
     }
 
@@ -246,6 +253,7 @@ impl Rule {
         Ok(match self {
             Rule::OneStep {} => Box::new(OneStep { stop_gradient: true }),
             Rule::None {} => Box::new(OneStep { stop_gradient: false }),
+            Rule::Labels {} => Box::new(Labels),
             Rule::KStep { k } => Box::new(KStep::new(k.count(size.per_epoch))),
             Rule::Expectation { n, normalised, k, m } => Box::new(Expectation {
                 n: n.number(size.elements),

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 35] = embed![
+pub const FILES: [Embedded; 36] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -47,6 +47,7 @@ pub const FILES: [Embedded; 35] = embed![
     "base/moco.toml",
     "base/byol.toml",
     "base/swav.toml",
+    "base/supervised.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",
     "scale/cifar.toml",

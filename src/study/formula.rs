@@ -24,7 +24,7 @@ pub struct Formula;
 /// Forward passes that the E-step makes beside the M-step's.
 fn e_passes(recipe: &Recipe) -> f64 {
     match recipe.eta {
-        Rule::OneStep {} | Rule::Sinkhorn { .. } | Rule::None {} => 0.0,
+        Rule::OneStep {} | Rule::Sinkhorn { .. } | Rule::Labels {} | Rule::None {} => 0.0,
         Rule::MemoryBank { .. } => 1.0,
         Rule::Expectation { .. } => (recipe.views() - recipe.objective.trained_views()) as f64,
         _ => recipe.views() as f64,
@@ -35,6 +35,7 @@ fn e_passes(recipe: &Recipe) -> f64 {
 fn end(recipe: &Recipe) -> (f64, f64, f64) {
     match (&recipe.eta, &recipe.predictor) {
         (Rule::None {}, _) => (20.0, 0.01, -0.999),
+        (Rule::Labels {}, _) => (90.0, 0.9, 0.1),
         (Rule::MemoryBank { m, .. }, Predictor::None {}) if *m > 0.0 => (60.0 + 10.0 * m, 0.8, -0.5),
         (_, Predictor::None {}) => (20.0, 0.02, -0.998),
         _ if matches!(recipe.objective.comparison, Comparison::SymmetricPredictor | Comparison::Mirror) => {

@@ -85,7 +85,8 @@ impl Batches {
         let batch = self.loader.next()?.filter(|batch| batch.step == step).ok_or_else(out_of_order)?;
         let x = self.upload.tensor(batch.views, &self.shape, &self.device)?;
         let small = self.small.map(|shape| self.upload_small.tensor(batch.small, &shape, &self.device));
-        let views = Views { step, indices: batch.indices, x, small: small.transpose()? };
+        let views =
+            Views { step, indices: batch.indices, labels: batch.labels, x, small: small.transpose()? };
         self.last = Some(views.clone());
         Ok(views)
     }

@@ -249,6 +249,6 @@ impl Case {
         let x = Tensor::from_vec([one, two].concat(), (2, n, 3, size, size), &Device::Cpu)?;
         let x = x.permute((0, 1, 3, 4, 2))?.contiguous()?;
         let indices = self.images.0.get(part(n)).unwrap_or_default().to_vec();
-        Ok(Views { step, indices, x, small: None })
+        Ok(Views { step, indices, labels: Vec::new(), x, small: None })
     }
 }

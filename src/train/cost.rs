@@ -33,7 +33,7 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     let mut floats = BATCHES * views * batch * size * size * 3;
     for network in std::iter::once(&encoder).chain(&heads) {
         floats += network.theta_len() * COPIES_OF_THETA;
-        floats += pass_floats(network, kernel.as_ref(), recipe.objective.views(), batch);
+        floats += pass_floats(network, kernel.as_ref(), recipe.objective.views().min(views), batch);
     }
     if let Some(crops) = &recipe.augment.multi_crop {
         floats += BATCHES * crops.count * batch * crops.size * crops.size * 3;
@@ -131,7 +131,11 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
     let crops = recipe.augment.multi_crop.as_ref();
     let shape = crops.map(|crops| (crops.count, batch, crops.size, crops.size, 3));
     let small = shape.map(|shape| Tensor::randn(0f32, 1.0, shape, &Device::Cpu)).transpose()?;
-    let mut noise = |step| Ok(Views { step, indices: Vec::new(), x: x.clone(), small: small.clone() });
+    let labels = vec![0; batch];
+    let mut noise = |step| {
+        let (x, small) = (x.clone(), small.clone());
+        Ok(Views { step, indices: Vec::new(), labels: labels.clone(), x, small })
+    };
     let mut begun = Instant::now();
     for step in 0..=TIMED {
         if step == 1 {

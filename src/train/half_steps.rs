@@ -148,7 +148,9 @@ impl HalfSteps {
     fn e_step(&mut self, model: &Model, recipe: &Recipe, dataset: &Dataset, step: u64) -> Result<()> {
         let shape = BatchShape { images: 0, ..recipe.batch_shape() };
         let x = tensor(&dataset.train, recipe, &self.images, shape, step)?;
-        let views = Views { step, indices: (0..self.images.len() as u32).collect(), x, small: None };
+        let labels = self.images.iter().map(|image| dataset.train.label(*image as usize)).collect();
+        let indices = (0..self.images.len() as u32).collect();
+        let views = Views { step, indices, labels, x, small: None };
         let with_gradient =
             recipe.eta.views_with_gradient(recipe.objective.views(), recipe.objective.trained_views());
         let eta = model.unmoved(|| {

@@ -75,6 +75,7 @@ impl State {
         site: &Site,
         snapshot: Option<Snapshot<'static>>,
     ) -> Result<Self> {
+        check_classes(recipe, dataset)?;
         let kernel = site.host_kernel(recipe.encoder.precision)?;
         let model = Model::of(recipe, &kernel)?.on(site)?;
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
@@ -331,6 +332,19 @@ impl State {
         let bytes = weights::to_safetensors(&self.alternation.model, Some(&preprocessing))?;
         write_durable(&dir.path().join(WEIGHTS_FILE), &bytes)
     }
+}
+
+/// Refuses a classifier whose head tells another number of classes apart than the images have.
+fn check_classes(recipe: &Recipe, dataset: &Dataset) -> Result<()> {
+    let (outputs, classes) = (recipe.encoder.projector.dim, dataset.classes.len());
+    if recipe.eta != (Rule::Labels {}) || outputs == classes {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "encoder.projector.dim: {outputs} outputs where eta.labels has the {classes} classes of {}; --set \
+         encoder.projector.dim={classes} fits",
+        dataset.name
+    )))
 }
 
 /// std of z/‖z‖ times √d, for z (B, d); 0 for a batch of one, which has no spread to measure.

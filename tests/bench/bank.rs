@@ -55,7 +55,13 @@ fn pass(rule: &mut dyn EStep, images: usize, x: &Tensor, pass: u64) -> Vec<f64> 
     order.shuffle(&mut stream(0, Purpose::Test, pass, 0));
     let z = x.narrow(0, 0, 1).unwrap().reshape((1, BATCH, DIM)).unwrap();
     let step = |(step, indices): (usize, &[u32])| {
-        let views = Views { step: step as u64, indices: indices.to_vec(), x: x.clone(), small: None };
+        let views = Views {
+            step: step as u64,
+            indices: indices.to_vec(),
+            labels: Vec::new(),
+            x: x.clone(),
+            small: None,
+        };
         let begun = Instant::now();
         rule.refresh(&Rows, &mut std::iter::once(Ok(views.clone()))).unwrap();
         rule.targets(&views, &z, &Rows).unwrap();

@@ -80,6 +80,7 @@ fn main() {
                 step,
                 indices: batch.indices,
                 x: Tensor::from_vec(batch.views, shape, &Device::Cpu)?,
+                labels: Vec::new(),
                 small: None,
             })
         };

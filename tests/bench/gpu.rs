@@ -200,8 +200,15 @@ fn measure(
     let mut rng = stream(0, Purpose::Test, 0, 0);
     let x: Vec<f32> = (0..2 * s.batch * s.size * s.size * 3).map(|_| rng.random::<f32>() - 0.5).collect();
     let x = Tensor::from_vec(x, (2, s.batch, s.size, s.size, 3), site.tensors())?;
-    let mut batch =
-        |step| Ok(Views { step, indices: (0..s.batch as u32).collect(), x: x.clone(), small: None });
+    let mut batch = |step| {
+        Ok(Views {
+            step,
+            indices: (0..s.batch as u32).collect(),
+            labels: Vec::new(),
+            x: x.clone(),
+            small: None,
+        })
+    };
     let rates = Rates { encoder: 0.01, predictor: 0.01 };
     let mut steps = |first: u64, count: u64| -> simsiam_em::Result<f64> {
         let mut last = f64::NAN;

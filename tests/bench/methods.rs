@@ -65,6 +65,7 @@ impl Timed {
             step: 0,
             indices: (0..batch as u32).collect(),
             x: noise(recipe.views(), batch, side),
+            labels: vec![0; batch],
             small,
         };
         Self {

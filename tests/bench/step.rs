@@ -142,7 +142,7 @@ fn print_e_step(s: &Setting, repetitions: usize) {
     let len = (ELEMENTS + 1) * s.batch * s.size * s.size * 3;
     let x: Vec<f32> = (0..len).map(|_| rng.random::<f32>() - 0.5).collect();
     let x = Tensor::from_vec(x, (ELEMENTS + 1, s.batch, s.size, s.size, 3), &Device::Cpu).unwrap();
-    let views = Views { step: 0, indices: (0..s.batch as u32).collect(), x, small: None };
+    let views = Views { step: 0, indices: (0..s.batch as u32).collect(), labels: Vec::new(), x, small: None };
     let mut rule = Expectation { n: ELEMENTS, normalised: true, k: 1, kept: None, made: Default::default() };
     let z = Tensor::zeros((1, s.batch, s.dim), DType::F32, &Device::Cpu).unwrap();
     let mut seconds = [Vec::new(), Vec::new()];
@@ -174,8 +174,15 @@ fn main() {
         let mut rng = stream(0, Purpose::Test, 0, 0);
         let x: Vec<f32> = (0..2 * s.batch * s.size * s.size * 3).map(|_| rng.random::<f32>() - 0.5).collect();
         let x = Tensor::from_vec(x, (2, s.batch, s.size, s.size, 3), &Device::Cpu).unwrap();
-        let mut batch =
-            |step| Ok(Views { step, indices: (0..s.batch as u32).collect(), x: x.clone(), small: None });
+        let mut batch = |step| {
+            Ok(Views {
+                step,
+                indices: (0..s.batch as u32).collect(),
+                labels: Vec::new(),
+                x: x.clone(),
+                small: None,
+            })
+        };
         let rates = Rates { encoder: 0.01, predictor: 0.01 };
         let mut seconds = Vec::new();
         for step in 0..repetitions as u64 + 2 {

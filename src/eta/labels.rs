@@ -1,0 +1,40 @@
+//! Supervised training as an E-step: η_x is the class of image x, which a person made and θ never moves.
+//!
+//! A class is the code of Caron et al. with all of its mass on one cluster: η = log one-hot(y), so that the
+//! cross-entropy's softmax(η) is the one-hot vector itself and −softmax(η)·log softmax(z) is −log softmax(z)_y,
+//! whose gradient in z is softmax(z) − one-hot(y). z is the output of a linear head then, one number for each class.
+
+use super::{EStep, Frozen, Held, Views};
+use crate::error::{Error, Result};
+use candle_core::Tensor;
+
+/// Reads the labels that come with a batch. Keeps nothing.
+#[derive(Debug)]
+pub struct Labels;
+
+impl EStep for Labels {
+    fn reads(&self, _: u64) -> std::ops::Range<u64> {
+        0..0
+    }
+
+    fn targets(&mut self, views: &Views, z: &Tensor, _: Frozen) -> Result<Tensor> {
+        let (shown, batch, classes) = z.dims3()?;
+        if let Some(label) = views.labels.iter().find(|label| **label as usize >= classes) {
+            return Err(Error::Failure(format!("class {label} of a head that tells {classes} apart")));
+        }
+        let labels = Tensor::from_slice(&views.labels, (1, batch, 1), z.device())?;
+        let places = Tensor::arange(0, classes as u32, z.device())?.reshape((1, 1, classes))?;
+        let of_class = labels.broadcast_eq(&places)?;
+        let full = |value: f32| Tensor::full(value, (1, batch, classes), z.device());
+        let eta = of_class.where_cond(&full(0.0)?, &full(f32::NEG_INFINITY)?)?;
+        Ok(eta.broadcast_as((shown, batch, classes))?.contiguous()?)
+    }
+
+    fn state(&self) -> Result<Vec<Held<'_>>> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _: Vec<Held<'static>>) -> Result<()> {
+        Ok(())
+    }
+}
