@@ -40,7 +40,14 @@ fn mistakes_on_the_command_line_exit_with_2_and_name_the_way_out() {
     fails(&["run", "simsiam", "--scale", "laptp"], 2, &["laptop"]);
     fails(&["run", "simsiam", "--data", "imagenet:/x"], 2, &["shapes"]);
     fails(&["nonsense"], 2, &["nonsense"]);
-    fails(&["run", "simsiam", "--seeds", "0"], 2, &["0"]);
+    for command in [&["run", "simsiam"][..], &["sweep", "membank", "--over", "m=0,1"]] {
+        let fails = |seeds: &str, words: &[&str]| fails(&[command, &["--seeds", seeds]].concat(), 2, words);
+        fails("0", &["--seeds", "'0'", "at least one seed"]);
+        fails("5..5", &["'5..5'", "no seeds", "5..13"]);
+        fails("a..b", &["'a..b'", "such as 10..18"]);
+        fails("10001", &["at most 10000"]);
+        fails("0..10001", &["at most 10000"]);
+    }
 }
 
 #[test]

@@ -66,6 +66,30 @@ fn a_study_ends_with_table_verdicts_and_paths() {
 }
 
 #[test]
+fn seeds_may_be_a_range() {
+    let folder = tempfile::tempdir().unwrap();
+    let seeds = |arm: &str| {
+        let entries = std::fs::read_dir(folder.path().join("runs").join(arm)).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let run =
+        output(folder.path(), &["run", "simsiam", "--scale", "mock", "--seeds", "10..12", "--json", "-q"]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    assert_eq!(seeds("simsiam/simsiam"), ["seed-10", "seed-11"]);
+    let out = String::from_utf8_lossy(&run.stdout);
+    let summary: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(summary["seeds"], serde_json::json!([10, 11]));
+    let sweep = ["sweep", "membank", "--over", "m=0.5,1", "--scale", "mock", "--seeds", "7..9", "-q"];
+    let sweep = output(folder.path(), &sweep);
+    assert_eq!(sweep.status.code(), Some(0), "{}", text(&sweep.stderr));
+    assert_eq!(seeds("membank-sweep-m/m=0.5"), ["seed-7", "seed-8"]);
+    let help = text(&output(folder.path(), &["run", "simsiam", "--help"]).stdout);
+    assert!(help.contains("--seeds <SEEDS>") && help.contains("10..18"), "{help}");
+}
+
+#[test]
 fn progress_goes_to_stderr_as_plain_lines_where_there_is_no_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let run = output(folder.path(), &["run", "simsiam", "--scale", "mock", "--jobs", "1", "--threads", "1"]);

@@ -222,9 +222,9 @@ fn a_recipe_written_by_a_run_is_a_study_that_gives_the_same_recipe() {
             let recipe = Recipe { seed: 5, ..arm.recipe };
             let text = toml::to_string(&recipe).unwrap();
             let again = Study::parse("config", "config.toml", text).unwrap();
-            assert_eq!(again.seeds(&request(), None).unwrap(), [5]);
             let arms = again.resolve(&request()).unwrap();
             assert_eq!(arms.len(), 1);
+            assert_eq!(arms[0].seeds, [5]);
             assert_eq!(arms[0].recipe, recipe);
         }
     }
@@ -280,6 +280,10 @@ fn mistakes_in_a_study_file_are_shown_at_their_place() {
         ("weight_decay = 5e-4", "weight_decay = \"much\"", "expected a number", "\"much\""),
         ("schedule.epochs = 7", "schedule.epochs = -7", "expected a whole number", "-7"),
         ("schedule.epochs", "schedule.epoch", "did you mean `epochs`?", "epoch"),
+        ("schedule.epochs = 7", "seeds = \"5..5\"", "`seeds`: no seeds", "\"5..5\""),
+        ("schedule.epochs = 7", "seeds = \"a..b\"", "such as 10..18", "\"a..b\""),
+        ("schedule.epochs = 7", "seeds = 0", "at least one seed", "0"),
+        ("schedule.epochs = 7", "seeds = true", "a range in quotes", "true"),
         ("[scale.laptop]", "[scale.lapdog]", "did you mean `laptop`?", "lapdog"),
         ("mlp.hidden = 16", "mpl.hidden = 16", "did you mean `mlp`?", "mpl"),
         ("mlp.hidden = 16", "mlp.hiden = 16", "did you mean `hidden`?", "hiden"),
@@ -325,7 +329,26 @@ fn mistakes_in_flags_name_the_flag() {
         assert!(said.contains(message), "{said}");
     }
     assert!(refusal(Study::find("multstep")).0.contains("did you mean `multistep`?"));
-    assert!(refusal(Study::find("simsiam").unwrap().seeds(&request(), Some(0))).0.contains("--seeds 0"));
+}
+
+#[test]
+fn seeds_are_those_of_the_command_line_the_study_or_the_scale() {
+    let seeds = |text: &str, asked: Option<&str>| {
+        let study = Study::parse("t", "t.toml", text.to_string()).unwrap();
+        let seeds = asked.map(|asked| asked.parse().unwrap());
+        study.resolve(&Request { seeds, scale: Some("smoke".into()), ..request() }).unwrap()[0].seeds.clone()
+    };
+    let own = format!("{OWN}[scale.smoke]\nseeds = \"4..6\"\n");
+    assert_eq!(seeds(OWN, None), [0, 1], "the scale's");
+    assert_eq!(seeds(OWN, Some("3")), [0, 1, 2]);
+    assert_eq!(seeds(&own, None), [4, 5]);
+    assert_eq!(seeds(&own, Some("3")), [4, 5, 6]);
+    assert_eq!(seeds(&own, Some("10..12")), [10, 11]);
+    // A recipe that a run left goes on from its own seed.
+    let recipe = toml::to_string(&Recipe { seed: 5, ..recipe("simsiam", "simsiam", &request()) }).unwrap();
+    let recipe = Study::parse("config", "config.toml", recipe).unwrap();
+    let more = Request { seeds: Some("2".parse().unwrap()), ..request() };
+    assert_eq!(recipe.resolve(&more).unwrap()[0].seeds, [5, 6]);
 }
 
 /// Judges the only claim of a study whose arms `a` and `b` have these values, seed by seed.

@@ -111,7 +111,7 @@ fn what_cannot_be_swept_is_refused_before_anything_runs() {
         (&["membank", "--over", "m"], &["expected key=v1,v2"]),
         (&["membank", "--over", "m=0..1"], &["from..to:count"]),
         (&["membank", "--over", "m=0.5,0.50"], &["0.50 stands twice"]),
-        (&["membank", "--over", "seed=1,2"], &["--seeds says how many"]),
+        (&["membank", "--over", "seed=1,2"], &["--seeds says how many, or which"]),
         (&["membank"], &["one or two axes"]),
         (&["membank", "--over", "m=0", "--over", "eta.k-step.k=2"], &["replaces eta.memory-bank.m"]),
         (&["membank", "--over", "m=0", "--arm", "m=0.81"], &["did you mean `m=0.8`?"]),

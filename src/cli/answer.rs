@@ -25,9 +25,8 @@ pub fn print(answer: &Answer, paths: &[PathBuf], output: &Output) -> Result<()> 
     for line in table(&rows) {
         output.line(&line)?;
     }
-    let seeds = answer.seeds.len();
-    let interval = if seeds > 1 { ", mean ± 95 % interval" } else { "" };
-    output.line(&format!("\n{}{interval}", super::count(seeds, "seed")))?;
+    let interval = if answer.seeds.len() > 1 { ", mean ± 95 % interval" } else { "" };
+    output.line(&format!("\n{}{interval}", answer.counted_seeds()))?;
     if let (true, Some(paper)) = (paper, &answer.paper) {
         output.line(&format!("paper: {}, {}", paper.metric, paper.r#where))?;
     }

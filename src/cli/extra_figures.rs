@@ -5,7 +5,9 @@ use super::trajectories;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::estimate::spearman;
-use crate::record::{Answer, Outcome, SPECTRUM_FILE, read_metrics, read_outcome, read_result_if_any};
+use crate::record::{
+    Answer, AnswerRun, Outcome, SPECTRUM_FILE, read_metrics, read_outcome, read_result_if_any,
+};
 use crate::report::{Figure, Panel, Point, Style};
 use crate::study::{Extra, Results};
 use std::path::{Path, PathBuf};
@@ -72,7 +74,7 @@ pub struct Run {
 fn finished(results: &Results) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     for arm in &results.answer.arms {
-        for &seed in &results.answer.seeds {
+        for &AnswerRun { seed, .. } in &arm.runs {
             let path = results.folder.join(&arm.arm).join(format!("seed-{seed}"));
             if read_outcome(&path)? == Some(Outcome::Finished) {
                 runs.push(Run { arm: arm.arm.clone(), seed, path });

@@ -1,7 +1,9 @@
 //! The figures of a study, made from the metrics that its runs left.
 
 use crate::error::Result;
-use crate::record::{Answer, AnswerMetric, Outcome, make_folder, read_metrics, read_outcome};
+use crate::record::{
+    Answer, AnswerArm, AnswerMetric, AnswerRun, Outcome, make_folder, read_metrics, read_outcome,
+};
 use crate::report::{Figure, Panel, Point, Reference, Style};
 use crate::study::{Results, Study};
 use std::path::{Path, PathBuf};
@@ -54,9 +56,9 @@ fn is_closed_form(answer: &Answer) -> bool {
 
 /// What stands below a figure: where its data come from, and how several seeds are shown.
 pub fn caption(answer: &Answer, seeds_as: &str) -> String {
-    let seeds = match answer.seeds.len() {
-        1 => "1 seed".to_string(),
-        seeds => format!("{seeds} seeds: {seeds_as}"),
+    let seeds = match answer.counted_seeds() {
+        seeds if answer.seeds.len() > 1 => format!("{seeds}: {seeds_as}"),
+        seeds => seeds,
     };
     let Answer { command, scale, sim, .. } = answer;
     format!("{command}   ·   {scale} scale, {seeds}   ·   sim {sim}")
@@ -85,8 +87,8 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
         references: Vec::new(),
     };
     let (mut curves, mut last) = (Vec::new(), Vec::new());
-    for (arm, _) in &arms {
-        for &seed in &answer.seeds {
+    for AnswerArm { arm, runs, .. } in &answer.arms {
+        for &AnswerRun { seed, .. } in runs {
             let path = results.folder.join(arm).join(format!("seed-{seed}"));
             curves.extend(points(&path, &curve_columns, arm, seed)?);
             last.extend(ends(&path, &final_columns, arm, seed)?);

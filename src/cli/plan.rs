@@ -19,7 +19,6 @@ pub struct Plan<'a> {
     pub study: &'a Study,
     pub request: Request,
     arms: Vec<Arm>,
-    seeds: Vec<u64>,
     folder: PathBuf,
 }
 
@@ -28,7 +27,6 @@ impl<'a> Plan<'a> {
     pub fn new(
         study: &'a Study,
         mut request: Request,
-        seeds: Option<u64>,
         out: &Path,
         all: &mut Vec<Job>,
         settings: &Settings,
@@ -36,8 +34,7 @@ impl<'a> Plan<'a> {
         request.scale = request.scale.map(|scale| trained_scale(&scale).to_string());
         check_folder(study)?;
         let arms = study.resolve(&request)?;
-        let seeds = study.seeds(&request, seeds)?;
-        let runs = arms.len().saturating_mul(seeds.len());
+        let runs = arms.iter().map(|arm| arm.seeds.len()).sum();
         if let Some(arm) = arms.first() {
             let flags = "--seeds and the study's own flags ask for many runs";
             affordable(&arm.recipe, runs, flags, settings.jobs, settings.threads)?;
@@ -46,14 +43,14 @@ impl<'a> Plan<'a> {
         make_folder(&folder)?;
         // What else was left unfinished is removed where the same file is written again.
         sweep(&out.join(REPORT));
-        all.extend(jobs(&study.name, &arms, &seeds, &folder));
-        Ok(Plan { study, request, arms, seeds, folder })
+        all.extend(jobs(&study.name, &arms, &folder));
+        Ok(Plan { study, request, arms, folder })
     }
 
     /// What its runs, made by `command`, left.
     pub fn results(&self, command: &str) -> Result<Results> {
         let scale = self.request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
-        Results::read(self.study, &self.arms, &self.seeds, &self.folder, scale, command)
+        Results::read(self.study, &self.arms, &self.folder, scale, command)
     }
 }
 
@@ -88,7 +85,7 @@ pub fn announce(plans: &[Plan], jobs: &[Job], settings: &Settings) {
         [plan] => {
             let names: Vec<&str> = plan.arms.iter().map(|arm| arm.name.as_str()).collect();
             let arms = super::count(plan.arms.len(), "arm");
-            let seeds = super::count(plan.seeds.len(), "seed");
+            let seeds = super::count(plan.arms.first().map_or(0, |arm| arm.seeds.len()), "seed");
             let title = format!("{}: {}", plan.study.name, plan.study.head.question);
             (title, format!("{arms} ({}) × {seeds}", names.join(", ")))
         }

@@ -9,7 +9,7 @@ use super::signals;
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::study::{
-    Engine, Event, Formula, Job, Request, Settings, Study, Suite, Trainer, check_images, schedule,
+    Engine, Event, Formula, Job, Request, Seeds, Settings, Study, Suite, Trainer, check_images, schedule,
 };
 use crate::train::{Ending, Progress};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -91,9 +91,12 @@ pub fn layer_flags() -> Vec<Arg> {
 
 /// Flags that say how runs are made.
 pub fn run_flags() -> Vec<Arg> {
-    let count = || value_parser!(u64);
     vec![
-        Arg::new("seeds").long("seeds").value_name("N").value_parser(count()).help("Seeds per arm: 0 to N-1"),
+        Arg::new("seeds")
+            .long("seeds")
+            .value_name("SEEDS")
+            .value_parser(value_parser!(Seeds))
+            .help("Seeds of every arm: 8, so many from the scale's first; or 10..18, the seeds 10 to 17"),
         Arg::new("jobs")
             .long("jobs")
             .value_name("N")
@@ -127,6 +130,7 @@ pub fn request(matches: &ArgMatches, flags: Vec<(String, Vec<String>)>) -> Reque
         scale: text("scale"),
         data: text("data"),
         skip_bad: matches.get_flag("skip-bad"),
+        seeds: None,
         flags,
         set: matches.get_many::<String>("set").into_iter().flatten().cloned().collect(),
     }
@@ -155,13 +159,13 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     };
     place(matches)?;
     let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("runs"));
-    let seeds = matches.get_one::<u64>("seeds").copied();
+    let seeds = matches.get_one::<Seeds>("seeds").copied();
     let mut jobs = Vec::new();
     let mut plans = Vec::new();
     for study in chosen {
         let flags = if one.is_none() { Vec::new() } else { flags(study, matches) };
-        let request = request(matches, flags);
-        plans.push(Plan::new(study, request, seeds, &out, &mut jobs, &settings(matches, usize::MAX)?)?);
+        let request = Request { seeds, ..request(matches, flags) };
+        plans.push(Plan::new(study, request, &out, &mut jobs, &settings(matches, usize::MAX)?)?);
     }
     let settings = settings(matches, jobs.len())?;
     check_threads(&settings)?;

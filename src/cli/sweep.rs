@@ -8,7 +8,7 @@ use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{make_folder, read_outcome};
-use crate::study::{Axis, Cell, DEFAULT_SCALE, Job, Request, Settings, Study, closed_form, jobs};
+use crate::study::{Arm, Axis, Cell, DEFAULT_SCALE, Job, Request, Seeds, Settings, Study, closed_form, jobs};
 use crate::theory::{ClosedForm, Measured};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use rayon::prelude::*;
@@ -88,11 +88,10 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         request.scale = Some("smoke".to_string());
     }
     // A picture of a plane is made of many runs; intervals are what studies are for.
-    let asked_seeds = matches.get_one::<u64>("seeds").copied();
-    let seeds = study.seeds(&request, Some(asked_seeds.unwrap_or(1)))?;
+    request.seeds = Some(matches.get_one::<Seeds>("seeds").copied().unwrap_or(Seeds::ONE));
 
     let count = axes.iter().map(|axis| axis.values.len()).fold(1, usize::saturating_mul);
-    let first = study.cell(like, &axes, vec![0; axes.len()], &request)?.arm.recipe;
+    let Arm { recipe: first, seeds, .. } = study.cell(like, &axes, vec![0; axes.len()], &request)?.arm;
     let theory = matches.get_flag("theory");
     let trains = !theory && first.closed_form.is_none();
     let settings = run::settings(matches, count.saturating_mul(seeds.len()))?;
@@ -110,7 +109,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     make_folder(&folder)?;
 
     let mut code = 0;
-    let jobs = if trains { jobs_of(&cells, &seeds, &folder) } else { Vec::new() };
+    let jobs = if trains { jobs_of(&cells, &folder) } else { Vec::new() };
     // Held until the answer is written.
     let _locks = plan::lock_to_start_over(&jobs, &settings)?;
     if trains {
@@ -142,10 +141,10 @@ fn folder_name(study: &Study, axes: &[Axis], arm: Option<&str>, theory: bool) ->
     format!("{}-sweep-{}{arm}{theory}", study.name, keys.join("-"))
 }
 
-fn jobs_of(cells: &[Cell], seeds: &[u64], folder: &Path) -> Vec<Job> {
+fn jobs_of(cells: &[Cell], folder: &Path) -> Vec<Job> {
     let arms: Vec<_> = cells.iter().map(|cell| cell.arm.clone()).collect();
     let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    jobs(&name, &arms, seeds, folder)
+    jobs(&name, &arms, folder)
 }
 
 fn announce(

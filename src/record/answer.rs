@@ -35,7 +35,7 @@ pub struct Answer {
     pub sim: String,
     /// The paper's place, and what its numbers measure.
     pub paper: Option<AnswerPaper>,
-    /// The seeds of every arm.
+    /// The seeds of all arms; which of them an arm has, its runs say.
     pub seeds: Vec<u64>,
     /// The metrics that tables show, in order.
     pub metrics: Vec<AnswerMetric>,
@@ -210,6 +210,14 @@ impl Answer {
             row
         };
         (header, self.arms.iter().map(row).collect())
+    }
+
+    /// "1 seed", "8 seeds" or, where arms have different numbers of them, "8 to 20 seeds".
+    pub fn counted_seeds(&self) -> String {
+        let of_arms = || self.arms.iter().map(|arm| arm.runs.len());
+        let (least, most) = (of_arms().min().unwrap_or(0), of_arms().max().unwrap_or(0));
+        let s = if most == 1 { "" } else { "s" };
+        if least == most { format!("{most} seed{s}") } else { format!("{least} to {most} seed{s}") }
     }
 
     /// The schema that this program writes.

@@ -6,6 +6,7 @@ use super::head::{Head, Suite};
 use super::layer::{Entry, Source};
 use super::metrics::METRICS;
 use super::nearest::hint;
+use super::seeds::Seeds;
 use crate::error::{Error, Result};
 use crate::files;
 use serde::Deserialize;
@@ -96,8 +97,8 @@ struct ArmHead {
 pub struct Scale {
     /// What it is for.
     pub about: Option<String>,
-    /// Seeds per arm, when the command line does not say.
-    pub seeds: Option<u64>,
+    /// The seeds of every arm, when the command line does not say.
+    pub seeds: Option<Seeds>,
     /// What it changes.
     pub overlay: Entry,
 }
@@ -106,7 +107,7 @@ pub struct Scale {
 #[serde(deny_unknown_fields)]
 struct ScaleHead {
     about: Option<String>,
-    seeds: Option<u64>,
+    seeds: Option<Seeds>,
 }
 
 impl Study {
@@ -273,9 +274,6 @@ impl Scale {
     fn read(mut entry: Entry) -> Result<Scale> {
         let head = entry.split(&SCALE);
         let ScaleHead { about, seeds } = fault::deserialize(&head, &[])?;
-        if let (Some(0), Some(entry)) = (seeds, head.get("seeds")) {
-            return Err(fault::at_value(&entry.origin, "at least one seed".into(), None));
-        }
         Ok(Scale { about, seeds, overlay: entry })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::file::{ArmSpec, RECIPE, Study, check_name};
 use super::nearest::hint;
-use super::resolve::{Arm, Request, assignment, leaf, plain};
+use super::resolve::{Arm, Request, SEEDS_SAY, assignment, leaf, plain};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ impl Study {
             return fail(format!("{} has no flag `{key}`, and a recipe no key `{first}`{hint}", self.name));
         }
         if sets == "seed" {
-            return fail("seeds are counted from 0; --seeds says how many".into());
+            return fail(SEEDS_SAY.into());
         }
         let values = match list.split_once("..") {
             Some((from, rest)) => range(from, rest),

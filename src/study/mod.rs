@@ -23,6 +23,7 @@ mod resolve;
 mod results;
 mod runs;
 mod schedule;
+mod seeds;
 mod trainer;
 mod unlike;
 
@@ -39,5 +40,6 @@ pub use resolve::{Arm, DEFAULT_SCALE, Request};
 pub use results::Results;
 pub use runs::{Curve, FEW_STEPS, Of, Runs};
 pub use schedule::{Event, Job, Settings, firsts, jobs, schedule};
+pub use seeds::Seeds;
 pub use trainer::{Engine, Trainer};
 pub use unlike::unlike_simsiam;

@@ -7,12 +7,14 @@ use super::embedded;
 use super::fault;
 use super::file::{ArmSpec, Scale, Study, check_name, embedded_source};
 use super::layer::{Entry, Node, Source};
+use super::seeds::Seeds;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use std::sync::Arc;
 
-/// More seeds are taken for a slip of the hand.
-const MOST_SEEDS: u64 = 10_000;
+/// Why no key sets a seed.
+pub(super) const SEEDS_SAY: &str =
+    "every run has its own seed; --seeds says how many, or which, such as 3..4";
 
 /// The way out where no single key is to blame.
 const NO_KEY: &str = "their recipes must differ in a key";
@@ -29,6 +31,8 @@ pub struct Request {
     pub data: Option<String>,
     /// `--skip-bad`.
     pub skip_bad: bool,
+    /// `--seeds`.
+    pub seeds: Option<Seeds>,
     /// The study's own flags with their values.
     pub flags: Vec<(String, Vec<String>)>,
     /// `--set key=value`.
@@ -44,8 +48,11 @@ pub struct Arm {
     pub title: String,
     /// Every key with who set it.
     pub tree: Entry,
-    /// The same as a recipe; its seed is the first.
+    /// The same as a recipe, whose seed each run replaces by its own.
     pub recipe: Recipe,
+    /// The seeds of its runs, in the order in which they are made. Arms of a study may have different
+    /// numbers of the same list.
+    pub seeds: Vec<u64>,
 }
 
 impl Study {
@@ -119,22 +126,14 @@ impl Study {
         }
     }
 
-    /// The seeds of every arm: `asked` many counted from 0, or as many as the scale says.
-    pub fn seeds(&self, request: &Request, asked: Option<u64>) -> Result<Vec<u64>> {
+    /// The seeds of every arm: those that `request` asks for, else the study's own at its scale, else those of `scale`; a
+    /// complete recipe at no scale begins with the seed that stands in it.
+    fn seeds(&self, request: &Request, scale: Option<&Scale>, recipe: &Recipe) -> Vec<u64> {
         let name = request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
         let own = self.scales.get(name).and_then(|scale| scale.seeds);
-        match (asked.or(own), &self.head.base, &request.scale) {
-            (Some(0), ..) => Err(Error::Usage("--seeds 0: at least one seed".to_string())),
-            (Some(seeds), ..) if seeds > MOST_SEEDS => {
-                Err(Error::Usage(format!("--seeds {seeds}: at most {MOST_SEEDS}")))
-            }
-            (Some(seeds), ..) => Ok((0..seeds).collect()),
-            (None, None, None) => match self.overlay.get("seed").map(|entry| &entry.node) {
-                Some(Node::Scalar(toml::Value::Integer(seed))) => Ok(vec![u64::try_from(*seed).unwrap_or(0)]),
-                _ => Ok(vec![0]),
-            },
-            _ => Ok((0..Scale::find(name)?.seeds.unwrap_or(1)).collect()),
-        }
+        let lowest = scale.map_or(Seeds::only(recipe.seed), |scale| scale.seeds.unwrap_or(Seeds::ONE));
+        let below = own.map_or(lowest, |own| own.over(lowest));
+        request.seeds.map_or(below, |asked| asked.over(below)).list()
     }
 
     /// The arms with, for those made by a flag, the layer that the flag is.
@@ -202,6 +201,7 @@ impl Study {
             name: spec.name.clone(),
             title: spec.title.clone().unwrap_or_else(|| spec.name.clone()),
             tree,
+            seeds: self.seeds(request, scale, &recipe),
             recipe,
         })
     }
@@ -229,9 +229,7 @@ impl Request {
             };
             let (key, value) = (key.trim(), value.trim());
             if key == "seed" {
-                return Err(Error::Usage(format!(
-                    "{typed}: seeds are counted from 0; --seeds says how many"
-                )));
+                return Err(Error::Usage(format!("{typed}: {SEEDS_SAY}")));
             }
             overs.push(assignment(&typed, key, value)?);
         }

@@ -14,7 +14,7 @@ use crate::record::{
     outdated, read_env, read_metrics, read_outcome, write_durable,
 };
 use crate::train::{self, machine_of};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// How one run stands.
@@ -78,23 +78,16 @@ pub struct Results {
 }
 
 impl Results {
-    /// Reads the runs of `arms` × `seeds` below `folder`, which `command` made at `scale`.
+    /// Reads the runs of `arms`, each with its own seeds, below `folder`, which `command` made at `scale`.
     ///
     /// # Errors
     /// [`Error::Data`] for a damaged metrics file; a run that is not there counts as unfinished.
-    pub fn read(
-        study: &Study,
-        arms: &[Arm],
-        seeds: &[u64],
-        folder: &Path,
-        scale: &str,
-        command: &str,
-    ) -> Result<Results> {
+    pub fn read(study: &Study, arms: &[Arm], folder: &Path, scale: &str, command: &str) -> Result<Results> {
         let mut runs = BTreeMap::new();
         let mut machines = Vec::new();
         let mut environments = Vec::new();
         for arm in arms {
-            for &seed in seeds {
+            for &seed in &arm.seeds {
                 let path = folder.join(&arm.name).join(format!("seed-{seed}"));
                 runs.insert((arm.name.as_str(), seed), numbers(&path, arm.recipe.schedule.epochs)?);
                 let environment = read_env(&path)?.unwrap_or_default();
@@ -105,7 +98,7 @@ impl Results {
                 }
             }
         }
-        identity::check_alike(arms, seeds, folder)?;
+        identity::check_alike(arms, folder)?;
         let curve = |arm: &str, seed: u64, metric: &str| {
             let run = runs.get(&(arm, seed)).filter(|run| run.end == RunEnd::Finished)?;
             run.curves.get(metric).cloned()
@@ -119,7 +112,8 @@ impl Results {
         let of_machines = |key: &str| machines.iter().find_map(|machine| machine.get(key)?.as_f64());
         let row = |arm: &Arm| {
             let metrics = METRICS.iter().filter_map(|(metric, ..)| {
-                let values: Vec<f64> = seeds
+                let values: Vec<f64> = arm
+                    .seeds
                     .iter()
                     .filter_map(|&seed| curve(&arm.name, seed, metric)?.number(Of::End))
                     .collect();
@@ -130,7 +124,7 @@ impl Results {
                 let end = run.map_or(RunEnd::Unfinished, |run| run.end).words();
                 AnswerRun { seed, end, wall_s: run.and_then(|run| run.wall_s) }
             };
-            let runs: Vec<AnswerRun> = seeds.iter().map(run).collect();
+            let runs: Vec<AnswerRun> = arm.seeds.iter().map(run).collect();
             let images = of_machines("train_images").map(|images| images as usize);
             let facts = study.head.facts.iter().map(|fact| facts::fact(*fact, arm, &runs, images));
             Ok(AnswerArm {
@@ -145,11 +139,14 @@ impl Results {
         let names: Vec<String> = arms.iter().map(|arm| arm.name.clone()).collect();
         let chance = of_machines("classes").map(|classes| 100.0 / classes);
         let steps = |arm: &str| {
-            let finished = seeds.iter().filter_map(|&seed| runs.get(&(arm, seed)));
-            finished.filter(|run| run.end == RunEnd::Finished).filter_map(|run| run.steps).min()
+            let finished = runs.iter().filter(|((of, _), run)| *of == arm && run.end == RunEnd::Finished);
+            finished.filter_map(|(_, run)| run.steps).min()
         };
         let numbers = Runs { curve: &curve, diverged: &diverged, chance, steps: &steps };
-        let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, seeds, &numbers));
+        let seeds: BTreeSet<u64> = arms.iter().flat_map(|arm| arm.seeds.iter().copied()).collect();
+        let seeds: Vec<u64> = seeds.into_iter().collect();
+        let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, &seeds, &numbers));
+        let claims = judged.map(claim).collect();
         let (recipe, differences) = recipes(arms);
         let answer = Answer {
             schema: Answer::SCHEMA,
@@ -164,10 +161,10 @@ impl Results {
                 .paper
                 .as_ref()
                 .map(|paper| AnswerPaper { r#where: paper.r#where.clone(), metric: paper.metric.clone() }),
-            seeds: seeds.to_vec(),
+            seeds,
             metrics: shown(study, arms),
             arms: arms.iter().map(row).collect::<Result<_>>()?,
-            claims: judged.map(claim).collect(),
+            claims,
             recipe,
             differences,
             machines,
@@ -263,7 +260,7 @@ fn recipes(arms: &[Arm]) -> (BTreeMap<String, String>, BTreeMap<String, Vec<Stri
         leaves.map(|(key, entry)| (key, entry.value().to_string())).collect()
     };
     let all: Vec<_> = arms.iter().map(flat).collect();
-    let keys: std::collections::BTreeSet<&String> = all.iter().flat_map(BTreeMap::keys).collect();
+    let keys: BTreeSet<&String> = all.iter().flat_map(BTreeMap::keys).collect();
     let values = |key: &String| -> Vec<String> {
         all.iter().map(|recipe| recipe.get(key).cloned().unwrap_or_default()).collect()
     };

@@ -80,8 +80,9 @@ pub enum Event {
     Failed(String),
 }
 
-/// Every arm of `study` with every seed below `folder`, seed by seed, so that comparisons are complete early.
-pub fn jobs(study: &str, arms: &[Arm], seeds: &[u64], folder: &Path) -> Vec<Job> {
+/// Every arm of `study` with every seed of its own below `folder`, seed by seed, so that comparisons are complete
+/// early.
+pub fn jobs(study: &str, arms: &[Arm], folder: &Path) -> Vec<Job> {
     let job = |arm: &Arm, seed: u64| Job {
         study: study.to_string(),
         arm: arm.name.clone(),
@@ -89,7 +90,9 @@ pub fn jobs(study: &str, arms: &[Arm], seeds: &[u64], folder: &Path) -> Vec<Job>
         recipe: Recipe { seed, ..arm.recipe.clone() },
         path: folder.join(&arm.name).join(format!("seed-{seed}")),
     };
-    seeds.iter().flat_map(|seed| arms.iter().map(move |arm| job(arm, *seed))).collect()
+    let places = arms.iter().map(|arm| arm.seeds.len()).max().unwrap_or(0);
+    let at = |place: usize| arms.iter().filter_map(move |arm| Some(job(arm, *arm.seeds.get(place)?)));
+    (0..places).flat_map(at).collect()
 }
 
 /// For each job the first one with the same recipe, often itself.
