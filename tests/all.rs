@@ -3,6 +3,7 @@
 mod augment;
 mod bank;
 mod beforehand;
+mod claims;
 mod cli;
 mod collapse;
 mod data;
@@ -10,6 +11,7 @@ mod dispute;
 mod em;
 mod emulation;
 mod evaluation;
+mod evidence;
 mod faults;
 mod folders;
 mod fuzz;

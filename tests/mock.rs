@@ -32,7 +32,8 @@ pub fn assert_snapshot(name: &str, got: &str) {
 #[test]
 fn a_study_ends_with_table_verdicts_and_paths() {
     let folder = tempfile::tempdir().unwrap();
-    let run = output(folder.path(), &["run", "membank", "--m", "0.8", "--scale", "mock", "-q"]);
+    let run =
+        output(folder.path(), &["run", "membank", "--m", "0.8", "--scale", "mock", "--seeds", "8", "-q"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
     // Nothing but what everyone must know: the arm that is there to collapse does.
     let told: Vec<String> = text(&run.stderr).lines().map(String::from).collect();
@@ -60,9 +61,9 @@ fn a_study_ends_with_table_verdicts_and_paths() {
     ] {
         assert!(out.contains(&format!("runs/membank/{file}")), "{out}");
     }
-    let again = output(folder.path(), &["run", "membank", "--m", "0.8", "--scale", "mock"]);
+    let again = output(folder.path(), &["run", "membank", "--m", "0.8", "--scale", "mock", "--seeds", "8"]);
     assert_eq!(text(&again.stdout), out, "the same command gives the same answer");
-    assert!(text(&again.stderr).contains("6 of 6 runs had finished before; nothing to compute"));
+    assert!(text(&again.stderr).contains("24 of 24 runs had finished before; nothing to compute"));
 }
 
 #[test]
@@ -109,17 +110,22 @@ fn progress_goes_to_stderr_as_plain_lines_where_there_is_no_terminal() {
 #[test]
 fn json_is_one_object_per_line_with_a_summary_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
-    let run = output(folder.path(), &["run", "multistep", "--k", "10", "--scale", "mock", "--json"]);
+    let run = output(
+        folder.path(),
+        &["run", "multistep", "--k", "10", "--scale", "mock", "--seeds", "8", "--json"],
+    );
     let lines: Vec<serde_json::Value> = String::from_utf8_lossy(&run.stdout)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let (summary, epochs) = lines.split_last().unwrap();
-    assert_eq!(epochs.len(), 2 * 2 * 4);
+    assert_eq!(epochs.len(), 8 * 2 * 4);
     assert!(epochs.iter().all(|line| line["event"] == "epoch" && line["val/knn_top1"].is_f64()));
     assert_eq!(summary["event"], "summary");
     assert_eq!(summary["arms"][1]["arm"], "k=10");
-    assert_eq!(summary["claims"][0]["verdict"], "reproduced");
+    let claim = &summary["claims"][0];
+    assert_eq!((&claim["verdict"], &claim["evidence"]["holds"]), (&"reproduced".into(), &8.into()));
+    assert_eq!(claim["effect"]["values"].as_array().map(Vec::len), Some(8));
 }
 
 #[test]
@@ -129,14 +135,17 @@ fn an_arm_that_diverges_leaves_the_others_alone_and_exits_3() {
                  optim.base_lr = 1e9\n[[arm]]\nname = \"tame\"\n[[claim]]\ntext = \"wild learns\"\n\
                  metric = \"val/knn_top1\"\narm = \"wild\"\nis = \"at least\"\nvalue = 1.0\n";
     std::fs::write(folder.path().join("mine.toml"), study).unwrap();
-    let run = output(folder.path(), &["run", "./mine.toml", "--scale", "mock", "-q"]);
+    let run = output(folder.path(), &["run", "./mine.toml", "--scale", "mock", "--seeds", "8", "-q"]);
     let out = text(&run.stdout);
     assert_eq!(run.status.code(), Some(3), "{out}{}", text(&run.stderr));
     assert!(text(&run.stderr).contains("wild seed 0: diverged, the loss of step 100 is not finite"));
-    assert!(out.contains("0 finished, 1 diverged at step 100, 1 diverged at step 100"), "{out}");
+    assert!(out.contains("0 finished, 8 diverged at step 100"), "{out}");
     assert!(out.contains("tame      "), "{out}");
+    assert!(out.contains("contradicted  wild learns"), "{out}");
+    assert!(out.contains("val/knn_top1 of wild at least 1: 0 of 8 seeds, E = 57 against\n"), "{out}");
+    let row = |arm: &str| out.lines().find(|line| line.starts_with(arm)).unwrap_or_default().to_string();
     assert!(
-        out.contains("undecided     wild learns") && out.contains("wild has no value for every seed"),
+        row("wild").contains("8 of 8 (63 to 100 %)") && row("tame").contains("0 of 8 (0 to 37 %)"),
         "{out}"
     );
 }
@@ -243,17 +252,16 @@ fn a_divergence_that_a_claim_expects_is_an_outcome_and_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let run = |claim: &str| {
         std::fs::write(folder.path().join("d.toml"), format!("{DIVERGING}{claim}")).unwrap();
-        output(folder.path(), &["run", "d.toml", "--scale", "mock", "-q"])
+        output(folder.path(), &["run", "d.toml", "--scale", "mock", "--seeds", "8", "-q"])
     };
     let unexpected = run("");
     assert_eq!(unexpected.status.code(), Some(3), "{}", text(&unexpected.stderr));
-    let claim =
-        "[[claim]]\ntext = \"{arm} diverges\"\nmetric = \"train/loss\"\narm = \"wild\"\nis = \"diverges\"\n";
+    let claim = "[[claim]]\ntext = \"{arm} diverges\"\narm = \"wild\"\nis = \"diverges\"\n";
     let expected = run(claim);
     assert_eq!(expected.status.code(), Some(0), "{}", text(&expected.stderr));
     let out = text(&expected.stdout);
     assert!(out.contains("reproduced    wild diverges"), "{out}");
-    assert!(out.contains("train/loss of wild diverges (2 of 2 runs)"), "{out}");
+    assert!(out.contains(" wild diverges: 8 of 8 seeds, E = 57\n"), "{out}");
     // Of both arms the table says what they are.
     let header = out.lines().find(|line| line.starts_with("arm ")).unwrap();
     for title in ["batch", "negatives", "momentum encoder", "s / epoch", "MiB, reckoned", "runs"] {

@@ -1,11 +1,11 @@
-//! Every study resolves; layers merge as they should; claims are judged as they should.
+//! Every study resolves; layers merge as they should.
 
 use simsiam_em::Error;
 use simsiam_em::eta::{Rule, Steps};
 use simsiam_em::kernel::Precision;
 use simsiam_em::measure::estimate::Estimate;
 use simsiam_em::recipe::{Predictor, Recipe};
-use simsiam_em::study::{Curve, Request, Runs, START, Study, Verdict, embedded};
+use simsiam_em::study::{Request, Study, embedded};
 use simsiam_em::train::memory_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -83,36 +83,6 @@ fn every_study_resolves_at_every_scale() {
             assert_eq!(folders.len(), arms.len());
         }
     }
-}
-
-#[test]
-fn every_claim_is_judged_for_some_arm_of_the_default_scale() {
-    let runs = Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None, steps: &|_| None };
-    for study in Study::all().unwrap() {
-        let arms: Vec<String> = study.resolve(&request()).unwrap().into_iter().map(|arm| arm.name).collect();
-        for claim in &study.head.claim {
-            // A claim about an arm of another scale has nothing to judge here.
-            let elsewhere = study.arms.iter().any(|arm| {
-                arm.at.is_some() && [Some(&claim.arm), claim.than.as_ref()].contains(&Some(&arm.name))
-            });
-            let judged = claim.judge(&arms, &[0], &runs).len();
-            assert!(judged > 0 || elsewhere, "{}: {}", study.name, claim.text);
-        }
-    }
-}
-
-#[test]
-fn an_exception_is_one_of_a_star_and_not_of_a_name() {
-    let study = Study::find("multistep").unwrap();
-    let mut claim = study.head.claim[0].clone();
-    claim.except = Some("k=1".into());
-    let arms = ["k=1", "k=10", "k=100"].map(String::from);
-    let judged = claim.judge(
-        &arms,
-        &[0],
-        &Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None, steps: &|_| None },
-    );
-    assert_eq!(judged.iter().map(|j| j.arm.as_str()).collect::<Vec<_>>(), ["k=10", "k=100"]);
 }
 
 #[test]
@@ -351,78 +321,6 @@ fn seeds_are_those_of_the_command_line_the_study_or_the_scale() {
     assert_eq!(recipe.resolve(&more).unwrap()[0].seeds, [5, 6]);
 }
 
-/// Judges the only claim of a study whose arms `a` and `b` have these values, seed by seed.
-fn verdict(claim: &str, a: &[Option<f64>], b: &[Option<f64>]) -> (Verdict, Option<String>) {
-    verdict_of(claim, a, b, 10.0, 1000)
-}
-
-/// The same where guesses are right in `chance` percent and runs make `steps` SGD steps.
-fn verdict_of(
-    claim: &str,
-    a: &[Option<f64>],
-    b: &[Option<f64>],
-    chance: f64,
-    steps: u64,
-) -> (Verdict, Option<String>) {
-    let text = format!(
-        "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\n[[arm]]\nname = \"a\"\n[[arm]]\nname = \"b\"\n\
-         [[claim]]\ntext = \"c\"\narm = \"a\"\n{claim}\n"
-    );
-    let study = Study::parse("t", "t.toml", text).unwrap();
-    let curve = |arm: &str, seed: u64, _: &str| {
-        let end = if arm == "a" { a } else { b }[seed as usize]?;
-        // b's values are also where a starts; on its way a run is 5 lower, then 5 higher.
-        Some(Curve { start: b[seed as usize], values: vec![end - 5.0, end + 5.0, end] })
-    };
-    let seeds: Vec<u64> = (0..a.len() as u64).collect();
-    let judged = study.head.claim[0].judge(
-        &["a".into(), "b".into()],
-        &seeds,
-        &Runs { curve: &curve, diverged: &|_, _| Some(false), chance: Some(chance), steps: &|_| Some(steps) },
-    );
-    assert_eq!(judged.len(), 1);
-    (judged[0].verdict, judged[0].why.clone())
-}
-
-#[test]
-fn claims_are_judged_by_the_whole_interval() {
-    use Verdict::{Contradicted, Reproduced, Undecided};
-    let some = |values: &[f64]| values.iter().copied().map(Some).collect::<Vec<_>>();
-    let knn = |rest: &str| format!("metric = \"val/knn_top1\"\n{rest}");
-    let not_worse = knn("is = \"not worse than\"\nthan = \"b\"\nmargin = 2.0");
-    let better = knn("is = \"better than\"\nthan = \"b\"");
-    let start = knn(&format!("is = \"better than\"\nthan = \"{START}\""));
-    let at_least = knn("is = \"at least\"\nvalue = 50.0");
-    let chance = knn("is = \"not better than\"\nthan = \"chance\"\nmargin = 2.0");
-    let highest = knn("of = \"highest\"\nis = \"at least\"\nvalue = 60.0");
-    let lowest = knn("of = \"lowest\"\nis = \"at least\"\nvalue = 50.0");
-    let mean = knn("of = \"mean\"\nis = \"better than\"\nthan = \"b\"");
-    let loss = "metric = \"train/loss\"\nis = \"better than\"\nthan = \"b\"".to_string();
-    for (claim, a, b, expected) in [
-        (&not_worse, [79.0, 81.0, 80.0], [80.0, 82.0, 80.9], Reproduced),
-        (&not_worse, [70.0, 72.0, 71.0], [80.0, 82.0, 81.1], Contradicted),
-        (&not_worse, [70.0, 85.0, 80.0], [80.0, 80.0, 80.0], Undecided),
-        // Paired by seed: seeds differ a lot, arms by the same amount.
-        (&better, [51.0, 61.0, 71.1], [50.0, 60.0, 70.0], Reproduced),
-        (&better, [50.0, 60.0, 70.0], [51.0, 61.0, 71.1], Contradicted),
-        (&better, [50.0, 60.0, 70.0], [51.0, 59.0, 70.0], Undecided),
-        (&start, [50.0, 51.0, 52.0], [30.0, 31.0, 30.0], Reproduced),
-        (&at_least, [55.0, 56.0, 57.0], [0.0; 3], Reproduced),
-        (&at_least, [45.0, 46.0, 47.0], [0.0; 3], Contradicted),
-        (&at_least, [49.0, 51.0, 50.0], [0.0; 3], Undecided),
-        (&chance, [10.1, 9.8, 10.3], [0.0; 3], Reproduced),
-        (&chance, [20.1, 20.2, 20.3], [0.0; 3], Contradicted),
-        (&chance, [10.0, 20.0, 15.0], [0.0; 3], Undecided),
-        (&highest, [56.0, 56.5, 57.0], [0.0; 3], Reproduced),
-        (&lowest, [54.0, 54.1, 54.2], [0.0; 3], Contradicted),
-        (&mean, [51.0, 51.1, 51.2], [50.0, 50.0, 50.0], Reproduced),
-        // A smaller loss is the better one.
-        (&loss, [-0.9, -0.91, -0.9], [-0.5, -0.5, -0.51], Reproduced),
-    ] {
-        assert_eq!(verdict(claim, &some(&a), &some(&b)).0, expected, "{claim} {a:?} {b:?}");
-    }
-}
-
 #[test]
 fn an_arm_of_one_scale_is_trained_there_or_when_asked_for() {
     let at = |scale: Option<&str>, batches: &[&str]| {
@@ -447,44 +345,6 @@ fn a_slash_behind_a_folder_makes_no_other_recipe() {
     assert_eq!(source("folder:images"), "folder:images");
     assert_eq!(source("folder:/"), "folder:/");
     assert_eq!(source("shapes"), "shapes");
-}
-
-#[test]
-fn one_seed_or_a_missing_value_decides_nothing() {
-    let claim = "metric = \"val/knn_top1\"\nis = \"better than\"\nthan = \"b\"";
-    let (one, why) = verdict(claim, &[Some(90.0)], &[Some(10.0)]);
-    assert_eq!((one, why.as_deref()), (Verdict::Undecided, Some("one seed has no interval")));
-    let (diverged, why) = verdict(claim, &[Some(90.0), None, Some(91.0)], &[Some(1.0); 3]);
-    assert_eq!((diverged, why.as_deref()), (Verdict::Undecided, Some("a has no value for every seed")));
-}
-
-#[test]
-fn a_verdict_that_would_mean_nothing_is_not_given() {
-    let claim = "metric = \"val/knn_top1\"\nis = \"better than\"\nthan = \"b\"";
-    let (a, b) = ([Some(90.0), Some(91.0), Some(90.5)], [Some(10.0); 3]);
-    let undecided = |(verdict, why): (Verdict, Option<String>), word: &str| {
-        assert_eq!(verdict, Verdict::Undecided, "{word}");
-        assert!(why.as_ref().is_some_and(|why| why.contains(word)), "{word}: {why:?}");
-    };
-    assert_eq!(verdict_of(claim, &a, &b, 50.0, 50), (Verdict::Reproduced, None));
-    undecided(verdict_of(claim, &a, &b, 50.0, 49), "49 steps");
-    undecided(verdict_of(claim, &a, &b, 100.0, 1000), "one class");
-    undecided(verdict(claim, &[Some(90.0); 3], &b), "same value");
-    undecided(verdict_of(claim, &[Some(100.0); 3], &[Some(100.0); 3], 100.0, 1000), "one class");
-    let spread = "metric = \"val/z_std\"\nis = \"at least\"\nvalue = 0.5";
-    assert_eq!(verdict_of(spread, &a, &b, 100.0, 1000).0, Verdict::Reproduced, "no classes in it");
-}
-
-#[test]
-fn a_margin_belongs_to_a_comparison_of_arms() {
-    for (is, value) in [("at least", 0.5), ("at most", 0.5), ("above", 0.5), ("below", 0.5)] {
-        let text = format!(
-            "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\n[[arm]]\nname = \"a\"\n[[claim]]\ntext = \"c\"\n\
-             arm = \"a\"\nmetric = \"val/z_std\"\nis = \"{is}\"\nvalue = {value}\nmargin = 100.0\n"
-        );
-        let (message, _) = refusal(Study::parse("t", "t.toml", text));
-        assert!(message.contains(is) && message.contains("margin"), "{message}");
-    }
 }
 
 /// SciPy 1.x: `stats.t.interval(0.95, n − 1, mean, stats.sem(values))`, and for the last one
@@ -556,37 +416,6 @@ fn an_unknown_base_of_an_arm_is_pointed_at() {
     let error = Study::parse("mine", "mine.toml", text).unwrap_err();
     let report = format!("{error:?}");
     assert!(report.contains("did you mean `byol`?"), "{report}");
-}
-
-#[test]
-fn a_claim_of_divergence_is_about_how_runs_end() {
-    let claim = |text: &str| Study::parse("d", "d.toml", format!("{OF_A_METHOD}{text}"));
-    let study = claim(
-        "[[claim]]\ntext = \"{arm} diverges\"\nmetric = \"train/loss\"\narm = \"byol\"\nis = \"diverges\"\n",
-    )
-    .unwrap();
-    assert!(study.expects_divergence("byol") && !study.expects_divergence("simclr"));
-    let judged_after = |steps: u64, seeds: &[u64], diverged: &dyn Fn(&str, u64) -> Option<bool>| {
-        let runs = Runs { curve: &|_, _, _| None, diverged, chance: None, steps: &|_| Some(steps) };
-        let judged = study.head.claim[0].judge(&["simclr".into(), "byol".into()], seeds, &runs).remove(0);
-        (judged.text, judged.verdict, judged.why.unwrap())
-    };
-    let judged =
-        |seeds: &[u64], diverged: &dyn Fn(&str, u64) -> Option<bool>| judged_after(1000, seeds, diverged);
-    let words = |verdict, why: &str| ("byol diverges".to_string(), verdict, why.to_string());
-    assert_eq!(judged(&[0, 1], &|_, _| Some(true)), words(Verdict::Reproduced, "2 of 2 runs"));
-    assert_eq!(judged(&[0, 1], &|_, _| Some(false)), words(Verdict::Contradicted, "none of 2 runs"));
-    assert_eq!(judged(&[0, 1], &|_, s| Some(s == 0)), words(Verdict::Undecided, "1 of 2 runs"));
-    assert_eq!(judged(&[0], &|_, _| Some(true)), words(Verdict::Undecided, "one seed decides nothing"));
-    let few = "15 steps of training decide nothing; a larger scale makes at least 50";
-    assert_eq!(judged_after(15, &[0, 1], &|_, _| Some(false)), words(Verdict::Undecided, few));
-    assert_eq!(judged_after(15, &[0, 1], &|_, _| Some(true)), words(Verdict::Reproduced, "2 of 2 runs"));
-    let open = "byol has not ended for every seed";
-    assert_eq!(judged(&[0, 1], &|_, s| (s == 0).then_some(true)), words(Verdict::Undecided, open));
-    let wrong = claim(
-        "[[claim]]\ntext = \"x\"\nmetric = \"train/loss\"\narm = \"byol\"\nis = \"diverges\"\nvalue = 1.0\n",
-    );
-    assert!(format!("{:?}", wrong.unwrap_err()).contains("compared with nothing"));
 }
 
 #[test]

@@ -25,8 +25,7 @@ pub fn print(answer: &Answer, paths: &[PathBuf], output: &Output) -> Result<()> 
     for line in table(&rows) {
         output.line(&line)?;
     }
-    let interval = if answer.seeds.len() > 1 { ", mean ± 95 % interval" } else { "" };
-    output.line(&format!("\n{}{interval}", answer.counted_seeds()))?;
+    output.line(&format!("\n{}", answer.cells()))?;
     if let (true, Some(paper)) = (paper, &answer.paper) {
         output.line(&format!("paper: {}, {}", paper.metric, paper.r#where))?;
     }

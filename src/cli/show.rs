@@ -57,14 +57,12 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     }
     output.line("\nClaims")?;
     for claim in &study.head.claim {
-        let other = claim.than.clone().or(claim.value.map(|value| value.to_string())).unwrap_or_default();
-        let margin =
-            if claim.margin == 0.0 { String::new() } else { format!(" by more than {}", claim.margin) };
-        let (text, metric, arm, is) = (&claim.text, &claim.metric, &claim.arm, claim.is.words());
-        output.line(&format!(
-            "  {text}\n      {metric} of {arm} is {is} {other}{margin}{}",
-            claim.of.words()
-        ))?;
+        let asked = claim.asked(claim.than.as_deref());
+        let what = match &claim.metric {
+            Some(metric) => format!("{metric} of {} is {asked}", claim.arm),
+            None => format!("{} {asked}", claim.arm),
+        };
+        output.line(&format!("  {}\n      {what}", claim.text))?;
     }
     for (index, arm) in arms.iter().enumerate() {
         let what = if index == 0 { "the whole recipe" } else { "where it differs from the first arm" };

@@ -2,6 +2,7 @@
 
 use super::digest::digest_bytes;
 use super::durable::{read_if_there, write_durable};
+use super::spread::{Evidence, Share, Spread};
 use crate::error::{Error, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,11 @@ use std::path::{Path, PathBuf};
 pub const ANSWER_FILE: &str = "answer.json";
 /// Grows when an older program could not read the file.
 const SCHEMA: u32 = 1;
+
+/// The column of runs that went wrong.
+const SLOW: &str = "slow or diverged";
+/// RankMe's digits behind the point.
+const RANK_DECIMALS: usize = 1;
 
 /// What stands between the answer and the SHA-256 of the bytes before it.
 const CHECKSUM: &str = ",\n  \"answer_sha256\": \"";
@@ -83,8 +89,12 @@ pub struct AnswerArm {
     pub title: String,
     /// The paper's number.
     pub paper: Option<f64>,
-    /// Metric → mean over the runs that finished.
-    pub metrics: BTreeMap<String, Number>,
+    /// Metric → its spread over the runs that finished.
+    pub metrics: BTreeMap<String, Spread>,
+    /// Runs that diverged or ended more than 5 points below the arm's median kNN, of those that
+    /// ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<Share>,
     /// What its table says of it beside metrics.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<AnswerFact>,
@@ -117,7 +127,7 @@ pub struct AnswerRun {
 pub struct AnswerClaim {
     /// In words.
     pub claim: String,
-    /// The metric.
+    /// The metric; empty for a claim about how runs end that names none.
     pub metric: String,
     /// The arm.
     pub arm: String,
@@ -129,46 +139,32 @@ pub struct AnswerClaim {
     pub decimals: usize,
     /// Whether the effect is a difference between arms, not a value.
     pub is_difference: bool,
-    /// The effect, with its interval.
-    pub effect: Option<Number>,
-    /// Why it is undecided, where the interval is not the reason.
+    /// The effect over seeds; its worst seed is the least favourable to the claim.
+    pub effect: Option<Spread>,
+    /// RankMe over seeds, where the claim is about collapse and the effect is the std.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rankme: Option<Spread>,
+    /// In how many seeds it holds; answers of earlier versions judged by intervals of means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+    /// Why it is undecided, where that is not for want of evidence.
     pub why: Option<String>,
 }
 
-/// A mean over seeds with its 95 % interval; a number that is not finite is none.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Number {
-    /// The mean.
-    pub mean: Option<f64>,
-    /// Half the width of the interval; none with one seed.
-    pub half_width_95: Option<f64>,
-    /// Seeds.
-    pub seeds: usize,
-}
-
-impl Number {
-    /// "91.9 ± 26.1".
-    pub fn text(&self, decimals: usize) -> String {
-        match (self.mean, self.half_width_95) {
-            (Some(mean), Some(half)) => format!("{mean:.decimals$} ± {half:.decimals$}"),
-            (Some(mean), None) => format!("{mean:.decimals$}"),
-            (None, _) => "not a number".to_string(),
-        }
-    }
-}
-
 impl AnswerArm {
-    /// A metric's mean with its interval, "-" where there is none.
+    /// A metric's spread, "-" where there is none.
     pub fn text(&self, metric: &AnswerMetric) -> String {
         self.metrics.get(&metric.name).map_or_else(|| "-".to_string(), |n| n.text(metric.decimals))
     }
 
-    /// "3 finished", "2 finished, 1 diverged at step 40".
+    /// "3 finished", "2 finished, 2 diverged at step 40".
     pub fn ends(&self) -> String {
         let count = |end: &str| self.runs.iter().filter(|run| run.end == end).count();
         let mut parts = vec![format!("{} finished", count("finished"))];
-        let others = self.runs.iter().filter(|run| run.end.starts_with("diverged"));
-        parts.extend(others.map(|run| format!("1 {}", run.end)));
+        let mut others: Vec<&str> = self.runs.iter().map(|run| run.end.as_str()).collect();
+        others.retain(|end| end.starts_with("diverged"));
+        others.sort_unstable();
+        parts.extend(others.chunk_by(|a, b| a == b).map(|same| format!("{} {}", same.len(), same[0])));
         if count("unfinished") > 0 {
             parts.push(format!("{} unfinished", count("unfinished")));
         }
@@ -177,14 +173,27 @@ impl AnswerArm {
 }
 
 impl AnswerClaim {
-    /// "val/knn_top1 of k=10 not worse than k=1 by more than 2: difference −4.6 ± 26.7".
+    /// "val/knn_top1 of k=10 not worse than k=1 by more than 2: 8 of 8 seeds, E = 57; difference
+    /// median +0.4, quartiles -0.9 to 1.3, worst -1.8".
     pub fn detail(&self) -> String {
-        let effect = self.effect.map_or_else(String::new, |effect| {
-            let what = if self.is_difference { "difference " } else { "" };
-            format!(": {what}{}", effect.text(self.decimals))
-        });
+        let AnswerClaim { metric, arm, asked, decimals, is_difference, .. } = self;
+        let of = if metric.is_empty() { String::new() } else { format!("{metric} of ") };
+        let evidence = self.evidence.as_ref().filter(|evidence| !evidence.seeds.is_empty());
+        let what = match (is_difference, &self.rankme) {
+            (true, _) => "difference",
+            (false, Some(_)) => "std",
+            (false, None) => "",
+        };
+        let effect = self.effect.as_ref().map(|effect| effect.sentence(what, *decimals, *is_difference));
+        let rank = self.rankme.as_ref().map(|rank| rank.sentence("RankMe", RANK_DECIMALS, false));
+        let found =
+            evidence.map(|evidence| evidence.text(&self.verdict)).into_iter().chain(effect).chain(rank);
+        let found = match found.collect::<Vec<_>>().join("; ") {
+            nothing if nothing.is_empty() => nothing,
+            found => format!(": {found}"),
+        };
         let why = self.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-        format!("{} of {} {}{effect}{why}", self.metric, self.arm, self.asked)
+        format!("{of}{arm} {asked}{found}{why}")
     }
 }
 
@@ -192,12 +201,14 @@ impl Answer {
     /// The table of arms: its header, then a row for each arm.
     pub fn table(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let troubled = self.arms.iter().any(|arm| arm.runs.iter().any(|run| run.end != "finished"));
+        let slow = self.arms.iter().any(|arm| arm.slow.is_some_and(|share| share.count > 0));
         let paper = self.arms.iter().any(|arm| arm.paper.is_some());
         let mut header = vec!["arm".to_string()];
         header.extend(self.metrics.iter().map(|metric| metric.title.clone()));
         header.extend(paper.then(|| "paper".to_string()));
         header
             .extend(self.arms.first().into_iter().flat_map(|arm| &arm.facts).map(|fact| fact.title.clone()));
+        header.extend(slow.then(|| SLOW.to_string()));
         header.extend(troubled.then(|| "runs".to_string()));
         let row = |arm: &AnswerArm| {
             let mut row = vec![arm.title.clone()];
@@ -206,6 +217,7 @@ impl Answer {
                 paper.then(|| arm.paper.map_or_else(|| "-".to_string(), |value| format!("{value:.1}"))),
             );
             row.extend(arm.facts.iter().map(|fact| fact.value.clone()));
+            row.extend(slow.then(|| arm.slow.map_or_else(|| "-".to_string(), |share| share.text())));
             row.extend(troubled.then(|| arm.ends()));
             row
         };
@@ -218,6 +230,26 @@ impl Answer {
         let (least, most) = (of_arms().min().unwrap_or(0), of_arms().max().unwrap_or(0));
         let s = if most == 1 { "" } else { "s" };
         if least == most { format!("{most} seed{s}") } else { format!("{least} to {most} seed{s}") }
+    }
+
+    /// What the cells of the table of arms are: "8 seeds, median [worst, best]", and what the column of slow runs
+    /// counts where there is one.
+    pub fn cells(&self) -> String {
+        let seeds = self.counted_seeds();
+        if self.seeds.len() <= 1 {
+            return seeds;
+        }
+        let is_of_medians = self.arms.iter().flat_map(|arm| arm.metrics.values()).any(|s| s.median.is_some());
+        if !is_of_medians {
+            return format!("{seeds}, mean ± 95 % interval of the mean (Student's t)");
+        }
+        match self.arms.iter().any(|arm| arm.slow.is_some_and(|share| share.count > 0)) {
+            true => format!(
+                "{seeds}, median [worst, best]; slow: more than 5 points of kNN below the arm's median, with the share's 95 % \
+                 interval (Clopper-Pearson)"
+            ),
+            false => format!("{seeds}, median [worst, best]"),
+        }
     }
 
     /// The schema that this program writes.

@@ -34,11 +34,12 @@ mod metrics;
 mod outcome;
 mod provenance;
 mod results;
+mod spread;
 mod state_file;
 mod table;
 
 pub use answer::{
-    ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerFact, AnswerMetric, AnswerPaper, AnswerRun, Number,
+    ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerFact, AnswerMetric, AnswerPaper, AnswerRun,
 };
 pub use checkpoint::{SavedTensor, Snapshot};
 pub use directory::{FolderLock, RunDir, check_recipe, find_twin, flatten, has_begun};
@@ -52,4 +53,5 @@ pub use outcome::{
 pub use provenance::{
     EARLIER, Environment, IMAGES, TELLING, UNKNOWN_IMAGES, cautions, images, images_of, outdated, some,
 };
+pub use spread::{Evidence, Share, Spread};
 pub use table::{Table, read_metrics};

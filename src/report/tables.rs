@@ -30,10 +30,8 @@ pub enum Format {
 pub fn arms(answer: &Answer) -> Table {
     let paper = answer.paper.as_ref().filter(|_| answer.arms.iter().any(|arm| arm.paper.is_some()));
     let (header, rows) = answer.table();
-    let seeds = answer.counted_seeds();
-    let interval = if answer.seeds.len() > 1 { ", mean ± 95 % interval" } else { "" };
     let paper = paper.map_or_else(String::new, |paper| format!("; the paper's numbers are {}", paper.metric));
-    let caption = format!("{}, {} scale, {seeds}{interval}{paper}", answer.title, answer.scale);
+    let caption = format!("{}, {} scale, {}{paper}", answer.title, answer.scale, answer.cells());
     Table { caption, header, rows, numbers: true }
 }
 

@@ -40,3 +40,19 @@ pub(super) fn is_accuracy(name: &str) -> bool {
 pub(super) fn is_metric(name: &str) -> bool {
     METRICS.iter().any(|(metric, ..)| *metric == name)
 }
+
+/// What values a metric can have: the ends, which may be infinite.
+pub(super) fn range(name: &str) -> (f64, f64) {
+    match name {
+        _ if is_accuracy(name) => (0.0, 100.0),
+        // 1 − MSE / variance.
+        "em/r2" | "em/r2_linear" => (f64::NEG_INFINITY, 1.0),
+        "em/eta_cosine" => (-1.0, 1.0),
+        "val/z_std" | "train/z_std" | "val/rankme" | "em/alignment" | "em/eta_age" | "train/e_passes" => {
+            (0.0, f64::INFINITY)
+        }
+        // Losses depend on the objective, and estimates without bias leave the range of what they
+        // estimate.
+        _ => (f64::NEG_INFINITY, f64::INFINITY),
+    }
+}

@@ -1,17 +1,18 @@
 //! The answer: what the runs left in their folders, as numbers per arm and verdicts per claim.
 
-use super::claim::Judged;
 use super::facts;
 use super::file::Study;
 use super::identity;
-use super::metrics::{CLOSED_FORM, METRICS, is_accuracy};
+use super::metrics::{CLOSED_FORM, METRICS, is_accuracy, range};
 use super::resolve::Arm;
 use super::runs::{Curve, Of, Runs};
+use super::spread::{slow, spread};
+use super::verdict::Judged;
 use crate::error::{Error, Result};
-use crate::measure::estimate::Estimate;
+use crate::measure::evidence::clopper_pearson;
 use crate::record::{
-    Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Environment, Number, Outcome,
-    outdated, read_env, read_metrics, read_outcome, write_durable,
+    Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Environment, Evidence, Outcome,
+    Share, outdated, read_env, read_metrics, read_outcome,
 };
 use crate::train::{self, machine_of};
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,14 +112,12 @@ impl Results {
         // All arms of a study see the same images.
         let of_machines = |key: &str| machines.iter().find_map(|machine| machine.get(key)?.as_f64());
         let row = |arm: &Arm| {
-            let metrics = METRICS.iter().filter_map(|(metric, ..)| {
-                let values: Vec<f64> = arm
-                    .seeds
-                    .iter()
-                    .filter_map(|&seed| curve(&arm.name, seed, metric)?.number(Of::End))
-                    .collect();
-                Some((metric.to_string(), number(Estimate::of(&values)?)))
+            let metrics = METRICS.iter().filter_map(|(metric, larger_is_better, _)| {
+                let value = |&seed: &u64| Some((seed, curve(&arm.name, seed, metric)?.number(Of::End)?));
+                let values: Vec<(u64, f64)> = arm.seeds.iter().filter_map(value).collect();
+                Some((metric.to_string(), spread(&values, *larger_is_better, range(metric))?))
             });
+            let metrics: BTreeMap<_, _> = metrics.collect();
             let run = |&seed: &u64| {
                 let run = runs.get(&(arm.name.as_str(), seed));
                 let end = run.map_or(RunEnd::Unfinished, |run| run.end).words();
@@ -132,7 +131,8 @@ impl Results {
                 arm: arm.name.clone(),
                 title: arm.title.clone(),
                 paper: study.head.paper.as_ref().and_then(|paper| paper.values.get(&arm.name).copied()),
-                metrics: metrics.collect(),
+                slow: slow(&runs, metrics.get("val/knn_top1")),
+                metrics,
                 runs,
             })
         };
@@ -142,7 +142,9 @@ impl Results {
             let finished = runs.iter().filter(|((of, _), run)| *of == arm && run.end == RunEnd::Finished);
             finished.filter_map(|(_, run)| run.steps).min()
         };
-        let numbers = Runs { curve: &curve, diverged: &diverged, chance, steps: &steps };
+        let dim =
+            |name: &str| arms.iter().find(|arm| arm.name == name).map(|arm| arm.recipe.encoder.projector.dim);
+        let numbers = Runs { curve: &curve, diverged: &diverged, chance, steps: &steps, dim: &dim };
         let seeds: BTreeSet<u64> = arms.iter().flat_map(|arm| arm.seeds.iter().copied()).collect();
         let seeds: Vec<u64> = seeds.into_iter().collect();
         let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, &seeds, &numbers));
@@ -172,44 +174,6 @@ impl Results {
         };
         Ok(Results { folder: folder.to_path_buf(), answer })
     }
-
-    /// Writes `summary.csv`, `claims.csv` and `answer.json` into the study's folder and returns their paths.
-    pub fn write(&self) -> Result<[PathBuf; 3]> {
-        let text = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
-        let mut summary =
-            vec![["arm", "metric", "seeds", "mean", "half_width_95"].map(String::from).to_vec()];
-        for arm in &self.answer.arms {
-            for (metric, number) in &arm.metrics {
-                summary.push(vec![
-                    arm.arm.clone(),
-                    metric.clone(),
-                    number.seeds.to_string(),
-                    text(number.mean),
-                    text(number.half_width_95),
-                ]);
-            }
-        }
-        let header =
-            ["claim", "metric", "arm", "asked", "verdict", "effect", "half_width_95", "seeds", "why"];
-        let mut claims = vec![header.map(String::from).to_vec()];
-        for claim in &self.answer.claims {
-            claims.push(vec![
-                claim.claim.clone(),
-                claim.metric.clone(),
-                claim.arm.clone(),
-                claim.asked.clone(),
-                claim.verdict.clone(),
-                text(claim.effect.and_then(|effect| effect.mean)),
-                text(claim.effect.and_then(|effect| effect.half_width_95)),
-                claim.effect.map_or_else(String::new, |effect| effect.seeds.to_string()),
-                claim.why.clone().unwrap_or_default(),
-            ]);
-        }
-        let [summary_path, claims_path] = ["summary.csv", "claims.csv"].map(|name| self.folder.join(name));
-        write_durable(&summary_path, &csv_bytes(&summary)?)?;
-        write_durable(&claims_path, &csv_bytes(&claims)?)?;
-        Ok([summary_path, claims_path, self.answer.write(&self.folder)?])
-    }
 }
 
 fn decimals(metric: &str) -> usize {
@@ -220,17 +184,12 @@ fn decimals(metric: &str) -> usize {
     }
 }
 
-fn number(estimate: Estimate) -> Number {
-    let finite = |value: &f64| value.is_finite();
-    Number {
-        mean: Some(estimate.mean).filter(finite),
-        half_width_95: estimate.half_width.filter(finite),
-        seeds: estimate.n,
-    }
-}
-
 fn claim(judged: Judged) -> AnswerClaim {
+    let Judged { signs, .. } = judged;
+    let all = signs.holds + signs.fails;
+    let (low, high) = clopper_pearson(signs.fails, all);
     AnswerClaim {
+        // Of a claim about collapse the effect is the std.
         decimals: decimals(&judged.metric),
         claim: judged.text,
         metric: judged.metric,
@@ -238,7 +197,21 @@ fn claim(judged: Judged) -> AnswerClaim {
         asked: judged.asked,
         verdict: judged.verdict.word().to_string(),
         is_difference: judged.is_difference,
-        effect: judged.effect.map(number),
+        effect: judged.effect,
+        rankme: judged.rankme,
+        evidence: Some(Evidence {
+            seeds: judged.seeds,
+            arms: judged.arms,
+            holds: signs.holds,
+            fails: signs.fails,
+            ties: signs.ties,
+            e_for: signs.e_for(),
+            e_against: signs.e_against(),
+            needed: signs.needed(),
+            every: judged.every,
+            failing: Share { count: signs.fails, all, interval_95: [low, high] },
+            open: judged.open,
+        }),
         why: judged.why,
     }
 }
@@ -267,15 +240,6 @@ fn recipes(arms: &[Arm]) -> (BTreeMap<String, String>, BTreeMap<String, Vec<Stri
     let rows = keys.into_iter().map(|key| (key.clone(), values(key)));
     let differences = rows.filter(|(_, values)| values.iter().any(|value| *value != values[0])).collect();
     (all.into_iter().next().unwrap_or_default(), differences)
-}
-
-fn csv_bytes(rows: &[Vec<String>]) -> Result<Vec<u8>> {
-    let fail = |e: &dyn std::fmt::Display| Error::Failure(format!("cannot write CSV: {e}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.write_record(row).map_err(|e| fail(&e))?;
-    }
-    writer.into_inner().map_err(|e| fail(&e))
 }
 
 /// The first and the last value of every metric of the run in `path`, which has `epochs` epochs.

@@ -60,12 +60,14 @@ impl Curve {
 pub struct Runs<'a> {
     /// (arm, seed, metric) → its curve; none for a run that did not finish.
     pub curve: &'a dyn Fn(&str, u64, &str) -> Option<Curve>,
-    /// Whether the run of (arm, seed) diverged; none for one that has not ended.
+    /// Whether the run of (arm, seed) diverged; none for one that has not ended, or that there is not.
     pub diverged: &'a dyn Fn(&str, u64) -> Option<bool>,
     /// The accuracy of guessing in percent, where it is known.
     pub chance: Option<f64>,
     /// The SGD steps of the shortest run of an arm, where they are known.
     pub steps: &'a dyn Fn(&str) -> Option<u64>,
+    /// The dimension d of an arm's outputs z, where it is known.
+    pub dim: &'a dyn Fn(&str) -> Option<usize>,
 }
 
 /// Runs of fewer SGD steps have hardly left their random initialisation: they decide nothing.
