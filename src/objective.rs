@@ -6,7 +6,7 @@
 //! | SimSiam | −cos(p, η) | none |
 //! | BYOL | ‖p̂ − η̂‖², which is 2 − 2 cos | none |
 //! | SwAV | −softmax(η)·log softmax(p/τ), p the scores of prototypes, η log-codes | prototypes |
-//! | supervised | −softmax(η)·log softmax(p), η = log one-hot(class), so −log softmax(p) of the class | none |
+//! | supervised | −softmax(η)·log softmax(p), η = log one-hot(class) | none |
 //! | SimCLR, MoCo v2 | −log of η's share among all candidates, exp(cos/τ) each | the batch's other images; a queue |
 //!
 //! Tensors in, scalar out. Whether a gradient reaches η is not decided here: the E-step hands η over

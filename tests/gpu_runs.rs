@@ -145,14 +145,16 @@ fn every_arm_trains_on_the_emulation_and_changes_devices() {
 }
 
 /// One for each kind of state that a run has: targets of a chunk, a bank, twins, a momentum encoder with and without a queue,
-/// prototypes with small crops, a rate of its own for h, a second network beside it, an F that sets it, L of half-steps.
-const SOME: [&str; 10] = [
+/// prototypes with small crops, labels, a rate of its own for h, a second network beside it, an F
+/// that sets it, L of half-steps.
+const SOME: [&str; 11] = [
     "multistep, k=10",
     "membank, m=0.8",
     "eta-gap, m=0.5",
     "methods, byol",
     "methods, moco",
     "swav, multi-crop",
+    "batch-methods, supervised-small",
     "predictor, constant",
     "dispute, inverse",
     "dispute, direct",

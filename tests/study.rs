@@ -5,7 +5,7 @@ use simsiam_em::eta::{Rule, Steps};
 use simsiam_em::kernel::Precision;
 use simsiam_em::measure::estimate::Estimate;
 use simsiam_em::recipe::{Predictor, Recipe};
-use simsiam_em::study::{Request, Study, embedded};
+use simsiam_em::study::{Arm, Request, Study, embedded};
 use simsiam_em::train::memory_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -77,7 +77,7 @@ fn every_study_resolves_at_every_scale() {
                 _ => None,
             };
             let arms = study.resolve(&Request { scale: Some(scale.into()), data, ..request() }).unwrap();
-            let here = study.arms.iter().filter(|arm| arm.at.as_deref().is_none_or(|at| at == scale));
+            let here = study.arms.iter().filter(|arm| arm.at.as_ref().is_none_or(|at| at.has(scale)));
             assert_eq!(arms.len(), here.count(), "{} at {scale}", study.name);
             let folders: BTreeSet<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
             assert_eq!(folders.len(), arms.len());
@@ -330,8 +330,74 @@ fn an_arm_of_one_scale_is_trained_there_or_when_asked_for() {
         arms.into_iter().map(|arm| (arm.name, arm.recipe.optim.warmup_epochs)).collect::<Vec<_>>()
     };
     let large = ("batch=4096".to_string(), 10);
-    assert!(!at(None, &[]).contains(&large) && at(Some("imagenet"), &[]).contains(&large));
-    assert_eq!(at(None, &["4096"]), [("batch=64".to_string(), 0), large]);
+    let arm = |batch: usize| (format!("batch={batch}"), 0);
+    assert!(!at(None, &[]).contains(&large) && !at(Some("smoke"), &[]).contains(&large));
+    assert!(at(Some("imagenet"), &[]).contains(&large) && at(Some("cifar"), &[]).contains(&large));
+    // An arm that others are compared with is trained whatever is asked for, at its scales only.
+    assert_eq!(at(None, &["4096"]), [arm(32), arm(256), large.clone()]);
+    assert_eq!(at(Some("imagenet"), &["4096"]), [arm(256), large]);
+    assert_eq!(at(None, &[])[..2], [arm(16), arm(32)]);
+    assert_eq!(at(Some("cifar"), &[])[..2], [arm(64), arm(128)]);
+}
+
+#[test]
+fn the_scales_of_an_arm_are_a_name_or_a_list_of_known_ones() {
+    let study = |at: &str| {
+        let head = "title = \"t\"\nquestion = \"q?\"\nbase = \"simsiam\"\n[[arm]]\nname = \"a\"\n";
+        Study::parse("t", "t.toml", format!("{head}at = {at}\n"))
+    };
+    let scales = |at: &str| study(at).unwrap().arms.remove(0).at.unwrap().all().to_vec();
+    assert_eq!(scales("\"cifar\""), ["cifar"]);
+    assert_eq!(scales("[\"cifar\", \"imagenet\"]"), ["cifar", "imagenet"]);
+    for (at, says, marked) in [
+        ("[\"cifar\", \"imagnet\"]", "unknown scale `imagnet`; did you mean `imagenet`", "\"imagnet\""),
+        ("\"laptpo\"", "unknown scale `laptpo`", "\"laptpo\""),
+        ("3", "a scale's name or a list of such", "3"),
+    ] {
+        let (message, place) = refusal(study(at));
+        assert!(message.contains(says) && place.contains(marked), "{at}: {message}, {place}");
+    }
+}
+
+/// From 1024 on, and there 10 epochs, as in the paper; methods with LARS have their own paper's.
+#[test]
+fn large_batches_alone_are_warmed_up() {
+    for scale in ["smoke", "laptop", "cifar", "imagenet"] {
+        let data = (scale == "cifar" || scale == "imagenet").then(|| "folder:/images".to_string());
+        let request = Request { scale: Some(scale.into()), data, ..request() };
+        let arms = |study: &str| Study::find(study).unwrap().resolve(&request).unwrap();
+        for arm in arms("batchsize").into_iter().chain(arms("batch-methods")) {
+            let own = arm.recipe.optim.lars.is_some();
+            let expected = if arm.recipe.schedule.batch >= 1024 || own { 10 } else { 0 };
+            assert_eq!(arm.recipe.optim.warmup_epochs, expected, "{scale}, {}", arm.name);
+        }
+        // A small and a large batch, the same for all methods; prototypes stay for an epoch.
+        let sizes: Vec<(usize, usize)> =
+            arms("batch-methods").chunks(2).map(|pair| (batch(&pair[0]), batch(&pair[1]))).collect();
+        assert!(sizes.len() == 4 && sizes.iter().all(|size| *size == sizes[0]), "{scale}: {sizes:?}");
+        assert!(sizes[0].0 * 8 <= sizes[0].1, "{scale}: {sizes:?}");
+        let images = match scale {
+            "smoke" => 160,
+            "laptop" => 2000,
+            "cifar" => 50_000,
+            _ => 1_281_167,
+        };
+        for arm in arms("batch-methods").iter().filter(|arm| arm.name.starts_with("swav")) {
+            let frozen = arm.recipe.objective.prototypes.unwrap().frozen_steps;
+            assert_eq!(frozen, (images / batch(arm)) as u64, "{scale}, {}", arm.name);
+        }
+        // The paper's row without batch norm: a tenth of the epochs.
+        let none = arms("batchnorm").into_iter().find(|arm| arm.name == "none").unwrap().recipe;
+        let tenth = none.schedule.epochs as f64 / 10.0;
+        assert!((none.optim.warmup_epochs as f64 - tenth).abs() < 1.0, "{scale}");
+        if scale == "cifar" || scale == "imagenet" {
+            assert!(arms("stopgrad").iter().all(|arm| arm.seeds.len() == 5), "{scale}");
+        }
+    }
+}
+
+fn batch(arm: &Arm) -> usize {
+    arm.recipe.schedule.batch
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Supervised training on the same loop: η is the image's class, the objective the softmax cross-entropy, the projector a
-//! linear head. Its gradient is softmax(z) − one-hot(y); what does not fit the images or the head is refused.
+//! Supervised training on the same loop: η is the image's class, the objective the softmax
+//! cross-entropy, the projector a linear head. Its gradient is softmax(z) − one-hot(y); what does
+//! not fit the images or the head is refused.
 
 use crate::support::max_difference;
 use candle_core::{Device, Tensor, Var};
@@ -91,8 +92,9 @@ fn the_gradient_in_the_heads_output_is_softmax_minus_one_hot() {
     }
 }
 
-/// Central differences along the gradient and along another direction. The loss of some 2.3 has an error of 1e-7 or so in
-/// f32, which a step of 1e-2 makes 1e-5 of a derivative; third derivatives are of the order of 1 and give 1e-4.
+/// Central differences along the gradient and along another direction. The loss of some 2.3 has an
+/// error of 1e-7 or so in f32, which a step of 1e-2 makes 1e-5 of a derivative; third derivatives
+/// are of the order of 1 and give 1e-4.
 #[test]
 fn the_gradient_in_theta_is_that_of_finite_differences() {
     let recipe = recipe(&["encoder.zero_init_residual=false"]);

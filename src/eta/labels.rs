@@ -1,8 +1,10 @@
-//! Supervised training as an E-step: η_x is the class of image x, which a person made and θ never moves.
+//! Supervised training as an E-step: η_x is the class of image x, which a person made and θ never
+//! moves.
 //!
-//! A class is the code of Caron et al. with all of its mass on one cluster: η = log one-hot(y), so that the
-//! cross-entropy's softmax(η) is the one-hot vector itself and −softmax(η)·log softmax(z) is −log softmax(z)_y,
-//! whose gradient in z is softmax(z) − one-hot(y). z is the output of a linear head then, one number for each class.
+//! A class is a code (Caron et al. 2020) with all of its mass on one cluster: η = log one-hot(y).
+//! The cross-entropy's softmax(η) is then the one-hot vector itself, −softmax(η)·log softmax(z) is
+//! −log softmax(z) at y, and its gradient in z is softmax(z) − one-hot(y). z is the output of a
+//! linear head, one number for each class.
 
 use super::{EStep, Frozen, Held, Views};
 use crate::error::{Error, Result};

@@ -199,7 +199,8 @@ impl Rule {
     }
 
     /// Views of a batch, where the objective has `all`, of which `trained` have a term of the loss, and a finite T
-    /// `elements`: an expectation has its samples in the place of the others, and labels need no others.
+    /// `elements`: an expectation has its samples in the place of the others, and labels need
+    /// no others.
     pub fn views(&self, all: usize, trained: usize, elements: usize) -> usize {
         match self {
             Rule::Expectation { n, .. } => trained + n.number(elements),

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 36] = embed![
+pub const FILES: [Embedded; 37] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -34,6 +34,7 @@ pub const FILES: [Embedded; 36] = embed![
     "byol.toml",
     "swav.toml",
     "eta-rules.toml",
+    "batch-methods.toml",
     "expectation.toml",
     "predictor-gap.toml",
     "eta-gap.toml",

@@ -2,7 +2,7 @@
 
 use super::embedded;
 use super::fault;
-use super::head::{Head, Suite};
+use super::head::{Head, Names, Suite};
 use super::layer::{Entry, Source};
 use super::metrics::METRICS;
 use super::nearest::hint;
@@ -71,8 +71,9 @@ pub struct ArmSpec {
     pub title: Option<String>,
     /// Trained whatever the flags ask for, because others are compared with it.
     pub reference: bool,
-    /// The scale at which it is trained without being asked for by a flag; every one, if there is none.
-    pub at: Option<String>,
+    /// The scales at which it is trained without being asked for by a flag; every one, if there
+    /// are none.
+    pub at: Option<Names>,
     /// Its base method, where that is not the study's.
     pub base: Option<String>,
     /// Its differences.
@@ -88,7 +89,7 @@ struct ArmHead {
     title: Option<String>,
     #[serde(default)]
     reference: bool,
-    at: Option<String>,
+    at: Option<Names>,
     base: Option<String>,
 }
 
@@ -174,10 +175,9 @@ impl Study {
             if let (Some(base), Some(entry)) = (&base, head.get("base")) {
                 known_base(base).map_err(|what| fault::at_value(&entry.origin, what, None))?;
             }
-            if let (Some(scale), Some(entry)) = (&at, head.get("at"))
-                && Scale::find(scale).is_err()
-            {
-                return Err(fault::at_value(&entry.origin, format!("unknown scale `{scale}`"), None));
+            let written = head.get("at").cloned().into_iter().flat_map(items);
+            for (scale, entry) in at.iter().flat_map(Names::all).zip(written) {
+                known_scale(scale).map_err(|what| fault::at_value(&entry.origin, what, None))?;
             }
             if let Some(entry) = head.get("name") {
                 check_name(&name).map_err(|what| fault::at_value(&entry.origin, what, None))?;
@@ -294,6 +294,14 @@ fn known_base(base: &str) -> std::result::Result<(), String> {
     }
 }
 
+/// Refuses the name of a scale that is not there.
+fn known_scale(scale: &str) -> std::result::Result<(), String> {
+    match embedded::find("scale", scale) {
+        Some(_) => Ok(()),
+        None => Err(format!("unknown scale `{scale}`{}", hint(scale, embedded::names("scale")))),
+    }
+}
+
 /// Takes the tables `[scale.NAME]` out of a study, an arm or a base method.
 ///
 /// # Errors
@@ -301,10 +309,7 @@ fn known_base(base: &str) -> std::result::Result<(), String> {
 pub(super) fn scales_of(tree: &mut Entry) -> Result<BTreeMap<String, Scale>> {
     let mut scales = BTreeMap::new();
     for (scale, entry) in tree.take("scale").into_iter().flat_map(table) {
-        if embedded::find("scale", &scale).is_none() {
-            let hint = hint(&scale, embedded::names("scale"));
-            return Err(fault::at_key(&entry.origin, format!("unknown scale `{scale}`{hint}"), None));
-        }
+        known_scale(&scale).map_err(|what| fault::at_key(&entry.origin, what, None))?;
         scales.insert(scale, Scale::read(entry)?);
     }
     Ok(scales)

@@ -102,6 +102,31 @@ pub struct Paper {
     pub values: BTreeMap<String, f64>,
 }
 
+/// A name, or a list of names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "a scale's name or a list of such")]
+pub enum Names {
+    /// `at = "cifar"`.
+    One(String),
+    /// `at = ["cifar", "imagenet"]`.
+    Several(Vec<String>),
+}
+
+impl Names {
+    /// All of them, in order.
+    pub fn all(&self) -> &[String] {
+        match self {
+            Names::One(name) => std::slice::from_ref(name),
+            Names::Several(names) => names,
+        }
+    }
+
+    /// Whether `name` is one of them.
+    pub fn has(&self, name: &str) -> bool {
+        self.all().iter().any(|own| own == name)
+    }
+}
+
 /// A flag that makes one arm for each value given to it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -140,8 +140,10 @@ impl Study {
     fn wanted(&self, request: &Request) -> Result<Vec<(ArmSpec, Option<Entry>)>> {
         let asked = request.flags.iter().any(|(_, values)| !values.is_empty());
         let scale = request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
-        let here =
-            |arm: &&ArmSpec| arm.reference || (!asked && arm.at.as_deref().is_none_or(|at| at == scale));
+        let here = |arm: &&ArmSpec| {
+            let at_scale = arm.at.as_ref().is_none_or(|at| at.has(scale));
+            at_scale && (arm.reference || !asked)
+        };
         let mut wanted: Vec<_> = self.arms.iter().filter(here).map(|arm| (arm.clone(), None)).collect();
         for (name, values) in &request.flags {
             let Some(flag) = self.head.flag.iter().find(|flag| flag.name == *name) else {
