@@ -167,3 +167,46 @@ fn what_cannot_be_reported_is_said_in_one_sentence() {
     assert!(report("runs/half").contains("of schema 99, which a newer sim reads"));
     assert!(!folder.path().join("report.html").exists(), "nothing half done is left");
 }
+
+/// Answers of earlier versions judged by intervals of means and have neither spreads nor evidence.
+#[test]
+fn answers_of_earlier_versions_are_shown_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let number = |mean: f64, half: f64| serde_json::json!({"mean": mean, "half_width_95": half, "seeds": 3});
+    let runs = [0, 1, 2].map(|seed| serde_json::json!({"seed": seed, "end": "finished", "wall_s": 1.0}));
+    let answer = serde_json::json!({
+        "schema": 1, "study": "s", "title": "t", "question": "q?", "command": "sim run s", "scale": "laptop",
+        "sim": "0.1.0", "paper": null, "seeds": [0, 1, 2], "recipe": {}, "differences": {}, "machines": [],
+        "metrics": [{"name": "val/knn_top1", "title": "kNN top-1 (%)", "decimals": 1}],
+        "arms": [{"arm": "a", "title": "A", "paper": null, "metrics": {"val/knn_top1": number(91.93, 26.11)},
+            "runs": runs}],
+        "claims": [{"claim": "it learns", "metric": "val/knn_top1", "arm": "a", "asked": "at least 5",
+            "verdict": "reproduced", "decimals": 1, "is_difference": false, "effect": number(91.93, 26.11),
+            "why": null}],
+    });
+    std::fs::write(folder.path().join("answer.json"), answer.to_string()).unwrap();
+    let chapters = [Chapter::read(folder.path()).unwrap()];
+    let text = text(&chapters, Format::Markdown);
+    assert!(text.contains("| A | 91.9 ± 26.1 |"), "{text}");
+    assert!(
+        text.contains("| reproduced | it learns | val/knn_top1 of a at least 5: 91.9 ± 26.1 |"),
+        "{text}"
+    );
+    let page = page(&chapters).unwrap();
+    assert!(page.contains("3 seeds, mean ± 95 % interval of the mean"), "{page}");
+}
+
+#[test]
+fn the_committed_answers_are_read() {
+    let plots = Path::new(env!("CARGO_MANIFEST_DIR")).join("plots");
+    let folders = simsiam_em::report::find(&plots).unwrap();
+    let chapters: Vec<Chapter> = folders.iter().map(|folder| Chapter::read(folder).unwrap()).collect();
+    assert!(!chapters.is_empty());
+    for Chapter { answer, .. } in &chapters {
+        let cells = answer.table().1.concat().join(" ");
+        assert!(!cells.contains("not a number"), "{}: {cells}", answer.study);
+        let told =
+            |claim: &simsiam_em::record::AnswerClaim| claim.effect.is_none() || claim.detail().contains(": ");
+        assert!(answer.claims.iter().all(told), "{}", answer.study);
+    }
+}

@@ -160,3 +160,74 @@ fn e(value: f64) -> String {
         _ => format!("{value:.0e}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evidence(holds: u64, fails: u64, ties: u64, e: (f64, f64), needed: u64) -> Evidence {
+        let failing = Share { count: fails, all: holds + fails, interval_95: [0.0, 0.3694] };
+        let (e_for, e_against) = e;
+        let arms = vec!["a".to_string()];
+        let every = false;
+        Evidence {
+            seeds: vec![10],
+            arms,
+            holds,
+            fails,
+            ties,
+            e_for,
+            e_against,
+            needed,
+            every,
+            failing,
+            open: true,
+        }
+    }
+
+    #[test]
+    fn evidence_is_told_in_words() {
+        let decided = evidence(8, 0, 0, (56.78, 0.11), 0);
+        assert_eq!(decided.text("reproduced"), "8 of 8 seeds, E = 57");
+        assert_eq!(
+            evidence(0, 8, 1, (0.11, 56.78), 0).text("contradicted"),
+            "0 of 8 seeds, 1 tie, E = 57 against"
+        );
+        let open = evidence(5, 3, 0, (0.758, 0.2), 9);
+        assert_eq!(open.text("undecided"), "5 of 8 seeds, E = 0.8 for, 0.2 against; 14 of 17 would decide");
+        let behind = evidence(2, 5, 2, (0.05, 1e7), 9);
+        let words = "2 of 7 seeds, 2 ties, E = 0.05 for, 1e7 against; 2 of 16 would contradict";
+        assert_eq!(behind.text("undecided"), words);
+        let closed = Evidence { open: false, ..open };
+        assert_eq!(closed.text("undecided"), "5 of 8 seeds, E = 0.8 for, 0.2 against");
+        assert_eq!(evidence(0, 0, 8, (1.0, 1.0), 8).text("undecided"), "all 8 seeds are ties");
+        let never = Evidence { every: true, ..decided };
+        let words = "8 of 8 seeds, E = 57; at most 37 % of seeds are counterexamples (95 %)";
+        assert_eq!(never.text("reproduced"), words);
+        let broken = Evidence { every: true, ..evidence(5, 3, 0, (0.8, 0.2), 9) };
+        assert_eq!(broken.text("contradicted"), "fails in 3 of 8 seeds");
+    }
+
+    #[test]
+    fn a_spread_is_told_in_words() {
+        let spread = Spread {
+            seeds: 3,
+            mean: Some(0.1),
+            half_width_95: Some(2.0),
+            median: Some(0.44),
+            quartiles: Some([-0.9, 1.3]),
+            worst: Some(-1.8),
+            best: Some(2.0),
+            ..Spread::default()
+        };
+        assert_eq!(spread.text(1), "0.4 [-1.8, 2.0]");
+        let words = "difference median +0.4, quartiles -0.9 to 1.3, worst -1.8";
+        assert_eq!(spread.sentence("difference", 1, true), words);
+        assert_eq!(Spread { worst: None, ..spread.clone() }.text(1), "0.4 [not a number, 2.0]");
+        assert_eq!(Spread { seeds: 1, ..spread }.text(1), "0.4");
+        // As answers of earlier versions have it.
+        let mean = Spread { seeds: 3, mean: Some(91.93), half_width_95: Some(26.11), ..Spread::default() };
+        assert_eq!((mean.text(1), mean.sentence("", 1, false)), ("91.9 ± 26.1".into(), "91.9 ± 26.1".into()));
+        assert_eq!(Spread { seeds: 3, ..Spread::default() }.text(1), "not a number");
+    }
+}

@@ -101,17 +101,6 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// "41 claims of 9 studies: 26 reproduced, 2 contradicted, 13 undecided".
-pub fn tally<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> String {
-    let answers: Vec<&Answer> = answers.into_iter().collect();
-    let verdicts: Vec<&str> =
-        answers.iter().flat_map(|a| a.claims.iter().map(|claim| claim.verdict.as_str())).collect();
-    let parts = VERDICTS
-        .map(|verdict| format!("{} {verdict}", verdicts.iter().filter(|other| **other == verdict).count()));
-    let (claims, studies) = (count(verdicts.len(), "claim"), count(answers.len(), "study"));
-    format!("{claims} of {studies}: {}", parts.join(", "))
-}
-
 /// "1 seed", "3 seeds", "7 studies".
 pub fn count(n: usize, what: &str) -> String {
     match (n, what.strip_suffix('y')) {

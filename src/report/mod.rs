@@ -15,9 +15,11 @@ mod path;
 mod pen;
 mod sheet;
 mod tables;
+mod tally;
 
-pub use chapter::{Chapter, count, find, tally};
+pub use chapter::{Chapter, count, find};
 pub use figure::{Figure, Panel, Point, Reference, Style};
 pub use html::page;
 pub use sheet::{Row, contact_sheet, tile_of};
 pub use tables::{Format, text};
+pub use tally::tally;

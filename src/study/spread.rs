@@ -50,3 +50,35 @@ pub fn slow(runs: &[AnswerRun], knn: Option<&Spread>) -> Option<Share> {
     let (low, high) = clopper_pearson(count, ended);
     (ended > 0).then_some(Share { count, all: ended, interval_95: [low, high] })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(end: &str) -> AnswerRun {
+        AnswerRun { seed: 0, end: end.to_string(), wall_s: None }
+    }
+
+    #[test]
+    fn slow_runs_lie_more_than_five_points_below_the_median() {
+        let knn = [98.0, 99.0, 94.0, 99.5, 93.9].map(|knn| (0, knn));
+        let knn = spread(&knn, true, (0.0, 100.0)).unwrap();
+        let mut runs = vec![run("finished"); 5];
+        // The median is 98; 5 points below it lie at 93.
+        assert_eq!(slow(&runs, Some(&knn)).unwrap().count, 0);
+        let slower = spread(&[98.0, 99.0, 93.0, 99.5, 92.9].map(|knn| (0, knn)), true, (0.0, 100.0)).unwrap();
+        let share = slow(&runs, Some(&slower)).unwrap();
+        assert_eq!((share.count, share.all), (1, 5));
+        runs.extend([run("diverged at step 7"), run("unfinished")]);
+        let share = slow(&runs, Some(&slower)).unwrap();
+        assert_eq!((share.count, share.all), (2, 6));
+        assert_eq!(slow(&[run("unfinished")], None), None);
+    }
+
+    #[test]
+    fn a_value_that_is_none_has_no_worst_seed_beside_it() {
+        let spread = spread(&[(3, 1.0), (4, f64::NAN), (5, 2.0)], false, (0.0, 1.0)).unwrap();
+        assert_eq!((spread.seeds, spread.mean, spread.worst, spread.best), (3, None, None, Some(1.0)));
+        assert_eq!((spread.median, &spread.values[..]), (Some(1.5), &[(3, 1.0), (5, 2.0)][..]));
+    }
+}
