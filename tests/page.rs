@@ -36,14 +36,14 @@ fn claims(runs: &Path) -> usize {
         .sum()
 }
 
-/// Panels of all figures of all studies in `runs`.
+/// Panels of all figures of all studies in `runs` that are drawn.
 fn panels(runs: &Path) -> usize {
     let folders = std::fs::read_dir(runs).unwrap().map(|entry| entry.unwrap().path().join("figures"));
     let files = folders
         .filter(|folder| folder.is_dir())
         .flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()));
     let csv = files.filter(|file| file.extension().is_some_and(|extension| extension == "csv"));
-    csv.map(|file| Figure::from_csv(&file).unwrap().panels.len()).sum()
+    csv.map(|file| Figure::from_csv(&file).unwrap().drawn().len()).sum()
 }
 
 fn occurrences(text: &str, of: &str) -> usize {
@@ -62,7 +62,15 @@ fn the_page_holds_every_claim_and_needs_nothing_else() {
     let addresses = page.replace("http://www.w3.org/2000/svg", "");
     assert!(!addresses.contains("http") && !page.contains("<script") && !page.contains("@import"));
     assert_eq!(occurrences(&page, "<svg role=\"img\""), panels(&runs), "every panel of every figure");
-    assert!(page.contains("<title>SimSiam, epoch 3: 80.0 ± 1.3</title>"), "a mean tells its number");
+    assert!(
+        page.contains("<title>SimSiam, epoch 3: 80.0 (79.9 to 80.1)</title>"),
+        "a median tells its number"
+    );
+    assert!(page.contains("<title>SimSiam, seed 1, the worst: 79.9</title>"), "and so does a seed");
+    assert!(page.contains("<td>80.0 (79.9 to 80.1), worst seed 1</td>"), "the table names the worst seed");
+    assert!(page.contains("Thick lines: medians of 2 seeds, which are the thin lines."));
+    let captions = page.split("<figcaption>").skip(1).filter_map(|part| part.split("</figcaption>").next());
+    assert!(captions.clone().count() > 20 && captions.into_iter().all(|text| !text.contains("95 %")));
     assert!(page.contains("id=\"multistep\"") && page.contains("href=\"#multistep\""));
     let order: Vec<usize> = ["simsiam", "stopgrad", "symmetry", "membank"]
         .map(|study| page.find(&format!("<section id=\"{study}\"")).unwrap())

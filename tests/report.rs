@@ -14,6 +14,7 @@ fn figure() -> Figure {
         y: y.into(),
         style,
         references: Vec::new(),
+        larger_is_better: None,
     };
     let mut panels = vec![
         panel("loss", "training loss", Style::Curves),
@@ -56,8 +57,7 @@ fn figure() -> Figure {
             add("linear", 0.0, if index == 2 { 14.0 } else { 84.0 + 2.0 * index as f64 } + 2.0 * noise(99.0));
         }
     }
-    let caption =
-        "sim run multistep --k 1,10   ·   laptop scale, 3 seeds: thin lines; mean ± 95 % interval".into();
+    let caption = "sim run multistep --k 1,10   ·   laptop scale".into();
     Figure {
         title: "Multi-step alternation".into(),
         caption,
@@ -107,7 +107,7 @@ fn svg_text_is_text_with_a_generic_family_last() {
     }
     assert_eq!(svg.matches("font-family").count(), svg.matches(", sans-serif\"").count());
     let png = image::load_from_memory(&read(&stem.with_extension("png"))).expect("a picture");
-    assert!(png.width() > 2 * png.height());
+    assert!(png.width() > png.height());
 }
 
 /// Nothing measured, a single seed, a single point, one value throughout, numbers that are none.
@@ -126,6 +126,13 @@ fn odd_data_is_drawn_without_panic() {
     broken.points.iter_mut().skip(1).step_by(7).for_each(|p| p.y = f64::INFINITY);
     let mut huge = whole.clone();
     huge.points.iter_mut().step_by(5).for_each(|p| p.y *= 1e300);
+    let mut diverged = whole.clone();
+    for (index, (arm, _)) in whole.arms.iter().enumerate() {
+        let end =
+            |panel: &str, seed, x| Point { panel: panel.into(), arm: arm.clone(), seed, x, y: f64::NAN };
+        diverged.points.push(end("loss", 9, 4.0));
+        diverged.points.extend((0..=index as u64).map(|seed| end("linear", seed, 0.0)));
+    }
     let mut many = whole.clone();
     many.arms =
         (0..23).map(|i| (format!("arm-{i} with a name that is long"), format!("a title {i}"))).collect();
@@ -139,6 +146,7 @@ fn odd_data_is_drawn_without_panic() {
         ("broken", broken),
         ("huge", huge),
         ("many arms", many),
+        ("diverged", diverged),
         ("empty", empty),
     ];
     for (name, figure) in cases {
@@ -203,6 +211,7 @@ fn spectrum_and_scatter() -> Figure {
         y: format!("y of {name}"),
         style,
         references: Vec::new(),
+        larger_is_better: None,
     };
     let mut points = Vec::new();
     for (index, arm) in ["narrow", "wide"].into_iter().enumerate() {
@@ -240,7 +249,7 @@ fn a_spectrum_has_powers_of_ten_and_a_scatter_a_marker_for_each_run() {
     assert!(["1", "0.1", "0.01", "0.001", "1e−4", "x of scatter"].into_iter().all(has), "{texts:?}");
     // The decades lie at equal distances: "narrow" falls by 3.8 of them, hence from 1 to 1e−4.
     assert!(!has("1e−5"), "{texts:?}");
-    // Of the arm "narrow", a rim and a disc for each of 3 runs; its curve has at least six markers, the legend one.
+    // Of the arm "narrow", whose marker is a circle, a rim and a disc for each of 3 runs.
     let without = Figure {
         points: figure.points.iter().filter(|p| p.panel == "spectrum").cloned().collect(),
         ..figure
@@ -248,4 +257,138 @@ fn a_spectrum_has_powers_of_ten_and_a_scatter_a_marker_for_each_run() {
     without.save(&stem).expect("saved");
     let fewer = String::from_utf8(read(&stem.with_extension("svg"))).expect("text");
     assert_eq!(svg.matches("<circle").count() - fewer.matches("<circle").count(), 2 * 3);
+}
+
+/// The figure as SVG.
+fn svg(figure: &Figure) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stem = folder.path().join("figure");
+    figure.save(&stem).expect("saved");
+    String::from_utf8(read(&stem.with_extension("svg"))).expect("text")
+}
+
+/// Its texts, in the order in which they were drawn.
+fn texts(figure: &Figure) -> Vec<String> {
+    let svg = svg(figure);
+    let text = |part: &str| Some(part.split_once('>')?.1.split("</").next()?.trim().to_string());
+    svg.split("<text").skip(1).filter_map(text).collect()
+}
+
+/// A figure of one panel: these values of each arm, seeds from 0 on.
+fn strips(y: &str, arms: &[(&str, &[f64])]) -> Figure {
+    let points = arms.iter().flat_map(|(arm, values)| {
+        values.iter().zip(0..).map(|(y, seed)| Point {
+            panel: "p".into(),
+            arm: (*arm).into(),
+            seed,
+            x: 0.0,
+            y: *y,
+        })
+    });
+    Figure {
+        title: "t".into(),
+        caption: "sim".into(),
+        arms: arms.iter().map(|(arm, _)| ((*arm).into(), (*arm).into())).collect(),
+        panels: vec![Panel::new("p", "", y, Style::Columns)],
+        points: points.collect(),
+    }
+}
+
+#[test]
+fn strips_say_median_worst_seed_and_how_many_diverged() {
+    let nan = f64::NAN;
+    let texts = texts(&strips(
+        "kNN (%)",
+        &[("a", &[99.0, 98.0, 60.0, 99.6]), ("b", &[50.0, nan, 52.0]), ("c", &[40.0, nan, nan])],
+    ));
+    let beside = |head: &str| texts.iter().skip_while(|t| *t != head).skip(1).take(3).collect::<Vec<_>>();
+    assert_eq!(beside("median"), ["98.5", "51.0", "–"], "one seed of three is no median: {texts:?}");
+    assert_eq!(beside("worst"), ["60.0", "diverged", "diverged"]);
+    assert_eq!(beside("seeds"), ["4", "2 of 3", "1 of 3"]);
+    assert!(texts.iter().any(|t| t.starts_with("Dots: 3 to 4 seeds; lines: their medians.")), "{texts:?}");
+}
+
+#[test]
+fn nothing_is_drawn_beyond_what_is_possible() {
+    // A t interval of these reaches from 29 to 150.
+    let texts = texts(&strips("kNN (%)", &[("a", &[60.0, 99.0, 100.0]), ("b", &[99.0, 99.5, 100.0])]));
+    let numbers = texts.iter().filter_map(|text| text.parse::<f64>().ok());
+    assert!(numbers.clone().count() > 6 && numbers.into_iter().all(|n| n <= 100.0), "{texts:?}");
+}
+
+#[test]
+fn a_panel_in_which_nothing_differs_is_left_out_and_said_and_the_last_one_stays() {
+    let mut figure = figure();
+    for point in figure.points.iter_mut().filter(|point| point.panel == "std") {
+        point.y = 0.75;
+    }
+    let names = |figure: &Figure| figure.drawn().iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&figure), ["loss", "knn", "linear"]);
+    let said = "Not drawn, being constant: std of z/‖z‖ · √d, held out (0.750).";
+    assert!(texts(&figure).join(" ").contains(said));
+    figure.points.iter_mut().for_each(|point| point.y = 1.0);
+    assert_eq!(names(&figure), ["loss"]);
+}
+
+/// Seven arms have axes of their own, six share them.
+#[test]
+fn more_than_six_arms_stand_on_axes_of_their_own() {
+    let with = |count: usize| {
+        let mut whole = figure();
+        whole.panels.truncate(3);
+        let (points, arms) = (std::mem::take(&mut whole.points), std::mem::take(&mut whole.arms));
+        for index in 0..count {
+            let of = |p: &&Point| p.arm == arms[index % 3].0 && p.panel != "linear";
+            let own = points.iter().filter(of).map(|p| Point { arm: index.to_string(), ..p.clone() });
+            whole.points.extend(own);
+            whole.arms.push((index.to_string(), format!("arm {index}")));
+        }
+        let texts = texts(&whole);
+        (0..count).map(|index| texts.iter().filter(|t| **t == format!("arm {index}")).count()).max()
+    };
+    assert_eq!(with(6), Some(1), "the legend alone names an arm");
+    assert_eq!(with(7), Some(3), "each of three panels does");
+}
+
+#[test]
+fn values_far_from_all_others_are_marked_at_the_edge() {
+    let mut figure = figure();
+    let usual = svg(&figure);
+    assert!(!usual.contains("Triangles at the edge"));
+    let one = figure.points.iter_mut().find(|p| p.panel == "loss" && p.x == 10.0).expect("a point");
+    one.y = 1e6;
+    let texts = texts(&figure);
+    assert!(texts.join(" ").contains("Triangles at the edge: values beyond it."), "{texts:?}");
+    assert!(
+        texts.iter().any(|text| text == "−0.75" || text == "−0.8"),
+        "the others are told apart: {texts:?}"
+    );
+    assert_eq!(svg(&figure).matches("<polygon").count(), usual.matches("<polygon").count() + 1);
+}
+
+/// What earlier versions committed, whose captions say that means are drawn.
+#[test]
+fn figures_of_earlier_versions_are_drawn_as_those_of_this_one() {
+    let plots = Path::new(env!("CARGO_MANIFEST_DIR")).join("plots");
+    let old = "{\"title\":\"t\",\"caption\":\"sim run x   ·   laptop scale, 3 seeds: small dots; mean ± 95 % interval\",\
+               \"arms\":[[\"a\",\"a\"]],\"panels\":[{\"name\":\"p\",\"x\":\"\",\"y\":\"kNN (%)\",\"style\":\"columns\",\"references\":[]}]}";
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("old.csv");
+    std::fs::write(&path, format!("# {old}\npanel,arm,seed,x,y\np,a,0,0.0,98.0\np,a,1,0.0,60.0\n"))
+        .expect("written");
+    let texts = texts(&Figure::from_csv(&path).expect("read"));
+    let has = |text: &str| texts.iter().any(|t| t == text);
+    assert!(has("sim run x · laptop scale") && has("79.0") && has("60.0"), "{texts:?}");
+    assert!(!texts.iter().any(|text| text.contains("95 %")), "{texts:?}");
+    let mut drawn = 0;
+    for study in std::fs::read_dir(plots).expect("listed").map(|entry| entry.expect("an entry").path()) {
+        for name in ["final.csv", "sweep.csv", "rank-accuracy.csv", "trajectories.csv"] {
+            let csv = study.join(name);
+            if Figure::is_csv(&csv) {
+                Figure::from_csv(&csv).expect("read").draw(&folder.path().join("figure")).expect("drawn");
+                drawn += 1;
+            }
+        }
+    }
+    assert!(drawn > 20, "{drawn}");
 }

@@ -24,16 +24,15 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
     let (title, said, panels, points) = match extra {
         Extra::Spectrum => {
             let points = of_runs(&runs, "spectrum", spectrum)?;
-            let panel = panel("spectrum", "index", "singular value / largest", Style::LogCurves);
-            ("singular spectrum of z", caption(answer, "geometric mean"), vec![panel], points)
+            let panel = Panel::new("spectrum", "index", "singular value / largest", Style::LogCurves);
+            ("singular spectrum of z", caption(answer), vec![panel], points)
         }
         Extra::RankAccuracy => rank_accuracy(answer, &runs)?,
         Extra::CostAccuracy => {
             let points = last_pairs(&runs, "cost-accuracy", "train/e_passes", "val/knn_top1")?;
             let x = "forward passes of the E-step per image";
-            let panel = panel("cost-accuracy", x, "kNN top-1, held out (%)", Style::Scatter);
-            let said = caption(answer, "a marker for each run, arms of equal cost side by side");
-            ("cost and accuracy", said, vec![panel], points)
+            let panel = Panel::new("cost-accuracy", x, "kNN top-1, held out (%)", Style::Scatter);
+            ("cost and accuracy", caption(answer), vec![panel], points)
         }
         Extra::HalfSteps => {
             let mut points = of_runs(&runs, "all", half_steps)?;
@@ -41,10 +40,10 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
             points.extend(early.map(|point| Point { panel: "first".into(), ..point }).collect::<Vec<_>>());
             let x = "half-step: E, M, E, …";
             let panels = vec![
-                panel("first", x, "L(θ, η), the first of them", Style::Curves),
-                panel("all", x, "L(θ, η)", Style::Curves),
+                Panel::new("first", x, "L(θ, η), the first of them", Style::Curves),
+                Panel::new("all", x, "L(θ, η)", Style::Curves),
             ];
-            ("L after each half-step", caption(answer, "thin lines; mean ± 95 % interval"), panels, points)
+            ("L after each half-step", caption(answer), panels, points)
         }
         Extra::Trajectories => trajectories::of(answer, &runs)?,
     };
@@ -82,11 +81,6 @@ fn finished(results: &Results) -> Result<Vec<Run>> {
         }
     }
     Ok(runs)
-}
-
-/// A panel called `name`.
-pub fn panel(name: &str, x: &str, y: &str, style: Style) -> Panel {
-    Panel { name: name.into(), x: x.into(), y: y.into(), style, references: Vec::new() }
 }
 
 /// What `read` finds in each run's folder, as points of `panel`.
@@ -129,8 +123,9 @@ fn rank_accuracy(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
         let correlation = format!("{correlation:.2}").replace('-', "−");
         format!("Spearman's rank correlation over {} runs: {correlation}   ·   ", pairs.len())
     });
-    let said = format!("{correlation}{}", caption(answer, "a marker for each run"));
-    let panel = panel("rank-accuracy", "RankMe of z, held out", "kNN top-1, held out (%)", Style::Scatter);
+    let said = format!("{correlation}{}", caption(answer));
+    let panel =
+        Panel::new("rank-accuracy", "RankMe of z, held out", "kNN top-1, held out (%)", Style::Scatter);
     Ok(("RankMe and kNN", said, vec![panel], points))
 }
 

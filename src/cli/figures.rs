@@ -5,7 +5,7 @@ use crate::record::{
     Answer, AnswerArm, AnswerMetric, AnswerRun, Outcome, make_folder, read_metrics, read_outcome,
 };
 use crate::report::{Figure, Panel, Point, Reference, Style};
-use crate::study::{Results, Study};
+use crate::study::{METRICS, Results, Study};
 use std::path::{Path, PathBuf};
 
 /// The panels of the figure of curves where a study names none: column of metrics.csv and axis label.
@@ -54,14 +54,10 @@ fn is_closed_form(answer: &Answer) -> bool {
     answer.recipe.contains_key("closed_form.outputs")
 }
 
-/// What stands below a figure: where its data come from, and how several seeds are shown.
-pub fn caption(answer: &Answer, seeds_as: &str) -> String {
-    let seeds = match answer.counted_seeds() {
-        seeds if answer.seeds.len() > 1 => format!("{seeds}: {seeds_as}"),
-        seeds => seeds,
-    };
+/// Where a figure's data come from, which stands below it.
+pub fn caption(answer: &Answer) -> String {
     let Answer { command, scale, sim, .. } = answer;
-    format!("{command}   ·   {scale} scale, {seeds}   ·   sim {sim}")
+    format!("{command}   ·   {scale} scale   ·   sim {sim}")
 }
 
 /// Draws `curves`, `final` and the figures that `study` asks for below its folder; the paths of what was written.
@@ -72,19 +68,16 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     make_folder(&folder)?;
     let arms: Vec<(String, String)> =
         answer.arms.iter().map(|arm| (arm.arm.clone(), arm.title.clone())).collect();
-    let figure = |title: String, seeds_as: &str, panels: Vec<Panel>, points: Vec<Point>| Figure {
+    let figure = |title: String, panels: Vec<Panel>, points: Vec<Point>| Figure {
         title,
-        caption: caption(answer, &format!("{seeds_as}; mean ± 95 % interval")),
+        caption: caption(answer),
         arms: arms.clone(),
         panels,
         points,
     };
     let panel = |(name, y): &Column, style| Panel {
-        name: name.clone(),
-        x: if style == Style::Curves { "epoch".into() } else { String::new() },
-        y: y.clone(),
-        style,
-        references: Vec::new(),
+        larger_is_better: METRICS.iter().find(|(metric, ..)| metric == name).map(|metric| metric.1),
+        ..Panel::new(name, if style == Style::Curves { "epoch" } else { "" }, y, style)
     };
     let (mut curves, mut last) = (Vec::new(), Vec::new());
     for AnswerArm { arm, runs, .. } in &answer.arms {
@@ -109,7 +102,7 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     let drawn = |column: &&Column| curves.iter().any(|point| point.panel == column.0);
     let curve_panels: Vec<Panel> =
         curve_columns.iter().filter(drawn).map(|column| panel(column, Style::Curves)).collect();
-    let curves = figure(answer.title.clone(), "thin lines", curve_panels, curves);
+    let curves = figure(answer.title.clone(), curve_panels, curves);
     let mut column_panels: Vec<Panel> =
         final_columns.iter().map(|column| panel(column, Style::Columns)).collect();
     // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.
@@ -124,7 +117,7 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
             }
         }
     }
-    let finals = figure(format!("{}: at the end", answer.title), "small dots", column_panels, last);
+    let finals = figure(format!("{}: at the end", answer.title), column_panels, last);
     let mut paths = curves.save(&folder.join("curves"))?;
     paths.extend(finals.save(&folder.join("final"))?);
     for extra in &study.head.figures {
@@ -145,26 +138,38 @@ fn shorten(curves: &mut Vec<Point>, arms: &[(String, String)]) {
     }
 }
 
-/// One run's curves, if it has any.
+/// One run's curves, if it has any. Those of a run that diverged end with a point that is no number.
 fn points(path: &Path, columns: &[Column], arm: &str, seed: u64) -> Result<Vec<Point>> {
+    let diverged = diverged(path)?;
     let metrics = path.join("metrics.csv");
-    if !metrics.is_file() {
-        return Ok(Vec::new());
+    let table = if metrics.is_file() { Some(read_metrics(&metrics)?) } else { None };
+    let mut points = Vec::new();
+    for (panel, _) in columns {
+        let curve = table.as_ref().map(|table| table.points("epoch", panel)).unwrap_or_default();
+        let mut curve: Vec<(f64, f64)> = curve.into_iter().filter(|(_, y)| y.is_finite()).collect();
+        if diverged {
+            curve.push((curve.last().map_or(0.0, |(x, _)| *x), f64::NAN));
+        }
+        let point = |(x, y)| Point { panel: panel.clone(), arm: arm.into(), seed, x, y };
+        points.extend(curve.into_iter().map(point));
     }
-    let table = read_metrics(&metrics)?;
-    let curve = |(name, _): &Column| {
-        table.points("epoch", name).into_iter().map(|(x, y)| (name.clone(), x, y)).collect::<Vec<_>>()
-    };
-    let points = columns.iter().flat_map(curve);
-    Ok(points.map(|(panel, x, y)| Point { panel, arm: arm.into(), seed, x, y }).collect())
+    Ok(points)
 }
 
-/// One run's last values; a run that diverged has no end to show.
+/// One run's last values; a run that diverged has no numbers at its end.
 fn ends(path: &Path, columns: &[Column], arm: &str, seed: u64) -> Result<Vec<Point>> {
+    let point = |panel: &str, y| Point { panel: panel.into(), arm: arm.into(), seed, x: 0.0, y };
+    if diverged(path)? {
+        return Ok(columns.iter().map(|(name, _)| point(name, f64::NAN)).collect());
+    }
     if !path.join("metrics.csv").is_file() || read_outcome(path)? != Some(Outcome::Finished) {
         return Ok(Vec::new());
     }
     let table = read_metrics(&path.join("metrics.csv"))?;
-    let last = columns.iter().filter_map(|(name, _)| Some((name.clone(), table.last(name)?)));
-    Ok(last.map(|(panel, y)| Point { panel, arm: arm.into(), seed, x: 0.0, y }).collect())
+    let last = columns.iter().filter_map(|(name, _)| Some((name, table.last(name)?)));
+    Ok(last.filter(|(_, y)| y.is_finite()).map(|(name, y)| point(name, y)).collect())
+}
+
+fn diverged(path: &Path) -> Result<bool> {
+    Ok(matches!(read_outcome(path)?, Some(Outcome::Diverged { .. })))
 }

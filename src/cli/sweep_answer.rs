@@ -9,7 +9,7 @@ use crate::record::{
     write_durable,
 };
 use crate::report::{Figure, Panel, Point, Style};
-use crate::study::{Axis, Cell, DEFAULT_SCALE, Request, Study};
+use crate::study::{Axis, Cell, DEFAULT_SCALE, METRICS, Request, Study};
 use crate::theory::{ClosedForm, Measured};
 use crate::train::version;
 use serde_json::json;
@@ -234,23 +234,22 @@ impl Sweep<'_> {
         writer.into_inner().map_err(|e| fail(&e))
     }
 
-    /// Heat maps of two axes, columns of one.
+    /// Heat maps of two axes, strips of one.
     fn figure(&self, command: &str) -> Figure {
         let heat = self.axes.len() == 2;
         let label = |axis: &Axis| axis.key.clone();
         let columns = self.axes.first().map_or(&[][..], |axis| axis.values.as_slice());
-        let panel = |(name, y): (&str, &str)| Panel {
-            name: name.into(),
-            x: self.axes.first().map(label).unwrap_or_default(),
-            y: y.into(),
-            style: match heat {
-                true => Style::Heat {
-                    columns: columns.to_vec(),
-                    rows: self.axes.get(1).map(label).unwrap_or_default(),
-                },
-                false => Style::Columns,
+        let style = match heat {
+            true => Style::Heat {
+                columns: columns.to_vec(),
+                rows: self.axes.get(1).map(label).unwrap_or_default(),
             },
-            references: Vec::new(),
+            false => Style::Columns,
+        };
+        let x = self.axes.first().map(label).unwrap_or_default();
+        let panel = |(name, y): (&str, &str)| Panel {
+            larger_is_better: METRICS.iter().find(|(metric, ..)| *metric == name).map(|metric| metric.1),
+            ..Panel::new(name, &x, y, style.clone())
         };
         let arms = if heat { self.rows() } else { columns };
         let mut points = Vec::new();
@@ -270,16 +269,11 @@ impl Sweep<'_> {
                 }));
             }
         }
-        let seeds = match self.seeds.len() {
-            1 => "1 seed".to_string(),
-            n if heat => format!("means of {n} seeds"),
-            n => format!("{n} seeds: small dots; mean ± 95 % interval"),
-        };
         let scale = self.request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
         Figure {
             title: format!("{}: {}, like the arm {}", self.study.head.title, self.keys(" × "), self.arm),
             caption: format!(
-                "{command}   ·   {scale} scale, {seeds}   ·   {}   ·   sim {}",
+                "{command}   ·   {scale} scale   ·   {}   ·   sim {}",
                 self.world(),
                 env!("CARGO_PKG_VERSION")
             ),

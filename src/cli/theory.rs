@@ -226,17 +226,11 @@ fn figure(asked: &Asked) -> Result<Figure> {
             }
         }
     }
-    let panel = |name: &str, y: &str| Panel {
-        name: name.into(),
-        x: "iteration of the outer loop".into(),
-        y: y.into(),
-        style: Style::Curves,
-        references: Vec::new(),
-    };
+    let panel = |name: &str, y: &str| Panel::new(name, "iteration of the outer loop", y, Style::Curves);
     Ok(Figure {
         title: "The alternation in closed form: a linear encoder of Gaussian images".into(),
         caption: format!(
-            "{}   ·   {STARTS} random starts: thin lines; mean ± 95 % interval   ·   sim {}",
+            "{}   ·   seeds: random starts   ·   sim {}",
             super::as_given::as_given(),
             env!("CARGO_PKG_VERSION")
         ),

@@ -1,12 +1,12 @@
 //! The figure of trajectories: where runs from one start go, in the plane of their parameters and in that of
 //! alignment and spread.
 
-use super::extra_figures::{Drawn, Run, of_runs, panel};
+use super::extra_figures::{Drawn, Run, of_runs};
 use super::figures::caption;
 use crate::error::{Error, Result};
 use crate::measure::plane::principal_plane;
 use crate::record::{Answer, TRAJECTORY, read_metrics};
-use crate::report::{Point, Style};
+use crate::report::{Panel, Point, Style};
 use crate::train::read_trajectory;
 use ndarray::Array2;
 
@@ -26,17 +26,15 @@ pub fn of(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
         format!("θ along the second axis ({})", percent(shares[1])),
     );
     let panels = vec![
-        panel("plane", &x, &y, Style::Path),
-        panel(
+        Panel::new("plane", &x, &y, Style::Path),
+        Panel::new(
             "spread",
             "alignment, held out: 0 where views agree",
             "std of z/‖z‖ · √d, held out",
             Style::Path,
         ),
     ];
-    let seed = first.map_or_else(String::new, |seed| format!("seed {seed}: "));
-    let said = caption(answer, &format!("{seed}a line for each arm, from the dot to its marker"));
-    Ok(("where they go", said, panels, points))
+    Ok(("where they go", caption(answer), panels, points))
 }
 
 /// The places of each run's θ in the principal plane of all, and the shares of variance along its axes.

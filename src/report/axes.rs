@@ -16,6 +16,15 @@ pub const REMARK: f64 = 9.5;
 /// Of the labels of an axis of y, in units.
 const WIDEST: f64 = 38.0;
 
+/// What stands beside axes: their titles, empty where only the numbers at the ticks do; none without those.
+#[derive(Clone, Copy, Default)]
+pub struct Labels<'a> {
+    /// Below.
+    pub x: Option<&'a str>,
+    /// At the left, upwards.
+    pub y: Option<&'a str>,
+}
+
 /// A rectangle in units in which numbers are places.
 #[derive(Clone)]
 pub struct Axes {
@@ -62,34 +71,51 @@ impl Axes {
         cut
     }
 
-    /// Grid, frame, ticks and labels. Without x ticks the caller labels what stands there.
-    pub fn draw<B: DrawingBackend>(&self, pen: &Pen<B>, x: &str, y: &str, x_ticks: bool) -> Result<()> {
+    /// Grid, frame, ticks and labels.
+    pub fn draw<B: DrawingBackend>(&self, pen: &Pen<B>, labels: Labels) -> Result<()> {
+        let count = (((self.bottom - self.top) / 32.0) as usize).clamp(2, 5);
         let ticks =
-            if self.decades { whole(&self.y) } else { ticks(&self.y, 5, &[1.0, 2.0, 2.5, 5.0, 10.0]) };
-        let labels = if self.decades { powers(&ticks) } else { labels(&ticks) };
-        let middle = (self.top + self.bottom) / 2.0;
-        let widest = labels.iter().map(|label| text_width(label, TICK)).fold(0.0, f64::max);
+            if self.decades { whole(&self.y) } else { ticks(&self.y, count, &[1.0, 2.0, 2.5, 5.0, 10.0]) };
+        let numbers = if self.decades { powers(&ticks) } else { self::labels(&ticks) };
+        let widest = numbers.iter().map(|label| text_width(label, TICK)).fold(0.0, f64::max);
         // Labels of many digits are written smaller: the axis's title stands beside them.
         let em = TICK * (WIDEST / widest).min(1.0);
-        for (tick, label) in ticks.iter().zip(&labels) {
+        for (tick, number) in ticks.iter().zip(&numbers) {
             let (left, at) = self.place(self.x.start, *tick);
             pen.line(&[(left, at), (self.right, at)], GRID.to_rgba(), 0.8, &[])?;
-            pen.text(label, (left - 6.0, at + 0.36 * em), Letters::new(em, HPos::Right))?;
-        }
-        let upwards = Letters { upwards: true, ..Letters::new(LABEL, HPos::Center) };
-        pen.text(y, ((self.left - widest - 17.0).max(self.left - 55.0), middle), upwards)?;
-        if x_ticks {
-            let ticks = self::ticks(&self.x, 6, &[1.0, 2.0, 5.0, 10.0]);
-            for (tick, label) in ticks.iter().zip(self::labels(&ticks)) {
-                let at = self.place(*tick, self.y.start).0;
-                pen.line(&[(at, self.bottom), (at, self.bottom + 3.5)], INK.to_rgba(), 0.9, &[])?;
-                pen.text(&label, (at, self.bottom + 7.0 + 0.73 * TICK), Letters::new(TICK, HPos::Center))?;
+            if labels.y.is_some() {
+                pen.text(number, (left - 6.0, at + 0.36 * em), Letters::new(em, HPos::Right))?;
             }
         }
-        let below = (self.left / 2.0 + self.right / 2.0, self.bottom + 34.0);
-        pen.text(x, below, Letters::new(LABEL, HPos::Center))?;
+        if let Some(y) = labels.y.filter(|y| !y.is_empty()) {
+            let upwards = Letters { upwards: true, ..Letters::new(LABEL, HPos::Center) };
+            let middle = (self.top + self.bottom) / 2.0;
+            pen.text(y, ((self.left - widest - 17.0).max(self.left - 55.0), middle), upwards)?;
+        }
+        if let Some(x) = labels.x {
+            self.x_ticks(pen, true)?;
+            let below = (self.left / 2.0 + self.right / 2.0, self.bottom + 34.0);
+            pen.text(x, below, Letters::new(LABEL, HPos::Center))?;
+        } else {
+            self.x_ticks(pen, false)?;
+        }
         let frame = [(self.left, self.top), (self.left, self.bottom), (self.right, self.bottom)];
         pen.line(&frame, INK.to_rgba(), 0.9, &[])
+    }
+
+    /// Ticks below, with numbers or without.
+    pub fn x_ticks<B: DrawingBackend>(&self, pen: &Pen<B>, numbered: bool) -> Result<()> {
+        let count = (((self.right - self.left) / 36.0) as usize).clamp(2, 6);
+        let ticks = self::ticks(&self.x, count, &[1.0, 2.0, 5.0, 10.0]);
+        for (tick, number) in ticks.iter().zip(labels(&ticks)) {
+            let at = self.place(*tick, self.y.start).0;
+            pen.line(&[(at, self.bottom), (at, self.bottom + 3.5)], INK.to_rgba(), 0.9, &[])?;
+            if numbered {
+                let place = (at, self.bottom + 7.0 + 0.73 * TICK);
+                pen.text(&number, place, Letters::new(TICK, HPos::Center))?;
+            }
+        }
+        Ok(())
     }
 
     /// Of the four places for a remark of this width at the level `y` (left or right end, above or
@@ -113,14 +139,9 @@ impl Axes {
     }
 }
 
-/// The range of y: all data, and as much of the intervals around it as leaves the data readable (two
-/// seeds have intervals of many times their distance), at least `least` in all. It does not go below 0
-/// or, in percent, above 100 where no data does.
-pub fn y_range(data: &[f64], intervals: &[f64], beyond: f64, least: f64, percent: bool) -> Range<f64> {
-    let ends = |values: &[f64]| {
-        let finite = values.iter().copied().filter(|v| v.is_finite());
-        finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
-    };
+/// The range that shows all finite data, at least `least` long. It does not go below 0 or, in percent, above
+/// 100 where no data does.
+pub fn range_of(data: &[f64], least: f64, percent: bool) -> Range<f64> {
     let (low, high) = ends(data);
     if low > high {
         return 0.0..1.0;
@@ -134,15 +155,40 @@ pub fn y_range(data: &[f64], intervals: &[f64], beyond: f64, least: f64, percent
         0.0 => 1.0,
         between => between.max(1e-3 * largest).max(1e-9),
     };
-    let (widest_low, widest_high) = ends(intervals);
-    let bottom = low.min(widest_low.max(low - beyond * span));
-    let top = high.max(widest_high.min(high + beyond * span));
-    let missing = (least - (top - bottom)).max(0.0) / 2.0;
-    let (bottom, top) = (bottom - missing, top + missing);
+    let missing = (least - (high - low)).max(0.0) / 2.0;
+    let (bottom, top) = (low - missing, high + missing);
     let margin = 0.06 * (top - bottom).max(span);
     let floor = if low >= 0.0 { -0.2 * margin } else { f64::NEG_INFINITY };
     let ceiling = if percent && high <= 100.0 { 100.0 + 0.5 * margin } else { f64::INFINITY };
     (bottom - margin).max(floor)..(top + margin).min(ceiling)
+}
+
+/// The smallest and the largest finite number.
+fn ends(values: &[f64]) -> (f64, f64) {
+    let finite = values.iter().copied().filter(|v| v.is_finite());
+    finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+}
+
+/// How many times as far as nine tenths of them all values may reach before the rest is left beyond the
+/// axis: further, and what is shown of the nine tenths is less than a sixth of it.
+const FAR: f64 = 6.0;
+
+/// `values` without the few that lie so far from the others that those could not be told apart; what is
+/// left reaches over every value of `kept`.
+pub fn without_far(values: &[f64], kept: &[f64]) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let Some(last) = sorted.len().checked_sub(1) else { return Vec::new() };
+    let rank = |share: f64| sorted[(share * last as f64).round() as usize];
+    let (low, high) = ends(kept);
+    let (low, high) = (rank(0.05).min(low), rank(0.95).max(high));
+    // Halves, because distances of large numbers overflow.
+    let core = high / 2.0 - low / 2.0;
+    if core <= 0.0 || sorted[last] / 2.0 - sorted[0] / 2.0 <= FAR * core {
+        return sorted;
+    }
+    let near = |v: &f64| *v / 2.0 >= low / 2.0 - 0.5 * core && *v / 2.0 <= high / 2.0 + 0.5 * core;
+    sorted.into_iter().filter(near).chain([low, high]).collect()
 }
 
 /// Round numbers in `range`, about `count` of them; their distance is one of `steps` times a power of 10.
@@ -180,7 +226,14 @@ pub(super) fn labels(ticks: &[f64]) -> Vec<String> {
         let scaled = step * 10f64.powi(*digits as i32);
         scaled.round() >= 1.0 && (scaled - scaled.round()).abs() < 1e-6 * scaled
     };
-    let digits = if step.is_finite() { (0..9).find(exact).unwrap_or(9) } else { 3 };
+    // Of a single tick as many as it has, up to three.
+    let whole = |digits: &usize| {
+        ticks.iter().all(|tick| (tick - format!("{tick:.digits$}").parse().unwrap_or(*tick)).abs() < 1e-9)
+    };
+    let digits = match step.is_finite() {
+        true => (0..9).find(exact).unwrap_or(9),
+        false => (0..3).find(whole).unwrap_or(3),
+    };
     let largest = ticks.iter().fold(0.0, |largest: f64, tick| largest.max(tick.abs()));
     let all = |label: &dyn Fn(f64) -> String| -> Vec<String> {
         ticks.iter().map(|tick| label(tick + 0.0).replace('-', "−")).collect()
@@ -226,21 +279,31 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_of_two_seeds_does_not_swallow_the_data() {
-        let range = y_range(&[17.0, 25.0], &[-60.0, 90.0], 0.5, 0.0, true);
-        assert!(range.start > 11.0 && range.end < 31.0, "{range:?}");
-        let range = y_range(&[1.0, 99.0], &[-60.0, 190.0], 0.5, 0.0, true);
-        assert!(range.start > -5.0 && range.end < 106.0, "{range:?}");
-        let range = y_range(&[42.2, 43.5], &[], 1.0, 10.0, true);
+    fn a_range_shows_all_data_and_nothing_impossible() {
+        let range = range_of(&[42.2, 43.5], 10.0, true);
         assert!(range.end - range.start > 10.0, "{range:?}");
-        assert_eq!(y_range(&[f64::NAN], &[], 0.5, 0.0, false), 0.0..1.0);
+        let range = range_of(&[1.0, 99.0], 10.0, true);
+        assert!(range.start > -5.0 && range.end < 106.0, "{range:?}");
+        assert_eq!(range_of(&[f64::NAN], 0.0, false), 0.0..1.0);
         for value in [-1.0, 0.0, 0.99873, 1234567.8] {
-            let range = y_range(&[value, value], &[], 0.5, 0.0, false);
+            let range = range_of(&[value, value], 0.0, false);
             assert!(range.start < value && range.end > value, "{range:?}");
             let labels = labels(&ticks(&range, 5, &[1.0, 2.0, 2.5, 5.0, 10.0]));
             assert!(labels.len() > 1 && labels.windows(2).all(|pair| pair[0] != pair[1]), "{labels:?}");
             assert!(labels.iter().all(|label| label.chars().count() <= 6), "{labels:?}");
         }
+    }
+
+    #[test]
+    fn few_values_far_away_are_left_beyond_the_axis_and_many_are_not() {
+        let mut values: Vec<f64> = (0..40).map(|i| f64::from(i) / 40.0).collect();
+        values.push(1e6);
+        let near = without_far(&values, &[0.5]);
+        assert!(near.iter().all(|v| *v < 1.0), "{near:?}");
+        // A median is never left out, nor two of ten values, nor what is near.
+        assert!(without_far(&values, &[1e6]).contains(&1e6));
+        assert!(without_far(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1e6, 1e6], &[3.0]).contains(&1e6));
+        assert_eq!(without_far(&[1.0, 2.0, 9.0], &[]), [1.0, 2.0, 9.0]);
     }
 
     #[test]

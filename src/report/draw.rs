@@ -1,10 +1,10 @@
-//! A figure as SVG and PNG: title, legend, panels side by side (many heat maps in two rows), caption. The same code draws both.
+//! A figure as SVG and PNG: title, legend, panels in rows, caption. The same code draws both.
 //!
 //! Invariant: nothing is read but the [`Figure`], and the same figure gives the same bytes.
 
 use super::axes::LABEL;
+use super::caption;
 use super::figure::{Figure, Panel, Style};
-use super::heat;
 use super::panel;
 use super::pen::{GREY, Letters, Pen, Place, Target, colour, dash, failed, prepare_font, text_width, wrap};
 use crate::error::{Error, Result};
@@ -17,14 +17,13 @@ const SVG_SCALE: u32 = 10;
 const PNG_SCALE: u32 = 2;
 /// A PNG is drawn this much larger: plotters sets letters on whole dots.
 const PNG_FINER: u32 = 2;
-/// Size of a panel of curves with its labels, in units.
-const PANEL_WIDTH: f64 = 370.0;
-const PANEL_HEIGHT: f64 = 300.0;
-/// Columns are no closer than this, and no further apart than that.
-const SLOT: std::ops::RangeInclusive<f64> = 78.0..=132.0;
+/// A figure is at least as wide as a title needs, and rows of several panels at most as wide as a page shows
+/// without making letters too small.
+const WIDTH: std::ops::Range<f64> = 370.0..1220.0;
 const MARGIN: f64 = 14.0;
 const TITLE: f64 = 15.0;
 const CAPTION: f64 = 9.0;
+const READING: f64 = 10.0;
 const LEGEND_ROW: f64 = 19.0;
 /// Length of the line in the legend, and the space before its text and after it.
 const SAMPLE: (f64, f64, f64) = (30.0, 7.0, 22.0);
@@ -64,46 +63,36 @@ pub fn png(figure: &Figure) -> Result<Vec<u8>> {
 }
 
 /// One panel of the figure as SVG for a page: as wide as its place, without background, legend and letters
-/// around it; its means tell their numbers when pointed at.
+/// around it; its values tell their numbers when pointed at.
 pub fn panel_svg(figure: &Figure, panel: &Panel) -> Result<String> {
     prepare_font()?;
-    let (width, height) = (panel_width(figure, panel), PANEL_HEIGHT + panel::below(figure, panel));
+    let (width, height) = panel::size(figure, panel, true);
+    if width * height > MOST_DOTS / f64::from(SVG_SCALE) {
+        return Err(too_large(figure));
+    }
     let dots = (width.ceil() as u32 * SVG_SCALE, height.ceil() as u32 * SVG_SCALE);
     let mut text = String::new();
     let mut spots = String::new();
     {
         let area = SVGBackend::with_string(&mut text, dots).into_drawing_area();
         let pen = Pen::new(&area, SVG_SCALE, Target::Svg);
-        for spot in panel::draw(figure, panel, &pen, (0.0, width), (0.0, PANEL_HEIGHT))? {
+        for spot in panel::draw(figure, panel, &pen, (0.0, 0.0), true)? {
             let [x, y] = [spot.place.0, spot.place.1].map(|units| (units * f64::from(SVG_SCALE)).round());
             let text = maud::html! { (spot.text) }.into_string();
             spots.push_str(&format!(
-                "<circle cx=\"{x}\" cy=\"{y}\" r=\"70\"><title>{text}</title></circle>\n"
+                "<circle cx=\"{x}\" cy=\"{y}\" r=\"45\"><title>{text}</title></circle>\n"
             ));
         }
         area.present().map_err(failed)?;
     }
     let drawn = format!("<svg width=\"{}\" height=\"{}\"", dots.0, dots.1);
-    let label = maud::html! { (panel.y) " of " (figure.title) }.into_string();
+    let label = maud::html! { (panel.y) " of " (figure.title) ", seed by seed" }.into_string();
     let shown = format!("<svg role=\"img\" aria-label=\"{label}\"");
     let fonts = "font-family=\"inherit\"";
     Ok(text
         .replacen(&drawn, &shown, 1)
         .replace("font-family=\"sans-serif\"", fonts)
         .replace("</svg>", &format!("<g class=\"spots\">\n{spots}</g></svg>")))
-}
-
-/// The width of a panel with its labels, in units.
-pub fn panel_width(figure: &Figure, panel: &Panel) -> f64 {
-    match panel.style {
-        Style::Curves | Style::LogCurves | Style::Scatter | Style::Path => return PANEL_WIDTH,
-        Style::Heat { .. } => return heat::width(figure),
-        Style::Columns => {}
-    }
-    // Columns have as much space as their names need.
-    let names = figure.arms.iter().map(|(name, _)| text_width(name, panel::NAME) + 14.0);
-    let slot = names.fold(*SLOT.start(), f64::max).min(*SLOT.end());
-    (slot * figure.arms.len() as f64 + panel::LEFT + panel::RIGHT).max(PANEL_WIDTH * 0.8)
 }
 
 /// The sample of arm `index` in a legend, as SVG.
@@ -129,53 +118,63 @@ fn draw_sample<B: DrawingBackend>(pen: &Pen<B>, index: usize, (left, y): Place, 
     pen.marker((left + length / 2.0, y), index, 3.4)
 }
 
+fn too_large(figure: &Figure) -> Error {
+    let (panels, arms) = (figure.panels.len(), figure.arms.len());
+    Error::Failure(format!("a figure of {panels} panels and {arms} arms is too large to be drawn"))
+}
+
 /// Where everything stands, in units.
-struct Layout {
+struct Layout<'a> {
     width: f64,
     height: f64,
     title: Vec<String>,
     /// Rows of (arm's index, left edge).
     legend: Vec<Vec<(usize, f64)>>,
     legend_top: f64,
+    /// Panels, the left upper corner of each, and whether it names its arms.
+    panels: Vec<(&'a Panel, Place, bool)>,
     panels_bottom: f64,
-    /// Left and right edge of each panel, and its top.
-    panels: Vec<(f64, f64, f64)>,
-    caption: Vec<String>,
+    /// Lines of the caption with their letters' size.
+    caption: Vec<(String, f64)>,
 }
 
-impl Layout {
-    fn of(figure: &Figure) -> Result<Layout> {
-        let per_row = per_row(figure);
-        let mut edges = Vec::new();
-        let mut width = PANEL_WIDTH;
-        for row in figure.panels.chunks(per_row) {
-            let mut right = 0.0;
-            for panel in row {
-                let left = right;
-                right += panel_width(figure, panel);
-                edges.push((left, right));
-            }
-            width = width.max(right);
+impl<'a> Layout<'a> {
+    fn of(figure: &'a Figure) -> Result<Layout<'a>> {
+        // Before anything is measured: that takes time for each arm and panel.
+        if figure.arms.len().max(1) * figure.panels.len().max(1) > MOST_PARTS {
+            return Err(too_large(figure));
         }
+        let panels = caption::drawn(figure);
+        let rows = rows(figure, &panels);
+        let wide = |row: &Vec<Slot>| row.iter().map(|panel| panel.size.0).sum::<f64>();
+        let width = rows.iter().map(wide).fold(WIDTH.start, f64::max);
         let title = wrap(&figure.title, TITLE, width - 2.0 * MARGIN);
         let legend_top = MARGIN + title.len() as f64 * 1.35 * TITLE + 4.0;
-        let legend = legend(figure, width);
-        let panels_top = legend_top + legend.len() as f64 * LEGEND_ROW;
-        let below = figure.panels.iter().map(|panel| panel::below(figure, panel)).fold(0.0, f64::max);
-        let rows = figure.panels.len().div_ceil(per_row).max(1);
-        let top = |index: usize| panels_top + (index / per_row) as f64 * (PANEL_HEIGHT + below);
-        let panels = edges.into_iter().enumerate().map(|(i, (left, right))| (left, right, top(i))).collect();
-        let panels_bottom = panels_top + rows as f64 * (PANEL_HEIGHT + below);
-        let caption = wrap(&figure.caption, CAPTION, width - 2.0 * MARGIN);
-        let height = panels_bottom + caption.len() as f64 * 1.4 * CAPTION + MARGIN;
+        let legend = legend(figure, &panels, width);
+        let mut top = legend_top + if legend.is_empty() { 8.0 } else { legend.len() as f64 * LEGEND_ROW };
+        let mut placed = Vec::new();
+        for row in &rows {
+            let mut left = 0.0;
+            for panel in row {
+                placed.push((panel.panel, (left, top), panel.named));
+                left += panel.size.0;
+            }
+            top += row.iter().map(|panel| panel.size.1).fold(0.0, f64::max);
+        }
+        let panels_bottom = top;
+        let lines = |text: &str, size: f64| {
+            wrap(text, size, width - 2.0 * MARGIN).into_iter().map(move |line| (line, size))
+        };
+        let caption: Vec<_> = lines(&caption::reading(figure), READING)
+            .chain(lines(&caption::origin(figure), CAPTION))
+            .collect();
+        let height = panels_bottom + caption.iter().map(|(_, size)| 1.4 * size).sum::<f64>() + MARGIN;
         // Both sides may be long, but not what lies between them: it is held in memory.
         let scale = f64::from(PNG_SCALE * PNG_FINER);
         if width * scale * height * scale > MOST_DOTS {
-            let (panels, arms) = (figure.panels.len(), figure.arms.len());
-            let what = format!("a figure of {panels} panels and {arms} arms is too large to be drawn");
-            return Err(Error::Failure(what));
+            return Err(too_large(figure));
         }
-        Ok(Layout { width, height, title, legend, legend_top, panels_bottom, panels, caption })
+        Ok(Layout { width, height, title, legend, legend_top, panels: placed, panels_bottom, caption })
     }
 
     fn dots(&self, scale: u32) -> (u32, u32) {
@@ -205,50 +204,68 @@ impl Layout {
                 pen.text(&figure.arms[index].1, text, Letters::new(LABEL, HPos::Left))?;
             }
         }
-        for (panel, &(left, right, top)) in figure.panels.iter().zip(&self.panels) {
-            panel::draw(figure, panel, &pen, (left, right), (top, top + PANEL_HEIGHT))?;
+        for (panel, corner, named) in &self.panels {
+            panel::draw(figure, panel, &pen, *corner, *named)?;
         }
-        for (row, line) in self.caption.iter().enumerate() {
-            let baseline = self.panels_bottom + CAPTION + row as f64 * 1.4 * CAPTION;
-            let letters = Letters { colour: GREY, ..Letters::new(CAPTION, HPos::Center) };
+        let mut baseline = self.panels_bottom;
+        for (line, size) in &self.caption {
+            baseline += 1.4 * size;
+            let letters = Letters { colour: GREY, ..Letters::new(*size, HPos::Center) };
             pen.text(line, (middle, baseline), letters)?;
         }
         area.present().map_err(failed)
     }
 }
 
-/// Columns beside which another panel would make the figure too wide to read.
-const MANY_COLUMNS: usize = 8;
-
-/// Columns of all panels side by side beyond which a page has to make them too small.
-const MOST_COLUMNS: usize = 20;
-
-/// More panels side by side are too small to read on a page.
-const MOST_PANELS: usize = 4;
-
-/// Panels in a row: all, but more than three heat maps stand in two, and many columns alone or in two.
-fn per_row(figure: &Figure) -> usize {
-    let panels = figure.panels.len().max(1);
-    let heat = figure.panels.iter().all(|panel| panel.style.heat().is_some());
-    let columns = figure.panels.iter().all(|panel| panel.style == Style::Columns);
-    match figure.arms.len() {
-        _ if heat && panels > 3 => panels.div_ceil(2),
-        arms if columns && arms > MANY_COLUMNS => 1,
-        arms if columns && arms * panels > MOST_COLUMNS => panels.div_ceil(2),
-        _ if panels > MOST_PANELS => panels.div_ceil(2),
-        _ => panels,
-    }
+/// A panel, its size, and whether it names its arms.
+struct Slot<'a> {
+    panel: &'a Panel,
+    size: (f64, f64),
+    named: bool,
 }
+
+/// The panels in as few rows as the width allows, of nearly the same number. Of strips in a row only the first
+/// names the arms.
+fn rows<'a>(figure: &Figure, panels: &[&'a Panel]) -> Vec<Vec<Slot<'a>>> {
+    let in_rows = |per_row: usize| -> Vec<Vec<Slot<'a>>> {
+        let row = |row: &[&'a Panel]| {
+            let sized = |(index, panel): (usize, &&'a Panel)| {
+                let named = index == 0 || row[index - 1].style != Style::Columns;
+                Slot { panel, size: panel::size(figure, panel, named), named }
+            };
+            row.iter().enumerate().map(sized).collect()
+        };
+        panels.chunks(per_row).map(row).collect()
+    };
+    let fits = |rows: &Vec<Vec<Slot>>| {
+        rows.iter().all(|row| row.len() == 1 || row.iter().map(|p| p.size.0).sum::<f64>() <= WIDTH.end)
+    };
+    let most = panels.len().clamp(1, MOST_IN_ROW);
+    (1..=panels.len().max(1))
+        .map(|count| panels.len().div_ceil(count).max(1))
+        .filter(|per_row| *per_row <= most)
+        .map(in_rows)
+        .find(fits)
+        .unwrap_or_else(|| in_rows(1))
+}
+
+/// Panels in a row at most, and parts (arms of panels) of a figure.
+const MOST_IN_ROW: usize = 4;
+const MOST_PARTS: usize = 20_000;
 
 fn sample(figure: &Figure) -> (f64, f64, f64) {
     let lines = |panel: &Panel| matches!(panel.style, Style::Curves | Style::LogCurves);
     if figure.panels.iter().any(lines) { SAMPLE } else { MARKER }
 }
 
-/// The arms in rows that fit into `width`, each row in the middle; none where columns bear the names.
-fn legend(figure: &Figure, width: f64) -> Vec<Vec<(usize, f64)>> {
-    let named = figure.arms.iter().all(|(name, title)| name == title);
-    if named && figure.panels.iter().all(|panel| panel.style != Style::Curves) {
+/// Whether a panel needs a legend to say which arm is which.
+pub fn has_legend(figure: &Figure, panels: &[&Panel]) -> bool {
+    panels.iter().any(|panel| !panel::names_arms(figure, panel))
+}
+
+/// The arms in rows that fit into `width`, each row in the middle; none where panels name the arms.
+fn legend(figure: &Figure, panels: &[&Panel], width: f64) -> Vec<Vec<(usize, f64)>> {
+    if !has_legend(figure, panels) {
         return Vec::new();
     }
     let mut rows: Vec<(f64, Vec<(usize, f64)>)> = Vec::new();

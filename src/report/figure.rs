@@ -1,6 +1,6 @@
 //! What a figure shows, and its CSV.
 
-use super::draw;
+use super::{caption, draw};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::record::write_durable;
@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Style {
-    /// Against x: seeds as thin lines, their mean as a thick one, the 95 % interval as a band.
+    /// Against x: seeds as thin lines, their median as a thick one.
     Curves,
-    /// One column for each arm: seeds as small dots, the mean with its 95 % interval.
+    /// One strip for each arm: seeds as dots, their median as a line, the worst seed in a ring.
     Columns,
-    /// Against x on a logarithmic axis of y: the geometric mean over seeds, a line for each arm.
+    /// As curves, on a logarithmic axis of y.
     LogCurves,
     /// y against x: a marker for each run.
     Scatter,
     /// y against x: a line for each run, from its first point to its last.
     Path,
-    /// A cell for each arm, which is a row, and each x, which counts columns from 0: the mean over seeds as a
-    /// colour. The panel's y says what is measured.
+    /// A cell for each arm, which is a row, and each x, which counts columns from 0: the median over seeds
+    /// as a colour. The panel's y says what is measured.
     Heat {
         /// Labels of the columns.
         columns: Vec<String>,
@@ -60,7 +60,7 @@ pub struct Reference {
 pub struct Panel {
     /// The name by which points refer to it.
     pub name: String,
-    /// Label of the x axis; below columns, a remark on the paper's values.
+    /// Label of the x axis; with columns, a remark on the paper's values, or what the arms are.
     pub x: String,
     /// Label of the y axis, with its unit.
     pub y: String,
@@ -68,6 +68,18 @@ pub struct Panel {
     pub style: Style,
     /// Values to compare with.
     pub references: Vec<Reference>,
+    /// Whether the worst seed is the lowest, or the highest; unknown in figures of earlier versions, where it
+    /// is the lowest of percentages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub larger_is_better: Option<bool>,
+}
+
+impl Panel {
+    /// A panel without values to compare with.
+    pub fn new(name: &str, x: &str, y: &str, style: Style) -> Panel {
+        let (name, x, y) = (name.into(), x.into(), y.into());
+        Panel { name, x, y, style, references: Vec::new(), larger_is_better: None }
+    }
 }
 
 /// A measured value.
@@ -81,11 +93,11 @@ pub struct Point {
     pub seed: u64,
     /// x; 0 in columns.
     pub x: f64,
-    /// y.
+    /// y; not a number in the last row of a run that diverged, whose x is that of the row before.
     pub y: f64,
 }
 
-/// A figure: a row of panels with one legend.
+/// A figure: panels that share their arms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     /// Its title.
@@ -94,7 +106,7 @@ pub struct Figure {
     pub caption: String,
     /// Arms in order: name and what the legend calls them.
     pub arms: Vec<(String, String)>,
-    /// Panels from left to right.
+    /// Panels in order. One in which nothing differs is not drawn.
     pub panels: Vec<Panel>,
     /// All data.
     pub points: Vec<Point>,
@@ -125,6 +137,11 @@ impl Figure {
         let mut paths = Figure::from_csv(&csv)?.draw(stem)?;
         paths.push(csv);
         Ok(paths)
+    }
+
+    /// The panels that are drawn: those in which something differs, or the first.
+    pub fn drawn(&self) -> Vec<&Panel> {
+        caption::drawn(self)
     }
 
     /// Draws `stem.svg` and `stem.png`.

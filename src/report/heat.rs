@@ -4,8 +4,8 @@ use super::axes::{LABEL, TICK, labels, ticks};
 use super::figure::{Figure, Panel};
 use super::panel::LOWEST_R2;
 use super::pen::{INK, Letters, Pen, Place, text_width, wrap};
+use super::seeds::Spread;
 use crate::error::Result;
-use crate::measure::estimate::Estimate;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
@@ -50,8 +50,8 @@ pub struct Map<'a> {
     pub columns: &'a [String],
     /// Label of the rows' axis.
     pub rows: &'a str,
-    /// For each row (column, mean over seeds).
-    pub means: &'a [Vec<(f64, Estimate)>],
+    /// For each row (column, what the seeds say).
+    pub medians: &'a [Vec<(f64, Spread)>],
 }
 
 /// The width of a panel with its labels.
@@ -66,27 +66,27 @@ fn row_labels(figure: &Figure) -> f64 {
 }
 
 impl Map<'_> {
-    /// Draws it between `left` and `right`, `top` and `bottom`; place, words and mean of each cell.
+    /// Draws it with its left upper corner at `left`, `top`; place, words and seeds of each cell.
     pub fn draw<B: DrawingBackend>(
         &self,
         pen: &Pen<B>,
-        (left, _): (f64, f64),
-        (top, bottom): (f64, f64),
-    ) -> Result<Vec<(Place, String, Estimate)>> {
-        let from = (left + MARGIN + row_labels(self.figure), bottom - BOTTOM);
+        (left, top): Place,
+        height: f64,
+    ) -> Result<Vec<(Place, String, Spread)>> {
+        let from = (left + MARGIN + row_labels(self.figure), top + height - BOTTOM);
         let (columns, rows) = (self.columns.len().max(1), self.figure.arms.len().max(1));
         let size = (CELLS / columns as f64, (from.1 - top - HEAD) / rows as f64);
-        let scale = Scale::of(self.means, &self.panel.y);
+        let scale = Scale::of(self.medians, &self.panel.y);
         let mut told = Vec::new();
         for row in 0..self.figure.arms.len() {
             for (column, label) in self.columns.iter().enumerate() {
                 let corner = (from.0 + column as f64 * size.0, from.1 - (row + 1) as f64 * size.1);
-                let mean = self.mean(row, column);
-                self.cell(pen, corner, size, mean.map(|estimate| estimate.mean), &scale)?;
-                if let Some(estimate) = mean {
+                let spread = self.spread(row, column);
+                self.cell(pen, corner, size, spread.map(|spread| spread.median), &scale)?;
+                if let Some(spread) = spread {
                     let (x, title) = (&self.panel.x, &self.figure.arms[row].1);
                     let words = format!("{x} {label}, {} {title}", self.rows);
-                    told.push(((corner.0 + size.0 / 2.0, corner.1 + size.1 / 2.0), words, estimate));
+                    told.push(((corner.0 + size.0 / 2.0, corner.1 + size.1 / 2.0), words, spread));
                 }
             }
         }
@@ -101,9 +101,9 @@ impl Map<'_> {
         Ok(told)
     }
 
-    fn mean(&self, row: usize, column: usize) -> Option<Estimate> {
-        let cells = self.means.get(row)?;
-        cells.iter().find(|(x, _)| *x == column as f64).map(|(_, estimate)| *estimate)
+    fn spread(&self, row: usize, column: usize) -> Option<Spread> {
+        let cells = self.medians.get(row)?;
+        cells.iter().find(|(x, _)| *x == column as f64).map(|(_, spread)| *spread)
     }
 
     fn cell<B: DrawingBackend>(
@@ -111,15 +111,15 @@ impl Map<'_> {
         pen: &Pen<B>,
         (x, y): Place,
         (width, height): (f64, f64),
-        mean: Option<f64>,
+        median: Option<f64>,
         scale: &Scale,
     ) -> Result<()> {
-        let fill = mean.map_or(NONE, |mean| scale.colour(mean));
+        let fill = median.map_or(NONE, |median| scale.colour(median));
         pen.area(&rectangle((x, y), (width, height)), fill.to_rgba())?;
         if self.columns.len().max(self.figure.arms.len()) > NUMBERED {
             return Ok(());
         }
-        let text = mean.map_or("–".to_string(), |mean| scale.number(mean));
+        let text = median.map_or("–".to_string(), |median| scale.number(median));
         let fitting = TICK.min(0.86 * TICK * width / text_width(&text, TICK).max(1.0)).min(0.7 * height);
         let letters = Letters { colour: letters(fill), ..Letters::new(fitting, HPos::Center) };
         pen.text(&text, (x + width / 2.0, y + height / 2.0 + 0.36 * fitting), letters)
@@ -161,11 +161,11 @@ struct Scale {
 }
 
 impl Scale {
-    /// From the lowest mean to the highest, or as much further that a small difference looks like one: 10 points
+    /// From the lowest median to the highest, or as much further that a small difference looks like one: 10 points
     /// of a percentage, a tenth of other values.
-    fn of(means: &[Vec<(f64, Estimate)>], y: &str) -> Scale {
+    fn of(medians: &[Vec<(f64, Spread)>], y: &str) -> Scale {
         let (percent, r2) = (y.contains('%'), y.contains("R²"));
-        let values = || means.iter().flatten().map(|(_, estimate)| estimate.mean);
+        let values = || medians.iter().flatten().map(|(_, spread)| spread.median);
         let (low, high) = values().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
         if low > high {
             return Scale { low: 0.0, high: 1.0 };

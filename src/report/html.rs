@@ -1,9 +1,11 @@
 //! The report as one HTML page: no script, no network, light and dark, from a phone's width on.
 
+use super::caption;
 use super::chapter::between;
 use super::chapter::{Chapter, VERDICTS};
-use super::draw::{panel_svg, panel_width, sample_svg};
+use super::draw::{has_legend, panel_svg, sample_svg};
 use super::figure::{Figure, Panel};
+use super::panel::{is_faceted, size};
 use super::tables::{self, Table};
 use crate::error::Result;
 use crate::record::{Answer, AnswerClaim};
@@ -153,31 +155,37 @@ fn study(chapter: &Chapter, name: &Name) -> Result<Markup> {
 }
 
 fn figure(figure: &Figure) -> Result<Markup> {
-    let panels = figure
-        .panels
+    let drawn = caption::drawn(figure);
+    let panels = drawn
         .iter()
-        .map(|p| Ok((p, panel_svg(figure, p)?)))
+        .map(|panel| Ok((*panel, panel_svg(figure, panel)?)))
         .collect::<Result<Vec<(&Panel, String)>>>()?;
     let samples = (0..figure.arms.len()).map(|arm| sample_svg(figure, arm)).collect::<Result<Vec<_>>>()?;
+    let class = |panel| if is_faceted(figure, panel) { "panel wide" } else { "panel" };
     Ok(html! {
         figure {
-            ul .legend {
-                @for ((name, title), sample) in figure.arms.iter().zip(&samples) {
-                    li {
-                        (PreEscaped(sample)) " " (title)
-                        @if name != title && figure.panels.iter().any(|p| p.style == super::Style::Columns) { " (" (name) ")" }
+            @if has_legend(figure, &drawn) {
+                ul .legend {
+                    @for ((_, title), sample) in figure.arms.iter().zip(&samples) {
+                        li { (PreEscaped(sample)) " " (title) }
                     }
                 }
             }
             div .panels {
                 @for (panel, svg) in &panels {
-                    div .panel style={ "flex:0 1 " (panel_width(figure, panel)) "px" } { (PreEscaped(svg)) }
+                    div class=(class(panel)) style={ "flex:0 1 " (size(figure, panel, true).0) "px" } {
+                        (PreEscaped(svg))
+                    }
                 }
             }
-            figcaption { (figure.title) ". " (figure.caption) }
+            figcaption {
+                (figure.title) ". " (caption::reading(figure))
+                br;
+                (caption::origin(figure))
+            }
             details {
                 summary { "The numbers of this figure" }
-                @for (panel, _) in &panels { (table(&tables::means(figure, panel))) }
+                @for panel in &figure.panels { (table(&tables::medians(figure, panel))) }
             }
         }
     })

@@ -5,15 +5,20 @@
 //! needs a study's `answer.json` and these CSV files.
 
 mod axes;
+mod caption;
 mod chapter;
+mod curves;
 mod draw;
+mod facets;
 mod figure;
 mod heat;
 mod html;
 mod panel;
 mod path;
 mod pen;
+mod seeds;
 mod sheet;
+mod strip;
 mod tables;
 mod tally;
 

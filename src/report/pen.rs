@@ -19,6 +19,8 @@ pub const INK: RGBColor = RGBColor(40, 40, 40);
 pub const GREY: RGBColor = RGBColor(105, 105, 105);
 /// Lines behind the data.
 pub const GRID: RGBColor = RGBColor(228, 228, 228);
+/// Data of the other arms, behind that of one.
+pub const OTHERS: RGBColor = RGBColor(196, 196, 196);
 
 /// Colours that colour-blind readers can tell apart (Okabe & Ito 2008), the dark ones first.
 const COLOURS: [RGBColor; 8] = [
@@ -228,5 +230,32 @@ impl<'a, B: DrawingBackend> Pen<'a, B> {
         }
         self.area(&corners(radius + 1.0), WHITE.to_rgba())?;
         self.area(&corners(radius), colour(index).to_rgba())
+    }
+
+    /// A cross with a white rim: a run that diverged.
+    pub fn cross(&self, (x, y): Place, radius: f64, colour: RGBColor) -> Result<()> {
+        for (ink, width) in [(WHITE, 3.4), (colour, 1.7)] {
+            for slope in [1.0, -1.0] {
+                let line = [(x - radius, y - slope * radius), (x + radius, y + slope * radius)];
+                self.line(&line, ink.to_rgba(), width, &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A triangle whose tip lies at `tip` and points in `direction`: values lie beyond an edge.
+    pub fn beyond(&self, tip: Place, direction: (f64, f64), colour: RGBColor) -> Result<()> {
+        const LONG: f64 = 6.5;
+        let back = |share: f64, side: f64| {
+            let (dx, dy) = direction;
+            (tip.0 - share * LONG * dx - side * dy, tip.1 - share * LONG * dy + side * dx)
+        };
+        self.area(&[tip, back(1.0, 4.0), back(1.0, -4.0)], colour.to_rgba())
+    }
+
+    /// A ring around a dot.
+    pub fn ring(&self, place: Place, radius: f64, colour: RGBColor, width: f64) -> Result<()> {
+        let style = self.stroke(colour.to_rgba(), width);
+        self.area.draw(&Circle::new(self.at(place), self.dots(radius), style)).map_err(failed)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::chapter::{Chapter, between};
 use super::figure::{Figure, Panel, Style};
-use super::panel::means_in_words;
+use super::panel::in_words;
 use crate::record::Answer;
 
 /// Cells as text; the first column says what a row is.
@@ -59,16 +59,20 @@ pub fn differences(answer: &Answer) -> Table {
     Table { caption: format!("{}: how the arms differ", answer.title), header, rows, numbers: false }
 }
 
-/// The means of a panel: curves as epochs × arms, columns as arms × value.
-pub fn means(figure: &Figure, panel: &Panel) -> Table {
-    let means = means_in_words(figure, panel);
+/// The medians of a panel with the range of seeds: curves as epochs × arms, columns as arms × value.
+pub fn medians(figure: &Figure, panel: &Panel) -> Table {
+    let medians = in_words(figure, panel);
     let names = || figure.arms.iter().map(|(name, _)| name.clone());
-    let caption = format!("{}: {}", figure.title, panel.y);
+    let what = match panel.style {
+        Style::Scatter | Style::Path => "",
+        _ => ", median (lowest to highest seed)",
+    };
+    let caption = format!("{}: {}{what}", figure.title, panel.y);
     if matches!(panel.style, Style::Columns | Style::Scatter | Style::Path) {
         let row = |(name, values): (String, &Vec<(f64, String)>)| {
             vec![name, values.first().map_or_else(|| "-".to_string(), |(_, value)| value.clone())]
         };
-        let rows = names().zip(&means).map(row).collect();
+        let rows = names().zip(&medians).map(row).collect();
         let by = if matches!(panel.style, Style::Scatter | Style::Path) {
             format!(" at {}", panel.x)
         } else {
@@ -77,14 +81,14 @@ pub fn means(figure: &Figure, panel: &Panel) -> Table {
         let head = format!("{}{by}", panel.y);
         return Table { caption, header: vec!["arm".into(), head], rows, numbers: true };
     }
-    let mut xs: Vec<f64> = means.iter().flatten().map(|(x, _)| *x).collect();
+    let mut xs: Vec<f64> = medians.iter().flatten().map(|(x, _)| *x).collect();
     xs.sort_by(f64::total_cmp);
     xs.dedup();
     let cell = |arm: &Vec<(f64, String)>, x: f64| {
         arm.iter().find(|(other, _)| *other == x).map_or_else(|| "-".to_string(), |(_, value)| value.clone())
     };
     let row = |x: &f64| {
-        std::iter::once(x.to_string()).chain(means.iter().map(|arm| cell(arm, *x))).collect::<Vec<_>>()
+        std::iter::once(x.to_string()).chain(medians.iter().map(|arm| cell(arm, *x))).collect::<Vec<_>>()
     };
     let header = std::iter::once(panel.x.clone()).chain(names()).collect();
     Table { caption, header, rows: xs.iter().map(row).collect(), numbers: true }
