@@ -3,6 +3,7 @@
 mod augment;
 mod bank;
 mod beforehand;
+mod best_linear;
 mod claims;
 mod cli;
 mod collapse;

@@ -221,6 +221,64 @@ fn weight_decay_beyond_its_threshold_collapses_what_a_learned_predictor_held_up(
     }
 }
 
+/// The recursion of a learned predictor with ln w in the place of w, which falls below any float on
+/// its way.
+fn in_logarithms(direction: Direction, rates: (f64, f64), decay: f64, (w, p): (f64, f64)) -> (f64, f64) {
+    let error = 2.0 * (p * (direction.signal + direction.noise) - direction.signal);
+    let kept = 1.0 - rates.0 * (p * error + decay);
+    (w + kept.ln(), p - rates.1 * ((2.0 * w).exp() * error + decay * p))
+}
+
+/// From p = 1 and w² = 0.17, as `linear-em` starts, decay at 5 % of its threshold. While w is small
+/// ln w grows by (λ − σ) / (ρμ) before p has decayed.
+#[test]
+fn a_slow_predictor_saves_a_direction_only_where_signal_is_above_noise() {
+    let ratios = [0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
+    for (signal, noise, dies) in [
+        (0.65, 0.6, &[][..]),
+        (0.6, 0.65, &[0.05, 0.1, 0.3]),
+        (0.7, 0.7, &[0.05, 0.1, 0.3]),
+        (0.3, 0.9, &[0.05, 0.1, 0.3, 1.0, 3.0]),
+    ] {
+        let direction = Direction { signal, noise };
+        let decay = 0.05 * signal * signal / (2.0 * (signal + noise));
+        for ratio in ratios {
+            // Small enough for the faster of the two.
+            let rate = 0.05 / f64::max(1.0, ratio);
+            let rates = (rate, ratio * rate);
+            let rule = Rule::LearnedPredictor { rate, predictor_rate: ratio * rate, decay };
+            let start = 0.17f64.sqrt();
+            let mut s = Scalars { encoder: start, target: start, predictor: 1.0 };
+            let (mut w, mut p) = (start.ln(), 1.0);
+            let mut agrees = true;
+            // Thirty times what the slower of p and w takes to decay.
+            for _ in 0..(30.0 / (f64::min(1.0, ratio) * decay * rate)) as u64 {
+                (w, p) = in_logarithms(direction, rates, decay, (w, p));
+                if agrees {
+                    s = direction.step(rule, s);
+                    // Down to where w is no number of full precision any more.
+                    agrees = s.encoder > 1e-300;
+                    let off = (s.encoder.ln() - w).abs();
+                    assert!(!agrees || (off < 1e-6 * w.abs().max(1.0) && (s.predictor - p).abs() < 1e-6));
+                }
+            }
+            let lives = w > -5.0;
+            assert_eq!(
+                lives,
+                !dies.contains(&ratio),
+                "λ {signal}, σ {noise}, ρ {ratio}: ln w = {w}, p = {p}"
+            );
+            if lives {
+                let rest = direction.resting_predictor(decay).unwrap();
+                assert!(
+                    (p - rest).abs() < 1e-6 && (w.exp() - rest).abs() < 1e-6,
+                    "{direction:?}: {p}, {rest}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn covariances_that_are_none_are_refused() {
     let refuse = |signal: Array2<f64>, noise: Array2<f64>| {
