@@ -45,6 +45,7 @@ mod outputs;
 mod page;
 mod study;
 mod sweep;
+mod until;
 
 /// Bounds what parsers hold; see [`fuzz`].
 #[global_allocator]

@@ -15,6 +15,7 @@ mod eval;
 mod extra_figures;
 mod figures;
 mod list;
+mod make;
 mod memory;
 mod output;
 mod plan;
@@ -32,6 +33,7 @@ mod sweep_answer;
 mod table;
 mod theory;
 mod trajectories;
+mod until;
 
 use crate::error::{Error, Result};
 use crate::report::count;

@@ -1,6 +1,8 @@
-//! What a `sim run` is going to make: studies with their arms and runs, whether they fit, how long they take.
+//! What a `sim run` is going to make: studies with their arms and runs, whether they fit, how long
+//! they take.
 
 use super::memory::{self, Available};
+use super::progress::Told;
 use super::report::REPORT;
 use super::run::MOCK;
 use crate::data::{DataConfig, Dataset, shapes};
@@ -10,7 +12,7 @@ use crate::recipe::Recipe;
 use crate::record::{FolderLock, check_recipe, make_folder, read_outcome, sweep};
 use crate::study::{Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs};
 use crate::train::{memory_bytes, seconds};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ impl<'a> Plan<'a> {
         let runs = arms.iter().map(|arm| arm.seeds.len()).sum();
         if let Some(arm) = arms.first() {
             let flags = "--seeds and the study's own flags ask for many runs";
-            affordable(&arm.recipe, runs, flags, settings.jobs, settings.threads)?;
+            affordable(&arm.recipe, runs, flags, MOST_RUNS, settings)?;
         }
         let folder = out.join(&study.name);
         make_folder(&folder)?;
@@ -45,6 +47,42 @@ impl<'a> Plan<'a> {
         sweep(&out.join(REPORT));
         all.extend(jobs(&study.name, &arms, &folder));
         Ok(Plan { study, request, arms, folder })
+    }
+
+    /// Arm → how many seeds it has.
+    pub fn seeds(&self) -> BTreeMap<String, usize> {
+        self.arms.iter().map(|arm| (arm.name.clone(), arm.seeds.len())).collect()
+    }
+
+    /// The seeds that `arms` have not all, up to the one at the place `to` of the list.
+    pub fn seeds_between(&self, arms: &[String], to: usize) -> Vec<u64> {
+        let read = || self.arms.iter().filter(|arm| arms.contains(&arm.name));
+        let first = read().find_map(|arm| arm.seeds.first()).copied().unwrap_or(0);
+        let shared = read().map(|arm| arm.seeds.len()).min().unwrap_or(0);
+        (shared..to).map(|place| first + place as u64).collect()
+    }
+
+    /// Gives arms the seeds that follow theirs until they have as many as `counts` says; the runs
+    /// that this adds.
+    pub fn grow(&mut self, counts: &BTreeMap<String, usize>) -> Vec<Job> {
+        let mut grown = Vec::new();
+        for arm in &mut self.arms {
+            let (Some(&count), Some(&first)) = (counts.get(&arm.name), arm.seeds.first()) else { continue };
+            let new: Vec<u64> = (arm.seeds.len()..count).map(|place| first + place as u64).collect();
+            arm.seeds.extend(&new);
+            grown.push(Arm { seeds: new, ..arm.clone() });
+        }
+        jobs(&self.study.name, &grown, &self.folder)
+    }
+
+    /// Refuses a study whose runs may be more than `most` with so many `seeds` of each arm, which
+    /// `flags` asked for.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn affordable(&self, seeds: usize, flags: &str, most: usize, settings: &Settings) -> Result<()> {
+        let runs = self.arms.len().saturating_mul(seeds);
+        self.arms.first().map_or(Ok(()), |arm| affordable(&arm.recipe, runs, flags, most, settings))
     }
 
     /// What its runs, made by `command`, left.
@@ -76,8 +114,8 @@ pub fn trained_scale(scale: &str) -> &str {
     if scale == MOCK { "smoke" } else { scale }
 }
 
-/// Says what will be run, and where.
-pub fn announce(plans: &[Plan], jobs: &[Job], settings: &Settings) {
+/// Says what will be run, and where; arms may come to have so many seeds as `most` says.
+pub fn announce(plans: &[Plan], jobs: &[Job], most: Option<usize>, settings: &Settings) {
     let Some(first) = plans.first() else { return };
     let scale = first.request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
     let source = first.arms.first().map_or("", |arm| arm.recipe.data.source.as_str());
@@ -95,6 +133,10 @@ pub fn announce(plans: &[Plan], jobs: &[Job], settings: &Settings) {
             let title = format!("{}: {}", super::count(plans.len(), "study"), names.join(", "));
             (title, format!("{}, {different} of them different", super::count(jobs.len(), "run")))
         }
+    };
+    let runs = match most {
+        None => runs,
+        Some(most) => format!("{runs} to begin with, at most {most} seeds of each arm"),
     };
     super::note(&format!(
         "{what}\n{runs}, {scale} scale, on {source}; {} at a time with {} each\nrun directories: {}",
@@ -119,25 +161,34 @@ pub fn lock_to_start_over(jobs: &[Job], settings: &Settings) -> Result<Vec<Folde
     studies.collect::<BTreeSet<_>>().into_iter().map(FolderLock::take).collect()
 }
 
-/// Refuses, before anything is trained or written, folders that hold runs of other recipes: their numbers
-/// would be mixed with those of this command.
+/// Refuses, before anything is trained or written, folders that hold runs of other recipes: their
+/// numbers would be mixed with those of this command.
 pub fn check_recipes(jobs: &[Job]) -> Result<()> {
     jobs.iter().try_for_each(|job| check_recipe(&job.path, &job.config()?))
 }
 
-/// Opens the data of the runs to be made before the first of them, so that a mistake in it is told
-/// once; refuses runs that do not fit into memory. Says what was taken of the data unless `quiet`,
-/// and, if asked to, how long all will take; that files could not be read is always told.
-pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, quiet: bool, tell: bool) -> Result<()> {
+/// Opens the data of the runs to be made, those behind the first `ended`, before the first of them,
+/// so that a mistake in it is told once; refuses runs that do not fit into memory. Says what was
+/// taken of the data unless `quiet`, and behind `expected`, where it is asked to, how long all will
+/// take; that files could not be read is always told. What was `told` before is not told again.
+pub fn prepare(
+    engine: &Engine,
+    jobs: &[Job],
+    ended: usize,
+    settings: &Settings,
+    quiet: bool,
+    expected: Option<&str>,
+    told: &Told,
+) -> Result<()> {
     let mut to_make: Vec<&Job> = Vec::new();
-    for (index, first) in firsts(jobs).into_iter().enumerate() {
+    for (index, first) in firsts(jobs).into_iter().enumerate().skip(ended) {
         let job = &jobs[index];
         let ended = !settings.fresh && read_outcome(&job.path)?.is_some();
         if job.recipe.closed_form.is_none() && index == first && !ended {
             to_make.push(job);
         }
     }
-    let data = open_all(engine, &to_make, quiet)?;
+    let data = open_all(engine, &to_make, quiet, told)?;
     // What the processor's memory and a few of its steps say, they say of the processor.
     if settings.place != Place::Cpu {
         return Ok(());
@@ -145,15 +196,15 @@ pub fn prepare(engine: &Engine, jobs: &[Job], settings: &Settings, quiet: bool, 
     for (job, data) in to_make.iter().zip(&data) {
         fits(job, data.train.len(), settings.jobs)?;
     }
-    if tell && !to_make.is_empty() {
+    if let Some(expected) = expected.filter(|_| !to_make.is_empty()) {
         let hours = expected_hours(&to_make, &data, settings)?;
-        super::note(&format!("expected to take about {}, judging by a few steps of each arm", spell(hours)));
+        super::note(&format!("{expected} about {}, judging by a few steps of each arm", spell(hours)));
     }
     Ok(())
 }
 
 /// The data set of each job; each one is opened once, and what was left out of it is told once.
-fn open_all(engine: &Engine, jobs: &[&Job], quiet: bool) -> Result<Vec<Arc<Dataset>>> {
+fn open_all(engine: &Engine, jobs: &[&Job], quiet: bool, told: &Told) -> Result<Vec<Arc<Dataset>>> {
     let mut opened: Vec<(&DataConfig, Arc<Dataset>)> = Vec::new();
     let mut of_jobs = Vec::new();
     for job in jobs {
@@ -163,8 +214,11 @@ fn open_all(engine: &Engine, jobs: &[&Job], quiet: bool) -> Result<Vec<Arc<Datas
             None => {
                 images_fit(config)?;
                 let data = engine.dataset(config)?;
-                super::data::report_left_out(&data);
-                if let Some(taken) = data.taken().filter(|_| !quiet) {
+                let news = told.is_news(&format!("data {config:?}"));
+                if news {
+                    super::data::report_left_out(&data);
+                }
+                if let Some(taken) = data.taken().filter(|_| !quiet && news) {
                     super::note(&format!("{}: {taken}, at {} px", data.name, job.recipe.augment.size));
                 }
                 opened.push((config, data.clone()));
@@ -252,21 +306,22 @@ pub const MOST_RUNS: usize = 400;
 /// step.
 const TIMED_BATCH: usize = 16;
 
-/// Refuses more `runs` of a study than anyone means, all like `recipe`, saying what they would
-/// cost; `flags` asked for them.
+/// Refuses more `runs` of a study than `most`, which are more than anyone means, all like `recipe`,
+/// saying what they would cost; `flags` asked for them.
 ///
 /// # Errors
 /// [`Error::Usage`].
-pub fn affordable(recipe: &Recipe, runs: usize, flags: &str, jobs: usize, threads: usize) -> Result<()> {
-    if runs <= MOST_RUNS {
+pub fn affordable(recipe: &Recipe, runs: usize, flags: &str, most: usize, settings: &Settings) -> Result<()> {
+    if runs <= most {
         return Ok(());
     }
+    let Settings { jobs, threads, .. } = *settings;
     let (time, memory) = cost(recipe, threads).map_or((String::new(), String::new()), |(seconds, bytes)| {
         let hours = seconds * runs as f64 / jobs as f64 / 3600.0;
         let time = if hours.is_finite() { format!(", about {} here", spell(hours)) } else { String::new() };
         (time, format!(" and {} of memory for {jobs} at a time", spell_memory(bytes, jobs)))
     });
-    Err(Error::Usage(format!("{flags}: {runs} runs{time}{memory}; at most {MOST_RUNS} are made")))
+    Err(Error::Usage(format!("{flags}: {runs} runs{time}{memory}; at most {most} are made")))
 }
 
 /// The memory of `jobs` runs of `bytes` each as a person says it.

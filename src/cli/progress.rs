@@ -10,11 +10,23 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+/// What a command has told once and need not tell again.
+#[derive(Default)]
+pub struct Told(Mutex<BTreeSet<String>>);
+
+impl Told {
+    /// Whether `what` was not told before.
+    pub fn is_news(&self, what: &str) -> bool {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(what.to_string())
+    }
+}
+
 /// The watcher.
 pub struct Watcher<'a> {
     jobs: &'a [Job],
     scale: Option<String>,
     quiet: bool,
+    told: &'a Told,
     bars: Option<MultiProgress>,
     lines: Mutex<Lines>,
     width: usize,
@@ -26,9 +38,6 @@ pub struct Watcher<'a> {
 struct Lines {
     active: BTreeMap<usize, Line>,
     skipped: usize,
-    reasons: BTreeSet<String>,
-    /// Studies and arms of which collapse was announced.
-    collapsed: BTreeSet<(String, String)>,
 }
 
 /// What is known of one run.
@@ -49,13 +58,13 @@ struct Line {
 }
 
 impl<'a> Watcher<'a> {
-    /// A watcher of `jobs` at `scale`.
-    pub fn new(jobs: &'a [Job], scale: Option<String>, quiet: bool) -> Self {
+    /// A watcher of `jobs` at `scale`, who tells nothing again that was `told`.
+    pub fn new(jobs: &'a [Job], scale: Option<String>, quiet: bool, told: &'a Told) -> Self {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         let many = jobs.windows(2).any(|pair| pair[0].study != pair[1].study);
         let width = jobs.iter().map(|job| name(job, many).chars().count()).max().unwrap_or(0);
-        Self { jobs, scale, quiet, bars, lines: Mutex::new(Lines::default()), width, many }
+        Self { jobs, scale, quiet, told, bars, lines: Mutex::new(Lines::default()), width, many }
     }
 
     /// Takes note of an event.
@@ -74,9 +83,8 @@ impl<'a> Watcher<'a> {
                 lines.active.insert(index, self.line(job));
             }
             Event::Progress(progress) => {
-                let Lines { active, collapsed, .. } = &mut *lines;
-                if let Some(line) = active.get_mut(&index) {
-                    self.progress(job, line, collapsed, progress);
+                if let Some(line) = lines.active.get_mut(&index) {
+                    self.progress(job, line, progress);
                 }
             }
             Event::Ended(ending) => {
@@ -106,7 +114,7 @@ impl<'a> Watcher<'a> {
                 if let Some(bar) = lines.active.remove(&index).and_then(|line| line.bar) {
                     bar.finish_and_clear();
                 }
-                match lines.reasons.insert(reason.clone()) {
+                match self.told.is_news(reason) {
                     true => self.warn(&format!("{}: {reason}", self.name(job))),
                     false => self.warn(&format!("{}: failed for the same reason", self.name(job))),
                 }
@@ -148,13 +156,7 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    fn progress(
-        &self,
-        job: &Job,
-        line: &mut Line,
-        collapsed: &mut BTreeSet<(String, String)>,
-        progress: &Progress,
-    ) {
+    fn progress(&self, job: &Job, line: &mut Line, progress: &Progress) {
         match progress {
             Progress::Begun { steps, resumed_at } => {
                 (line.steps, line.resumed_at, line.begun) = (*steps, *resumed_at, Instant::now());
@@ -187,7 +189,7 @@ impl<'a> Watcher<'a> {
                     None => self.say(&format!("{}: {text}", self.name(job))),
                 }
                 if let Some(warning) = collapse::warning(job, self.scale.as_deref(), *step, values)
-                    && collapsed.insert((job.study.clone(), job.arm.clone()))
+                    && self.told.is_news(&format!("collapse of {}/{}", job.study, job.arm))
                 {
                     self.warn(&format!("{}: {warning}", self.name(job)));
                 }

@@ -1,22 +1,16 @@
 //! `sim run`: a study's arms × seeds, then the table of arms, the verdicts and the figures.
 
 use super::answer;
+use super::make::{Made, Workshop, exit_code};
 use super::output::Output;
 use super::plan::{self, Plan};
-use super::progress::Watcher;
 use super::report::REPORT;
-use super::signals;
+use super::until::{self, Rounds};
 use crate::device::Place;
 use crate::error::{Error, Result};
-use crate::study::{
-    Engine, Event, Formula, Job, Request, Seeds, Settings, Study, Suite, Trainer, check_images, schedule,
-};
-use crate::train::{Ending, Progress};
+use crate::study::{Job, Request, Seeds, Settings, Study, Suite};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// In the place of a study: every one of them.
 const ALL: &str = "all";
@@ -62,7 +56,7 @@ pub fn command(studies: &[Study]) -> Command {
         .subcommand(Command::new(ALL).about("Every study; a run that several of them need is made once"))
         .subcommands(Suite::ALL.map(|(_, name, about)| Command::new(name).about(about)))
         .args(layer_flags().into_iter().map(global))
-        .args(run_flags().into_iter().map(global))
+        .args(until::flags().into_iter().chain(run_flags()).map(global))
         .after_help("STUDY may also be a file ending in .toml.")
 }
 
@@ -158,6 +152,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         }
     };
     place(matches)?;
+    let most = until::most_seeds(matches)?;
     let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("runs"));
     let seeds = matches.get_one::<Seeds>("seeds").copied();
     let mut jobs = Vec::new();
@@ -167,106 +162,40 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         let request = Request { seeds, ..request(matches, flags) };
         plans.push(Plan::new(study, request, &out, &mut jobs, &settings(matches, usize::MAX)?)?);
     }
+    for (plan, most) in plans.iter().filter_map(|plan| Some((plan, most?))) {
+        until::check(plan, most, matches)?;
+    }
     let settings = settings(matches, jobs.len())?;
     check_threads(&settings)?;
     let quiet = matches.get_flag("quiet");
     if !quiet {
-        plan::announce(&plans, &jobs, &settings);
+        plan::announce(&plans, &jobs, most, &settings);
     }
     // Held until the answer is written.
     let _locks = plan::lock_to_start_over(&jobs, &settings)?;
-    let ends = match make(&jobs, matches, &settings, plans.len() > 1 && !quiet, output)? {
-        Made::Ended(ends) => ends,
-        Made::Left(code) => return Ok(code),
+    let mut workshop = Workshop::new(matches, output);
+    let (jobs, ends) = match most {
+        None => {
+            let expected = (plans.len() > 1 && !quiet).then_some("expected to take");
+            match workshop.make(&jobs, 0, &settings, expected)? {
+                Made::Ended(ends) => (jobs, ends),
+                Made::Left(code) => return Ok(code),
+            }
+        }
+        Some(most) => {
+            let mut rounds = Rounds::new(jobs, most, matches, output);
+            if let Some(code) = rounds.make(&mut plans, &mut workshop)? {
+                return Ok(code);
+            }
+            (rounds.jobs, rounds.ends)
+        }
     };
+    workshop.tell_skipped(jobs.len());
     answer(&plans, &out, matches.get_flag("json"), output)?;
     let expected = |job: &Job| {
         plans.iter().any(|plan| plan.study.name == job.study && plan.study.expects_divergence(&job.arm))
     };
     Ok(exit_code(&jobs, &ends, &expected))
-}
-
-/// How each job ended, none where a signal came first.
-pub type Ends = Vec<Option<Result<Ending>>>;
-
-/// What became of the runs.
-pub enum Made {
-    /// All have ended: time for the answer.
-    Ended(Ends),
-    /// They have not; the command ends with this code.
-    Left(i32),
-}
-
-/// Makes the runs of `jobs` under the flags of `matches`, watched; `tell` says how long they will take.
-pub fn make(
-    jobs: &[Job],
-    matches: &ArgMatches,
-    settings: &Settings,
-    tell: bool,
-    output: &Output,
-) -> Result<Made> {
-    let (quiet, json) = (matches.get_flag("quiet"), matches.get_flag("json"));
-    if !settings.fresh {
-        plan::check_recipes(jobs)?;
-    }
-    let engine = Engine::default();
-    let mock = is_mock(matches);
-    if !mock {
-        plan::prepare(&engine, jobs, settings, quiet, tell)?;
-        if !settings.fresh
-            && let Some(note) = check_images(jobs, &engine)?
-        {
-            super::note(&note);
-        }
-    }
-    let trainer: &dyn Trainer = if mock { &Formula } else { &engine };
-    let stop = Arc::new(AtomicBool::new(false));
-    signals::listen(&stop)?;
-    let scale = matches.get_one::<String>("scale").map(|scale| plan::trained_scale(scale).to_string());
-    let watcher = Watcher::new(jobs, scale, quiet);
-    let ends = schedule(jobs, trainer, settings, &stop, &|index, event| {
-        watcher.watch(index, event);
-        if json
-            && let Some(line) = epoch_line(&jobs[index], event)
-            && output.line(&line).is_err()
-        {
-            stop.store(true, Ordering::Relaxed);
-        }
-    });
-    if output.is_closed() {
-        return Ok(Made::Left(0));
-    }
-    if !quiet && watcher.skipped() > 0 {
-        let all =
-            if watcher.skipped() == jobs.len() { "; nothing to compute (--fresh starts over)" } else { "" };
-        super::note(&format!("{} of {} runs had finished before{all}", watcher.skipped(), jobs.len()));
-    }
-    // A signal that comes after the last step has nothing to stop: the answer is finished, unless a
-    // second one follows.
-    if ends.iter().any(|end| matches!(end, None | Some(Ok(Ending::Stopped)))) {
-        super::note("stopped; the same command goes on from here");
-        return Ok(Made::Left(75));
-    }
-    // Who holds a folder writes its study's answer.
-    if ends.iter().any(|end| matches!(end, Some(Err(Error::InUse { .. })))) {
-        return Ok(Made::Left(6));
-    }
-    Ok(Made::Ended(ends))
-}
-
-/// That of the first run that failed, or 3 where one diverged of which that was not `expected`.
-pub fn exit_code(jobs: &[Job], ends: &Ends, expected: &dyn Fn(&Job) -> bool) -> i32 {
-    let failed = ends.iter().find_map(|end| end.as_ref()?.as_ref().err());
-    let diverged = jobs
-        .iter()
-        .zip(ends)
-        .any(|(job, end)| matches!(end, Some(Ok(Ending::Diverged { .. }))) && !expected(job));
-    failed.map_or(if diverged { 3 } else { 0 }, Error::exit_code)
-}
-
-/// Whether a formula takes the place of training.
-pub fn is_mock(matches: &ArgMatches) -> bool {
-    matches.get_one::<String>("scale").is_some_and(|scale| scale == MOCK)
 }
 
 /// Tables, verdicts, figures and reports of the studies, from what their runs left.
@@ -342,14 +271,4 @@ pub fn settings(matches: &ArgMatches, runs: usize) -> Result<Settings> {
     let jobs = count("jobs").unwrap_or(most).min(runs.max(1));
     let threads = count("threads").unwrap_or((cores / jobs).max(1));
     Ok(Settings { jobs, threads, fresh: matches.get_flag("fresh"), place })
-}
-
-/// A row of metrics as JSON.
-fn epoch_line(job: &Job, event: &Event) -> Option<String> {
-    let Event::Progress(Progress::Measured { step, epoch, values }) = event else { return None };
-    let mut line = json!({"event": "epoch", "study": job.study, "arm": job.arm, "seed": job.seed, "step": step, "epoch": epoch});
-    for (name, value) in values {
-        line[*name] = json!(value);
-    }
-    Some(line.to_string())
 }

@@ -1,8 +1,9 @@
 //! `sim sweep`: a grid of runs over one or two keys of a recipe, and the closed form on the same axes.
 
+use super::make::{Made, Workshop, exit_code, is_mock};
 use super::output::Output;
 use super::plan;
-use super::run::{self, Made};
+use super::run;
 use super::sweep_answer::{Sweep, Values};
 use crate::device::Place;
 use crate::error::{Error, Result};
@@ -84,7 +85,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let asked = matches.get_one::<String>("arm").map(String::as_str);
     let like = study.varied(asked, &axes)?;
     let mut request = run::request(matches, Vec::new());
-    if run::is_mock(matches) {
+    if is_mock(matches) {
         request.scale = Some("smoke".to_string());
     }
     // A picture of a plane is made of many runs; intervals are what studies are for.
@@ -99,7 +100,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     match trains {
         true => {
             let runs = count.saturating_mul(seeds.len());
-            plan::affordable(&first, runs, FLAGS, settings.jobs, settings.threads)?
+            plan::affordable(&first, runs, FLAGS, plan::MOST_RUNS, &settings)?
         }
         false => countable(&first, count, seeds.len())?,
     }
@@ -116,14 +117,16 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         let quiet = matches.get_flag("quiet");
         if !quiet {
             announce(study, &like.name, &axes, &jobs, &request, &settings, &folder);
-            if !run::is_mock(matches) {
+            if !is_mock(matches) {
                 expect(&first, &jobs, &settings)?;
             }
         }
-        match run::make(&jobs, matches, &settings, false, output)? {
-            Made::Ended(ends) => code = run::exit_code(&jobs, &ends, &|_| false),
+        let mut workshop = Workshop::new(matches, output);
+        match workshop.make(&jobs, 0, &settings, None)? {
+            Made::Ended(ends) => code = exit_code(&jobs, &ends, &|_| false),
             Made::Left(code) => return Ok(code),
         }
+        workshop.tell_skipped(jobs.len());
     }
     let values =
         values(&cells, &seeds, trains.then_some(folder.as_path()), settings.jobs * settings.threads)?;

@@ -34,10 +34,8 @@ pub(super) const RECIPE: [&str; 11] = [
     "closed_form",
 ];
 /// Flags that every study has already.
-const RESERVED: [&str; 13] = [
-    "scale", "data", "skip-bad", "set", "seeds", "jobs", "threads", "out", "device", "fresh", "quiet",
-    "json", "help",
-];
+const RESERVED: &str =
+    "scale data skip-bad set seeds until-decided max-seeds jobs threads out device fresh quiet json help";
 /// Keys of an arm that are not keys of a recipe.
 const ARM: [&str; 5] = ["name", "title", "reference", "at", "base"];
 /// Keys of a scale that are not keys of a recipe.
@@ -227,7 +225,7 @@ impl Study {
                     format!("unknown arm `{}`{hint}", flag.like),
                 );
             }
-            if RESERVED.contains(&flag.name.as_str()) || check_name(&flag.name).is_err() {
+            if RESERVED.split(' ').any(|name| name == flag.name) || check_name(&flag.name).is_err() {
                 let what = format!("`{}` cannot be the name of a flag", flag.name);
                 return fail(["flag", &index.to_string(), "name"], what);
             }

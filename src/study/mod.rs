@@ -8,6 +8,7 @@
 mod base;
 mod claim;
 pub mod closed_form;
+pub mod decide;
 pub mod embedded;
 mod facts;
 mod fault;

@@ -1,5 +1,6 @@
-//! Layers merged into recipes: base ← data ← scale ← method ← method at scale ← study ← study at scale ← arm ← arm at
-//! scale ← flags ← `--set`. Base and method are one where the method is SimSiam.
+//! Layers merged into recipes: base ← data ← scale ← method ← method at scale ← study ← study at
+//! scale ← arm ← arm at scale ← flags ← `--set`. Base and method are one where the method is
+//! SimSiam.
 
 use super::base::Base;
 use super::closed_form;
@@ -50,8 +51,8 @@ pub struct Arm {
     pub tree: Entry,
     /// The same as a recipe, whose seed each run replaces by its own.
     pub recipe: Recipe,
-    /// The seeds of its runs, in the order in which they are made. Arms of a study may have different
-    /// numbers of the same list.
+    /// The seeds of its runs, in the order in which they are made. Arms of a study may have
+    /// different numbers of the same list.
     pub seeds: Vec<u64>,
 }
 
@@ -126,8 +127,8 @@ impl Study {
         }
     }
 
-    /// The seeds of every arm: those that `request` asks for, else the study's own at its scale, else those of `scale`; a
-    /// complete recipe at no scale begins with the seed that stands in it.
+    /// The seeds of every arm: those that `request` asks for, else the study's own at its scale,
+    /// else those of `scale`; a complete recipe at no scale begins with the seed that stands in it.
     fn seeds(&self, request: &Request, scale: Option<&Scale>, recipe: &Recipe) -> Vec<u64> {
         let name = request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
         let own = self.scales.get(name).and_then(|scale| scale.seeds);

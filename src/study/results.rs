@@ -79,7 +79,8 @@ pub struct Results {
 }
 
 impl Results {
-    /// Reads the runs of `arms`, each with its own seeds, below `folder`, which `command` made at `scale`.
+    /// Reads the runs of `arms`, each with its own seeds, below `folder`, which `command` made at
+    /// `scale`.
     ///
     /// # Errors
     /// [`Error::Data`] for a damaged metrics file; a run that is not there counts as unfinished.

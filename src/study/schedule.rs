@@ -80,8 +80,8 @@ pub enum Event {
     Failed(String),
 }
 
-/// Every arm of `study` with every seed of its own below `folder`, seed by seed, so that comparisons are complete
-/// early.
+/// Every arm of `study` with every seed of its own below `folder`, seed by seed, so that
+/// comparisons are complete early.
 pub fn jobs(study: &str, arms: &[Arm], folder: &Path) -> Vec<Job> {
     let job = |arm: &Arm, seed: u64| Job {
         study: study.to_string(),
@@ -101,16 +101,19 @@ pub fn firsts(jobs: &[Job]) -> Vec<usize> {
     jobs.iter().enumerate().map(|(index, job)| first(job).unwrap_or(index)).collect()
 }
 
-/// Makes all runs. The result has one entry per job, none where `stop` came first.
+/// Makes the runs of `jobs` behind the first `ended`, which earlier calls made. The result has one
+/// entry for each of these, none where `stop` came first.
 ///
-/// Jobs with the same recipe are the same run: the first of them is made, then copied for the others. A
-/// finished run of another study below the same folder is copied too, unless everything is to start over.
+/// Jobs with the same recipe are the same run: the first of all is made, then copied for the
+/// others. A finished run of another study below the same folder is copied too, unless everything
+/// is to start over.
 ///
 /// A run that another process is making is waited for, and made here if that process ends without
 /// it: of two processes with the same jobs each makes a part, and both know all ends. Who is to
 /// start over does not wait.
 pub fn schedule(
     jobs: &[Job],
+    ended: usize,
     trainer: &dyn Trainer,
     settings: &Settings,
     stop: &AtomicBool,
@@ -118,7 +121,7 @@ pub fn schedule(
 ) -> Vec<Option<Result<Ending>>> {
     let shift = Shift { jobs, firsts: firsts(jobs), trainer, settings, stop, watch };
     let (made, copied): (Vec<usize>, Vec<usize>) =
-        (0..jobs.len()).partition(|&index| shift.firsts[index] == index);
+        (ended..jobs.len()).partition(|&index| shift.firsts[index] == index);
     let ends: Ends = jobs.iter().map(|_| Mutex::new(None)).collect();
     for mut indices in [made, copied] {
         shift.work(&indices, &ends, true);
@@ -130,7 +133,8 @@ pub fn schedule(
         // Whoever is asked to stop has not seen how these end.
         indices.iter().for_each(|index| *lock(&ends[*index]) = None);
     }
-    ends.into_iter().map(|end| end.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect()
+    let end = |end: Mutex<_>| end.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    ends.into_iter().skip(ended).map(end).collect()
 }
 
 /// How each job ended, none before.
@@ -240,7 +244,8 @@ fn run(
     Ok(ending)
 }
 
-/// The finished run that `job` can be copied from: `twin`, or one of another study below the same folder.
+/// The finished run that `job` can be copied from: `twin`, or one of another study below the same
+/// folder.
 fn finished_twin(
     job: &Job,
     twin: Option<&Path>,
