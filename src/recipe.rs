@@ -5,8 +5,8 @@
 //! same recipe are the same run.
 
 use crate::augment::{AugmentConfig, FiniteConfig};
-use crate::data::DataConfig;
 use crate::data::loader::BatchShape;
+use crate::data::{DataConfig, RunSeed, ShapesSeed};
 use crate::error::{Error, Result};
 use crate::eta::{Rule, Samples};
 use crate::measure::MeasureConfig;
@@ -104,6 +104,17 @@ const MOST_EPOCHS: u64 = 10_000_000;
 const LARGEST_BATCH: usize = 1 << 20;
 
 impl Recipe {
+    /// The same run with another seed; procedural images that are drawn for each run follow it.
+    pub fn with_seed(&self, seed: u64) -> Recipe {
+        let mut recipe = Recipe { seed, ..self.clone() };
+        if let ShapesSeed::Of(RunSeed::Run) = recipe.data.shapes_seed {
+            // Other images are the same for every seed, and opened once.
+            let drawn = if recipe.data.source == "shapes" { seed } else { 0 };
+            recipe.data.shapes_seed = ShapesSeed::Fixed(drawn);
+        }
+        recipe
+    }
+
     /// Views of a batch: those of the objective, or those with a term of the loss and the E-step's samples.
     pub fn views(&self) -> usize {
         self.eta.views(self.objective.views(), self.objective.trained_views(), self.elements())

@@ -129,7 +129,7 @@ fn peak(process: u32) -> Option<u64> {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_run_holds_about_the_memory_that_is_reckoned() {
-    let set = ["schedule.batch=128", "data.train_images=512", "data.test_images=128"];
+    let set = ["measure.every=1", "schedule.batch=128", "data.train_images=512", "data.test_images=128"];
     let request = Request {
         scale: Some("laptop".into()),
         set: set.iter().map(|set| set.to_string()).collect(),
@@ -138,7 +138,7 @@ fn a_run_holds_about_the_memory_that_is_reckoned() {
     let recipe = Study::find("simsiam").unwrap().resolve(&request).unwrap().remove(0).recipe;
     let reckoned = memory_bytes(&recipe, 512).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut args = vec!["run", "simsiam", "--scale", "laptop", "--seeds", "1", "--threads", "1", "-q"];
+    let mut args = vec!["run", "simsiam", "--scale", "laptop", "--seeds", "0..1", "--threads", "1", "-q"];
     args.extend(set.iter().flat_map(|set| ["--set", *set]));
     let mut child = sim(folder.path(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let metrics = folder.path().join("runs/simsiam/simsiam/seed-0/metrics.csv");

@@ -250,7 +250,7 @@ fn stages_of_any_width_and_number_are_trained_and_read_back() {
     let lab = Lab::new();
     for (name, resnet, features) in [
         ("widths", r#"{blocks=[1,2],bottleneck=false,width=4,widths=[6,5],stem="cifar"}"#, 5),
-        ("stages", r#"{blocks=[1,1,1,1,1,1,1,1],bottleneck=false,width=1,stem="cifar"}"#, 128),
+        ("stages", r#"{blocks=[1,1,1,1,1,1],bottleneck=false,width=4,stem="cifar"}"#, 128),
     ] {
         let out = lab.path(name);
         let set = format!("encoder.backbone.resnet={resnet}");

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
-use simsiam_em::data::DataConfig;
+use simsiam_em::data::{DataConfig, ShapesConfig, ShapesSeed};
 use simsiam_em::eta::FrozenEncoder;
 use simsiam_em::network::Tensors;
 use simsiam_em::record::RunDir;
@@ -159,7 +159,8 @@ pub fn data_config(source: &str) -> DataConfig {
         train_images: 0,
         test_images: 0,
         shapes_size: 16,
-        shapes_seed: 0,
+        shapes_seed: ShapesSeed::Fixed(0),
+        shapes: ShapesConfig::default(),
         skip_bad: false,
         held_out: None,
     }

@@ -77,7 +77,7 @@ fn recipe(matches: &ArgMatches) -> Result<Recipe> {
     let arms = Study::find("simsiam")?.resolve(&request)?;
     let first =
         arms.into_iter().next().ok_or_else(|| Error::Failure("the study simsiam has no arm".into()))?;
-    Ok(first.recipe)
+    Ok(first.recipe.with_seed(first.recipe.seed))
 }
 
 /// All of the training images that have to be read to show `per_class` of each class.

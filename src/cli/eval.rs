@@ -3,7 +3,7 @@
 
 use super::output::Output;
 use super::pretrained::{opened, preprocessing_flags};
-use crate::data::{DataConfig, Dataset};
+use crate::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed};
 use crate::error::{Error, Result};
 use crate::measure::MeasureConfig;
 use crate::record::images_of;
@@ -60,7 +60,8 @@ fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataConfi
             train_images: 0,
             test_images: 0,
             shapes_size: 24,
-            shapes_seed: 0,
+            shapes_seed: ShapesSeed::Fixed(0),
+            shapes: ShapesConfig::default(),
             skip_bad: false,
             held_out: None,
         }),

@@ -333,6 +333,7 @@ fn spell_memory(bytes: u64, jobs: usize) -> String {
 
 /// Seconds and bytes of one run; none where they cannot be told, as without its images.
 pub fn cost(recipe: &Recipe, threads: usize) -> Option<(f64, u64)> {
+    let recipe = &recipe.with_seed(recipe.seed);
     let (train, test) = match (recipe.data.train_images, recipe.data.test_images) {
         (0, _) | (_, 0) => {
             images_fit(&recipe.data).ok()?;

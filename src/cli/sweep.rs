@@ -224,7 +224,7 @@ fn values(cells: &[Cell], seeds: &[u64], folder: Option<&Path>, threads: usize) 
         .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}")))?;
     pool.install(|| {
         let of_cell = |cell: &Cell| -> Result<Values> {
-            let of_seed = |&seed: &u64| predict(&Recipe { seed, ..cell.arm.recipe.clone() });
+            let of_seed = |&seed: &u64| predict(&cell.arm.recipe.with_seed(seed));
             let theory = seeds.iter().map(of_seed).collect::<Result<_>>()?;
             let runs = match folder {
                 Some(folder) => Values::read(&folder.join(&cell.arm.name), seeds)?,

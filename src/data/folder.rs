@@ -140,6 +140,7 @@ fn on_demand(root: &Path, config: &DataConfig, classes: Vec<String>, listed: [Ve
 
 #[cfg(test)]
 mod tests {
+    use super::super::{ShapesConfig, ShapesSeed};
     use super::*;
 
     #[test]
@@ -158,7 +159,8 @@ mod tests {
             train_images: 0,
             test_images: 0,
             shapes_size: 24,
-            shapes_seed: 0,
+            shapes_seed: ShapesSeed::Fixed(0),
+            shapes: ShapesConfig::default(),
             skip_bad,
             held_out: None,
         };

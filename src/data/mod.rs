@@ -1,6 +1,7 @@
 //! Images and labels: where they come from, in which order, and the batches prepared ahead.
 
 pub use picture::decode;
+pub use shapes::ShapesConfig;
 pub use walk::images_in;
 
 mod batch;
@@ -37,14 +38,35 @@ pub struct DataConfig {
     pub test_images: usize,
     /// Side in pixels of the procedural images (`shapes` only).
     pub shapes_size: usize,
-    /// Seed of the procedural images: the data set itself, the same for every run seed.
-    pub shapes_seed: u64,
+    /// Which procedural images are drawn.
+    pub shapes_seed: ShapesSeed,
+    /// What the procedural images look like.
+    #[serde(default)]
+    pub shapes: ShapesConfig,
     /// Counts undecodable files and goes on, instead of stopping at the first.
     pub skip_bad: bool,
     /// Which folder is held out where there are two (`folder:` only): `test` unless this says
     /// `val`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
+}
+
+/// Which procedural images are drawn: a number in a recipe, or the word `run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ShapesSeed {
+    /// Always the same ones.
+    Fixed(u64),
+    /// Those of the run's own seed: what holds over runs holds over data sets too.
+    Of(RunSeed),
+}
+
+/// The word `run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunSeed {
+    /// The seed of the run.
+    Run,
 }
 
 /// The folder of the held-out images.
@@ -144,6 +166,8 @@ pub struct Dataset {
     pub there: [usize; 2],
     /// Images that their camera asks to turn; they are read as they are stored.
     pub turned: usize,
+    /// The seed of procedural images; none of others.
+    pub drawn_with: Option<u64>,
 }
 
 impl Dataset {
@@ -194,7 +218,7 @@ impl Dataset {
         let there = [splits[0].len(), splits[1].len()];
         let [train, test] = splits.map(Arc::new);
         let (name, skipped, notes) = (config.source.clone(), Vec::new(), Vec::new());
-        Dataset { name, classes, train, test, digest, skipped, notes, there, turned: 0 }
+        Dataset { name, classes, train, test, digest, skipped, notes, there, turned: 0, drawn_with: None }
     }
 
     /// How many of the images that there are were taken, in words: "2,000 of 50,000 training and
@@ -257,16 +281,23 @@ fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
             "data.{key}: {n} procedural images; at most {SHAPES_MOST} are rendered"
         ))),
     };
+    config.shapes.check()?;
+    let ShapesSeed::Fixed(seed) = config.shapes_seed else {
+        return Err(Error::Usage(
+            "data.shapes_seed: \"run\" has no images without a run; a number names them".into(),
+        ));
+    };
     let render = |split: u64, n: usize| -> (Vec<Image>, Vec<u32>) {
-        let image = |i| shapes::render(config.shapes_seed, split, i, size);
-        ((0..n).into_par_iter().map(image).collect(), (0..n).map(shapes::label).collect())
+        let image = |i| shapes::render(&config.shapes, seed, split, i, size);
+        let label = |i| shapes::label(i, config.shapes.classes);
+        ((0..n).into_par_iter().map(image).collect(), (0..n).map(label).collect())
     };
     let [train, test] = SHAPES_DEFAULT;
     let train = count("train_images", config.train_images, train)?;
     let test = count("test_images", config.test_images, test)?;
     let halves = [render(0, train), render(1, test)];
-    let classes = shapes::CLASSES.map(String::from).to_vec();
-    Ok(Dataset::in_memory(config, classes, halves))
+    let dataset = Dataset::in_memory(config, config.shapes.names(), halves);
+    Ok(Dataset { drawn_with: Some(seed), ..dataset })
 }
 
 /// Which of the images with these labels are used when `wanted` are asked for (0: all): the first

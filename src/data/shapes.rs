@@ -1,26 +1,77 @@
-//! `shapes`: procedural images of ten classes, any size and number from a seed.
+//! `shapes`: procedural images, any size and number from a seed.
 //!
-//! An image is a scattered lattice of copies of one motif (its class) on a shaded background with a few
-//! strokes that belong to no class, and noise. Position, size, tilt, colours and contrast vary
-//! from image to image and say nothing about the class; the motif survives every augmentation of the
-//! recipe, and a crop of a fifth of the area still shows a copy of it. Edges are anti-aliased by the
-//! signed distance. Image i of a split is a function of (seed, split, i).
+//! An image is a lattice of copies of one motif (its class) on a shaded background with a few strokes
+//! that belong to no class, and noise. Position, size, tilt, colours and contrast vary from image to
+//! image and say nothing about the class; the motif survives every augmentation of the recipe. Edges
+//! are anti-aliased by the signed distance. Image i of a split is a function of (seed, split, i) and
+//! of what [`ShapesConfig`] says: how many classes, how large, scattered and tilted the motifs are.
 //!
-//! At the laptop scale (24 pixels, 2,000 training images, held-out top-1): kNN on raw pixels 32 %, kNN on
-//! random weights 39 to 44 %, the same network supervised 99.5 % (`cargo bench --bench shapes`);
-//! SimSiam's kNN 79.8, 98.2 and 97.8 % with the seeds 0, 1, 2 (`sim run simsiam`); without stop-gradient the
-//! held-out std(z/‖z‖)·√d falls to 0.004 ± 0.004 and kNN to 21 % (`sim run stopgrad`).
+//! What is easy and hard about them is measured by `cargo bench --bench shapes` (raw pixels, random
+//! weights, supervised training) and `sim run simsiam`; paper-notes/instrument.md has the numbers.
 
 use super::{DataConfig, SHAPES_DEFAULT};
 use crate::augment::Image;
+use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream, stream};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
 use std::f32::consts::{PI, TAU};
 
-/// The classes, in the order of their labels.
-pub const CLASSES: [&str; 10] =
-    ["disc", "ring", "square", "triangle", "plus", "saltire", "rows", "columns", "diamond", "crescent"];
+/// The motifs, in the order of their labels; a data set takes the first so many.
+pub const MOTIFS: [&str; 20] = [
+    "disc", "ring", "square", "triangle", "plus", "saltire", "rows", "columns", "diamond", "crescent",
+    "wedge", "frame", "lozenge", "dome", "bowl", "tee", "aitch", "eye", "chevron", "dots",
+];
+
+/// What procedural images look like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShapesConfig {
+    /// Classes: the first so many of [`MOTIFS`].
+    pub classes: usize,
+    /// Distance between neighbouring motifs, lowest and highest, in 24ths of the image's side.
+    pub spacing: [f32; 2],
+    /// Largest displacement of a motif from its lattice point, as a part of the spacing.
+    pub scatter: f32,
+    /// Largest tilt of the lattice's motifs, in radians.
+    pub tilt: f32,
+    /// Standard deviation of the noise of a channel, of which 1 is the whole range.
+    pub noise: f32,
+}
+
+impl Default for ShapesConfig {
+    /// Ten classes of small scattered motifs.
+    fn default() -> Self {
+        ShapesConfig { classes: 10, spacing: [9.0, 12.0], scatter: 0.2, tilt: 0.25, noise: 0.04 }
+    }
+}
+
+impl ShapesConfig {
+    /// The names of the classes by label.
+    pub fn names(&self) -> Vec<String> {
+        MOTIFS[..self.classes].iter().map(|name| name.to_string()).collect()
+    }
+
+    /// Refuses numbers that no image can be drawn with.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key.
+    pub fn check(&self) -> Result<()> {
+        let within = |key: &str, value: f32, least: f32, most: f32| {
+            let message =
+                || Error::Usage(format!("data.shapes.{key}: {value} must be between {least} and {most}"));
+            (least..=most).contains(&value).then_some(()).ok_or_else(message)
+        };
+        within("classes", self.classes as f32, 1.0, MOTIFS.len() as f32)?;
+        let [low, high] = self.spacing;
+        within("spacing", low, 4.0, 48.0)?;
+        within("spacing", high, low, 48.0)?;
+        within("scatter", self.scatter, 0.0, 0.5)?;
+        within("tilt", self.tilt, 0.0, PI)?;
+        within("noise", self.noise, 0.0, 1.0)
+    }
+}
 
 /// Bytes of the rendered images of `config`; 0 for other sources.
 pub fn memory_bytes(config: &DataConfig) -> u64 {
@@ -37,16 +88,13 @@ pub fn memory_bytes(config: &DataConfig) -> u64 {
 
 /// What each class's motif is enlarged by, so that all cover the same area on average: the mean
 /// brightness of an image must not tell its class.
-const EQUAL_AREA: [f32; 10] = [0.87, 0.91, 0.84, 1.15, 1.02, 1.02, 1.01, 1.01, 0.96, 1.2];
+const EQUAL_AREA: [f32; 20] = [
+    0.871, 0.909, 0.841, 1.151, 1.004, 1.004, 1.006, 1.006, 0.964, 1.03, //
+    1.151, 0.841, 0.947, 1.102, 1.102, 1.036, 0.894, 0.894, 1.138, 0.974,
+];
 
-/// Distance between neighbouring motifs, in pixels of a 24-pixel image: lowest and highest.
-const SPACING: [f32; 2] = [9.0, 12.0];
 /// A motif's radius as a part of the spacing: lowest and highest.
 const RADIUS: [f32; 2] = [0.36, 0.46];
-/// Displacement of a motif from its lattice point, as a part of the spacing.
-const SCATTER: f32 = 0.2;
-/// Largest tilt, in radians.
-const TILT: f32 = 0.25;
 /// Luminance by which motifs are brighter than the background: lowest and highest. The sign is fixed:
 /// a free one is an easier thing for two views to agree on than the class, and is then all they learn.
 const CONTRAST: [f32; 2] = [0.35, 0.5];
@@ -57,25 +105,23 @@ const LUMINANCE: f32 = 0.03;
 const TINT: f32 = 0.02;
 /// Strokes that belong to no class: the highest number.
 const STROKES: u32 = 2;
-/// Standard deviation of the noise of a channel.
-const NOISE: f32 = 0.04;
 
-/// The label of image `index`: classes take turns.
-pub fn label(index: usize) -> u32 {
-    (index % CLASSES.len()) as u32
+/// The label of image `index` among `classes` classes, which take turns.
+pub fn label(index: usize, classes: usize) -> u32 {
+    (index % classes) as u32
 }
 
 /// Image `index` of `split` (0 training, 1 held out), `size` × `size` pixels.
-pub fn render(seed: u64, split: u64, index: usize, size: usize) -> Image {
+pub fn render(config: &ShapesConfig, seed: u64, split: u64, index: usize, size: usize) -> Image {
     let mut rng = stream(seed, Purpose::Shapes, split, index as u64);
-    let scene = Scene::draw(label(index) as usize, size, &mut rng);
+    let scene = Scene::draw(config, label(index, config.classes) as usize, size, &mut rng);
     let mut pixels = Vec::with_capacity(size * size * 3);
     for y in 0..size {
         for x in 0..size {
             let colour = scene.colour(x as f32 + 0.5, y as f32 + 0.5);
             for channel in colour {
                 let noise: f32 = StandardNormal.sample(&mut rng);
-                pixels.push((255.0 * (channel + NOISE * noise)).round().clamp(0.0, 255.0) as u8);
+                pixels.push((255.0 * (channel + config.noise * noise)).round().clamp(0.0, 255.0) as u8);
             }
         }
     }
@@ -101,9 +147,10 @@ struct Scene {
 }
 
 impl Scene {
-    fn draw(class: usize, size: usize, rng: &mut Stream) -> Self {
+    fn draw(config: &ShapesConfig, class: usize, size: usize, rng: &mut Stream) -> Self {
         let unit = size as f32 / 24.0;
-        let spacing = unit * rng.random_range(SPACING[0]..SPACING[1]);
+        let [low, high] = config.spacing;
+        let spacing = unit * (low + (high - low) * rng.random_range(0.0f32..1.0));
         let contrast = rng.random_range(CONTRAST[0]..CONTRAST[1]);
         let luminance = 0.5 + rng.random_range(-LUMINANCE..LUMINANCE);
         let mut colour = |luminance: f32| [(); 3].map(|()| luminance + rng.random_range(-TINT..TINT));
@@ -128,8 +175,9 @@ impl Scene {
             spacing,
             radius: spacing * rng.random_range(RADIUS[0]..RADIUS[1]),
             origin: [rng.random_range(0.0..spacing), rng.random_range(0.0..spacing)],
-            tilt: rng.random_range(-TILT..TILT),
-            scatter: [(); 16].map(|()| [(); 2].map(|()| spacing * rng.random_range(-SCATTER..SCATTER))),
+            tilt: config.tilt * rng.random_range(-1.0f32..1.0),
+            scatter: [(); 16]
+                .map(|()| [(); 2].map(|()| spacing * config.scatter * rng.random_range(-1.0f32..1.0))),
             foreground,
             background,
             shade: [(); 2].map(|()| rng.random_range(-0.15..0.15) / side),
@@ -181,7 +229,7 @@ fn motif(class: usize, x: f32, y: f32) -> f32 {
     let bar = |u: f32, v: f32, length: f32, width: f32| (u.abs() - length).max(v.abs() - width);
     let r = x.hypot(y);
     let s = std::f32::consts::FRAC_1_SQRT_2;
-    match CLASSES[class] {
+    match MOTIFS[class] {
         "disc" => r - 0.85,
         "ring" => (r - 0.72).abs() - 0.23,
         "square" => bar(x, y, 0.78, 0.78),
@@ -197,6 +245,52 @@ fn motif(class: usize, x: f32, y: f32) -> f32 {
         "rows" => bar(x, y - 0.5, 0.85, 0.25).min(bar(x, y + 0.5, 0.85, 0.25)),
         "columns" => bar(y, x - 0.5, 0.85, 0.25).min(bar(y, x + 0.5, 0.85, 0.25)),
         "diamond" => bar(s * (x + y), s * (x - y), 0.68, 0.68),
-        _ => (r - 0.95).max(0.68 - (x - 0.0).hypot(y - 0.5)),
+        "crescent" => (r - 0.95).max(0.68 - x.hypot(y - 0.5)),
+        "wedge" => {
+            let side = |angle: f32| x * angle.sin() - y * angle.cos();
+            side(0.0).max(side(TAU / 3.0)).max(side(-TAU / 3.0)) - 0.5
+        }
+        "frame" => bar(x, y, 0.9, 0.9).max(-bar(x, y, 0.45, 0.45)),
+        "lozenge" => {
+            let (u, v) = (s * (x + y), s * (x - y));
+            bar(u, v, 0.8, 0.8).max(-bar(u, v, 0.4, 0.4))
+        }
+        "dome" => (x.hypot(y + 0.4) - 0.95).max(-(y + 0.4)),
+        "bowl" => (x.hypot(y - 0.4) - 0.95).max(y - 0.4),
+        "tee" => bar(x, y - 0.65, 0.9, 0.25).min(bar(x, y + 0.15, 0.27, 0.75)),
+        "aitch" => {
+            let posts = bar(x - 0.6, y, 0.25, 0.9).min(bar(x + 0.6, y, 0.25, 0.9));
+            posts.min(bar(x, y, 0.6, 0.25))
+        }
+        "eye" => {
+            let beams = bar(x, y - 0.6, 0.9, 0.25).min(bar(x, y + 0.6, 0.9, 0.25));
+            beams.min(bar(x, y, 0.25, 0.6))
+        }
+        "chevron" => {
+            let (u, v) = (s * (x + y), s * (x - y));
+            bar(u - 0.2, v - 0.55, 0.75, 0.27).min(bar(u - 0.55, v - 0.2, 0.27, 0.75))
+        }
+        _ => {
+            let dot = |u: f32, v: f32| (x - u).hypot(y - v) - 0.38;
+            dot(-0.5, -0.5).min(dot(-0.5, 0.5)).min(dot(0.5, -0.5)).min(dot(0.5, 0.5))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a grid of 520 × 520 the area of a motif is known to about its edge's length times a cell:
+    /// half a per cent.
+    #[test]
+    fn all_motifs_cover_the_same_area() {
+        const SIDE: usize = 520;
+        let at = |i: usize| (i as f32 + 0.5) / SIDE as f32 * 2.6 - 1.3;
+        for (class, enlarged) in EQUAL_AREA.iter().enumerate() {
+            let inside = (0..SIDE * SIDE).filter(|i| motif(class, at(i % SIDE), at(i / SIDE)) < 0.0).count();
+            let area = inside as f32 * (2.6 / SIDE as f32).powi(2) * enlarged * enlarged;
+            assert!((area / 1.72 - 1.0).abs() < 0.01, "{}: {area}", MOTIFS[class]);
+        }
     }
 }

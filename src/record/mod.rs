@@ -51,7 +51,7 @@ pub use outcome::{
     read_result, read_result_if_any,
 };
 pub use provenance::{
-    EARLIER, Environment, IMAGES, TELLING, UNKNOWN_IMAGES, cautions, images, images_of, outdated, some,
+    DRAWN, EARLIER, Environment, IMAGES, TELLING, UNKNOWN_IMAGES, cautions, images, images_of, outdated, some,
 };
 pub use spread::{Evidence, Share, Spread};
 pub use table::{Table, read_metrics};

@@ -17,7 +17,9 @@ pub const TELLING: [&str; 4] = ["sim", "numbers", "kernel", "algorithm"];
 /// The key of what computed a run's first steps, where it changed machines.
 pub const EARLIER: &str = "earlier";
 /// Two data sets that were asked for in the same words.
-const ASKED: [&str; 3] = ["data", "train_images", "test_images"];
+const ASKED: [&str; 4] = ["data", "train_images", "test_images", DRAWN];
+/// The seed of procedural images, where a run saw such.
+pub const DRAWN: &str = "images_drawn_with_seed";
 
 /// What is said of a run whose images cannot be told.
 pub const UNKNOWN_IMAGES: &str = "nobody knows which images this run saw, for its env.json is missing; --fresh starts over, --out DIR keeps both";
@@ -62,7 +64,7 @@ pub fn cautions(runs: &[(String, Environment)]) -> Vec<String> {
             ways.join("; ")
         ));
     }
-    let mut names: Vec<&[String; 3]> = images.iter().map(|((asked, _), _)| asked).collect();
+    let mut names: Vec<&[String; 4]> = images.iter().map(|((asked, _), _)| asked).collect();
     names.dedup();
     for asked in names {
         let seen: Vec<_> = images.iter().filter(|((other, _), _)| other == asked).collect();

@@ -50,10 +50,11 @@ pub fn check_run(job: &Job, trainer: &dyn Trainer) -> Result<()> {
 /// # Errors
 /// [`Error::Data`] naming two such runs and both ways out.
 pub fn check_alike(arms: &[Arm], folder: &Path) -> Result<()> {
-    let mut seen: Vec<(&DataConfig, String, PathBuf)> = Vec::new();
+    let mut seen: Vec<(DataConfig, String, PathBuf)> = Vec::new();
     for arm in arms {
         for seed in &arm.seeds {
-            let (data, path) = (&arm.recipe.data, folder.join(&arm.name).join(format!("seed-{seed}")));
+            let data = arm.recipe.with_seed(*seed).data;
+            let path = folder.join(&arm.name).join(format!("seed-{seed}"));
             let Some(images) = images_of(&path)? else { continue };
             match seen.iter().find(|(other, ..)| *other == data) {
                 Some((_, other, first)) if *other != images => {

@@ -87,7 +87,7 @@ pub fn jobs(study: &str, arms: &[Arm], folder: &Path) -> Vec<Job> {
         study: study.to_string(),
         arm: arm.name.clone(),
         seed,
-        recipe: Recipe { seed, ..arm.recipe.clone() },
+        recipe: arm.recipe.with_seed(seed),
         path: folder.join(&arm.name).join(format!("seed-{seed}")),
     };
     let places = arms.iter().map(|arm| arm.seeds.len()).max().unwrap_or(0);

@@ -4,7 +4,7 @@ use crate::data::Dataset;
 use crate::device::Site;
 use crate::error::Result;
 use crate::recipe::Recipe;
-use crate::record::{EARLIER, IMAGES, TELLING};
+use crate::record::{DRAWN, EARLIER, IMAGES, TELLING};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub fn version() -> [(&'static str, Value); 2] {
 /// The environment of `recipe` on `dataset` at `site`.
 pub fn environment(recipe: &Recipe, dataset: &Dataset, site: &Site) -> Result<Value> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(json!({
+    let mut environment = json!({
         "sim": env!("CARGO_PKG_VERSION"),
         "numbers": NUMBERS,
         "kernel": site.kernel_name(recipe.encoder.precision)?,
@@ -42,7 +42,11 @@ pub fn environment(recipe: &Recipe, dataset: &Dataset, site: &Site) -> Result<Va
         "train_images": dataset.train.len(),
         "test_images": dataset.test.len(),
         "skipped_files": dataset.skipped.len(),
-    }))
+    });
+    if let Some(seed) = dataset.drawn_with {
+        environment[DRAWN] = json!(seed);
+    }
+    Ok(environment)
 }
 
 /// `now`, in which a run goes on from `step`, with what held `before` where it was another machine's.
@@ -69,9 +73,12 @@ pub fn resumed(mut now: Value, before: Option<&BTreeMap<String, Value>>, step: u
     now
 }
 
-/// What tells one machine from another, of what env.json holds: not where the run was copied from, nor its threads, nor the steps
-/// at which it changed machines.
+/// What tells one machine from another, of what env.json holds: not where the run was copied from,
+/// nor its threads, nor the steps at which it changed machines, nor which procedural images it drew.
 pub fn machine_of(mut environment: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    if environment.remove(DRAWN).is_some() {
+        environment.remove(IMAGES);
+    }
     environment.retain(|key, _| !["taken_from", "threads"].contains(&key.as_str()));
     let earlier = environment.get_mut(EARLIER).and_then(Value::as_array_mut).into_iter().flatten();
     earlier.filter_map(Value::as_object_mut).for_each(|part| drop(part.remove(TO_STEP)));

@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor};
 use setting::{alternation, median, settings};
 use simsiam_em::augment::AugmentConfig;
 use simsiam_em::data::loader::{BatchShape, Loader, steps_per_epoch};
-use simsiam_em::data::{DataConfig, Dataset};
+use simsiam_em::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed};
 use simsiam_em::eta::Views;
 use simsiam_em::train::Rates;
 use std::time::Instant;
@@ -38,7 +38,8 @@ fn main() {
         train_images: 0,
         test_images: 10,
         shapes_size: 32,
-        shapes_seed: 0,
+        shapes_seed: ShapesSeed::Fixed(0),
+        shapes: ShapesConfig::default(),
         skip_bad: false,
         held_out: None,
     };

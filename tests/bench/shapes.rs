@@ -6,7 +6,7 @@
 use candle_core::{D, Device, Tensor};
 use ndarray::Array2;
 use simsiam_em::data::loader::{BatchShape, prepare, steps_per_epoch};
-use simsiam_em::data::{DataConfig, Dataset, Split};
+use simsiam_em::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed, Split};
 use simsiam_em::kernel::{self, Precision};
 use simsiam_em::measure::{Labelled, knn};
 use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, ProjectorConfig};
@@ -27,7 +27,8 @@ fn main() {
         train_images: 2000,
         test_images: 1000,
         shapes_size: SIZE,
-        shapes_seed: 0,
+        shapes_seed: ShapesSeed::Fixed(0),
+        shapes: ShapesConfig::default(),
         skip_bad: false,
         held_out: None,
     };

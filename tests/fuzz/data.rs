@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 #[cfg(test)]
 use image::{DynamicImage, ImageFormat};
-use simsiam_em::data::{DataConfig, Dataset, decode};
+use simsiam_em::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed, decode};
 #[cfg(test)]
 use std::io::Cursor;
 use std::io::Write;
@@ -55,7 +55,8 @@ fn read_as_cifar(bytes: &[u8]) {
         train_images: 0,
         test_images: 0,
         shapes_size: 16,
-        shapes_seed: 0,
+        shapes_seed: ShapesSeed::Fixed(0),
+        shapes: ShapesConfig::default(),
         skip_bad: false,
         held_out: None,
     });
