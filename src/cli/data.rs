@@ -67,7 +67,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     }
 }
 
-/// The recipe that `sim run simsiam --data …` would use: the same images, the same augmentations.
+/// The recipe of the first run of `sim run simsiam --data …`: the same images and augmentations.
 fn recipe(matches: &ArgMatches) -> Result<Recipe> {
     let request = Request {
         data: matches.get_one::<String>("data").cloned(),
@@ -75,9 +75,8 @@ fn recipe(matches: &ArgMatches) -> Result<Recipe> {
         ..Request::default()
     };
     let arms = Study::find("simsiam")?.resolve(&request)?;
-    let first =
-        arms.into_iter().next().ok_or_else(|| Error::Failure("the study simsiam has no arm".into()))?;
-    Ok(first.recipe.with_seed(first.recipe.seed))
+    let first = arms.first().and_then(|arm| Some(arm.recipe.with_seed(*arm.seeds.first()?)));
+    first.ok_or_else(|| Error::Failure("the study simsiam has no run".into()))
 }
 
 /// All of the training images that have to be read to show `per_class` of each class.

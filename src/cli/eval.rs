@@ -19,7 +19,7 @@ pub fn command() -> Command {
         .about("Measure trained weights: kNN, linear probe, std, effective rank, singular values")
         .arg(
             Arg::new("run").value_name("RUN|FILE").required(true).value_parser(value_parser!(PathBuf)).help(
-                "A run's folder, such as runs/simsiam/simsiam/seed-0, or a weights file as for sim embed",
+                "A run's folder, such as runs/simsiam/simsiam/seed-10, or a weights file as for sim embed",
             ),
         )
         .arg(

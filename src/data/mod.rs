@@ -53,7 +53,7 @@ pub struct DataConfig {
 
 /// Which procedural images are drawn: a number in a recipe, or the word `run`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a whole number, not negative, or \"run\"")]
 pub enum ShapesSeed {
     /// Always the same ones.
     Fixed(u64),
