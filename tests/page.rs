@@ -202,6 +202,8 @@ fn answers_of_earlier_versions_are_shown_as_they_were() {
     );
     let page = page(&chapters).unwrap();
     assert!(page.contains("3 seeds, mean ± 95 % interval of the mean"), "{page}");
+    assert!(page.contains("An earlier version judged: reproduced where the whole 95 % interval"), "{page}");
+    assert!(!page.contains("E = 40"), "nor were they judged by evidence: {page}");
 }
 
 #[test]

@@ -50,13 +50,7 @@ pub fn page(chapters: &[Chapter]) -> Result<String> {
                 main {
                     section #verdicts {
                         h2 { "Verdicts" }
-                        p .aside {
-                            "Seed by seed a claim holds or fails. It is reproduced where the evidence that it holds in more \
-                             than half of all seeds is E = 40 or more (8 of 8 seeds, 11 of 12, 17 of 20), contradicted where \
-                             the evidence for the opposite is, undecided otherwise. E may be looked at after every seed: a \
-                             claim at the boundary gets a verdict on one side with 2.5 % at most. A claim about every run is \
-                             contradicted by one counterexample."
-                        }
+                        (rules(chapters))
                         @for (chapter, name) in chapters.iter().zip(&names) {
                             (verdicts(chapter, name, chapters.len() > 1))
                         }
@@ -90,6 +84,31 @@ fn names(chapters: &[Chapter]) -> Vec<Name> {
         }
     };
     chapters.iter().enumerate().map(name).collect()
+}
+
+/// How the claims were judged: those of earlier versions have no evidence.
+fn rules(chapters: &[Chapter]) -> Markup {
+    let claims = || chapters.iter().flat_map(|chapter| &chapter.answer.claims);
+    let signs = claims().any(|claim| claim.evidence.is_some());
+    let intervals = claims().any(|claim| claim.evidence.is_none());
+    html! {
+        @if signs {
+            p .aside {
+                "Seed by seed a claim holds or fails. It is reproduced where the evidence that it holds in more \
+                 than half of all seeds is E = 40 or more (8 of 8 seeds, 11 of 12, 17 of 20), contradicted where \
+                 the evidence for the opposite is, undecided otherwise. E may be looked at after every seed: a \
+                 claim at the boundary gets a verdict on one side with 2.5 % at most. A claim about every run is \
+                 contradicted by one counterexample."
+            }
+        }
+        @if intervals {
+            p .aside {
+                @if signs { "Verdicts without E are of an earlier version: " } @else { "An earlier version judged: " }
+                "reproduced where the whole 95 % interval of a mean over seeds (Student's t, paired by seed) satisfied \
+                 the claim, contradicted where none of it did, undecided otherwise."
+            }
+        }
+    }
 }
 
 /// How many claims have which verdict, as lengths.

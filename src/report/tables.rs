@@ -59,7 +59,8 @@ pub fn differences(answer: &Answer) -> Table {
     Table { caption: format!("{}: how the arms differ", answer.title), header, rows, numbers: false }
 }
 
-/// The medians of a panel with the range of seeds: curves as epochs × arms, columns as arms × value.
+/// The medians of a panel with the range of seeds: curves as epochs × arms, columns as arms ×
+/// value.
 pub fn medians(figure: &Figure, panel: &Panel) -> Table {
     let medians = in_words(figure, panel);
     let names = || figure.arms.iter().map(|(name, _)| name.clone());
@@ -116,7 +117,7 @@ pub fn text(chapters: &[Chapter], format: Format) -> String {
         let tables = [Some(arms(answer)), (!answer.claims.is_empty()).then(|| claims(answer))];
         for (index, table) in tables.into_iter().flatten().enumerate() {
             text.push_str(&match format {
-                Format::Markdown => markdown(&table) + "\n",
+                Format::Markdown => markdown(&table) + &legend(&table) + "\n",
                 Format::Latex => latex(&table, &format!("tab:{}-{index}", answer.study)),
             });
         }
@@ -134,6 +135,11 @@ fn markdown(table: &Table) -> String {
     let rule = format!("|---|{}\n", align.repeat(table.header.len().saturating_sub(1)));
     let rows: String = table.rows.iter().map(|cells| row(cells)).collect();
     format!("{}{rule}{rows}", row(&table.header))
+}
+
+/// What a table shows, below it, where a person would not guess it from its header.
+fn legend(table: &Table) -> String {
+    if table.numbers { format!("\n{}.\n", table.caption) } else { String::new() }
 }
 
 fn latex(table: &Table, label: &str) -> String {
