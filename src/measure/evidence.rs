@@ -1,8 +1,9 @@
 //! What seeds say for and against a claim: e-values of signs, and what stands beside them.
 //!
-//! For every seed a claim holds or fails. The estimand is whether it holds in more than half of all
-//! seeds, p > ½. Under p ≤ ½ the likelihood ratio of any p > ½ to ½ has a mean of at most 1 after
-//! every seed, and so has its average over p (a beta-binomial mixture, uniform on (½, 1)):
+//! In every seed a claim holds, fails, or ties. The estimand is whether it holds in more than half of
+//! all seeds without a tie, p > ½. Under p ≤ ½ the likelihood ratio of any p > ½ to ½ has a mean of
+//! at most 1 after every seed, and so has its average over p (a beta-binomial mixture, uniform on
+//! (½, 1)):
 //!
 //! ```text
 //! E = 2^(n+1) ∫_½^1 p^h (1−p)^f dp,   h seeds hold, f fail, n = h + f
@@ -53,18 +54,13 @@ impl Signs {
         // E grows with every seed that agrees, by a factor that goes to 2.
         (0..).find(|further| ln_e(more + further, fewer) >= DECIDED.ln()).unwrap_or(u64::MAX)
     }
-
-    /// Whether so many `further` seeds could decide.
-    pub fn can_decide(&self, further: u64) -> bool {
-        self.needed() <= further
-    }
 }
 
 /// ln E for a side with which `agree` seeds agree and `differ` do not.
 ///
 /// The integral is an incomplete beta function of whole numbers, 2^(n+1) B(a+1, d+1) I_½(d+1, a+1)
-/// for a and d seeds, which is a finite sum of positive terms: 1/(d+1) · Σ_{i ≤ a} Π_{l < i} (a−l) /
-/// (d+2+l).
+/// for a and d seeds, which is a finite sum of positive terms: 1/(d+1) · Σ_{i ≤ a} Π_{l < i}
+/// (a−l) / (d+2+l).
 fn ln_e(agree: u64, differ: u64) -> f64 {
     const LARGE: f64 = 1e200;
     let (a, d) = (agree as f64, differ as f64);
