@@ -42,6 +42,7 @@ const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 23] = [
     ("linear 512 to 2048", 128, 1, 512, 2048, 1, 1),
     ("linear 2048 to 2048", 128, 1, 2048, 2048, 1, 1),
     ("linear 128 to 128", 64, 1, 128, 128, 1, 1),
+    // Of the laptop scale until 2026-11-30: 24 pixels, batches of 64.
     ("laptop stem", 64, 24, 3, 16, 3, 1),
     ("laptop 16 at 24", 64, 24, 16, 16, 3, 1),
     ("laptop 16 at 16", 32, 16, 16, 16, 3, 1),
