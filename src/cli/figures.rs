@@ -138,7 +138,8 @@ fn shorten(curves: &mut Vec<Point>, arms: &[(String, String)]) {
     }
 }
 
-/// One run's curves, if it has any. Those of a run that diverged end with a point that is no number.
+/// One run's curves, if it has any. Those of a run that diverged end with a point that is no
+/// number.
 fn points(path: &Path, columns: &[Column], arm: &str, seed: u64) -> Result<Vec<Point>> {
     let diverged = diverged(path)?;
     let metrics = path.join("metrics.csv");

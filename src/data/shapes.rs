@@ -1,10 +1,11 @@
 //! `shapes`: procedural images, any size and number from a seed.
 //!
-//! An image is a lattice of copies of one motif (its class) on a shaded background with a few strokes
-//! that belong to no class, and noise. Position, size, tilt, colours and contrast vary from image to
-//! image and say nothing about the class; the motif survives every augmentation of the recipe. Edges
-//! are anti-aliased by the signed distance. Image i of a split is a function of (seed, split, i) and
-//! of what [`ShapesConfig`] says: how many classes, how large, scattered and tilted the motifs are.
+//! An image is a lattice of copies of one motif (its class) on a shaded background with a few
+//! strokes that belong to no class, and noise. Position, size, tilt, colours and contrast vary from
+//! image to image and say nothing about the class; the motif survives every augmentation of the
+//! recipe. Edges are anti-aliased by the signed distance. Image i of a split is a function of
+//! (seed, split, i) and of what [`ShapesConfig`] says: how many classes, how large, scattered and
+//! tilted the motifs are.
 //!
 //! What is easy and hard about them is measured by `cargo bench --bench shapes` (raw pixels, random
 //! weights, supervised training) and `sim run simsiam`; paper-notes/instrument.md has the numbers.

@@ -1,5 +1,5 @@
-//! What is read off a state: weighted kNN, linear probe, collapse metrics, the gap between η and its expectation; and what
-//! numbers over seeds are evidence of.
+//! What is read off a state: weighted kNN, linear probe, collapse metrics, the gap between η and
+//! its expectation; and what numbers over seeds are evidence of.
 //!
 //! Plain arrays in, numbers out: rows are images, columns dimensions. Sums run in a fixed order, so
 //! that the numbers do not depend on the number of threads.

@@ -232,8 +232,8 @@ impl Answer {
         if least == most { format!("{most} seed{s}") } else { format!("{least} to {most} seed{s}") }
     }
 
-    /// What the cells of the table of arms are: "8 seeds, median [worst, best]", and what the column of slow runs
-    /// counts where there is one.
+    /// What the cells of the table of arms are: "8 seeds, median [worst, best]", and what the
+    /// column of slow runs counts where there is one.
     pub fn cells(&self) -> String {
         let seeds = self.counted_seeds();
         if self.seeds.len() <= 1 {

@@ -16,7 +16,8 @@ pub const REMARK: f64 = 9.5;
 /// Of the labels of an axis of y, in units.
 const WIDEST: f64 = 38.0;
 
-/// What stands beside axes: their titles, empty where only the numbers at the ticks do; none without those.
+/// What stands beside axes: their titles, empty where only the numbers at the ticks do; none
+/// without those.
 #[derive(Clone, Copy, Default)]
 pub struct Labels<'a> {
     /// Below.
@@ -139,8 +140,8 @@ impl Axes {
     }
 }
 
-/// The range that shows all finite data, at least `least` long. It does not go below 0 or, in percent, above
-/// 100 where no data does.
+/// The range that shows all finite data, at least `least` long. It does not go below 0 or, in
+/// percent, above 100 where no data does.
 pub fn range_of(data: &[f64], least: f64, percent: bool) -> Range<f64> {
     let (low, high) = ends(data);
     if low > high {
@@ -169,12 +170,12 @@ fn ends(values: &[f64]) -> (f64, f64) {
     finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
 }
 
-/// How many times as far as nine tenths of them all values may reach before the rest is left beyond the
-/// axis: further, and what is shown of the nine tenths is less than a sixth of it.
+/// How many times as far as nine tenths of them all values may reach before the rest is left beyond
+/// the axis: further, and what is shown of the nine tenths is less than a sixth of it.
 const FAR: f64 = 6.0;
 
-/// `values` without the few that lie so far from the others that those could not be told apart; what is
-/// left reaches over every value of `kept`.
+/// `values` without the few that lie so far from the others that those could not be told apart;
+/// what is left reaches over every value of `kept`.
 pub fn without_far(values: &[f64], kept: &[f64]) -> Vec<f64> {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);

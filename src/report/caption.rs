@@ -1,4 +1,5 @@
-//! What stands below a figure: how it is to be read, and where its data come from. Which panels are left out.
+//! What stands below a figure: how it is to be read, and where its data come from. Which panels are
+//! left out.
 
 use super::figure::{Figure, Panel, Style};
 use super::panel::{is_clipped, is_faceted};
@@ -24,8 +25,8 @@ fn constant(figure: &Figure, panel: &Panel) -> Option<String> {
     data.constant().map(|value| data.number(value))
 }
 
-/// The command that made the data, and where it ran. Figures of earlier versions said there how to read
-/// them, which is no longer how they are drawn.
+/// The command that made the data, and where it ran. Figures of earlier versions said there how to
+/// read them, which is no longer how they are drawn.
 pub fn origin(figure: &Figure) -> String {
     let part = |part: &str| match part.split_once(" scale, ") {
         Some((scale, _)) => Some(format!("{scale} scale")),

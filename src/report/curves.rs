@@ -1,5 +1,5 @@
-//! Curves: seeds as thin lines, their median as a thick one, a cross where a run diverged, a triangle where
-//! values lie beyond the axis.
+//! Curves: seeds as thin lines, their median as a thick one, a cross where a run diverged, a
+//! triangle where values lie beyond the axis.
 
 use super::axes::{Axes, REMARK};
 use super::figure::{Panel, Reference, Style};
@@ -10,8 +10,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 use std::collections::BTreeSet;
 
-/// Draws the arms of `plot` on `axes`, or one of them before the medians of the others in grey; the places
-/// of medians with what they are.
+/// Draws the arms of `plot` on `axes`, or one of them before the medians of the others in grey; the
+/// places of medians with what they are.
 pub fn draw<B: DrawingBackend>(
     plot: &Plot,
     pen: &Pen<B>,
@@ -73,9 +73,9 @@ pub fn draw<B: DrawingBackend>(
     Ok(spots.collect())
 }
 
-/// Where an arm's markers stand on its median: every few points, each arm's elsewhere, so that lines that
-/// coincide show them all; between points where they are few. An arm with axes of its own needs none, but for
-/// a line of one point, which is nothing else.
+/// Where an arm's markers stand on its median: every few points, each arm's elsewhere, so that
+/// lines that coincide show them all; between points where they are few. An arm with axes of its
+/// own needs none, but for a line of one point, which is nothing else.
 fn markers(plot: &Plot, axes: &Axes, arm: usize, alone: bool) -> Vec<Place> {
     const MOST: usize = 6;
     let line: Vec<(f64, f64)> = plot.spreads[arm].iter().map(|(x, spread)| (*x, spread.median)).collect();
@@ -136,7 +136,8 @@ fn pieces(axes: &Axes, line: &[(f64, f64)]) -> Vec<Vec<Place>> {
     let within = |y: f64| axes.y.start <= y && y <= axes.y.end;
     let mut pieces: Vec<Vec<Place>> = vec![Vec::new()];
     for pair in axes.cut(line).windows(2) {
-        // Halves, because the sum of the two largest numbers overflows. A cut lies on the edge but for rounding.
+        // Halves, because the sum of the two largest numbers overflows. A cut lies on the edge but
+        // for rounding.
         if !within(pair[0].1 / 2.0 + pair[1].1 / 2.0) {
             pieces.push(Vec::new());
             continue;

@@ -17,8 +17,8 @@ const SVG_SCALE: u32 = 10;
 const PNG_SCALE: u32 = 2;
 /// A PNG is drawn this much larger: plotters sets letters on whole dots.
 const PNG_FINER: u32 = 2;
-/// A figure is at least as wide as a title needs, and rows of several panels at most as wide as a page shows
-/// without making letters too small.
+/// A figure is at least as wide as a title needs, and rows of several panels at most as wide as a
+/// page shows without making letters too small.
 const WIDTH: std::ops::Range<f64> = 370.0..1220.0;
 const MARGIN: f64 = 14.0;
 const TITLE: f64 = 15.0;
@@ -224,8 +224,8 @@ struct Slot<'a> {
     named: bool,
 }
 
-/// The panels in as few rows as the width allows, of nearly the same number. Of strips in a row only the first
-/// names the arms.
+/// The panels in as few rows as the width allows, of nearly the same number. Of strips in a row
+/// only the first names the arms.
 fn rows<'a>(figure: &Figure, panels: &[&'a Panel]) -> Vec<Vec<Slot<'a>>> {
     let in_rows = |per_row: usize| -> Vec<Vec<Slot<'a>>> {
         let row = |row: &[&'a Panel]| {

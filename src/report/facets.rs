@@ -1,4 +1,5 @@
-//! A panel of many arms: each on axes of its own with the same ranges, the others behind it in grey.
+//! A panel of many arms: each on axes of its own with the same ranges, the others behind it in
+//! grey.
 
 use super::axes::{Axes, LABEL, Labels, TICK};
 use super::figure::{Figure, Panel, Style};
@@ -56,8 +57,8 @@ pub fn size(figure: &Figure) -> (f64, f64) {
     (WIDTH, HEAD + rows * (above(figure) + HEIGHT + GAP) - GAP + BOTTOM)
 }
 
-/// Draws the panel with its left upper corner at `corner`, the ranges of `shared` on all axes; the values
-/// that it shows.
+/// Draws the panel with its left upper corner at `corner`, the ranges of `shared` on all axes; the
+/// values that it shows.
 pub fn draw<B: DrawingBackend>(plot: &Plot, pen: &Pen<B>, corner: Place, shared: &Axes) -> Result<Vec<Spot>> {
     let Plot { figure, panel, .. } = *plot;
     let (columns, arms) = (per_row(figure), figure.arms.len());

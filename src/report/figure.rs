@@ -22,8 +22,8 @@ pub enum Style {
     Scatter,
     /// y against x: a line for each run, from its first point to its last.
     Path,
-    /// A cell for each arm, which is a row, and each x, which counts columns from 0: the median over seeds
-    /// as a colour. The panel's y says what is measured.
+    /// A cell for each arm, which is a row, and each x, which counts columns from 0: the median
+    /// over seeds as a colour. The panel's y says what is measured.
     Heat {
         /// Labels of the columns.
         columns: Vec<String>,
@@ -68,8 +68,8 @@ pub struct Panel {
     pub style: Style,
     /// Values to compare with.
     pub references: Vec<Reference>,
-    /// Whether the worst seed is the lowest, or the highest; unknown in figures of earlier versions, where it
-    /// is the lowest of percentages.
+    /// Whether the worst seed is the lowest, or the highest; unknown in figures of earlier
+    /// versions, where it is the lowest of percentages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub larger_is_better: Option<bool>,
 }

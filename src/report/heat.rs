@@ -161,8 +161,8 @@ struct Scale {
 }
 
 impl Scale {
-    /// From the lowest median to the highest, or as much further that a small difference looks like one: 10 points
-    /// of a percentage, a tenth of other values.
+    /// From the lowest median to the highest, or as much further that a small difference looks like
+    /// one: 10 points of a percentage, a tenth of other values.
     fn of(medians: &[Vec<(f64, Spread)>], y: &str) -> Scale {
         let (percent, r2) = (y.contains('%'), y.contains("R²"));
         let values = || medians.iter().flatten().map(|(_, spread)| spread.median);

@@ -183,8 +183,8 @@ pub fn is_clipped(panel: &Panel, data: &Data) -> bool {
     panel.style.heat().is_none() && data.values().any(|y| y < range.start || y > range.end)
 }
 
-/// A panel's numbers in words: for each arm, x → "85.3 (81.2 to 89.4)", the median and the seeds' range;
-/// with columns also the worst seed and how many runs diverged.
+/// A panel's numbers in words: for each arm, x → "85.3 (81.2 to 89.4)", the median and the seeds'
+/// range; with columns also the worst seed and how many runs diverged.
 pub fn in_words(figure: &Figure, panel: &Panel) -> Vec<Vec<(f64, String)>> {
     let data = Data::of(figure, panel);
     let words = |arm: usize| match panel.style {

@@ -11,8 +11,8 @@ use plotters::prelude::*;
 /// Between the markers of arms with the same x, in units.
 const APART: f64 = 11.0;
 
-/// Draws the arms of `plot`, or one of them before the others in grey: a line for each run, a dot where it
-/// starts, the arm's marker where it ends.
+/// Draws the arms of `plot`, or one of them before the others in grey: a line for each run, a dot
+/// where it starts, the arm's marker where it ends.
 pub fn lines<B: DrawingBackend>(
     plot: &Plot,
     pen: &Pen<B>,
@@ -46,8 +46,8 @@ pub fn lines<B: DrawingBackend>(
     Ok(spots)
 }
 
-/// Draws the arms of `plot`, or one of them before the others in grey: a marker for each run. Arms of the
-/// same x stand side by side, so that none hides another.
+/// Draws the arms of `plot`, or one of them before the others in grey: a marker for each run. Arms
+/// of the same x stand side by side, so that none hides another.
 pub fn markers<B: DrawingBackend>(
     plot: &Plot,
     pen: &Pen<B>,

@@ -1,4 +1,5 @@
-//! A panel's numbers, seed by seed: medians, worst seeds, runs that diverged, and how numbers are written.
+//! A panel's numbers, seed by seed: medians, worst seeds, runs that diverged, and how numbers are
+//! written.
 
 use super::figure::{Figure, Panel, Style};
 use std::collections::BTreeMap;
@@ -61,7 +62,8 @@ impl Data {
         let places: BTreeMap<&str, usize> =
             figure.arms.iter().enumerate().rev().map(|(index, (arm, _))| (arm.as_str(), index)).collect();
         let mut arms = vec![Runs::new(); figure.arms.len()];
-        // Whether the last row of a run is a number; a run that diverged ends with a row that is none.
+        // Whether the last row of a run is a number; a run that diverged ends with a row that is
+        // none.
         let mut ends: Vec<BTreeMap<u64, (f64, bool)>> = vec![BTreeMap::new(); figure.arms.len()];
         let mut last_x: f64 = 0.0;
         for point in figure.points.iter().filter(|p| p.panel == panel.name && p.x.is_finite()) {
@@ -116,8 +118,8 @@ impl Data {
         runs.len() + self.diverged[arm].keys().filter(|seed| !runs.contains_key(seed)).count()
     }
 
-    /// x → what the seeds say there, wherever at least half of the arm's seeds have a value: what is left
-    /// of an arm whose runs diverge one by one is no longer the arm.
+    /// x → what the seeds say there, wherever at least half of the arm's seeds have a value: what
+    /// is left of an arm whose runs diverge one by one is no longer the arm.
     pub fn spreads(&self, arm: usize) -> Vec<(f64, Spread)> {
         let mut at: BTreeMap<i64, (f64, Vec<f64>)> = BTreeMap::new();
         for &(x, y) in self.arms[arm].values().flatten() {
@@ -134,8 +136,8 @@ impl Data {
         Spread::of(&ends).filter(|spread| 2 * spread.n >= self.seeds(arm))
     }
 
-    /// The seed of an arm whose last value is the worst and that value, where worse has a meaning, there is
-    /// another seed, and none diverged, which is worse.
+    /// The seed of an arm whose last value is the worst and that value, where worse has a meaning,
+    /// there is another seed, and none diverged, which is worse.
     pub fn worst(&self, arm: usize) -> Option<(u64, f64)> {
         let sign = if self.larger_is_better? { 1.0 } else { -1.0 };
         let ends = self.arms[arm].iter().filter_map(|(seed, line)| Some((*seed, line.last()?.1)));
@@ -186,7 +188,8 @@ impl Data {
         }
     }
 
-    /// "97.9 (80.4 to 99.0), worst seed 0", "97.9 (80.4 to 99.0), 1 of 8 diverged": an arm's last values.
+    /// "97.9 (80.4 to 99.0), worst seed 0", "97.9 (80.4 to 99.0), 1 of 8 diverged": an arm's last
+    /// values.
     pub fn end_in_words(&self, arm: usize) -> Option<String> {
         let seeds = self.seeds(arm);
         let lost = self.diverged[arm].len();

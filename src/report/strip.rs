@@ -1,5 +1,6 @@
-//! A panel of strips, one below the other: an arm's seeds as dots along the axis of values, their median as a
-//! line, a ring around the worst seed, crosses for runs that diverged; beside them the numbers.
+//! A panel of strips, one below the other: an arm's seeds as dots along the axis of values, their
+//! median as a line, a ring around the worst seed, crosses for runs that diverged; beside them the
+//! numbers.
 
 use super::axes::{LABEL, REMARK, TICK, labels, ticks};
 use super::figure::{Figure, Panel};
@@ -73,7 +74,8 @@ struct Column {
     width: f64,
 }
 
-/// Medians, worst seeds, seeds where their number differs or runs diverged, and the paper's numbers.
+/// Medians, worst seeds, seeds where their number differs or runs diverged, and the paper's
+/// numbers.
 fn columns(figure: &Figure, panel: &Panel, data: &Data) -> Vec<Column> {
     let arms = 0..figure.arms.len();
     let column = |head: &'static str, grey: bool, cells: Vec<String>| {
@@ -225,7 +227,8 @@ impl Strips {
         Ok(())
     }
 
-    /// One strip: dots beside one another where they would hide each other, then what is told of them.
+    /// One strip: dots beside one another where they would hide each other, then what is told of
+    /// them.
     fn arm<B: DrawingBackend>(
         &self,
         plot: &Plot,
@@ -302,8 +305,8 @@ fn one_line(name: &str, em: f64) -> String {
 /// Dots that are kept apart at most.
 const MOST_DOTS: usize = 500;
 
-/// For dots of this width at `xs`, how far above or below the middle each lies so that no two overlap; where
-/// they do not fit within `room` on either side, as little as possible.
+/// For dots of this width at `xs`, how far above or below the middle each lies so that no two
+/// overlap; where they do not fit within `room` on either side, as little as possible.
 pub fn swarm(xs: &[f64], width: f64, room: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..xs.len()).collect();
     order.sort_by(|a, b| xs[*a].total_cmp(&xs[*b]).then(a.cmp(b)));

@@ -67,7 +67,8 @@ fn holding(claims: &[&AnswerClaim]) -> (usize, usize) {
 mod tests {
     use super::*;
 
-    /// How many claims, their verdict, evidence for, evidence against, whether about every run, why.
+    /// How many claims, their verdict, evidence for, evidence against, whether about every run,
+    /// why.
     type Same<'a> = (usize, &'a str, f64, f64, bool, Option<&'a str>);
 
     fn answer(claims: &[Same]) -> Answer {

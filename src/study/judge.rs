@@ -1,9 +1,9 @@
 //! How claims are judged: by signs, seed by seed.
 //!
 //! A claim holds in a seed or fails in it, and is about more than half of all seeds: it is
-//! reproduced where the evidence for that is [`DECIDED`](crate::measure::evidence::DECIDED) or more,
-//! contradicted where the evidence for the opposite is, undecided otherwise, after however many
-//! seeds. A claim about `every` run is contradicted by one counterexample.
+//! reproduced where the evidence for that is [`DECIDED`](crate::measure::evidence::DECIDED) or
+//! more, contradicted where the evidence for the opposite is, undecided otherwise, after however
+//! many seeds. A claim about `every` run is contradicted by one counterexample.
 //!
 //! Arms are paired by seed, on the seeds for which the runs of all of them have ended. Equal
 //! numbers are a tie, which is no evidence, and so are two arms that both diverged. A run that

@@ -60,7 +60,8 @@ impl Curve {
 pub struct Runs<'a> {
     /// (arm, seed, metric) → its curve; none for a run that did not finish.
     pub curve: &'a dyn Fn(&str, u64, &str) -> Option<Curve>,
-    /// Whether the run of (arm, seed) diverged; none for one that has not ended, or that there is not.
+    /// Whether the run of (arm, seed) diverged; none for one that has not ended, or that there is
+    /// not.
     pub diverged: &'a dyn Fn(&str, u64) -> Option<bool>,
     /// The accuracy of guessing in percent, where it is known.
     pub chance: Option<f64>,

@@ -21,7 +21,8 @@ const SPREAD: [&str; 10] = [
 ];
 
 impl Results {
-    /// Writes `summary.csv`, `claims.csv` and `answer.json` into the study's folder and returns their paths.
+    /// Writes `summary.csv`, `claims.csv` and `answer.json` into the study's folder and returns
+    /// their paths.
     ///
     /// # Errors
     /// [`Error::Disk`] when one cannot be written.

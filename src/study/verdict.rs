@@ -60,8 +60,8 @@ pub struct Judged {
     /// Whether it is undecided and more seeds could decide it.
     pub open: bool,
     /// The effect for each seed that has one: a difference between arms (in the metric's own
-    /// direction), or the value itself, of a claim about collapse the held-out std; its worst seed is the
-    /// least favourable to the claim.
+    /// direction), or the value itself, of a claim about collapse the held-out std; its worst seed
+    /// is the least favourable to the claim.
     pub effect: Option<Spread>,
     /// RankMe, where the claim is about collapse.
     pub rankme: Option<Spread>,

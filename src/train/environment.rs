@@ -74,7 +74,8 @@ pub fn resumed(mut now: Value, before: Option<&BTreeMap<String, Value>>, step: u
 }
 
 /// What tells one machine from another, of what env.json holds: not where the run was copied from,
-/// nor its threads, nor the steps at which it changed machines, nor which procedural images it drew.
+/// nor its threads, nor the steps at which it changed machines, nor which procedural images it
+/// drew.
 pub fn machine_of(mut environment: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     if environment.remove(DRAWN).is_some() {
         environment.remove(IMAGES);
