@@ -66,7 +66,7 @@ pub fn layer_flags() -> Vec<Arg> {
         Arg::new("scale")
             .long("scale")
             .value_name("SCALE")
-            .help("smoke, laptop (default), cifar or imagenet"),
+            .help("smoke, laptop (default), cifar-small, cifar or imagenet"),
         Arg::new("data")
             .long("data")
             .value_name("DATA")

@@ -41,7 +41,7 @@ pub struct DataConfig {
     /// Which procedural images are drawn.
     pub shapes_seed: ShapesSeed,
     /// What the procedural images look like.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "ShapesConfig::is_default")]
     pub shapes: ShapesConfig,
     /// Counts undecodable files and goes on, instead of stopping at the first.
     pub skip_bad: bool,

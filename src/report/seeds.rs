@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn values_that_read_alike_are_constant_and_one_value_is_not() {
-        assert_eq!(data("kNN (%)", &[(0, 0.0, 50.0), (1, 0.0, 50.02)]).constant(), Some(50.01));
+        assert_eq!(data("kNN (%)", &[(0, 0.0, 50.0), (1, 0.0, 50.03125)]).constant(), Some(50.015625));
         assert_eq!(data("kNN (%)", &[(0, 0.0, 50.0), (1, 0.0, 50.2)]).constant(), None);
         assert_eq!(data("rise", &[(0, 0.0, 1e-7), (1, 0.0, 2e-7)]).constant(), None);
         assert_eq!(data("std", &[(0, 0.0, 0.5)]).constant(), None);
