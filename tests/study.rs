@@ -72,7 +72,7 @@ fn every_study_resolves_at_every_scale() {
     for study in Study::all().unwrap() {
         for scale in embedded::names("scale") {
             let data = match scale {
-                "cifar" => Some("cifar10:x".to_string()),
+                "cifar" | "cifar-small" => Some("cifar10:x".to_string()),
                 "imagenet" => Some("folder:x".to_string()),
                 _ => None,
             };
@@ -469,7 +469,8 @@ fn a_method_lies_on_the_scale_and_below_the_study() {
     let stands = |value: &str, file: &str| (value.to_string(), format!("studies/{file}.toml"));
     // From SimSiam, from the scale, from the method, from the method at the scale.
     assert_eq!(of(simclr, "optim.momentum"), stands("0.9", "base/simsiam"));
-    assert_eq!(of(simclr, "optim.base_lr"), stands("0.8", "scale/laptop"));
+    assert_eq!(of(simclr, "optim.weight_decay"), stands("0.0005", "scale/laptop"));
+    assert_eq!(of(simclr, "optim.base_lr"), stands("1.6", "base/simclr"));
     assert_eq!(of(simclr, "encoder.projector.dim"), stands("128", "base/simclr"));
     assert_eq!(of(simclr, "encoder.projector.hidden"), stands("256", "base/simclr"));
     // A scale's predictor does not come back where the method has none.

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 37] = embed![
+pub const FILES: [Embedded; 38] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -52,6 +52,7 @@ pub const FILES: [Embedded; 37] = embed![
     "scale/smoke.toml",
     "scale/laptop.toml",
     "scale/cifar.toml",
+    "scale/cifar-small.toml",
     "scale/imagenet.toml",
     "data/shapes.toml",
     "data/folder.toml",
