@@ -29,8 +29,8 @@
 //! - [`train`] — one run, trained: θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η).
 //! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, averaged with momentum m, or E_T[F_θ(T(x))] itself; the output
 //!   of an average of θ (BYOL, MoCo), a balanced code (SwAV), or the image's class (supervised).
-//! - [`measure`] — what is read off a state: kNN, linear probe, std of z/‖z‖ · √d, RankMe, R² of h; and what numbers
-//!   over seeds are evidence of.
+//! - [`measure`] — what is read off a state: kNN, linear probe, std of z/‖z‖ · √d, RankMe, R² of h;
+//!   and what numbers over seeds are evidence of.
 //! - [`data`] — images and labels, the order of batches, batches prepared ahead.
 //! - [`record`] — the run directory: metrics, events, checkpoints, durable files.
 //! - [`objective`] — D(p, η) = −cos(p, η) and its relatives, InfoNCE among them: tensors in, scalar out.

@@ -1,24 +1,17 @@
 //! What is told and refused before anything is trained: runs, threads, numbers and memory beyond
 //! reason, data that is not there, and how long it will take.
 
-use crate::support::within;
+use crate::support::{sim, within};
 use simsiam_em::data::Dataset;
 use simsiam_em::record::read_metrics;
 use simsiam_em::study::{Request, Study};
 use simsiam_em::train::{Ending, memory_bytes, run};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-
-fn sim(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
-    command.args(args).current_dir(folder).env("NO_COLOR", "1");
-    command
-}
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

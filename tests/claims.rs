@@ -256,6 +256,9 @@ fn a_run_that_diverged_is_a_failure_of_its_arm() {
     }
     // Both diverged: neither is better.
     assert_eq!(World::of(wild.clone(), wild.clone()).judge(BETTER).signs, signs(0, 0, 8));
+    // Nor is one number of a run that diverged as good as another.
+    let own = "metric = \"em/r2\"\nis = \"not worse than\"\nthan = \"em/r2_linear\"";
+    assert_eq!(of_a(own).verdict, Verdict::Contradicted);
     // A number that is none is no better than a run that has none.
     let broken = values(&[f64::NAN; 8]);
     assert_eq!(World::of(broken, tame.clone()).judge(&learns).verdict, Verdict::Contradicted);

@@ -1,18 +1,9 @@
 //! The command line with a formula in place of training: schedule, verdicts, output and streams, byte for
 //! byte and in no time.
 
+use crate::support::{output, sim};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn sim(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
-    command.args(args).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null());
-    command
-}
-
-fn output(folder: &Path, args: &[&str]) -> Output {
-    sim(folder, args).output().unwrap()
-}
+use std::process::Stdio;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\\', "/")

@@ -1,19 +1,10 @@
 //! Where results are written: into devices and through links, beside what killed processes left,
 //! and by two processes.
 
+use crate::support::{output, sim};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
-
-fn sim(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
-    command.args(args).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null());
-    command
-}
-
-fn output(folder: &Path, args: &[&str]) -> Output {
-    sim(folder, args).output().unwrap()
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

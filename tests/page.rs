@@ -1,15 +1,11 @@
 //! `sim report`: the page and the tables, made from what a study with a formula in place of training leaves.
 
+use crate::support::output as sim;
 use simsiam_em::report::Figure;
 use simsiam_em::report::{Chapter, Format, page, text};
 use simsiam_em::study::Study;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn sim(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
-    command.args(args).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null()).output().unwrap()
-}
+use std::process::{Command, Output};
 
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))

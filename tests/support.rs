@@ -165,3 +165,15 @@ pub fn data_config(source: &str) -> DataConfig {
         held_out: None,
     }
 }
+
+/// The program with `args` in `folder`: no colours, nothing on its standard input.
+pub fn sim(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    command.args(args).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// What it printed, once it has ended.
+pub fn output(folder: &Path, args: &[&str]) -> Output {
+    sim(folder, args).output().unwrap()
+}

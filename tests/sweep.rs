@@ -1,6 +1,6 @@
 //! `sim sweep` with a formula in place of training, the closed form as a study, and what both refuse.
 
-use super::support::Rows;
+use super::support::{Rows, output as sim};
 use ndarray::{Array1, Array2};
 use simsiam_em::eta::{BankPlace, Rule, Size, Steps, Views};
 use simsiam_em::kernel::Precision;
@@ -8,13 +8,6 @@ use simsiam_em::optim::OptimConfig;
 use simsiam_em::report::Figure;
 use simsiam_em::study::{Request, Study, closed_form};
 use simsiam_em::theory::{self, ClosedForm, Course, Direction, Point, Prediction, Rates, Targets, World};
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn sim(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
-    command.args(args).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null()).output().unwrap()
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\\', "/")

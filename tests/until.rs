@@ -1,20 +1,11 @@
 //! `--until-decided` with a formula in place of training: which arms get how many seeds, what is
 //! said of it, and that a command that was cut short comes to the same.
 
+use crate::support::{output, sim};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-fn sim(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
-    command.args(args).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null());
-    command
-}
-
-fn output(folder: &Path, args: &[&str]) -> Output {
-    sim(folder, args).output().unwrap()
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

@@ -17,11 +17,9 @@ use std::sync::atomic::AtomicBool;
 pub fn command() -> Command {
     Command::new("eval")
         .about("Measure trained weights: kNN, linear probe, std, effective rank, singular values")
-        .arg(
-            Arg::new("run").value_name("RUN|FILE").required(true).value_parser(value_parser!(PathBuf)).help(
-                "A run's folder, such as runs/simsiam/simsiam/seed-10, or a weights file as for sim embed",
-            ),
-        )
+        .arg(Arg::new("run").value_name("RUN|FILE").required(true).value_parser(value_parser!(PathBuf)).help(
+            "A run's folder, such as runs/simsiam/simsiam/seed-100, or a weights file as for sim embed",
+        ))
         .arg(
             Arg::new("data")
                 .long("data")

@@ -88,8 +88,10 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     if is_mock(matches) {
         request.scale = Some("smoke".to_string());
     }
-    // A picture of a plane is made of many runs; intervals are what studies are for.
-    request.seeds = Some(matches.get_one::<Seeds>("seeds").copied().unwrap_or(Seeds::ONE));
+    // A picture of a plane is made of many runs, one of each; verdicts are what studies are for. A
+    // sweep is where recipes are tuned, which the seeds that judge must not see.
+    let own = if study.head.base.is_some() { Seeds::only(0) } else { Seeds::ONE };
+    request.seeds = Some(matches.get_one::<Seeds>("seeds").copied().unwrap_or(own));
 
     let count = axes.iter().map(|axis| axis.values.len()).fold(1, usize::saturating_mul);
     let Arm { recipe: first, seeds, .. } = study.cell(like, &axes, vec![0; axes.len()], &request)?.arm;

@@ -49,8 +49,8 @@ impl Default for ShapesConfig {
 }
 
 impl ShapesConfig {
-    /// Whether nothing was asked for: recipes of other images, and of versions without these keys, say
-    /// nothing of them.
+    /// Whether nothing was asked for: recipes of other images, and of versions without these keys,
+    /// say nothing of them.
     pub fn is_default(&self) -> bool {
         *self == ShapesConfig::default()
     }

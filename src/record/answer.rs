@@ -186,8 +186,14 @@ impl AnswerClaim {
         };
         let effect = self.effect.as_ref().map(|effect| effect.sentence(what, *decimals, *is_difference));
         let rank = self.rankme.as_ref().map(|rank| rank.sentence("RankMe", RANK_DECIMALS, false));
-        let found =
-            evidence.map(|evidence| evidence.text(&self.verdict)).into_iter().chain(effect).chain(rank);
+        // Median and worst are of the others, and must not be read as of all.
+        let lacking = evidence.zip(self.effect.as_ref()).and_then(|(evidence, effect)| {
+            let all = evidence.seeds.len();
+            let lacking = all.checked_sub(effect.seeds).filter(|lacking| *lacking > 0)?;
+            Some(format!("no finite number of {lacking} of {all} seeds"))
+        });
+        let found = evidence.map(|evidence| evidence.text(&self.verdict));
+        let found = found.into_iter().chain(effect).chain(rank).chain(lacking);
         let found = match found.collect::<Vec<_>>().join("; ") {
             nothing if nothing.is_empty() => nothing,
             found => format!(": {found}"),

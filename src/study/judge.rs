@@ -214,12 +214,13 @@ impl Claim {
             Some(other) => number(other, metric)?,
         };
         let effect = Some(mine - other).filter(|effect| effect.is_finite());
-        Ok(Seen { sign: self.sign(mine, other), effect, rankme: None })
+        let own = than.is_some_and(is_metric);
+        Ok(Seen { sign: self.sign(mine, other, own), effect, rankme: None })
     }
 
     /// Whether the claim holds for these numbers, of which one that is not finite is a run's that
-    /// diverged.
-    fn sign(&self, mine: f64, other: f64) -> Sign {
+    /// diverged; `own` where both are of the same run.
+    fn sign(&self, mine: f64, other: f64, own: bool) -> Sign {
         let larger = self.larger_is_better();
         let beyond = |excess: f64| {
             let size = mine.abs().max(other.abs()).max(self.margin);
@@ -229,7 +230,8 @@ impl Claim {
         let constant = self.value.unwrap_or(f64::NAN);
         let not_better = self.is == Relation::NotBetter;
         match (self.is.compares_arms(), mine.is_finite(), other.is_finite()) {
-            (true, false, false) => Sign::Tie,
+            (true, false, false) if !own => Sign::Tie,
+            (true, false, false) => Sign::from(not_better),
             (true, false, true) => Sign::from(not_better),
             (true, true, false) => Sign::from(!not_better),
             // A good arm lies beyond the constant in the metric's own direction.

@@ -143,8 +143,10 @@ impl Results {
             let finished = runs.iter().filter(|((of, _), run)| *of == arm && run.end == RunEnd::Finished);
             finished.filter_map(|(_, run)| run.steps).min()
         };
-        let dim =
-            |name: &str| arms.iter().find(|arm| arm.name == name).map(|arm| arm.recipe.encoder.projector.dim);
+        let dim = |name: &str| {
+            let recipe = &arms.iter().find(|arm| arm.name == name)?.recipe;
+            Some(recipe.closed_form.as_ref().map_or(recipe.encoder.projector.dim, |world| world.outputs))
+        };
         let numbers = Runs { curve: &curve, diverged: &diverged, chance, steps: &steps, dim: &dim };
         let seeds: BTreeSet<u64> = arms.iter().flat_map(|arm| arm.seeds.iter().copied()).collect();
         let seeds: Vec<u64> = seeds.into_iter().collect();

@@ -341,8 +341,8 @@ fn check_classes(recipe: &Recipe, dataset: &Dataset) -> Result<()> {
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "encoder.projector.dim: {outputs} outputs where eta.labels has the {classes} classes of {}; --set \
-         encoder.projector.dim={classes} fits",
+        "encoder.projector.dim: {outputs} outputs where eta.labels has the {classes} classes of {}; {classes} fit: in a \
+         study file for the supervised arms, or --set encoder.projector.dim={classes} where all arms are supervised",
         dataset.name
     )))
 }
