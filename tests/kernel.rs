@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use simsiam_em::kernel::{Conv, Kernel, all_supported, bf16, named, reference::Reference};
+use simsiam_em::kernel::{Conv, Kernel, all_supported, bf16, named, portable_bf16, reference::Reference};
 
 fn conv(b: usize, hw: [usize; 2], io: [usize; 2], kernel: usize, stride: usize, padding: usize) -> Conv {
     Conv {
@@ -187,18 +187,16 @@ fn transformed_passes_lose_hardly_any_precision() {
 /// shapes and passes, where direct sums of the same factors would have 1 u to 2 u.
 #[test]
 fn products_of_bf16_numbers_are_as_good_as_their_bits() {
-    let Some(kernel) = bf16() else {
-        println!("skipped: no AVX512-BF16 on this machine");
-        return;
-    };
-    for s in shapes() {
-        let want = exact(&s);
-        let got = passes(&*kernel, &s);
-        let pairs = [("y", &got.y, &want[0]), ("dx", &got.dx, &want[1]), ("dw", &got.dw, &want[2])];
-        for (pass, got, want) in pairs {
-            let error = relative_error(got, want);
-            println!("{pass} {s:?}: relative error {error:e}");
-            assert!(error <= 15.0 / 512.0, "{pass} {s:?}: relative error {error:e}");
+    for kernel in bf16().into_iter().chain([portable_bf16()]) {
+        for s in shapes() {
+            let want = exact(&s);
+            let got = passes(&*kernel, &s);
+            let pairs = [("y", &got.y, &want[0]), ("dx", &got.dx, &want[1]), ("dw", &got.dw, &want[2])];
+            for (pass, got, want) in pairs {
+                let error = relative_error(got, want);
+                println!("{} {pass} {s:?}: relative error {error:e}", kernel.name());
+                assert!(error <= 15.0 / 512.0, "{} {pass} {s:?}: relative error {error:e}", kernel.name());
+            }
         }
     }
 }
@@ -216,7 +214,7 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
         conv(16, [8, 8], [256, 256], 3, 2, 1),
     ];
     for s in shapes {
-        for kernel in all_supported().into_iter().chain(bf16()) {
+        for kernel in all_supported().into_iter().chain(bf16()).chain([portable_bf16()]) {
             let on = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| passes(&*kernel, &s))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::gather::Gather;
 use super::pack::Weights;
-use super::simd::{Portable, Simd};
+use super::simd::{Portable, PortableBf16, Simd};
 use super::winograd::Stride1;
 use super::winograd_pass::Pass;
 use super::winograd_strided::{Stride2, Stride2Gradient};
@@ -81,6 +81,11 @@ pub fn bf16() -> Option<Arc<dyn Kernel>> {
     None
 }
 
+/// [`bf16`]'s algorithms in plain Rust, for tests on machines without it.
+pub fn portable_bf16() -> Arc<dyn Kernel> {
+    Arc::new(Cpu::<Portable, PortableBf16> { winograd: true, sets: PhantomData })
+}
+
 /// The implementation called `name`, or an error that lists the choices.
 pub fn named(name: &str) -> Result<Arc<dyn Kernel>> {
     let all = all_supported();
@@ -116,6 +121,16 @@ pub fn select(precision: Precision) -> Result<Arc<dyn Kernel>> {
 impl<S: Simd, W: Simd> Kernel for Cpu<S, W> {
     fn name(&self) -> &'static str {
         W::NAME
+    }
+
+    fn operations(&self, s: &Conv) -> f64 {
+        let points = match self.stride(s) {
+            Some(1) => 36,
+            Some(_) => 81,
+            None => return s.flops(),
+        };
+        let tiles = s.batch * s.out_height().div_ceil(4) * s.out_width().div_ceil(4);
+        2.0 * (points * tiles) as f64 * (s.in_channels * s.out_channels) as f64
     }
 
     fn conv_scratch(&self, s: &Conv) -> usize {

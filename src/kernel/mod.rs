@@ -34,7 +34,7 @@ mod work;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use cpu::{VARIABLE, all_supported, bf16, direct_sums, named, select};
+pub use cpu::{VARIABLE, all_supported, bf16, direct_sums, named, portable_bf16, select};
 pub use peak::multiply_adds;
 
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,11 @@ impl Conv {
 pub trait Kernel: Send + Sync {
     /// The name recorded in env.json, e.g. `avx512`.
     fn name(&self) -> &'static str;
+    /// Multiply-adds of one pass by the algorithm that `shape` gets, counted as two operations each; the
+    /// transforms of Winograd's algorithm are not among them.
+    fn operations(&self, shape: &Conv) -> f64 {
+        shape.flops()
+    }
     /// Numbers of scratch that the three passes of `shape` need at most.
     fn conv_scratch(&self, shape: &Conv) -> usize;
     /// y = x ∗ w.

@@ -229,9 +229,16 @@ pub fn gradient_sums(
         .enumerate()
         .for_each(|(block, ((g, x), out))| {
             let range = block * step..block * step + g.len();
-            mask_block(g, other.map(|o| &o[range.clone()]), y.map(|y| &y[range]));
             let (sum, product) = out.split_at_mut(channels);
-            block_products(g, x, mean, sum, product);
+            let [other, y] = [other, y].map(|array| array.map(|array| &array[range.clone()]));
+            // Where one group of lanes reads whole rows, one pass does both; with several groups, or rows
+            // of one cache line, the second pass over a block costs less than their jumps.
+            if channels == 2 * LANES || channels == WIDE_LANES {
+                masked_products(g, [other, y], x, mean, sum, product);
+            } else {
+                mask_block(g, other, y);
+                block_products(g, x, mean, sum, product);
+            }
         });
     sums.fill(0.0);
     for block in scratch.chunks(2 * channels) {
@@ -271,6 +278,76 @@ for_each_instruction_set! {
             }
         }
         over_lanes!(lanes, mean.len(), (g, x, mean, sum, product));
+    }
+}
+
+// Both in one pass: the same numbers.
+for_each_instruction_set! {
+    fn masked_products(
+        g: &mut [f32], others: [Option<&[f32]>; 2], x: &[f32], mean: &[f32], sum: &mut [f32], product: &mut [f32],
+    ) {
+        // One loop for each of the four cases, so that none asks for each number what there is.
+        #[inline(always)]
+        fn lanes<const N: usize>(
+            g: &mut [f32], others: [Option<&[f32]>; 2], x: &[f32], mean: &[f32], sum: &mut [f32],
+            product: &mut [f32], at: usize,
+        ) {
+            match others {
+                [None, None] => masked::<N, false, false>(g, x, x, x, mean, sum, product, at),
+                [Some(other), None] => masked::<N, true, false>(g, other, x, x, mean, sum, product, at),
+                [None, Some(y)] => masked::<N, false, true>(g, x, y, x, mean, sum, product, at),
+                [Some(other), Some(y)] => masked::<N, true, true>(g, other, y, x, mean, sum, product, at),
+            }
+        }
+        over_lanes!(lanes, mean.len(), (g, others, x, mean, sum, product));
+    }
+}
+
+/// g ← (g + other)·[y > 0], of either only where it is ADDED or MASKED, and the sums of g and g·(x − μ), for
+/// `N` channels from `at`; added up as [`lane_sums`] does.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn masked<const N: usize, const ADDED: bool, const MASKED: bool>(
+    g: &mut [f32],
+    other: &[f32],
+    y: &[f32],
+    x: &[f32],
+    mean: &[f32],
+    sum: &mut [f32],
+    product: &mut [f32],
+    at: usize,
+) {
+    let channels = mean.len();
+    let m: [f32; N] = std::array::from_fn(|i| mean[at + i]);
+    let (mut sums, mut products) = ([0f64; N], [0f64; N]);
+    let run = RUN * channels;
+    for (((g, other), y), x) in g.chunks_mut(run).zip(other.chunks(run)).zip(y.chunks(run)).zip(x.chunks(run))
+    {
+        let (mut run_sum, mut run_product) = ([0f32; N], [0f32; N]);
+        let rows = g.chunks_exact_mut(channels).zip(other.chunks_exact(channels));
+        for (((g, other), y), x) in rows.zip(y.chunks_exact(channels)).zip(x.chunks_exact(channels)) {
+            let (g, other, y, x) = (&mut g[at..at + N], &other[at..at + N], &y[at..at + N], &x[at..at + N]);
+            for i in 0..N {
+                let mut value = g[i];
+                if ADDED {
+                    value += other[i];
+                }
+                if MASKED {
+                    value = if y[i] > 0.0 { value } else { 0.0 };
+                }
+                g[i] = value;
+                run_sum[i] += value;
+                run_product[i] += value * (x[i] - m[i]);
+            }
+        }
+        for i in 0..N {
+            sums[i] += f64::from(run_sum[i]);
+            products[i] += f64::from(run_product[i]);
+        }
+    }
+    for i in 0..N {
+        sum[at + i] = sums[i] as f32;
+        product[at + i] = products[i] as f32;
     }
 }
 

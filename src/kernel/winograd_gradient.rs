@@ -9,8 +9,8 @@ use super::Conv;
 use super::simd::{Job, Simd};
 use super::tile::{self, Outer};
 use super::weight_gradient::add_in_order;
-use super::winograd::{POINTS, WeightScheme, both, copies};
-use super::winograd_tiles::{Image, Layout, Tiles, load_points, spread_tiles};
+use super::winograd::{POINTS, Sink, WeightScheme, both, copies};
+use super::winograd_tiles::{Image, Layout, Points, Spread, Tiles, spread_tiles};
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, piece, with_workspace};
 use std::marker::PhantomData;
 
@@ -109,7 +109,19 @@ impl<F: WeightScheme<IN, SPREAD>, const IN: usize, const SPREAD: usize> Job for 
                 // SAFETY: as above, with v.
                 unsafe { spread_tiles::<S, F::Input, IN, SPREAD>(x, channels, to, &v_layout) };
             }
-            for (row, column) in (0..POINTS).flat_map(|row| (0..POINTS).map(move |column| (row, column))) {
+            let ahead = block(s, SPREAD).min(self.tiles.end - next - count);
+            let mut read = Spread::over(POINTS * POINTS);
+            for point in 0..POINTS * POINTS {
+                let (row, column) = (point / POINTS, point % POINTS);
+                // Memory is asked for beside the products: the tiles of the next block.
+                for t in read.next(ahead) {
+                    let place = tiles(s).place(next + count + t);
+                    // SAFETY: hints only.
+                    unsafe {
+                        self.dy.fetch::<S, false>(place, OUT, self.out_channels.clone());
+                        self.x.fetch::<S, false>(place, F::STEP, self.in_channels.clone());
+                    }
+                }
                 let (down, across) = (copies(row, SPREAD).len(), copies(column, SPREAD).len());
                 for o in (0..o_len).step_by(2 * S::LANES) {
                     for i in (0..i_len).step_by(S::OUTER_ROWS) {
@@ -136,23 +148,33 @@ impl<F: WeightScheme<IN, SPREAD>, const IN: usize, const SPREAD: usize> Job for 
         }
         for i in 0..i_len {
             for o in (0..o_len).step_by(S::LANES) {
-                let from = self.sums.wrapping_add(i * sum_row + o);
+                let from = Points { at: self.sums.wrapping_add(i * sum_row + o), layout: &sums_layout };
                 let row = (self.in_channels.start + i) * s.out_channels + self.out_channels.start + o;
+                let step = s.in_channels * s.out_channels;
+                let to = Taps { first: self.dw.at(row), step, left: o_len - o };
                 // SAFETY: the sums hold 36 points; the task owns these channels of its chunk's dw.
-                unsafe {
-                    let points = load_points::<S, POINTS>(from, &sums_layout);
-                    let taps = both::<S, F::WeightGradient, POINTS, 3>(&points);
-                    for (tap, value) in taps.as_flattened().iter().enumerate() {
-                        let to = self.dw.at(tap * s.in_channels * s.out_channels + row);
-                        if o_len - o >= S::LANES {
-                            S::store(to, *value);
-                        } else {
-                            S::store_first(to, *value, o_len - o);
-                        }
-                    }
-                }
+                unsafe { both::<S, F::WeightGradient, POINTS, 3>(&from, &to, 3) };
             }
         }
+    }
+}
+
+/// The nine taps of dw for one input channel, a vector of output channels or the first `left`.
+struct Taps {
+    first: *mut f32,
+    /// Distance of taps.
+    step: usize,
+    left: usize,
+}
+
+impl Sink for Taps {
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, row: usize, column: usize, value: S::Vector) {
+        let to = self.first.wrapping_add((row * 3 + column) * self.step);
+        // SAFETY: the caller's, for the channels that are left.
+        unsafe {
+            if self.left >= S::LANES { S::store(to, value) } else { S::store_first(to, value, self.left) }
+        };
     }
 }
 

@@ -9,8 +9,8 @@ use super::Conv;
 use super::pack::{Panels, Weights};
 use super::simd::{Job, Simd};
 use super::tile::{self, Rows};
-use super::winograd::{POINTS, Scheme, Transform, both, copies};
-use super::winograd_tiles::{Image, Layout, Tiles, load_points, spread, store_points};
+use super::winograd::{POINTS, Scheme, Sink, Source, Transform, both, copies};
+use super::winograd_tiles::{Image, Layout, Points, Spread, Tiles, spread, store_words};
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, with_workspace};
 use std::marker::PhantomData;
 
@@ -96,43 +96,49 @@ struct TransformWeights<T> {
     by: PhantomData<T>,
 }
 
-impl<T: Transform<3, POINTS>> TransformWeights<T> {
-    /// The points of one row of the panel, from column `at` on; zeros behind the last row.
-    ///
-    /// # Safety
-    /// Nine taps of depth × width numbers are readable; the CPU has `S`.
+/// One row of a packed panel, a vector of its columns at each of the nine taps.
+struct Taps {
+    /// The first tap's; the others follow at this distance.
+    first: *const f32,
+    step: usize,
+}
+
+impl Source for Taps {
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, row: usize, at: usize) -> [[S::Vector; POINTS]; POINTS] {
-        // SAFETY: the caller's, for rows below `depth`.
-        unsafe {
-            let mut w = [[S::splat(0.0); 3]; 3];
-            for (r, w) in w.iter_mut().enumerate().filter(|_| row < self.depth) {
-                for (c, w) in w.iter_mut().enumerate() {
-                    *w = S::load(self.taps.add(((r * 3 + c) * self.depth + row) * self.width + at));
-                }
-            }
-            both::<S, T, 3, POINTS>(&w)
-        }
+    unsafe fn load<S: Simd>(&self, row: usize, column: usize) -> S::Vector {
+        // SAFETY: the caller's.
+        unsafe { S::load(self.first.add((row * 3 + column) * self.step)) }
     }
 }
 
 impl<T: Transform<3, POINTS>> Job for TransformWeights<T> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        let step = self.depth * self.width;
+        let taps =
+            |row: usize, at: usize| Taps { first: self.taps.wrapping_add(row * self.width + at), step };
         for row in (0..self.depth).step_by(S::PACK) {
             for at in (0..self.width).step_by(S::LANES) {
-                // SAFETY: `pass` lends nine packed taps and room for 36 points of this size.
+                let to = self.to.wrapping_add(row / S::PACK * self.width + at);
+                // SAFETY: `pass` lends nine packed taps and room for 36 points of this size; the local
+                // squares hold as many vectors.
                 unsafe {
-                    let mut points = self.row::<S>(row, at);
-                    if S::PACK > 1 {
-                        let second = self.row::<S>(row + 1, at);
-                        for (first, second) in points.as_flattened_mut().iter_mut().zip(second.as_flattened())
-                        {
-                            *first = S::words(*first, *second);
-                        }
+                    if S::PACK == 1 {
+                        both::<S, T, 3, POINTS>(
+                            &taps(row, at),
+                            &Points { at: to, layout: &self.layout },
+                            POINTS,
+                        );
+                        continue;
                     }
-                    let to = self.to.add(row / S::PACK * self.width + at);
-                    store_points::<S, POINTS>(points, to, &self.layout);
+                    let mut points = [[[S::splat(0.0); POINTS]; POINTS]; 2];
+                    let square = Layout { side: POINTS, row: POINTS * S::LANES, column: S::LANES, tile: 0 };
+                    // Zeros behind the last row.
+                    for (row, points) in (row..self.depth).zip(&mut points) {
+                        let to = Points { at: points.as_mut_ptr().cast(), layout: &square };
+                        both::<S, T, 3, POINTS>(&taps(row, at), &to, POINTS);
+                    }
+                    store_words::<S, POINTS>(&points, to, &self.layout);
                 }
             }
         }
@@ -188,13 +194,30 @@ impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT
             // SAFETY: window pointers lie in the image or at a pixel of zeros; v holds the block.
             unsafe { spread::<S, F::Input, IN, SPREAD>(&window, 0..p.input[2], to, &v_layout) };
         }
+        let next = count.min(tiles.count() - self.tiles.end);
+        let [height, width, channels] = p.output;
+        let y = Image { data: self.y.at(0), height, width, channels };
         let many = SPREAD - POINTS + 1;
         offsets(self.rows, &v_layout, count, many);
         offsets(self.outs, &m_layout, count, many);
         let weight_layout = p.weight_layout::<S>();
         for n in 0..panels.count() {
             let (columns, width) = (panels.range(n), panels.width(n));
-            for (row, column) in (0..POINTS).flat_map(|row| (0..POINTS).map(move |column| (row, column))) {
+            let (mut written, mut read) = (Spread::over(POINTS * POINTS), Spread::over(POINTS * POINTS));
+            for point in 0..POINTS * POINTS {
+                let (row, column) = (point / POINTS, point % POINTS);
+                // Memory is asked for beside the products: the pixels that this panel will be written to,
+                // and, beside the first panel, those of the tiles of the next block.
+                for t in written.next(count) {
+                    let place = tiles.place(self.tiles.start + t);
+                    // SAFETY: hints only.
+                    unsafe { y.fetch::<S, true>(place, OUT, columns.clone()) };
+                }
+                for t in read.next(if n == 0 { next } else { 0 }) {
+                    let place = tiles.place(self.tiles.end + t);
+                    // SAFETY: hints only.
+                    unsafe { self.x.fetch::<S, false>(place, F::STEP, 0..p.input[2]) };
+                }
                 let at = n * weight_layout.len() + weight_layout.point(row, column);
                 let b = self.weights.wrapping_add(at);
                 let a = self.v.wrapping_add(v_layout.point(row, column));
@@ -217,12 +240,16 @@ impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT
             }
             for (at, t) in self.tiles.clone().enumerate() {
                 for v in (0..columns.len()).step_by(S::LANES) {
-                    let m = self.m.wrapping_add(at * m_layout.tile + v);
-                    let channels = columns.start + v..columns.end;
-                    // SAFETY: m holds all points of this tile; `put` writes pixels of this tile only.
+                    let m = Points { at: self.m.wrapping_add(at * m_layout.tile + v), layout: &m_layout };
+                    let to = Pixels::of::<OUT>(p, self.y, tiles.place(t), columns.start + v..columns.end);
+                    let whole = to.columns == OUT && to.left >= S::LANES;
+                    // SAFETY: m holds all points of this tile; `to` are pixels of this tile only.
                     unsafe {
-                        let done = both::<S, F::Output, SPREAD, OUT>(&load_points::<S, SPREAD>(m, &m_layout));
-                        put::<S, OUT>(p, self.y, tiles.place(t), channels, &done);
+                        if whole {
+                            both::<S, F::Output, SPREAD, OUT>(&m, &Whole(&to), to.rows);
+                        } else {
+                            both::<S, F::Output, SPREAD, OUT>(&m, &to, to.rows);
+                        }
                     };
                 }
             }
@@ -230,31 +257,58 @@ impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT
     }
 }
 
-/// Writes one vector of channels to the pixels of its tile.
-#[inline(always)]
-unsafe fn put<S: Simd, const OUT: usize>(
-    p: &Pass,
-    y: Shared,
-    [image, row, column]: [usize; 3],
-    channels: std::ops::Range<usize>,
-    done: &[[S::Vector; OUT]; OUT],
-) {
-    let [height, width, depth] = p.output;
-    let (row, column) = (row * OUT, column * OUT);
-    let left = channels.len();
-    let (rows, columns) = ((height - row).min(OUT), (width - column).min(OUT));
-    for (r, done) in done.iter().enumerate().take(rows) {
-        let to = y.at(((image * height + row + r) * width + column) * depth + channels.start);
-        for (c, value) in done.iter().enumerate().take(columns) {
-            // SAFETY: pixels and channels were just cut to the image's.
-            unsafe {
-                if left >= S::LANES {
-                    S::store(to.add(c * depth), *value);
-                } else {
-                    S::store_first(to.add(c * depth), *value, left);
-                }
-            }
+/// The pixels of a tile that lie inside the image, one vector of channels or the first `left`.
+struct Pixels {
+    at: *mut f32,
+    /// Distance of rows, of pixels.
+    steps: [usize; 2],
+    rows: usize,
+    columns: usize,
+    left: usize,
+}
+
+impl Pixels {
+    #[inline(always)]
+    fn of<const OUT: usize>(
+        p: &Pass,
+        y: Shared,
+        [image, row, column]: [usize; 3],
+        channels: std::ops::Range<usize>,
+    ) -> Self {
+        let [height, width, depth] = p.output;
+        let (row, column) = (row * OUT, column * OUT);
+        Pixels {
+            at: y.at(((image * height + row) * width + column) * depth + channels.start),
+            steps: [width * depth, depth],
+            rows: (height - row).min(OUT),
+            columns: (width - column).min(OUT),
+            left: channels.len(),
         }
+    }
+}
+
+impl Sink for Pixels {
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, row: usize, column: usize, value: S::Vector) {
+        if column >= self.columns {
+            return;
+        }
+        let to = self.at.wrapping_add(row * self.steps[0] + column * self.steps[1]);
+        // SAFETY: the pixel lies inside the image, and has the channels that are left.
+        unsafe {
+            if self.left >= S::LANES { S::store(to, value) } else { S::store_first(to, value, self.left) }
+        };
+    }
+}
+
+/// The same, for pixels that all lie inside and a whole vector of channels.
+struct Whole<'a>(&'a Pixels);
+
+impl Sink for Whole<'_> {
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, row: usize, column: usize, value: S::Vector) {
+        // SAFETY: as for `Pixels`.
+        unsafe { S::store(self.0.at.add(row * self.0.steps[0] + column * self.0.steps[1]), value) };
     }
 }
 

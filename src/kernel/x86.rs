@@ -70,7 +70,7 @@ impl Simd for Avx2 {
     const NAME: &'static str = "avx2";
     const LANES: usize = 8;
     const ROWS: usize = 6;
-    const OUTER_ROWS: usize = 4;
+    const OUTER_ROWS: usize = 6;
     type Vector = __m256;
 
     fn supported() -> bool {
@@ -85,6 +85,17 @@ impl Simd for Avx2 {
         }
         // SAFETY: the caller vouches for the instruction set and the job.
         unsafe { inside(job) }
+    }
+    #[inline(always)]
+    unsafe fn fetch<const WRITE: bool>(from: *const f32) {
+        // SAFETY: a hint, which no address makes fault.
+        unsafe {
+            if WRITE {
+                _mm_prefetch::<_MM_HINT_ET0>(from.cast());
+            } else {
+                _mm_prefetch::<_MM_HINT_T0>(from.cast());
+            }
+        }
     }
     #[inline(always)]
     unsafe fn load_first(from: *const f32, first: usize) -> __m256 {

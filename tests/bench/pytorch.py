@@ -20,7 +20,7 @@ SETTINGS = {
     "resnet8": (False, [1, 1, 1], 32, False, 512, 128, 64, 32),
     "resnet18": (False, [2, 2, 2, 2], 64, False, 2048, 512, 64, 32),
     "resnet50": (True, [3, 4, 6, 3], 64, True, 2048, 512, 16, 64),
-    "laptop": (False, [1, 1, 1], 16, False, 256, 64, 64, 24),
+    "laptop": (False, [1, 1, 1], 16, False, 256, 128, 32, 16),
 }
 
 

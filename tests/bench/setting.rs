@@ -31,8 +31,7 @@ pub fn settings() -> Vec<Setting> {
         setting("resnet8", Backbone::Resnet8 { width: 32 }, 512, 128, 64, 32),
         setting("resnet18", Backbone::Resnet18 { stem }, 2048, 512, 64, 32),
         setting("resnet50", Backbone::Resnet50 { stem: Stem::Imagenet }, 2048, 512, 16, 64),
-        // The laptop scale's until 2026-11-30, which is what the tables in README.md are of.
-        setting("laptop", Backbone::Resnet8 { width: 16 }, 256, 64, 64, 24),
+        setting("laptop", Backbone::Resnet8 { width: 16 }, 256, 128, 32, 16),
     ]
 }
 
