@@ -122,8 +122,8 @@ impl Conv {
 pub trait Kernel: Send + Sync {
     /// The name recorded in env.json, e.g. `avx512`.
     fn name(&self) -> &'static str;
-    /// Multiply-adds of one pass by the algorithm that `shape` gets, counted as two operations each; the
-    /// transforms of Winograd's algorithm are not among them.
+    /// Multiply-adds of one pass by the algorithm that `shape` gets, counted as two operations
+    /// each; the transforms of Winograd's algorithm are not among them.
     fn operations(&self, shape: &Conv) -> f64 {
         shape.flops()
     }

@@ -231,8 +231,8 @@ pub fn gradient_sums(
             let range = block * step..block * step + g.len();
             let (sum, product) = out.split_at_mut(channels);
             let [other, y] = [other, y].map(|array| array.map(|array| &array[range.clone()]));
-            // Where one group of lanes reads whole rows, one pass does both; with several groups, or rows
-            // of one cache line, the second pass over a block costs less than their jumps.
+            // Where one group of lanes reads whole rows, one pass does both; with several groups,
+            // or rows of one cache line, the second pass over a block costs less than their jumps.
             if channels == 2 * LANES || channels == WIDE_LANES {
                 masked_products(g, [other, y], x, mean, sum, product);
             } else {
@@ -303,8 +303,8 @@ for_each_instruction_set! {
     }
 }
 
-/// g ← (g + other)·[y > 0], of either only where it is ADDED or MASKED, and the sums of g and g·(x − μ), for
-/// `N` channels from `at`; added up as [`lane_sums`] does.
+/// g ← (g + other)·[y > 0], where ADDED with other and where MASKED with y, and the sums of g and
+/// of g·(x − μ), for `N` channels from `at`; added up as [`lane_sums`] does.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn masked<const N: usize, const ADDED: bool, const MASKED: bool>(

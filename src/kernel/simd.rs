@@ -51,7 +51,8 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// a·b + c, with one rounding where the set has that instruction.
     unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 
-    /// Asks for the cache line at `from`, to be read soon, or written where WRITE; any address may be given.
+    /// Asks for the cache line at `from`, to be read soon, or written where WRITE; any address may
+    /// be given.
     #[inline(always)]
     unsafe fn fetch<const WRITE: bool>(from: *const f32) {
         let _ = from;

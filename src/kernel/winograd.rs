@@ -206,10 +206,12 @@ pub(super) unsafe fn both<S: Simd, T: Transform<N, M>, const N: usize, const M: 
     to: &impl Sink,
     rows: usize,
 ) {
-    // Through a pointer: zeroing and indexing an array cost narrow layers a tenth of their time (AVX2).
+    // Through a pointer: zeroing and indexing an array cost narrow layers a tenth of their time
+    // (AVX2).
     let mut half = MaybeUninit::<[[S::Vector; N]; M]>::uninit();
     let half = half.as_mut_ptr().cast::<S::Vector>();
-    // SAFETY: all places are inside, and each is written before it is read; the rest is the caller's.
+    // SAFETY: all places are inside, and each is written before it is read; the rest is the
+    // caller's.
     unsafe {
         for c in 0..N {
             let mut column = [S::splat(0.0); N];

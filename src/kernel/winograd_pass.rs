@@ -120,8 +120,8 @@ impl<T: Transform<3, POINTS>> Job for TransformWeights<T> {
         for row in (0..self.depth).step_by(S::PACK) {
             for at in (0..self.width).step_by(S::LANES) {
                 let to = self.to.wrapping_add(row / S::PACK * self.width + at);
-                // SAFETY: `pass` lends nine packed taps and room for 36 points of this size; the local
-                // squares hold as many vectors.
+                // SAFETY: `pass` lends nine packed taps and room for 36 points of this size; the
+                // local squares hold as many vectors.
                 unsafe {
                     if S::PACK == 1 {
                         both::<S, T, 3, POINTS>(
@@ -206,8 +206,8 @@ impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT
             let (mut written, mut read) = (Spread::over(POINTS * POINTS), Spread::over(POINTS * POINTS));
             for point in 0..POINTS * POINTS {
                 let (row, column) = (point / POINTS, point % POINTS);
-                // Memory is asked for beside the products: the pixels that this panel will be written to,
-                // and, beside the first panel, those of the tiles of the next block.
+                // Memory is asked for beside the products: the pixels that this panel will be
+                // written to, and, beside the first panel, those of the tiles of the next block.
                 for t in written.next(count) {
                     let place = tiles.place(self.tiles.start + t);
                     // SAFETY: hints only.

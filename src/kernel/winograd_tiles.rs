@@ -101,7 +101,8 @@ impl Tiles {
     }
     /// Image, row and column of tile `t`, counted in tiles.
     pub(super) fn place(self, t: usize) -> [usize; 3] {
-        // Divisions of 32 bits take a third of the time, and tiles are fewer than their 36 points in memory.
+        // Divisions of 32 bits take a third of the time. Each tile has a pixel of its own in the
+        // output, of 64 bytes at least: 2³² of them would be 256 GiB.
         let [t, down, across] = [t, self.down, self.across].map(|n| n as u32);
         let (row, column) = (t / across, t % across);
         [row / down, row % down, column].map(|n| n as usize)
@@ -161,8 +162,8 @@ impl Image {
 }
 
 impl Image {
-    /// Asks for channels `channels` of a tile of `side`² pixels, so that they come from farther caches while
-    /// something else is computed.
+    /// Asks for channels `channels` of a tile of `side`² pixels, so that they come from farther
+    /// caches while something else is computed.
     ///
     /// # Safety
     /// The CPU has `S`.
@@ -247,8 +248,8 @@ pub(super) unsafe fn store_words<S: Simd, const M: usize>(
     }
 }
 
-/// Transforms channels `channels` of a window and writes the points of a tile to `to`, whole vectors,
-/// with neighbouring channels in a word.
+/// Transforms channels `channels` of a window and writes the points of a tile to `to`, whole
+/// vectors, with neighbouring channels in a word.
 ///
 /// # Safety
 /// Every pointer of the window is readable for the channels; `to` writable for all points and the
@@ -284,7 +285,8 @@ pub(super) unsafe fn spread_tiles<S: Simd, T: Transform<N, M>, const N: usize, c
     for at in channels.clone().step_by(S::LANES) {
         let left = channels.end - at;
         let to = to.wrapping_add(at - channels.start);
-        // SAFETY: passed on; `at` stays below the range's end, and the local squares hold M × M vectors.
+        // SAFETY: passed on; `at` stays below the range's end, and the local squares hold M × M
+        // vectors.
         unsafe {
             if S::PACK == 1 {
                 if let Some(window) = &windows[0] {

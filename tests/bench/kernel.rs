@@ -1,12 +1,13 @@
-//! The three passes at every layer shape of resnet8 and ResNet-18 (CIFAR stem), two views of 64 images,
-//! and of the laptop scale's network, two views of 32.
+//! The three passes at every layer shape of resnet8 and ResNet-18 (CIFAR stem), two views of 64
+//! images, and of the laptop scale's network, two views of 32.
 //!
 //!     cargo bench --bench kernel [-- PART OF A LAYER'S NAME]      (SIM_KERNEL=avx2 for another set)
 //!
 //! Prints direct-equivalent GFLOP/s: operations of the direct algorithm over the least time of many
-//! repetitions, so Winograd's passes can exceed the multiply-add peak that stands in the first line. The
-//! last columns are the multiply-adds that the layer's own algorithm makes, over the same time, as a
-//! share of that peak: what is missing to 100 is transforms, memory, and register blocks left half empty.
+//! repetitions, so Winograd's passes can exceed the multiply-add peak that stands in the first
+//! line. The last columns are the multiply-adds that the layer's own algorithm makes, over the same
+//! time, as a share of that peak: what is missing to 100 is transforms, memory, and register blocks
+//! left half empty.
 
 use std::time::{Duration, Instant};
 
