@@ -1,6 +1,6 @@
 //! SimCLR, MoCo, BYOL and SwAV: objectives and codes against PyTorch, and what each is on the loop.
 
-use crate::support::{golden, max_difference};
+use crate::support::{golden, max_difference, normal};
 use candle_core::{DType, Device, Tensor, Var};
 use simsiam_em::eta::{BankPlace, Queue};
 use simsiam_em::eta::{EStep, FrozenEncoder, Rule, Sinkhorn, Size, Views, log_codes};
@@ -115,12 +115,18 @@ fn model() -> Model {
     Model::new(&encoder, &Predictor::None {}, SIDE, 1, &kernel::direct_sums().unwrap()).unwrap()
 }
 
-fn images(views: usize, side: usize) -> Tensor {
-    Tensor::randn(0f32, 1.0, (views, BATCH, side, side, 3), &Device::Cpu).unwrap()
+fn images(draw: u64, views: usize, side: usize) -> Tensor {
+    normal(draw, (views, BATCH, side, side, 3))
 }
 
 fn views(step: u64) -> Views {
-    Views { step, indices: (0..BATCH as u32).collect(), labels: Vec::new(), x: images(2, SIDE), small: None }
+    Views {
+        step,
+        indices: (0..BATCH as u32).collect(),
+        labels: Vec::new(),
+        x: images(step, 2, SIDE),
+        small: None,
+    }
 }
 
 fn build(rule: &Rule) -> Box<dyn EStep> {
@@ -261,7 +267,7 @@ fn codes_carry_a_gradient_where_table_6b_lets_them() {
 fn a_full_queue_is_assigned_together_with_the_batch() {
     let model = model();
     let mut queue = Queue::random(BATCH, DIM, 0, 0).unwrap();
-    let earlier = model.frozen_z(&images(1, SIDE)).unwrap();
+    let earlier = model.frozen_z(&images(100, 1, SIDE)).unwrap();
     queue.push(&earlier).unwrap();
     let again = || {
         let mut queue = Queue::random(BATCH, DIM, 0, 0).unwrap();
@@ -286,8 +292,8 @@ fn a_full_queue_is_assigned_together_with_the_batch() {
 #[test]
 fn small_crops_are_compared_with_the_targets_of_both_views() {
     let model = model();
-    let vectors = |n: usize| Tensor::randn(0f32, 1.0, (n, BATCH, DIM), &Device::Cpu).unwrap();
-    let (z, eta, small) = (vectors(2), vectors(2), vectors(3));
+    let vectors = |draw: u64, n: usize| normal(draw, (n, BATCH, DIM));
+    let (z, eta, small) = (vectors(0, 2), vectors(1, 2), vectors(2, 3));
     for similarity in [Similarity::Cosine, Similarity::CrossEntropy, Similarity::Mse] {
         let objective = objective(similarity, 1.0);
         let d = |p: &Tensor, target: usize| {
@@ -350,7 +356,7 @@ fn small_crops_train_the_same_weights() {
     );
     assert_eq!(recipe.augment.multi_crop.as_ref().unwrap().size, 8);
     let model = Model::of(&recipe, &kernel::direct_sums().unwrap()).unwrap();
-    let x = images(2, SMALL * 2);
+    let x = images(101, 2, SMALL * 2);
     let z = model.z_of_small(&x).unwrap();
     assert_eq!(z.dims(), [2, BATCH, 32]);
     let encoder = model.parts().next().unwrap();

@@ -1,11 +1,14 @@
 //! What several tests need.
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Shape, Tensor};
+use rand::prelude::Distribution;
+use rand_distr::StandardNormal;
 use safetensors::tensor::{Dtype, TensorView};
 use simsiam_em::data::{DataConfig, ShapesConfig, ShapesSeed};
 use simsiam_em::eta::FrozenEncoder;
 use simsiam_em::network::Tensors;
 use simsiam_em::record::RunDir;
+use simsiam_em::rng::{Purpose, stream};
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -176,4 +179,11 @@ pub fn sim(folder: &Path, args: &[&str]) -> Command {
 /// What it printed, once it has ended.
 pub fn output(folder: &Path, args: &[&str]) -> Output {
     sim(folder, args).output().unwrap()
+}
+
+/// Normal numbers, the same in every run of a test: `draw` tells those of one test apart.
+pub fn normal<S: Into<Shape>>(draw: u64, shape: S) -> Tensor {
+    let (shape, mut rng) = (shape.into(), stream(5, Purpose::Test, draw, 0));
+    let numbers: Vec<f32> = StandardNormal.sample_iter(&mut rng).take(shape.elem_count()).collect();
+    Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
 }
