@@ -358,6 +358,12 @@ fn a_claim_is_judged_on_the_seeds_that_all_its_arms_have() {
     let unmeasured = World::of(ten, bare).judge(BETTER);
     assert_eq!((unmeasured.verdict, unmeasured.open), (Verdict::Undecided, false));
     assert_eq!(unmeasured.why.as_deref(), Some("b has no value of val/knn_top1"));
+    // Nor is one seed left out without a word: it may be another kind of seed.
+    let mut gap = values(&[80.0; 10]);
+    gap[3] = End::Finished(BTreeMap::new());
+    let gapped = World::of(values(&[90.0; 10]), gap).judge(BETTER);
+    assert_eq!((gapped.verdict, gapped.open, gapped.seeds.len()), (Verdict::Undecided, false, 9));
+    assert_eq!(gapped.why.as_deref(), Some("b has no value of val/knn_top1 for seed 3"));
 }
 
 #[test]

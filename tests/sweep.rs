@@ -74,6 +74,39 @@ fn a_grid_is_run_drawn_and_taken_up_again() {
     assert!(text(&study.stderr).contains("m=0.25 seed 0: the same run as"), "{}", text(&study.stderr));
 }
 
+/// The number of a cell is the median of its seeds in the table, the CSV, JSON and the figure
+/// alike.
+#[test]
+fn a_cell_of_several_seeds_has_their_median() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = ["sweep", "membank", "--over", "m=0,0.5", "--scale", "mock", "--seeds", "4"];
+    let run = sim(folder.path(), &asked);
+    assert!(text(&run.stdout).contains("4 seeds, medians"), "{}", text(&run.stdout));
+    let own = folder.path().join("runs/membank-sweep-m");
+    let mut table = csv::Reader::from_path(own.join("sweep.csv")).unwrap();
+    let header: Vec<String> = table.headers().unwrap().iter().take(5).map(str::to_string).collect();
+    let knn = |of: &str| format!("val/knn_top1{of}");
+    let columns = [knn(""), knn(" lower_quartile"), knn(" upper_quartile"), knn(" seeds")];
+    assert_eq!(header[1..], columns);
+    let rows: Vec<csv::StringRecord> = table.records().map(Result::unwrap).collect();
+    let json = sim(folder.path(), &[&asked[..], &["--json", "-q"]].concat());
+    for (row, line) in rows.iter().zip(text(&json.stdout).lines()) {
+        let cell: serde_json::Value = serde_json::from_str(line).unwrap();
+        let mut runs: Vec<f64> = (0..4)
+            .map(|seed| {
+                let path = own.join(format!("m={}/seed-{seed}/metrics.csv", &row[0]));
+                simsiam_em::record::read_metrics(&path).unwrap().last("val/knn_top1").unwrap()
+            })
+            .collect();
+        runs.sort_by(f64::total_cmp);
+        let (median, mean) = ((runs[1] + runs[2]) / 2.0, runs.iter().sum::<f64>() / 4.0);
+        assert!((median - mean).abs() > 1e-3, "the two must be told apart: {runs:?}");
+        assert!((row[1].parse::<f64>().unwrap() - median).abs() < 1e-9, "{row:?}");
+        assert!((cell["val/knn_top1"].as_f64().unwrap() - median).abs() < 1e-9, "{cell}");
+        assert_eq!((&row[4], row.len() % 4), ("4", 1));
+    }
+}
+
 #[test]
 fn json_has_a_line_for_each_cell() {
     let folder = tempfile::tempdir().unwrap();

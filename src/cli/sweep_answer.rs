@@ -3,7 +3,7 @@
 use super::output::Output;
 use super::table::table;
 use crate::error::{Error, Result};
-use crate::measure::estimate::Estimate;
+use crate::measure::evidence::quartiles;
 use crate::record::{
     METRICS_FILE, Outcome, cautions, make_folder, outdated, read_env, read_metrics, read_outcome,
     write_durable,
@@ -67,9 +67,10 @@ impl Values {
         all.into_iter().enumerate().filter_map(finite).collect()
     }
 
-    fn mean(&self, panel: &str) -> Option<Estimate> {
+    /// Lower quartile, median and upper quartile over the seeds that have a number.
+    fn quartiles(&self, panel: &str) -> Option<[f64; 3]> {
         let values: Vec<f64> = self.of(panel).into_iter().map(|(_, value)| value).collect();
-        Estimate::of(&values)
+        quartiles(&values)
     }
 }
 
@@ -158,8 +159,8 @@ impl Sweep<'_> {
             for (index, label) in self.rows().iter().enumerate() {
                 let mut row = vec![format!("  {label}")];
                 let cells = self.values.chunks(first.values.len()).nth(index).unwrap_or_default();
-                let text = |e: Estimate| format!("{:.digits$}", e.mean);
-                row.extend(cells.iter().map(|v| v.mean(panel).map_or_else(|| "-".to_string(), text)));
+                let text = |[_, median, _]: [f64; 3]| format!("{median:.digits$}");
+                row.extend(cells.iter().map(|v| v.quartiles(panel).map_or_else(|| "-".to_string(), text)));
                 rows.push(row);
             }
             for line in table(&rows) {
@@ -167,9 +168,9 @@ impl Sweep<'_> {
             }
             output.line("")?;
         }
-        let (seeds, mean) =
-            (super::count(self.seeds.len(), "seed"), if self.seeds.len() > 1 { ", means" } else { "" });
-        output.line(&format!("{seeds}{mean}; {}", self.world()))
+        let seeds = super::count(self.seeds.len(), "seed");
+        let medians = if self.seeds.len() > 1 { ", medians" } else { "" };
+        output.line(&format!("{seeds}{medians}; {}", self.world()))
     }
 
     /// "m and k".
@@ -202,32 +203,31 @@ impl Sweep<'_> {
                 line[&axis.sets] = json!(axis.values[at]);
             }
             for (panel, _) in self.panels() {
-                line[panel] = json!(values.mean(panel).map(|estimate| estimate.mean));
+                line[panel] = json!(values.quartiles(panel).map(|[_, median, _]| median));
             }
             output.line(&line.to_string())?;
         }
         Ok(())
     }
 
-    /// A row for each cell: its values, seeds with a value, means and the halves of their 95 % intervals.
+    /// A row for each cell: its values, and of each panel the median, the quartiles and the seeds
+    /// that have a number.
     fn csv(&self) -> Result<Vec<u8>> {
         let fail = |e: &dyn std::fmt::Display| Error::Failure(format!("cannot write CSV: {e}"));
         let mut writer = csv::Writer::from_writer(Vec::new());
         let panels = self.panels();
         let mut header: Vec<String> = self.axes.iter().map(|axis| axis.sets.clone()).collect();
         header.extend(panels.iter().flat_map(|(name, _)| {
-            [(*name).to_string(), format!("{name} half_width_95"), format!("{name} seeds")]
+            ["", " lower_quartile", " upper_quartile", " seeds"].map(|of| format!("{name}{of}"))
         }));
         writer.write_record(&header).map_err(|e| fail(&e))?;
         for (cell, values) in self.cells.iter().zip(&self.values) {
             let mut row: Vec<String> =
                 self.axes.iter().zip(&cell.place).map(|(axis, &at)| axis.values[at].clone()).collect();
             for (panel, _) in &panels {
-                let mean = values.mean(panel);
-                let text = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
-                row.push(text(mean.map(|estimate| estimate.mean)));
-                row.push(text(mean.and_then(|estimate| estimate.half_width)));
-                row.push(mean.map_or(0, |estimate| estimate.n).to_string());
+                let found = values.quartiles(panel);
+                let of = |index: usize| found.map_or_else(String::new, |found| found[index].to_string());
+                row.extend([of(1), of(0), of(2), values.of(panel).len().to_string()]);
             }
             writer.write_record(&row).map_err(|e| fail(&e))?;
         }

@@ -56,6 +56,19 @@ impl From<bool> for Sign {
     }
 }
 
+/// What seeds say of a claim.
+#[derive(Default)]
+struct Looked {
+    signs: Signs,
+    /// The seeds that say something.
+    paired: Vec<u64>,
+    /// Their effects and ranks, where there are any.
+    effects: Vec<(u64, f64)>,
+    ranks: Vec<(u64, f64)>,
+    /// The first seed without the numbers that are asked for, and what it lacks.
+    missing: Option<(u64, String)>,
+}
+
 impl Claim {
     /// Judges the claim for every arm among `arms` that it is about, by those of `seeds` for which
     /// `runs` have ended.
@@ -82,29 +95,7 @@ impl Claim {
     fn judge_one(&self, arm: &str, than: Option<&str>, seeds: &[u64], runs: &Runs) -> Judged {
         let other = than.filter(|than| *than != START && *than != CHANCE && !is_metric(than));
         let arms: Vec<&str> = std::iter::once(arm).chain(other).collect();
-        let mut signs = Signs::default();
-        let (mut paired, mut missing) = (Vec::new(), None);
-        let (mut effects, mut ranks) = (Vec::new(), Vec::new());
-        for &seed in seeds {
-            if arms.iter().any(|arm| (runs.diverged)(arm, seed).is_none()) {
-                continue;
-            }
-            let seen = match self.see(arm, than, seed, runs) {
-                Ok(seen) => seen,
-                Err(what) => {
-                    missing = missing.or(Some(what));
-                    continue;
-                }
-            };
-            match seen.sign {
-                Sign::Holds => signs.holds += 1,
-                Sign::Fails => signs.fails += 1,
-                Sign::Tie => signs.ties += 1,
-            }
-            paired.push(seed);
-            effects.extend(seen.effect.map(|effect| (seed, effect)));
-            ranks.extend(seen.rankme.map(|rank| (seed, rank)));
-        }
+        let Looked { signs, paired, effects, ranks, missing } = self.look(arm, than, &arms, seeds, runs);
         let metric = self.metric.clone().unwrap_or_default();
         let found = Verdict::of(&signs, self.every);
         let nothing = match self.is {
@@ -115,8 +106,13 @@ impl Claim {
         let waits = paired.is_empty() && missing.is_none();
         let is_open =
             nothing.is_none() && missing.is_none() && (signs.ties < FEWEST || signs.ties < signs.seeds());
+        // Of the seeds that are left it is not known whether they are like those that are missing.
         let why = nothing
-            .or_else(|| missing.filter(|_| paired.is_empty()))
+            .or_else(|| {
+                missing.map(
+                    |(seed, what)| if paired.is_empty() { what } else { format!("{what} for seed {seed}") },
+                )
+            })
             .or_else(|| waits.then(|| format!("no seed has ended for {}", arms.join(" and "))));
         let verdict = if why.is_none() { found } else { Verdict::Undecided };
         let less_is_worse = self.favours_large_effects();
@@ -144,6 +140,30 @@ impl Claim {
             signs,
             why,
         }
+    }
+
+    /// What each of `seeds` says of `arm`, once all of `arms` have ended for it.
+    fn look(&self, arm: &str, than: Option<&str>, arms: &[&str], seeds: &[u64], runs: &Runs) -> Looked {
+        let mut looked = Looked::default();
+        let ended = |seed: &&u64| arms.iter().all(|arm| (runs.diverged)(arm, **seed).is_some());
+        for &seed in seeds.iter().filter(ended) {
+            let seen = match self.see(arm, than, seed, runs) {
+                Ok(seen) => seen,
+                Err(what) => {
+                    looked.missing.get_or_insert((seed, what));
+                    continue;
+                }
+            };
+            match seen.sign {
+                Sign::Holds => looked.signs.holds += 1,
+                Sign::Fails => looked.signs.fails += 1,
+                Sign::Tie => looked.signs.ties += 1,
+            }
+            looked.paired.push(seed);
+            looked.effects.extend(seen.effect.map(|effect| (seed, effect)));
+            looked.ranks.extend(seen.rankme.map(|rank| (seed, rank)));
+        }
+        looked
     }
 
     /// What is asked, in words, with `than` for the other side.
