@@ -364,6 +364,11 @@ fn a_claim_is_judged_on_the_seeds_that_all_its_arms_have() {
     let gapped = World::of(values(&[90.0; 10]), gap).judge(BETTER);
     assert_eq!((gapped.verdict, gapped.open, gapped.seeds.len()), (Verdict::Undecided, false, 9));
     assert_eq!(gapped.why.as_deref(), Some("b has no value of val/knn_top1 for seed 3"));
+    // A counterexample needs no other seed.
+    let never = "metric = \"val/knn_top1\"\nis = \"at most\"\nvalue = 85.0\nevery = true";
+    let mut gap = values(&[90.0; 10]);
+    gap[3] = End::Finished(BTreeMap::new());
+    assert_eq!(World::of(gap, values(&[80.0; 10])).judge(never).verdict, Verdict::Contradicted);
 }
 
 #[test]

@@ -93,8 +93,8 @@ fn the_gradient_in_the_heads_output_is_softmax_minus_one_hot() {
 }
 
 /// Central differences along the gradient and along another direction. The loss of some 2.3 has an
-/// error of 1e-6 or so in f32, which a step of 2e-3 makes 5e-4 of a derivative of 1; what the ReLU's
-/// corners on the way add falls with the step, and was up to 2e-2 with 1e-2.
+/// error of 1e-6 or so in f32, which a step of 2e-3 makes 5e-4 of a derivative of 1. What the
+/// ReLU's corners on the way add falls with the step; with a step of 1e-2 it was up to 2e-2.
 #[test]
 fn the_gradient_in_theta_is_that_of_finite_differences() {
     let recipe = recipe(&["encoder.zero_init_residual=false"]);

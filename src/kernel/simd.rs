@@ -52,7 +52,7 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 
     /// Asks for the cache line at `from`, to be read soon, or written where WRITE; any address may
-    /// be given.
+    /// be given. A set on which that was not measured to help asks for nothing.
     #[inline(always)]
     unsafe fn fetch<const WRITE: bool>(from: *const f32) {
         let _ = from;

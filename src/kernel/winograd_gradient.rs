@@ -10,7 +10,7 @@ use super::simd::{Job, Simd};
 use super::tile::{self, Outer};
 use super::weight_gradient::add_in_order;
 use super::winograd::{POINTS, Sink, WeightScheme, both, copies};
-use super::winograd_tiles::{Image, Layout, Points, Spread, Tiles, spread_tiles};
+use super::winograd_tiles::{Image, Layout, Pace, Points, Tiles, spread_tiles};
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, piece, with_workspace};
 use std::marker::PhantomData;
 
@@ -110,7 +110,7 @@ impl<F: WeightScheme<IN, SPREAD>, const IN: usize, const SPREAD: usize> Job for 
                 unsafe { spread_tiles::<S, F::Input, IN, SPREAD>(x, channels, to, &v_layout) };
             }
             let ahead = block(s, SPREAD).min(self.tiles.end - next - count);
-            let mut read = Spread::over(POINTS * POINTS);
+            let mut read = Pace::over(POINTS * POINTS);
             for point in 0..POINTS * POINTS {
                 let (row, column) = (point / POINTS, point % POINTS);
                 // Memory is asked for beside the products: the tiles of the next block.

@@ -10,7 +10,7 @@ use super::pack::{Panels, Weights};
 use super::simd::{Job, Simd};
 use super::tile::{self, Rows};
 use super::winograd::{POINTS, Scheme, Sink, Source, Transform, both, copies};
-use super::winograd_tiles::{Image, Layout, Points, Spread, Tiles, spread, store_words};
+use super::winograd_tiles::{Image, Layout, Pace, Points, Tiles, spread, store_words};
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, with_workspace};
 use std::marker::PhantomData;
 
@@ -203,7 +203,7 @@ impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT
         let weight_layout = p.weight_layout::<S>();
         for n in 0..panels.count() {
             let (columns, width) = (panels.range(n), panels.width(n));
-            let (mut written, mut read) = (Spread::over(POINTS * POINTS), Spread::over(POINTS * POINTS));
+            let (mut written, mut read) = (Pace::over(POINTS * POINTS), Pace::over(POINTS * POINTS));
             for point in 0..POINTS * POINTS {
                 let (row, column) = (point / POINTS, point % POINTS);
                 // Memory is asked for beside the products: the pixels that this panel will be
@@ -241,7 +241,8 @@ impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT
             for (at, t) in self.tiles.clone().enumerate() {
                 for v in (0..columns.len()).step_by(S::LANES) {
                     let m = Points { at: self.m.wrapping_add(at * m_layout.tile + v), layout: &m_layout };
-                    let to = Pixels::of::<OUT>(p, self.y, tiles.place(t), columns.start + v..columns.end);
+                    let to =
+                        OutputPixels::of::<OUT>(p, self.y, tiles.place(t), columns.start + v..columns.end);
                     let whole = to.columns == OUT && to.left >= S::LANES;
                     // SAFETY: m holds all points of this tile; `to` are pixels of this tile only.
                     unsafe {
@@ -258,7 +259,7 @@ impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT
 }
 
 /// The pixels of a tile that lie inside the image, one vector of channels or the first `left`.
-struct Pixels {
+struct OutputPixels {
     at: *mut f32,
     /// Distance of rows, of pixels.
     steps: [usize; 2],
@@ -267,7 +268,7 @@ struct Pixels {
     left: usize,
 }
 
-impl Pixels {
+impl OutputPixels {
     #[inline(always)]
     fn of<const OUT: usize>(
         p: &Pass,
@@ -277,7 +278,7 @@ impl Pixels {
     ) -> Self {
         let [height, width, depth] = p.output;
         let (row, column) = (row * OUT, column * OUT);
-        Pixels {
+        OutputPixels {
             at: y.at(((image * height + row) * width + column) * depth + channels.start),
             steps: [width * depth, depth],
             rows: (height - row).min(OUT),
@@ -287,7 +288,7 @@ impl Pixels {
     }
 }
 
-impl Sink for Pixels {
+impl Sink for OutputPixels {
     #[inline(always)]
     unsafe fn store<S: Simd>(&self, row: usize, column: usize, value: S::Vector) {
         if column >= self.columns {
@@ -302,12 +303,12 @@ impl Sink for Pixels {
 }
 
 /// The same, for pixels that all lie inside and a whole vector of channels.
-struct Whole<'a>(&'a Pixels);
+struct Whole<'a>(&'a OutputPixels);
 
 impl Sink for Whole<'_> {
     #[inline(always)]
     unsafe fn store<S: Simd>(&self, row: usize, column: usize, value: S::Vector) {
-        // SAFETY: as for `Pixels`.
+        // SAFETY: as for `OutputPixels`.
         unsafe { S::store(self.0.at.add(row * self.0.steps[0] + column * self.0.steps[1]), value) };
     }
 }

@@ -109,16 +109,16 @@ impl Tiles {
     }
 }
 
-/// Spreads tasks over steps as evenly as it goes, without divisions.
-pub(super) struct Spread {
+/// Hands out tasks over a number of steps as evenly as it goes, without divisions.
+pub(super) struct Pace {
     steps: usize,
     owed: usize,
     done: usize,
 }
 
-impl Spread {
+impl Pace {
     pub(super) fn over(steps: usize) -> Self {
-        Spread { steps, owed: 0, done: 0 }
+        Pace { steps, owed: 0, done: 0 }
     }
     /// The tasks of the next step, of `tasks` in all.
     #[inline(always)]

@@ -1,8 +1,8 @@
 //! What seeds say for and against a claim: e-values of signs, and what stands beside them.
 //!
 //! In every seed a claim holds, fails, or ties. The estimand is whether it holds in more than half
-//! of all seeds without a tie, p > ½. Under p ≤ ½ the likelihood ratio of any p > ½ to ½ has a mean of
-//! at most 1 after every seed, and so has its average over p (a beta-binomial mixture, uniform on
+//! of all seeds without a tie, p > ½. Under p ≤ ½ the likelihood ratio of any p > ½ to ½ has a mean
+//! of at most 1 after every seed, and so has its average over p (a beta-binomial mixture, uniform on
 //! (½, 1)):
 //!
 //! ```text

@@ -106,13 +106,15 @@ impl Claim {
         let waits = paired.is_empty() && missing.is_none();
         let is_open =
             nothing.is_none() && missing.is_none() && (signs.ties < FEWEST || signs.ties < signs.seeds());
-        // Of the seeds that are left it is not known whether they are like those that are missing.
+        // Whether the seeds that lack a number are like the others is not known, so these decide
+        // nothing; but a counterexample stays one.
+        let refuted = self.every && found == Verdict::Contradicted;
+        let lacking = missing.filter(|_| !refuted).map(|(seed, what)| match paired.is_empty() {
+            true => what,
+            false => format!("{what} for seed {seed}"),
+        });
         let why = nothing
-            .or_else(|| {
-                missing.map(
-                    |(seed, what)| if paired.is_empty() { what } else { format!("{what} for seed {seed}") },
-                )
-            })
+            .or(lacking)
             .or_else(|| waits.then(|| format!("no seed has ended for {}", arms.join(" and "))));
         let verdict = if why.is_none() { found } else { Verdict::Undecided };
         let less_is_worse = self.favours_large_effects();
