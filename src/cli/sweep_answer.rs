@@ -159,7 +159,12 @@ impl Sweep<'_> {
             for (index, label) in self.rows().iter().enumerate() {
                 let mut row = vec![format!("  {label}")];
                 let cells = self.values.chunks(first.values.len()).nth(index).unwrap_or_default();
-                let text = |[_, median, _]: [f64; 3]| format!("{median:.digits$}");
+                // What rounds to nothing has no sign.
+                let zero = 0.5 * 10f64.powi(-(digits as i32));
+                let text = |[_, median, _]: [f64; 3]| match median.abs() < zero {
+                    true => format!("{:.digits$}", 0.0),
+                    false => format!("{median:.digits$}"),
+                };
                 row.extend(cells.iter().map(|v| v.quartiles(panel).map_or_else(|| "-".to_string(), text)));
                 rows.push(row);
             }

@@ -4,6 +4,9 @@
 use super::figure::{Figure, Panel, Style};
 use std::collections::BTreeMap;
 
+/// What sums of numbers near one leave by rounding where they should be zero.
+const ROUNDING: f64 = 1e-12;
+
 /// The runs of one arm: seed → points, in order of x but for paths.
 pub type Runs = BTreeMap<u64, Vec<(f64, f64)>>;
 
@@ -158,7 +161,7 @@ impl Data {
         }
         let shown = match self.form {
             Form::Fixed(digits) => 10f64.powi(-(digits as i32)),
-            Form::Scientific => 1e-3 * high.abs().max(low.abs()),
+            Form::Scientific => ROUNDING.max(1e-3 * high.abs().max(low.abs())),
             Form::Power => 1e-3,
         };
         (count > 1 && high - low < shown).then_some(low / 2.0 + high / 2.0)
@@ -172,7 +175,7 @@ impl Data {
                 format!("{:.digits$}", 0.0)
             }
             Form::Fixed(digits) => format!("{value:.digits$}"),
-            Form::Scientific if value == 0.0 => "0".to_string(),
+            Form::Scientific if value.abs() < ROUNDING => "0".to_string(),
             Form::Scientific => format!("{value:.2e}"),
             Form::Power => format!("{:.2e}", 10f64.powf(value)),
         };
@@ -263,6 +266,8 @@ mod tests {
         assert_eq!(data("kNN (%)", &[(0, 0.0, 50.0), (1, 0.0, 50.03125)]).constant(), Some(50.015625));
         assert_eq!(data("kNN (%)", &[(0, 0.0, 50.0), (1, 0.0, 50.2)]).constant(), None);
         assert_eq!(data("rise", &[(0, 0.0, 1e-7), (1, 0.0, 2e-7)]).constant(), None);
+        let rounding = data("R²", &[(0, 0.0, -4e-16), (1, 0.0, 4e-16)]);
+        assert_eq!(rounding.constant().map(|value| rounding.number(value)), Some("0".to_string()));
         assert_eq!(data("std", &[(0, 0.0, 0.5)]).constant(), None);
     }
 }
