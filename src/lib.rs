@@ -38,10 +38,11 @@
 //! - [`augment`] — T, the random views, or a finite set of them.
 //! - [`device`] — the processor or a GPU: where a run computes.
 //! - [`optim`] — SGD with momentum over flat θ, LARS, learning-rate curves.
-//! - [`kernel`] — arithmetic on slices and shapes; knows no candle and no study.
+//! - [`store`] — numbers where they are kept: in memory, in a mapped file, in a checkpoint, on a device.
+//! - [`kernel`] — arithmetic on slices and shapes; knows no candle, no study and no files.
 //! - [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular files of a
-//!   bounded length.
-//!   [`error`] — one error, its exit codes.
+//!   bounded length. [`threads`] — the threads of candle's operations. [`error`] — one error, its
+//!   exit codes.
 //!
 //! A room imports only from rooms below it; a test holds the table.
 //!
@@ -62,7 +63,8 @@
 //!
 //! - Bytes of metrics and weights depend on recipe and data alone: not on threads, kills or restarts.
 //! - Randomness comes from [`rng::stream`] only; a batch is a function of (seed, step).
-//! - `unsafe` stands in [`kernel`] only, each block with its argument.
+//! - `unsafe` stands in [`kernel`], in the mapped file of [`store`] and in [`threads`] only, each
+//!   block with its argument.
 
 pub mod augment;
 pub mod cli;
@@ -80,8 +82,10 @@ pub mod recipe;
 pub mod record;
 pub mod report;
 pub mod rng;
+pub mod store;
 pub mod study;
 pub mod theory;
+pub mod threads;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -6,6 +6,6 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    simsiam_em::kernel::elementwise::on_the_caller();
+    simsiam_em::threads::on_the_caller();
     std::process::exit(simsiam_em::cli::main(std::env::args_os().collect()));
 }

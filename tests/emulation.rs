@@ -6,8 +6,8 @@
 
 use simsiam_em::Result;
 use simsiam_em::kernel::device::{Arg, Buffer, Device, Launch, Memory, Pass, SOURCE, Span};
-use simsiam_em::kernel::numbers::Plain;
 use simsiam_em::kernel::{Conv, Kernel, Precision, direct_sums};
+use simsiam_em::store::Plain;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;

@@ -7,9 +7,9 @@ use simsiam_em::kernel::device::{
     Buffer, Device, Mask, NormShape, Pass, Span, pool_scratch_len, scratch_len, unfolded,
 };
 use simsiam_em::kernel::norm::EPSILON;
-use simsiam_em::kernel::numbers::Plain;
 use simsiam_em::kernel::pool::{max_pool, max_pool_gradient, max_pool_side};
 use simsiam_em::kernel::{Conv, Precision};
+use simsiam_em::store::Plain;
 
 /// `values` as `precision` stores them.
 fn stored(values: Vec<f32>, precision: Precision) -> Vec<f32> {

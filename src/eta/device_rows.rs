@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
-use crate::kernel::numbers::{Numbers, PIECE, Part, Plain};
+use crate::store::{Numbers, PIECE, Part, Plain};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashSet;
 use std::ops::Range;

@@ -12,8 +12,7 @@ use super::device_rows::DeviceRows;
 use super::{EStep, Frozen, Held, Views};
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
-use crate::kernel::mapped::Store;
-use crate::kernel::numbers::Plain;
+use crate::store::{Plain, Store};
 use candle_core::{Device, Tensor};
 use std::path::PathBuf;
 

@@ -41,7 +41,7 @@ pub use sinkhorn::{Sinkhorn, log_codes};
 pub use twins::Twins;
 
 use crate::error::Result;
-use crate::kernel::numbers::Numbers;
+use crate::store::Numbers;
 use candle_core::Tensor;
 
 /// The views of a batch, as the loop hands them over.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
-use crate::kernel::numbers::Plain;
+use crate::store::Plain;
 use serde::{Deserialize, Serialize};
 
 /// Which E-step rule a run uses, and its numbers.

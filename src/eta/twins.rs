@@ -3,7 +3,7 @@
 
 use super::{EStep, Frozen, Held, MemoryBank, Views};
 use crate::error::Result;
-use crate::kernel::numbers::Plain;
+use crate::store::Plain;
 use candle_core::Tensor;
 
 /// A bank that trains, and its twin, which takes in the view that trains and only watches.

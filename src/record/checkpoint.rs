@@ -19,7 +19,7 @@ use super::metrics::{METRICS_FILE, MetricsLog};
 use super::state_file;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::kernel::numbers::Numbers;
+use crate::store::Numbers;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;

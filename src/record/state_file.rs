@@ -16,7 +16,7 @@ use super::checkpoint::{SavedTensor, Snapshot};
 use super::digest::{Digested, Digesting};
 use crate::files;
 use crate::kernel::Precision;
-use crate::kernel::numbers::{Numbers, Part, Plain};
+use crate::store::{Numbers, Part, Plain};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

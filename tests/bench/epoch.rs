@@ -25,7 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const VIEWS: usize = 2;
 
 fn main() {
-    simsiam_em::kernel::elementwise::on_the_caller();
+    simsiam_em::threads::on_the_caller();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let Some(folder) = arguments.first() else {
         println!("usage: cargo bench --bench epoch -- DIR [steps] [threads]");

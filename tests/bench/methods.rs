@@ -150,7 +150,7 @@ fn measure(name: &str, set: &[&str], rounds: usize) {
 }
 
 fn main() {
-    kernel::elementwise::on_the_caller();
+    simsiam_em::threads::on_the_caller();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let number = |i: usize, default: usize| arguments.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (rounds, threads) = (number(1, 15), number(2, 2));

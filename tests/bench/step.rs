@@ -160,7 +160,7 @@ fn print_e_step(s: &Setting, repetitions: usize) {
 }
 
 fn main() {
-    kernel::elementwise::on_the_caller();
+    simsiam_em::threads::on_the_caller();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let number = |i: usize, default: usize| arguments.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (repetitions, threads) = (number(1, 7), number(2, 2));

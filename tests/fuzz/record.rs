@@ -6,9 +6,9 @@ use super::run;
 use crate::support::within;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use simsiam_em::kernel::numbers::Numbers;
 use simsiam_em::record::{RunDir, SavedTensor, Snapshot, read_env, read_metrics, read_outcome};
 use simsiam_em::report::{Chapter, Figure, Format, page, text};
+use simsiam_em::store::Numbers;
 use std::collections::BTreeMap;
 #[cfg(test)]
 use std::path::Path;

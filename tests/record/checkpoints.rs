@@ -2,7 +2,7 @@
 
 use super::*;
 use simsiam_em::Error;
-use simsiam_em::kernel::numbers::{Part, Plain, Reader};
+use simsiam_em::store::{Part, Plain, Reader};
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@ mod directory;
 mod kills;
 mod logs;
 
-use simsiam_em::kernel::numbers::Numbers;
 use simsiam_em::record::{MetricsLog, RunDir, SavedTensor, Snapshot};
+use simsiam_em::store::Numbers;
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Numbers in memory or, when they are too many, in a memory-mapped file without a name.
 
-use super::numbers::Plain;
+use super::Plain;
 use std::io::{self, Read};
 use std::marker::PhantomData;
 use std::ops::Range;

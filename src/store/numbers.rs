@@ -3,7 +3,7 @@
 //! A bank of 1.28 M × 2048 numbers takes 10 GB, and it is never copied as a whole: it is borrowed, or read from its device piece by
 //! piece, when it is saved, and read from the checkpoint piece by piece into the place where it is kept.
 
-use super::Precision;
+use crate::kernel::Precision;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
