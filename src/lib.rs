@@ -20,6 +20,7 @@
 //! # The rooms, from the top
 //!
 //! - `cli` — one file for each command; the only room that prints.
+//! - [`figures`] — what of a study, of a sweep and of the closed form is drawn.
 //! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms × seeds
 //!   into runs, runs into verdicts.
 //! - [`report`] — figures, pages and tables from the files of finished runs, from nothing else.
@@ -72,6 +73,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod eta;
+pub mod figures;
 pub mod files;
 pub mod kernel;
 pub mod measure;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import, from the ground up. Those of [`OPEN`] are open to all.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("error", &[]),
     ("files", &[]),
     ("rng", &[]),
@@ -43,12 +43,13 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("report", &["augment", "measure", "record"]),
     // The formula that stands for training collapses where an objective is reported to.
     ("study", &["data", "device", "eta", "measure", "objective", "recipe", "record", "theory", "train"]),
+    // The rank correlation in a figure's caption is a measurement.
+    ("figures", &["measure", "recipe", "record", "report", "study", "theory", "train"]),
     (
         "cli",
-        // The rank correlation in a figure's caption is a measurement.
         &[
-            "augment", "data", "device", "kernel", "measure", "network", "recipe", "record", "report",
-            "study", "theory", "train",
+            "augment", "data", "device", "figures", "kernel", "measure", "network", "recipe", "record",
+            "report", "study", "theory", "train",
         ],
     ),
 ];

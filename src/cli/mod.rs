@@ -12,8 +12,6 @@ mod completions;
 mod data;
 mod embed;
 mod eval;
-mod extra_figures;
-mod figures;
 mod list;
 mod make;
 mod memory;
@@ -32,7 +30,6 @@ mod sweep;
 mod sweep_answer;
 mod table;
 mod theory;
-mod trajectories;
 mod until;
 
 use crate::error::{Error, Result};

@@ -208,7 +208,7 @@ fn answer(plans: &[Plan], out: &Path, json: bool, output: &Output) -> Result<()>
         let mut paths = Vec::new();
         let written = results.write().and_then(|tables| {
             paths.extend(tables);
-            paths.extend(super::figures::draw(plan.study, &results)?);
+            paths.extend(crate::figures::draw(plan.study, &results)?);
             paths.push(super::report::write(&[&results.folder], &results.folder.join(REPORT))?);
             Ok(())
         });

@@ -2,17 +2,17 @@
 
 use super::make::{Made, Workshop, exit_code, is_mock};
 use super::output::Output;
-use super::plan;
+use super::plan::{self, trained_scale};
 use super::run;
-use super::sweep_answer::{Sweep, Values};
+use super::sweep_answer;
 use crate::device::Place;
 use crate::error::{Error, Result};
+use crate::figures::{Sweep, values};
 use crate::recipe::Recipe;
 use crate::record::{make_folder, read_outcome};
 use crate::study::{Arm, Axis, Cell, DEFAULT_SCALE, Job, Request, Seeds, Settings, Study, closed_form, jobs};
-use crate::theory::{ClosedForm, Measured};
+use crate::theory::ClosedForm;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
 /// Cells of the closed form at most.
@@ -84,15 +84,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let axes = study.axes(&overs)?;
     let asked = matches.get_one::<String>("arm").map(String::as_str);
     let like = study.varied(asked, &axes)?;
-    let mut request = run::request(matches, Vec::new());
-    if is_mock(matches) {
-        request.scale = Some("smoke".to_string());
-    }
-    // A picture of a plane is made of many runs, one of each; verdicts are what studies are for. A
-    // sweep is where recipes are tuned, which the seeds that judge must not see.
-    let own = if study.head.base.is_some() { Seeds::only(0) } else { Seeds::ONE };
-    request.seeds = Some(matches.get_one::<Seeds>("seeds").copied().unwrap_or(own));
-
+    let request = request(study, matches);
     let count = axes.iter().map(|axis| axis.values.len()).fold(1, usize::saturating_mul);
     let Arm { recipe: first, seeds, .. } = study.cell(like, &axes, vec![0; axes.len()], &request)?.arm;
     let theory = matches.get_flag("theory");
@@ -116,8 +108,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     // Held until the answer is written.
     let _locks = plan::lock_to_start_over(&jobs, &settings)?;
     if trains {
-        let quiet = matches.get_flag("quiet");
-        if !quiet {
+        if !matches.get_flag("quiet") {
             announce(study, &like.name, &axes, &jobs, &request, &settings, &folder);
             if !is_mock(matches) {
                 expect(&first, &jobs, &settings)?;
@@ -134,8 +125,19 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         values(&cells, &seeds, trains.then_some(folder.as_path()), settings.jobs * settings.threads)?;
     let sweep =
         Sweep { study, arm: &like.name, axes: &axes, cells: &cells, values, seeds: &seeds, folder, request };
-    sweep.answer(&super::as_given::as_given(), matches.get_flag("json"), output)?;
+    sweep_answer::answer(&sweep, &super::as_given::as_given(), matches.get_flag("json"), output)?;
     Ok(code)
+}
+
+/// What the flags ask of every cell.
+fn request(study: &Study, matches: &ArgMatches) -> Request {
+    let mut request = run::request(matches, Vec::new());
+    request.scale = request.scale.map(|scale| trained_scale(&scale).to_string());
+    // A picture of a plane is made of many runs, one of each; verdicts are what studies are for. A
+    // sweep is where recipes are tuned, which the seeds that judge must not see.
+    let own = if study.head.base.is_some() { Seeds::only(0) } else { Seeds::ONE };
+    request.seeds = Some(matches.get_one::<Seeds>("seeds").copied().unwrap_or(own));
+    request
 }
 
 /// A stable name: the same study over the same keys goes on where it was.
@@ -216,39 +218,4 @@ fn countable(recipe: &Recipe, cells: usize, seeds: usize) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// What the runs below `folder` came to, where there are any, and what the closed form of each cell does.
-fn values(cells: &[Cell], seeds: &[u64], folder: Option<&Path>, threads: usize) -> Result<Vec<Values>> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|e| Error::Failure(format!("cannot start {threads} threads: {e}")))?;
-    pool.install(|| {
-        let of_cell = |cell: &Cell| -> Result<Values> {
-            let of_seed = |&seed: &u64| predict(&cell.arm.recipe.with_seed(seed));
-            let theory = seeds.iter().map(of_seed).collect::<Result<_>>()?;
-            let runs = match folder {
-                Some(folder) => Values::read(&folder.join(&cell.arm.name), seeds)?,
-                None => Vec::new(),
-            };
-            Ok(Values { runs, theory })
-        };
-        cells.par_iter().map(of_cell).collect()
-    })
-}
-
-/// The end of a recipe's closed form: its own world's, or, beside runs on images, size and prediction without
-/// normalisation and the rank with it. None where it diverges or does not model the recipe.
-fn predict(recipe: &Recipe) -> Result<Option<Measured>> {
-    if let Some(world) = &recipe.closed_form {
-        return closed_form::end(recipe, world);
-    }
-    let world = |normalised| ClosedForm::beside_runs(closed_form::steps_per_epoch(recipe), normalised);
-    // What it does not model has no prediction, and runs all the same.
-    if closed_form::course(recipe, &world(false)).is_err() {
-        return Ok(None);
-    }
-    let (free, kept) = (closed_form::end(recipe, &world(false))?, closed_form::end(recipe, &world(true))?);
-    Ok(free.zip(kept).map(|(free, kept)| Measured { rank: kept.rank, ..free }))
 }

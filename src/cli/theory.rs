@@ -3,21 +3,13 @@
 use super::output::Output;
 use super::table::table;
 use crate::error::{Error, Result};
+use crate::figures::{Rules, linear_em};
 use crate::record::make_folder;
-use crate::report::{Figure, Panel, Point, Style};
-use crate::rng::{Purpose, stream};
-use crate::theory::{Direction, Rule, State, World};
+use crate::theory::{Direction, Rule};
 use clap::{Arg, ArgMatches, Command, value_parser};
-use ndarray::{Array1, Array2};
-use rand_distr::{Distribution, StandardNormal};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Outputs of the simulated encoder, and random starts.
-const OUTPUTS: usize = 3;
-const STARTS: u64 = 3;
-/// Points of a curve, at most.
-const POINTS: u64 = 60;
 /// Iterations at most: seconds.
 const MOST_ITERATIONS: u64 = 100_000;
 /// Gradient steps of a figure at most, for each rule and start: seconds again.
@@ -81,7 +73,7 @@ pub fn command() -> Command {
 /// What was asked for.
 struct Asked {
     directions: Vec<Direction>,
-    rules: Vec<(&'static str, String, Rule)>,
+    rules: Rules,
     decay: f64,
     iterations: u64,
 }
@@ -179,66 +171,13 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     }
     if let Some(folder) = matches.get_one::<PathBuf>("out") {
         make_folder(folder)?;
-        for path in figure(&asked)?.save(&folder.join("linear-em"))? {
+        let Asked { directions, rules, iterations, .. } = &asked;
+        let figure = linear_em(directions, rules, *iterations, &super::as_given::as_given())?;
+        for path in figure.save(&folder.join("linear-em"))? {
             if !json {
                 output.line(&path.display().to_string())?;
             }
         }
     }
     Ok(0)
-}
-
-/// Size of W without normalisation, rank of the outputs with it, against the iteration.
-fn figure(asked: &Asked) -> Result<Figure> {
-    let diagonal = |values: Vec<f64>| Array2::from_diag(&Array1::from(values));
-    let signal = diagonal(asked.directions.iter().map(|direction| direction.signal).collect());
-    let noise = diagonal(asked.directions.iter().map(|direction| direction.noise).collect());
-    let world = World::new(signal, &noise)?;
-    let every = asked.iterations.div_ceil(POINTS);
-    let mut points = Vec::new();
-    for (name, _, rule) in &asked.rules {
-        for seed in 0..STARTS {
-            let mut rng = stream(seed, Purpose::Init, 0, 0);
-            let shape = (OUTPUTS, asked.directions.len());
-            let mut start: Array2<f64> =
-                Array2::from_shape_simple_fn(shape, || StandardNormal.sample(&mut rng));
-            world.normalise(&mut start);
-            let size = |w: &Array2<f64>| (w * w).sum().sqrt();
-            let mut free = State::new(start.clone(), Array2::eye(OUTPUTS));
-            let mut kept = free.clone();
-            for iteration in 0..=asked.iterations {
-                if iteration % every == 0 {
-                    let measured = [
-                        ("size", size(&free.encoder) / size(&start)),
-                        ("rank", world.effective_rank(&kept.encoder)),
-                    ];
-                    points.extend(measured.map(|(panel, y)| Point {
-                        panel: panel.into(),
-                        arm: (*name).into(),
-                        seed,
-                        x: iteration as f64,
-                        y,
-                    }));
-                }
-                world.step(*rule, &mut free);
-                world.step(*rule, &mut kept);
-                world.normalise(&mut kept.encoder);
-            }
-        }
-    }
-    let panel = |name: &str, y: &str| Panel::new(name, "iteration of the outer loop", y, Style::Curves);
-    Ok(Figure {
-        title: "The alternation in closed form: a linear encoder of Gaussian images".into(),
-        caption: format!(
-            "{}   ·   seeds: random starts   ·   sim {}",
-            super::as_given::as_given(),
-            env!("CARGO_PKG_VERSION")
-        ),
-        arms: asked.rules.iter().map(|(name, title, _)| ((*name).to_string(), title.clone())).collect(),
-        panels: vec![
-            panel("size", "‖W‖ / ‖W‖ at the start"),
-            panel("rank", "effective rank, outputs normalised"),
-        ],
-        points,
-    })
 }

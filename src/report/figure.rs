@@ -176,6 +176,32 @@ impl Figure {
         read.is_ok() && String::from_utf8_lossy(&start).trim_start_matches(files::MARK).starts_with("# {")
     }
 
+    /// The CSV files of figures in a study's folder or its folder of figures, or `run` itself where it is a file.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there are none.
+    pub fn files(run: &Path) -> Result<Vec<PathBuf>> {
+        if run.is_file() {
+            return Ok(vec![run.to_path_buf()]);
+        }
+        let inner = run.join("figures");
+        let folder = if inner.is_dir() { inner } else { run.to_path_buf() };
+        let unreadable = |e: std::io::Error| Error::data(&folder, format!("cannot be listed: {e}"));
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            // summary.csv and claims.csv may lie beside the figures.
+            if path.extension().is_some_and(|extension| extension == "csv") && Figure::is_csv(&path) {
+                files.push(path);
+            }
+        }
+        files.sort();
+        if files.is_empty() {
+            return Err(Error::data(&folder, "has no figure's CSV; run the study first"));
+        }
+        Ok(files)
+    }
+
     /// Reads a figure back.
     ///
     /// # Errors

@@ -1,13 +1,11 @@
 //! The figures that a study asks for by `figures`, made from what its runs left.
 
-use super::figures::caption;
+use super::runs::{Run, arms, caption, points_of};
 use super::trajectories;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::estimate::spearman;
-use crate::record::{
-    Answer, AnswerRun, Outcome, SPECTRUM_FILE, read_metrics, read_outcome, read_result_if_any,
-};
+use crate::record::{Answer, Outcome, SPECTRUM_FILE, read_metrics, read_result_if_any};
 use crate::report::{Figure, Panel, Point, Style};
 use crate::study::{Extra, Results};
 use std::path::{Path, PathBuf};
@@ -20,10 +18,11 @@ const FIRST: f64 = 20.0;
 /// Draws one of them in `folder`; the paths of what was written.
 pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBuf>> {
     let answer = &results.answer;
-    let runs = finished(results)?;
+    let mut runs = Run::all(results)?;
+    runs.retain(|run| run.outcome == Some(Outcome::Finished));
     let (title, said, panels, points) = match extra {
         Extra::Spectrum => {
-            let points = of_runs(&runs, "spectrum", spectrum)?;
+            let points = points_of(&runs, "spectrum", spectrum)?;
             let panel = Panel::new("spectrum", "index", "singular value / largest", Style::LogCurves);
             ("singular spectrum of z", caption(answer), vec![panel], points)
         }
@@ -35,7 +34,7 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
             ("cost and accuracy", caption(answer), vec![panel], points)
         }
         Extra::HalfSteps => {
-            let mut points = of_runs(&runs, "all", half_steps)?;
+            let mut points = points_of(&runs, "all", half_steps)?;
             let early = points.iter().filter(|point| point.x <= FIRST).cloned();
             points.extend(early.map(|point| Point { panel: "first".into(), ..point }).collect::<Vec<_>>());
             let x = "half-step: E, M, E, …";
@@ -45,12 +44,15 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
             ];
             ("L after each half-step", caption(answer), panels, points)
         }
-        Extra::Trajectories => trajectories::of(answer, &runs)?,
+        Extra::Trajectories => {
+            let (panels, points) = trajectories::of(&runs)?;
+            ("where they go", caption(answer), panels, points)
+        }
     };
     let figure = Figure {
         title: format!("{}: {title}", answer.title),
         caption: said,
-        arms: answer.arms.iter().map(|arm| (arm.arm.clone(), arm.title.clone())).collect(),
+        arms: arms(answer),
         panels,
         points,
     };
@@ -58,44 +60,7 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
 }
 
 /// What the title adds to the study's, the caption, panels and points.
-pub type Drawn = (&'static str, String, Vec<Panel>, Vec<Point>);
-
-/// A run that has come to its end.
-pub struct Run {
-    /// Its arm.
-    pub arm: String,
-    /// Its seed.
-    pub seed: u64,
-    /// Its folder.
-    pub path: PathBuf,
-}
-
-fn finished(results: &Results) -> Result<Vec<Run>> {
-    let mut runs = Vec::new();
-    for arm in &results.answer.arms {
-        for &AnswerRun { seed, .. } in &arm.runs {
-            let path = results.folder.join(&arm.arm).join(format!("seed-{seed}"));
-            if read_outcome(&path)? == Some(Outcome::Finished) {
-                runs.push(Run { arm: arm.arm.clone(), seed, path });
-            }
-        }
-    }
-    Ok(runs)
-}
-
-/// What `read` finds in each run's folder, as points of `panel`.
-pub fn of_runs<'a>(
-    runs: impl IntoIterator<Item = &'a Run>,
-    panel: &str,
-    read: impl Fn(&Path) -> Result<Vec<(f64, f64)>>,
-) -> Result<Vec<Point>> {
-    let mut points = Vec::new();
-    for Run { arm, seed, path } in runs {
-        let point = |(x, y)| Point { panel: panel.into(), arm: arm.clone(), seed: *seed, x, y };
-        points.extend(read(path)?.into_iter().map(point));
-    }
-    Ok(points)
-}
+type Drawn = (&'static str, String, Vec<Panel>, Vec<Point>);
 
 /// The figure's file.
 fn name(extra: Extra) -> &'static str {
@@ -110,7 +75,7 @@ fn name(extra: Extra) -> &'static str {
 
 /// The last values of two columns of each run's metrics, as points of `panel`.
 fn last_pairs(runs: &[Run], panel: &str, x: &str, y: &str) -> Result<Vec<Point>> {
-    of_runs(runs, panel, |run| {
+    points_of(runs, panel, |run| {
         let table = read_metrics(&run.join("metrics.csv"))?;
         Ok(table.last(x).zip(table.last(y)).into_iter().collect())
     })

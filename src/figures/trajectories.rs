@@ -1,21 +1,20 @@
 //! The figure of trajectories: where runs from one start go, in the plane of their parameters and in that of
 //! alignment and spread.
 
-use super::extra_figures::{Drawn, Run, of_runs};
-use super::figures::caption;
+use super::runs::{Run, points_of};
 use crate::error::{Error, Result};
 use crate::measure::plane::principal_plane;
-use crate::record::{Answer, TRAJECTORY, read_metrics};
+use crate::record::{TRAJECTORY, read_metrics};
 use crate::report::{Panel, Point, Style};
 use crate::train::read_trajectory;
 use ndarray::Array2;
 
 /// Its panels and points: the first seed's runs, because other seeds start elsewhere.
-pub fn of(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
+pub fn of(runs: &[Run]) -> Result<(Vec<Panel>, Vec<Point>)> {
     let first = runs.iter().map(|run| run.seed).min();
     let of_first = || runs.iter().filter(|run| Some(run.seed) == first);
     let (mut points, shares) = plane(of_first())?;
-    points.extend(of_runs(of_first(), "spread", |run| {
+    points.extend(points_of(of_first(), "spread", |run| {
         let table = read_metrics(&run.join("metrics.csv"))?;
         let (alignment, spread) = (table.points("epoch", "em/alignment"), table.points("epoch", "val/z_std"));
         Ok(alignment.into_iter().zip(spread).map(|(a, s)| (a.1, s.1)).collect())
@@ -34,7 +33,7 @@ pub fn of(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
             Style::Path,
         ),
     ];
-    Ok(("where they go", caption(answer), panels, points))
+    Ok((panels, points))
 }
 
 /// The places of each run's θ in the principal plane of all, and the shares of variance along its axes.

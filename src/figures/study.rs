@@ -1,12 +1,14 @@
 //! The figures of a study, made from the metrics that its runs left.
 
+use super::extra;
+use super::runs::{Run, arms, caption};
 use crate::error::Result;
 use crate::record::{
-    Answer, AnswerArm, AnswerMetric, AnswerRun, Outcome, make_folder, read_metrics, read_outcome,
+    Answer, AnswerArm, AnswerMetric, METRICS_FILE, Outcome, Table, make_folder, read_metrics,
 };
 use crate::report::{Figure, Panel, Point, Reference, Style};
 use crate::study::{METRICS, Results, Study};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The panels of the figure of curves where a study names none: column of metrics.csv and axis label.
 const CURVES: [(&str, &str); 4] = [
@@ -54,59 +56,66 @@ fn is_closed_form(answer: &Answer) -> bool {
     answer.recipe.contains_key("closed_form.outputs")
 }
 
-/// Where a figure's data come from, which stands below it.
-pub fn caption(answer: &Answer) -> String {
-    let Answer { command, scale, sim, .. } = answer;
-    format!("{command}   ·   {scale} scale   ·   sim {sim}")
-}
-
 /// Draws `curves`, `final` and the figures that `study` asks for below its folder; the paths of what was written.
+///
+/// # Errors
+/// [`crate::Error::Data`] when a run's files are damaged, [`crate::Error::Disk`] when a figure cannot be written.
 pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     let answer = &results.answer;
     let (curve_columns, final_columns) = columns(study, answer);
     let folder = results.folder.join("figures");
     make_folder(&folder)?;
-    let arms: Vec<(String, String)> =
-        answer.arms.iter().map(|arm| (arm.arm.clone(), arm.title.clone())).collect();
+    let (mut curves, mut ends) = (Vec::new(), Vec::new());
+    for run in Run::all(results)? {
+        curves.extend(curves_of(&run, &curve_columns)?);
+        ends.extend(ends_of(&run, &final_columns)?);
+    }
+    if is_closed_form(answer) {
+        shorten(&mut curves, answer);
+    }
     let figure = |title: String, panels: Vec<Panel>, points: Vec<Point>| Figure {
         title,
         caption: caption(answer),
-        arms: arms.clone(),
+        arms: arms(answer),
         panels,
         points,
     };
-    let panel = |(name, y): &Column, style| Panel {
+    let (title, panels) = (answer.title.clone(), curve_panels(&curve_columns, &mut curves));
+    let mut paths = figure(title, panels, curves).save(&folder.join("curves"))?;
+    let (title, panels) = (format!("{}: at the end", answer.title), final_panels(&final_columns, answer));
+    paths.extend(figure(title, panels, ends).save(&folder.join("final"))?);
+    for extra in &study.head.figures {
+        paths.extend(extra::draw(results, *extra, &folder)?);
+    }
+    Ok(paths)
+}
+
+fn panel((name, y): &Column, x: &str, style: Style) -> Panel {
+    Panel {
         larger_is_better: METRICS.iter().find(|(metric, ..)| metric == name).map(|metric| metric.1),
-        ..Panel::new(name, if style == Style::Curves { "epoch" } else { "" }, y, style)
-    };
-    let (mut curves, mut last) = (Vec::new(), Vec::new());
-    for AnswerArm { arm, runs, .. } in &answer.arms {
-        for &AnswerRun { seed, .. } in runs {
-            let path = results.folder.join(arm).join(format!("seed-{seed}"));
-            curves.extend(points(&path, &curve_columns, arm, seed)?);
-            last.extend(ends(&path, &final_columns, arm, seed)?);
-        }
+        ..Panel::new(name, x, y, style)
     }
-    if is_closed_form(answer) {
-        shorten(&mut curves, &arms);
-    }
+}
+
+/// The panels of which there is something to see in `points`, and these alone.
+fn curve_panels(columns: &[Column], points: &mut Vec<Point>) -> Vec<Panel> {
     // A probe at the end alone is a point for each run, and no curve.
-    let linear = curves.windows(2).any(|pair| {
+    let linear = points.windows(2).any(|pair| {
         let of_one_run = pair[0].arm == pair[1].arm && pair[0].seed == pair[1].seed;
         of_one_run && pair.iter().all(|point| point.panel == LINEAR.0)
     });
     if !linear {
-        curves.retain(|point| point.panel != LINEAR.0);
+        points.retain(|point| point.panel != LINEAR.0);
     }
     // A panel without a single point shows nothing.
-    let drawn = |column: &&Column| curves.iter().any(|point| point.panel == column.0);
-    let curve_panels: Vec<Panel> =
-        curve_columns.iter().filter(drawn).map(|column| panel(column, Style::Curves)).collect();
-    let curves = figure(answer.title.clone(), curve_panels, curves);
-    let mut column_panels: Vec<Panel> =
-        final_columns.iter().map(|column| panel(column, Style::Columns)).collect();
+    let drawn = |column: &&Column| points.iter().any(|point| point.panel == column.0);
+    columns.iter().filter(drawn).map(|column| panel(column, "epoch", Style::Curves)).collect()
+}
+
+fn final_panels(columns: &[Column], answer: &Answer) -> Vec<Panel> {
+    let mut panels: Vec<Panel> = columns.iter().map(|column| panel(column, "", Style::Columns)).collect();
     // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.
-    if let Some(linear) = column_panels.iter_mut().find(|panel| panel.name == LINEAR.0) {
+    if let Some(linear) = panels.iter_mut().find(|panel| panel.name == LINEAR.0) {
         if let Some(paper) = &answer.paper {
             linear.x = format!("paper: {}", paper.metric);
         }
@@ -117,21 +126,15 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
             }
         }
     }
-    let finals = figure(format!("{}: at the end", answer.title), column_panels, last);
-    let mut paths = curves.save(&folder.join("curves"))?;
-    paths.extend(finals.save(&folder.join("final"))?);
-    for extra in &study.head.figures {
-        paths.extend(super::extra_figures::draw(results, *extra, &folder)?);
-    }
-    Ok(paths)
+    panels
 }
 
 /// Ends curves where most arms end: one that is many times as long would press the others against the axis.
-fn shorten(curves: &mut Vec<Point>, arms: &[(String, String)]) {
-    let end = |(arm, _): &(String, String)| {
-        curves.iter().filter(|point| point.arm == *arm).map(|point| point.x).fold(0.0, f64::max)
+fn shorten(curves: &mut Vec<Point>, answer: &Answer) {
+    let end = |arm: &AnswerArm| {
+        curves.iter().filter(|point| point.arm == arm.arm).map(|point| point.x).fold(0.0, f64::max)
     };
-    let mut ends: Vec<f64> = arms.iter().map(end).collect();
+    let mut ends: Vec<f64> = answer.arms.iter().map(end).collect();
     ends.sort_by(f64::total_cmp);
     if let Some(&most) = ends.get(ends.len() / 2) {
         curves.retain(|point| point.x <= most);
@@ -140,37 +143,39 @@ fn shorten(curves: &mut Vec<Point>, arms: &[(String, String)]) {
 
 /// One run's curves, if it has any. Those of a run that diverged end with a point that is no
 /// number.
-fn points(path: &Path, columns: &[Column], arm: &str, seed: u64) -> Result<Vec<Point>> {
-    let diverged = diverged(path)?;
-    let metrics = path.join("metrics.csv");
-    let table = if metrics.is_file() { Some(read_metrics(&metrics)?) } else { None };
+fn curves_of(run: &Run, columns: &[Column]) -> Result<Vec<Point>> {
+    let table = table(run)?;
     let mut points = Vec::new();
     for (panel, _) in columns {
         let curve = table.as_ref().map(|table| table.points("epoch", panel)).unwrap_or_default();
         let mut curve: Vec<(f64, f64)> = curve.into_iter().filter(|(_, y)| y.is_finite()).collect();
-        if diverged {
+        if diverged(run) {
             curve.push((curve.last().map_or(0.0, |(x, _)| *x), f64::NAN));
         }
-        let point = |(x, y)| Point { panel: panel.clone(), arm: arm.into(), seed, x, y };
-        points.extend(curve.into_iter().map(point));
+        points.extend(curve.into_iter().map(|at| run.point(panel, at)));
     }
     Ok(points)
 }
 
 /// One run's last values; a run that diverged has no numbers at its end.
-fn ends(path: &Path, columns: &[Column], arm: &str, seed: u64) -> Result<Vec<Point>> {
-    let point = |panel: &str, y| Point { panel: panel.into(), arm: arm.into(), seed, x: 0.0, y };
-    if diverged(path)? {
+fn ends_of(run: &Run, columns: &[Column]) -> Result<Vec<Point>> {
+    let point = |name: &str, y| run.point(name, (0.0, y));
+    if diverged(run) {
         return Ok(columns.iter().map(|(name, _)| point(name, f64::NAN)).collect());
     }
-    if !path.join("metrics.csv").is_file() || read_outcome(path)? != Some(Outcome::Finished) {
+    if run.outcome != Some(Outcome::Finished) {
         return Ok(Vec::new());
     }
-    let table = read_metrics(&path.join("metrics.csv"))?;
+    let Some(table) = table(run)? else { return Ok(Vec::new()) };
     let last = columns.iter().filter_map(|(name, _)| Some((name, table.last(name)?)));
     Ok(last.filter(|(_, y)| y.is_finite()).map(|(name, y)| point(name, y)).collect())
 }
 
-fn diverged(path: &Path) -> Result<bool> {
-    Ok(matches!(read_outcome(path)?, Some(Outcome::Diverged { .. })))
+fn table(run: &Run) -> Result<Option<Table>> {
+    let path = run.path.join(METRICS_FILE);
+    path.is_file().then(|| read_metrics(&path)).transpose()
+}
+
+fn diverged(run: &Run) -> bool {
+    matches!(run.outcome, Some(Outcome::Diverged { .. }))
 }

@@ -1,0 +1,13 @@
+//! Figures of studies, of sweeps and of the closed form: which numbers of finished runs are drawn, and how they
+//! are called. How a figure looks is [`crate::report`]'s.
+
+mod extra;
+mod linear;
+mod runs;
+mod study;
+mod sweep;
+mod trajectories;
+
+pub use linear::{Rules, linear_em};
+pub use study::draw;
+pub use sweep::{Sweep, Values, values};
