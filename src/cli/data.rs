@@ -54,7 +54,7 @@ pub fn command() -> Command {
     let check = Command::new("check")
         .about("Read every image and say what there is")
         .args([data, skip])
-        .arg(super::json_flag());
+        .arg(super::flags::json_flag());
     Command::new("data").about("Look at images").subcommand_required(true).subcommands([preview, check])
 }
 

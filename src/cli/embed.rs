@@ -37,8 +37,8 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("The projector's output z instead of the pooled backbone features"),
         )
-        .arg(super::run::device_flag())
-        .arg(super::json_flag())
+        .arg(super::flags::device_flag())
+        .arg(super::flags::json_flag())
 }
 
 /// Runs it.
@@ -50,7 +50,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let mut pretrained = opened(weights, matches)?;
     let source = Source::open(images, &mut pretrained, matches)?;
     let table = source.table(out)?;
-    let site = super::run::place(matches)?.open()?;
+    let site = super::flags::place(matches)?.open()?;
     let projection = matches.get_flag("projection");
     let (mut values, mut dim, mut headless) = (Vec::new(), 0, false);
     site.guard(|| {

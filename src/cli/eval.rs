@@ -27,8 +27,8 @@ pub fn command() -> Command {
                 .help("shapes, folder:DIR, cifar10:PATH or cifar100:PATH [default: the run's own]"),
         )
         .args(preprocessing_flags())
-        .arg(super::run::device_flag())
-        .arg(super::json_flag())
+        .arg(super::flags::device_flag())
+        .arg(super::flags::json_flag())
 }
 
 /// What is measured, where no recipe says it: the settings of the paper's scale.
@@ -88,7 +88,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let Some(path) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
     let pretrained = opened(path, matches)?;
     let data = data_of(&pretrained, matches.get_one("data"))?;
-    let place = super::run::place(matches)?;
+    let place = super::flags::place(matches)?;
     let dataset = Dataset::open(&data)?;
     check_images(&pretrained, &dataset, matches.contains_id("data"))?;
     let site = place.open()?;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 /// The command.
 pub fn command() -> Command {
-    Command::new("list").about("List the studies, the methods and the scales").arg(super::json_flag())
+    Command::new("list").about("List the studies, the methods and the scales").arg(super::flags::json_flag())
 }
 
 /// Runs it.

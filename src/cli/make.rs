@@ -4,10 +4,11 @@
 use super::output::Output;
 use super::plan;
 use super::progress::{Told, Watcher};
-use super::run::MOCK;
 use super::signals;
 use crate::error::{Error, Result};
-use crate::study::{Engine, Event, Formula, Job, Settings, Trainer, check_images, schedule};
+use crate::study::{
+    Engine, Event, Formula, Job, MOCK, Settings, Trainer, check_images, schedule, trained_scale,
+};
 use crate::train::{Ending, Progress};
 use clap::ArgMatches;
 use serde_json::json;
@@ -77,8 +78,7 @@ impl<'a> Workshop<'a> {
             }
         };
         let trainer: &dyn Trainer = if mock { &Formula } else { &self.engine };
-        let scale =
-            self.matches.get_one::<String>("scale").map(|scale| plan::trained_scale(scale).to_string());
+        let scale = self.matches.get_one::<String>("scale").map(|scale| trained_scale(scale).to_string());
         let watcher = Watcher::new(jobs, scale, quiet, &self.told);
         let ends = schedule(jobs, ended, trainer, settings, &stop, &|index, event| {
             watcher.watch(index, event);

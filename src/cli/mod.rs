@@ -12,6 +12,7 @@ mod completions;
 mod data;
 mod embed;
 mod eval;
+mod flags;
 mod list;
 mod make;
 mod memory;
@@ -26,6 +27,7 @@ mod report;
 mod run;
 mod show;
 mod signals;
+mod stderr;
 mod sweep;
 mod sweep_answer;
 mod table;
@@ -35,11 +37,11 @@ mod until;
 use crate::error::{Error, Result};
 use crate::report::count;
 use crate::study::Study;
-use clap::{Arg, ArgAction, Command};
+use clap::Command;
 use output::Output;
-use printable::{printable, printable_mistake};
+use printable::printable;
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use stderr::{complain, note};
 
 /// Runs the program on `args`, of which the first is its own name, and returns the exit code.
 pub fn main(args: Vec<OsString>) -> i32 {
@@ -115,11 +117,6 @@ fn command(studies: &[Study]) -> Command {
         )
 }
 
-/// `--json`.
-fn json_flag() -> Arg {
-    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON lines instead of a table")
-}
-
 /// The study file that `sim run ./mine.toml`, `sim show` or `sim sweep` names, so that its flags become flags.
 fn own_study(args: &[OsString]) -> Result<Option<Study>> {
     let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
@@ -131,34 +128,4 @@ fn own_study(args: &[OsString]) -> Result<Option<Study>> {
         .windows(2)
         .find(|pair| pair[1].ends_with(".toml") && !pair[1].starts_with('-') && !takes_path(&pair[0]));
     path.map(|pair| Study::find(&pair[1])).transpose()
-}
-
-/// Prints an error to stderr; mistakes in TOML with their line and caret.
-fn complain(error: &Error) {
-    match error {
-        Error::Config(config) => {
-            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let theme = match colour {
-                true => miette::GraphicalTheme::unicode(),
-                false => miette::GraphicalTheme::unicode_nocolor(),
-            };
-            let handler = miette::GraphicalReportHandler::new_themed(theme).with_links(false);
-            let mut text = String::new();
-            match handler.render_report(&mut text, &printable_mistake(config)) {
-                // The colours are miette's own.
-                Ok(()) => write(&format!("error:{}", text.trim_end())),
-                Err(_) => note(&format!("error: {error}")),
-            }
-        }
-        _ => note(&format!("error: {error}")),
-    }
-}
-
-/// A note to stderr. Whether anyone reads it must not matter to the runs.
-fn note(text: &str) {
-    write(&printable(text));
-}
-
-fn write(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -4,13 +4,14 @@
 use super::memory::{self, Available};
 use super::progress::Told;
 use super::report::REPORT;
-use super::run::MOCK;
 use crate::data::{DataConfig, Dataset, shapes};
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{FolderLock, check_recipe, make_folder, read_outcome, sweep};
-use crate::study::{Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs};
+use crate::study::{
+    Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs, trained_scale,
+};
 use crate::train::{memory_bytes, seconds};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -106,12 +107,6 @@ pub fn check_folder(study: &Study) -> Result<()> {
             study.given, study.name
         ))),
     }
-}
-
-/// The scale of the recipes of runs at `scale`: the formula stands for training at the smallest
-/// one.
-pub fn trained_scale(scale: &str) -> &str {
-    if scale == MOCK { "smoke" } else { scale }
 }
 
 /// Says what will be run, and where; arms may come to have so many seeds as `most` says.

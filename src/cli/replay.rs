@@ -20,8 +20,8 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("A safetensors file with encoder.*, predictor.*, views.1, views.2"),
         )
-        .arg(super::run::device_flag())
-        .arg(super::json_flag())
+        .arg(super::flags::device_flag())
+        .arg(super::flags::json_flag())
 }
 
 /// Runs it.
@@ -38,7 +38,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         Some(_) => kernel::select(Precision::F32)?,
         None => kernel::direct_sums()?,
     };
-    let site = super::run::place(matches)?.open()?;
+    let site = super::flags::place(matches)?.open()?;
     let mut line = |row: &Trajectory| {
         diverged |= !row.loss.is_finite();
         output.line(&match json {

@@ -1,7 +1,7 @@
 //! `sim show`: a study's question, arms and claims, and who set each key of its recipes.
 
+use super::flags::{given, json_flag, layer_flags, request, study_command};
 use super::output::Output;
-use super::run::{flags, layer_flags, request, study_command};
 use crate::error::{Error, Result};
 use crate::study::{Arm, Study};
 use clap::{Arg, ArgMatches, Command};
@@ -20,7 +20,7 @@ pub fn command(studies: &[Study]) -> Command {
         .allow_external_subcommands(true)
         .subcommands(studies.iter().map(study_command))
         .args(layer_flags().into_iter().map(global))
-        .arg(global(super::json_flag()))
+        .arg(global(json_flag()))
         .after_help("STUDY may also be a file ending in .toml.")
 }
 
@@ -31,7 +31,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         Study::find(name)?;
         return Err(Error::Usage(format!("put {name} directly after `show`")));
     };
-    let request = request(matches, flags(study, matches));
+    let request = request(matches, given(study, matches));
     let arms = study.resolve(&request)?;
     if matches.get_flag("json") {
         for arm in &arms {

@@ -1,16 +1,18 @@
 //! `sim sweep`: a grid of runs over one or two keys of a recipe, and the closed form on the same axes.
 
+use super::flags;
 use super::make::{Made, Workshop, exit_code, is_mock};
 use super::output::Output;
-use super::plan::{self, trained_scale};
-use super::run;
+use super::plan;
 use super::sweep_answer;
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::figures::{Sweep, values};
 use crate::recipe::Recipe;
 use crate::record::{make_folder, read_outcome};
-use crate::study::{Arm, Axis, Cell, DEFAULT_SCALE, Job, Request, Seeds, Settings, Study, closed_form, jobs};
+use crate::study::{
+    Arm, Axis, Cell, DEFAULT_SCALE, Job, Request, Seeds, Settings, Study, closed_form, jobs, trained_scale,
+};
 use crate::theory::ClosedForm;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ pub fn command(studies: &[Study]) -> Command {
         .disable_help_subcommand(true)
         .allow_external_subcommands(true)
         .subcommands(studies.iter().map(study_command))
-        .args(grid_flags().into_iter().chain(run::layer_flags()).chain(run::run_flags()).map(global))
+        .args(grid_flags().into_iter().chain(flags::layer_flags()).chain(flags::run_flags()).map(global))
         .after_help(
             "STUDY may also be a file ending in .toml. Examples:\n  \
              sim sweep membank --over m=0..1:5 --over k=1,2,4,8,16\n  \
@@ -78,7 +80,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         Study::find(name)?;
         return Err(Error::Usage(format!("put {name} directly after `sweep`")));
     };
-    run::place(matches)?;
+    flags::place(matches)?;
     plan::check_folder(study)?;
     let overs: Vec<String> = matches.get_many::<String>("over").into_iter().flatten().cloned().collect();
     let axes = study.axes(&overs)?;
@@ -89,8 +91,8 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let Arm { recipe: first, seeds, .. } = study.cell(like, &axes, vec![0; axes.len()], &request)?.arm;
     let theory = matches.get_flag("theory");
     let trains = !theory && first.closed_form.is_none();
-    let settings = run::settings(matches, count.saturating_mul(seeds.len()))?;
-    run::check_threads(&settings)?;
+    let settings = flags::settings(matches, count.saturating_mul(seeds.len()))?;
+    flags::check_threads(&settings)?;
     match trains {
         true => {
             let runs = count.saturating_mul(seeds.len());
@@ -131,7 +133,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
 
 /// What the flags ask of every cell.
 fn request(study: &Study, matches: &ArgMatches) -> Request {
-    let mut request = run::request(matches, Vec::new());
+    let mut request = flags::request(matches, Vec::new());
     request.scale = request.scale.map(|scale| trained_scale(&scale).to_string());
     // A picture of a plane is made of many runs, one of each; verdicts are what studies are for. A
     // sweep is where recipes are tuned, which the seeds that judge must not see.

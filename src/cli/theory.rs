@@ -66,7 +66,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Also draw linear-em.{svg,png,csv} into this folder"),
         )
-        .arg(super::json_flag())
+        .arg(super::flags::json_flag())
         .after_help("Derivations: paper-notes/theory-linear.md.")
 }
 

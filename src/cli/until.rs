@@ -1,10 +1,10 @@
 //! `sim run --until-decided`: rounds of runs, each of which gives seeds to what is undecided
 //! ([`crate::study::decide`] says to whom, and why that is no peeking).
 
+use super::flags;
 use super::make::{Ends, Made, Workshop};
 use super::output::Output;
 use super::plan::{self, MOST_RUNS, Plan};
-use super::run;
 use crate::error::{Error, Result};
 use crate::record::{AnswerClaim, Evidence};
 use crate::study::Job;
@@ -63,7 +63,7 @@ pub fn check(plan: &Plan, most: usize, matches: &ArgMatches) -> Result<()> {
             super::count(begin, "seed")
         )));
     }
-    let settings = run::settings(matches, usize::MAX)?;
+    let settings = flags::settings(matches, usize::MAX)?;
     plan.affordable(most, "--max-seeds allows many runs", MOST_RUNS_OF_ROUNDS, &settings)
 }
 
@@ -105,7 +105,7 @@ impl<'a> Rounds<'a> {
         let mut grown: Vec<usize> = (0..plans.len()).collect();
         let tell = !self.matches.get_flag("quiet");
         for round in 1.. {
-            let settings = run::settings(self.matches, self.jobs.len() - self.ends.len())?;
+            let settings = flags::settings(self.matches, self.jobs.len() - self.ends.len())?;
             let expected = (tell && round == 1).then_some("the first round is expected to take");
             match workshop.make(&self.jobs, self.ends.len(), &settings, expected)? {
                 Made::Ended(ends) => self.ends.extend(ends),

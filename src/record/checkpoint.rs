@@ -15,11 +15,11 @@ use super::durable::{
 };
 use super::events::EVENTS_PREFIX;
 use super::generations::{self, MANIFEST, Manifest, REPLACED, STATE};
-use super::metrics::{METRICS_FILE, MetricsLog};
-use super::state_file;
+use super::metrics::MetricsLog;
+use super::outcome::METRICS_FILE;
+use super::state_file::{self, Snapshot};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::store::Numbers;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -27,29 +27,6 @@ use std::path::{Path, PathBuf};
 
 /// Generations kept.
 const KEPT: usize = 2;
-
-/// A named array of a state.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SavedTensor<'a> {
-    /// Unique in its snapshot.
-    pub name: String,
-    /// Lengths of its dimensions; their product is the length of `data`.
-    pub shape: Vec<usize>,
-    /// Numbers, row by row. Borrowed for saving, so that a state is not held twice; large ones are still in
-    /// the checkpoint when it has been read.
-    pub data: Numbers<'a>,
-}
-
-/// All that a run needs in order to go on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Snapshot<'a> {
-    /// SGD steps made.
-    pub step: u64,
-    /// The arrays; read back in the order of their names.
-    pub tensors: Vec<SavedTensor<'a>>,
-    /// Whole numbers, among them the bits of floats.
-    pub integers: BTreeMap<String, u64>,
-}
 
 /// Why a generation was not taken.
 enum Fault {

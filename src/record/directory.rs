@@ -6,8 +6,7 @@ use super::durable::{
     make_folder, names, parent, read_if_there, remove, remove_temporaries, sync_folder, write_durable,
 };
 use super::events::EVENTS_PREFIX;
-use super::metrics::METRICS_FILE;
-use super::outcome::{ENV, OUTCOME, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, read_outcome};
+use super::outcome::{ENV, METRICS_FILE, OUTCOME, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, read_outcome};
 use crate::error::{Error, Result};
 use crate::files;
 use std::collections::BTreeMap;

@@ -7,13 +7,11 @@ use super::RunDir;
 use super::digest::Digested;
 use super::events::EventsLog;
 use super::log::Log;
+use super::outcome::METRICS_FILE;
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-
-/// The name of the table of numbers in a run directory.
-pub const METRICS_FILE: &str = "metrics.csv";
 
 const LEADING: [&str; 4] = ["step", "epoch", "samples", "wall_s"];
 

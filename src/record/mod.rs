@@ -41,17 +41,17 @@ mod table;
 pub use answer::{
     ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerFact, AnswerMetric, AnswerPaper, AnswerRun,
 };
-pub use checkpoint::{SavedTensor, Snapshot};
 pub use directory::{FolderLock, RunDir, check_recipe, find_twin, flatten, has_begun};
 pub use durable::{is_stream, make_folder, sweep, write_durable, write_where_told};
 pub use events::EVENTS_PREFIX;
-pub use metrics::{METRICS_FILE, MetricsLog};
+pub use metrics::MetricsLog;
 pub use outcome::{
-    Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result, is_whole, read_env, read_outcome,
-    read_result, read_result_if_any,
+    METRICS_FILE, Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result, is_whole, read_env,
+    read_outcome, read_result, read_result_if_any,
 };
 pub use provenance::{
     DRAWN, EARLIER, Environment, IMAGES, TELLING, UNKNOWN_IMAGES, cautions, images, images_of, outdated, some,
 };
 pub use spread::{Evidence, Share, Spread};
+pub use state_file::{SavedTensor, Snapshot};
 pub use table::{Table, read_metrics};

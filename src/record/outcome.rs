@@ -7,7 +7,6 @@
 use super::digest::{Digested, digest_bytes, digest_file};
 use super::durable::{names, read_if_there};
 use super::generations::checksum;
-use super::metrics::METRICS_FILE;
 use crate::error::{Error, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};
@@ -17,6 +16,8 @@ use std::path::Path;
 
 pub(super) const OUTCOME: &str = "outcome.json";
 pub(super) const ENV: &str = "env.json";
+/// Numbers by step.
+pub const METRICS_FILE: &str = "metrics.csv";
 /// The singular values of held-out outputs.
 pub const SPECTRUM_FILE: &str = "spectrum.csv";
 /// θ and running statistics at the end of a run.

@@ -12,7 +12,6 @@
 //!
 //! Invariant: the bytes depend on the snapshot alone; step and integers stand in `__metadata__`.
 
-use super::checkpoint::{SavedTensor, Snapshot};
 use super::digest::{Digested, Digesting};
 use crate::files;
 use crate::kernel::Precision;
@@ -29,6 +28,29 @@ const CHUNK: usize = 1 << 17;
 /// Tensors of more bytes stay in the file when it is read.
 const LARGE: usize = 64 << 20;
 const INTEGER: &str = "integer.";
+
+/// A named array of a state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedTensor<'a> {
+    /// Unique in its snapshot.
+    pub name: String,
+    /// Lengths of its dimensions; their product is the length of `data`.
+    pub shape: Vec<usize>,
+    /// Numbers, row by row. Borrowed for saving, so that a state is not held twice; large ones are still in
+    /// the checkpoint when it has been read.
+    pub data: Numbers<'a>,
+}
+
+/// All that a run needs in order to go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot<'a> {
+    /// SGD steps made.
+    pub step: u64,
+    /// The arrays; read back in the order of their names.
+    pub tensors: Vec<SavedTensor<'a>>,
+    /// Whole numbers, among them the bits of floats.
+    pub integers: BTreeMap<String, u64>,
+}
 
 /// Writes and syncs the file.
 pub fn write(path: &Path, snapshot: &Snapshot) -> Result<Digested> {

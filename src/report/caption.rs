@@ -2,18 +2,21 @@
 //! left out.
 
 use super::figure::{Figure, Panel, Style};
-use super::panel::{is_clipped, is_faceted};
+use super::panel::is_clipped;
+use super::plot::is_faceted;
 use super::seeds::Data;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Between the parts of an origin.
 const BETWEEN: &str = "   ·   ";
 
-/// The panels that are drawn: those in which something differs, or the first.
-pub fn drawn(figure: &Figure) -> Vec<&Panel> {
-    let differs = |panel: &&Panel| constant(figure, panel).is_none();
-    let some: Vec<&Panel> = figure.panels.iter().filter(differs).collect();
-    if some.is_empty() { figure.panels.iter().take(1).collect() } else { some }
+impl Figure {
+    /// The panels that are drawn: those in which something differs, or the first.
+    pub fn drawn(&self) -> Vec<&Panel> {
+        let differs = |panel: &&Panel| constant(self, panel).is_none();
+        let some: Vec<&Panel> = self.panels.iter().filter(differs).collect();
+        if some.is_empty() { self.panels.iter().take(1).collect() } else { some }
+    }
 }
 
 /// The value that a panel has throughout.
@@ -37,7 +40,7 @@ pub fn origin(figure: &Figure) -> String {
 
 /// How the figure is to be read, in sentences.
 pub fn reading(figure: &Figure) -> String {
-    let panels = drawn(figure);
+    let panels = figure.drawn();
     let all: Vec<(&Panel, Data)> = panels.iter().map(|panel| (*panel, Data::of(figure, panel))).collect();
     let has = |wanted: &dyn Fn(&Panel) -> bool| panels.iter().any(|panel| wanted(panel));
     let curves = has(&|panel| matches!(panel.style, Style::Curves | Style::LogCurves));

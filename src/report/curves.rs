@@ -3,8 +3,8 @@
 
 use super::axes::{Axes, REMARK};
 use super::figure::{Panel, Reference, Style};
-use super::panel::{Plot, Spot};
 use super::pen::{GREY, INK, Letters, OTHERS, Pen, Place, colour, dash, text_width};
+use super::plot::{Plot, Spot};
 use crate::error::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;

@@ -8,9 +8,11 @@ use super::figure::{Figure, Panel, Style};
 use super::panel;
 use super::pen::{GREY, Letters, Pen, Place, Target, colour, dash, failed, prepare_font, text_width, wrap};
 use crate::error::{Error, Result};
+use crate::record::write_durable;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
+use std::path::{Path, PathBuf};
 
 /// Dots for each unit: fine enough for smooth lines in an SVG, 200 dots per inch in a PNG.
 const SVG_SCALE: u32 = 10;
@@ -33,8 +35,30 @@ const MARKER: (f64, f64, f64) = (10.0, 5.0, 22.0);
 /// Dots of a drawing at most, at the scale at which it is drawn.
 const MOST_DOTS: f64 = 3e8;
 
+impl Figure {
+    /// Writes `stem.csv` and draws `stem.svg` and `stem.png` from it.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when a file cannot be written.
+    pub fn save(&self, stem: &Path) -> Result<Vec<PathBuf>> {
+        let csv = stem.with_extension("csv");
+        write_durable(&csv, self.to_csv()?.as_bytes())?;
+        let mut paths = Figure::from_csv(&csv)?.draw(stem)?;
+        paths.push(csv);
+        Ok(paths)
+    }
+
+    /// Draws `stem.svg` and `stem.png`.
+    pub fn draw(&self, stem: &Path) -> Result<Vec<PathBuf>> {
+        let paths = ["svg", "png"].map(|kind| stem.with_extension(kind));
+        write_durable(&paths[0], svg(self)?.as_bytes())?;
+        write_durable(&paths[1], &png(self)?)?;
+        Ok(paths.to_vec())
+    }
+}
+
 /// The figure as SVG.
-pub fn svg(figure: &Figure) -> Result<String> {
+fn svg(figure: &Figure) -> Result<String> {
     prepare_font()?;
     let layout = Layout::of(figure)?;
     let (width, height) = layout.dots(1);
@@ -50,7 +74,7 @@ pub fn svg(figure: &Figure) -> Result<String> {
 }
 
 /// The figure as PNG.
-pub fn png(figure: &Figure) -> Result<Vec<u8>> {
+fn png(figure: &Figure) -> Result<Vec<u8>> {
     prepare_font()?;
     let layout = Layout::of(figure)?;
     let (width, height) = layout.dots(PNG_SCALE * PNG_FINER);
@@ -144,7 +168,7 @@ impl<'a> Layout<'a> {
         if figure.arms.len().max(1) * figure.panels.len().max(1) > MOST_PARTS {
             return Err(too_large(figure));
         }
-        let panels = caption::drawn(figure);
+        let panels = figure.drawn();
         let rows = rows(figure, &panels);
         let wide = |row: &Vec<Slot>| row.iter().map(|panel| panel.size.0).sum::<f64>();
         let width = rows.iter().map(wide).fold(WIDTH.start, f64::max);

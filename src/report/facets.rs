@@ -1,10 +1,11 @@
-//! A panel of many arms: each on axes of its own with the same ranges, the others behind it in
-//! grey.
+//! Arms on axes: all of a panel together, or each on axes of its own with the same ranges, the others
+//! behind it in grey.
 
 use super::axes::{Axes, LABEL, Labels, TICK};
 use super::figure::{Figure, Panel, Style};
-use super::panel::{BOTTOM, LEFT, Plot, RIGHT, Spot, on_axes};
 use super::pen::{Letters, Pen, Place, text_width, wrap};
+use super::plot::{BOTTOM, LEFT, Plot, RIGHT, Spot};
+use super::{curves, path};
 use crate::error::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -80,6 +81,20 @@ pub fn draw<B: DrawingBackend>(plot: &Plot, pen: &Pen<B>, corner: Place, shared:
     let below = (corner.0 + (LEFT + WIDTH - RIGHT) / 2.0, corner.1 + size(figure).1 - BOTTOM + 34.0);
     pen.text(&panel.x, below, Letters::new(LABEL, HPos::Center))?;
     Ok(spots)
+}
+
+/// Draws all arms on `axes`, or one of them before the others in grey.
+pub fn on_axes<B: DrawingBackend>(
+    plot: &Plot,
+    pen: &Pen<B>,
+    axes: &Axes,
+    only: Option<usize>,
+) -> Result<Vec<Spot>> {
+    match plot.panel.style {
+        Style::Scatter => path::markers(plot, pen, axes, only),
+        Style::Path => path::lines(plot, pen, axes, only),
+        _ => curves::draw(plot, pen, axes, only),
+    }
 }
 
 /// What is measured, which stands above instead of beside short axes.

@@ -1,9 +1,7 @@
 //! What a figure shows, and its CSV.
 
-use super::{caption, draw};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::record::write_durable;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -127,32 +125,11 @@ struct Head {
 }
 
 impl Figure {
-    /// Writes `stem.csv` and draws `stem.svg` and `stem.png` from it.
+    /// The figure as a CSV, from which it is drawn.
     ///
     /// # Errors
-    /// [`Error::Disk`] when a file cannot be written.
-    pub fn save(&self, stem: &Path) -> Result<Vec<PathBuf>> {
-        let csv = stem.with_extension("csv");
-        write_durable(&csv, self.to_csv()?.as_bytes())?;
-        let mut paths = Figure::from_csv(&csv)?.draw(stem)?;
-        paths.push(csv);
-        Ok(paths)
-    }
-
-    /// The panels that are drawn: those in which something differs, or the first.
-    pub fn drawn(&self) -> Vec<&Panel> {
-        caption::drawn(self)
-    }
-
-    /// Draws `stem.svg` and `stem.png`.
-    pub fn draw(&self, stem: &Path) -> Result<Vec<PathBuf>> {
-        let (svg, png) = (stem.with_extension("svg"), stem.with_extension("png"));
-        write_durable(&svg, draw::svg(self)?.as_bytes())?;
-        write_durable(&png, &draw::png(self)?)?;
-        Ok(vec![svg, png])
-    }
-
-    fn to_csv(&self) -> Result<String> {
+    /// [`Error::Failure`] when its numbers cannot be written down.
+    pub fn to_csv(&self) -> Result<String> {
         let head = Head {
             title: self.title.clone(),
             caption: self.caption.clone(),

@@ -2,8 +2,8 @@
 
 use super::axes::{LABEL, TICK, labels, ticks};
 use super::figure::{Figure, Panel};
-use super::panel::LOWEST_R2;
 use super::pen::{INK, Letters, Pen, Place, text_width, wrap};
+use super::plot::LOWEST_R2;
 use super::seeds::Spread;
 use crate::error::Result;
 use plotters::prelude::*;

@@ -5,7 +5,8 @@ use super::chapter::between;
 use super::chapter::{Chapter, VERDICTS};
 use super::draw::{has_legend, panel_svg, sample_svg};
 use super::figure::{Figure, Panel};
-use super::panel::{is_faceted, size};
+use super::panel::size;
+use super::plot::is_faceted;
 use super::tables::{self, Table};
 use crate::error::Result;
 use crate::record::{Answer, AnswerClaim};
@@ -174,7 +175,7 @@ fn study(chapter: &Chapter, name: &Name) -> Result<Markup> {
 }
 
 fn figure(figure: &Figure) -> Result<Markup> {
-    let drawn = caption::drawn(figure);
+    let drawn = figure.drawn();
     let panels = drawn
         .iter()
         .map(|panel| Ok((*panel, panel_svg(figure, panel)?)))

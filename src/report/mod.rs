@@ -16,6 +16,7 @@ mod html;
 mod panel;
 mod path;
 mod pen;
+mod plot;
 mod seeds;
 mod sheet;
 mod strip;

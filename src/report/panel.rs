@@ -3,8 +3,9 @@
 use super::axes::{Axes, LABEL, Labels, range_of, without_far};
 use super::figure::{Figure, Panel, Style};
 use super::pen::{GREY, Letters, Pen, Place};
+use super::plot::{BOTTOM, LEFT, LOWEST_R2, Plot, RIGHT, Spot, is_faceted};
 use super::seeds::{Data, Spread};
-use super::{curves, facets, heat, path, strip};
+use super::{facets, heat, path, strip};
 use crate::error::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -13,46 +14,9 @@ use std::ops::Range;
 /// Size of a panel of one pair of axes with its labels, in units.
 const WIDTH: f64 = 370.0;
 const HEIGHT: f64 = 300.0;
-/// Space for the y axis at the left, at the right, above, and below.
-pub const LEFT: f64 = 66.0;
-/// See [`LEFT`].
-pub const RIGHT: f64 = 16.0;
 const TOP: f64 = 12.0;
-/// See [`LEFT`].
-pub const BOTTOM: f64 = 46.0;
 /// The smallest power of 10 on a logarithmic axis.
 const LOWEST: f64 = -12.0;
-/// More arms than this hide one another on one pair of axes: each has its own.
-const MOST_TOGETHER: usize = 6;
-
-/// Where the axis of an R² ends below, at the latest.
-pub const LOWEST_R2: f64 = -1.0;
-
-/// A value that is shown, and what it says to a reader who points at it.
-pub struct Spot {
-    /// Where it lies.
-    pub place: Place,
-    /// "k=10, epoch 12: 85.3 (81.2 to 89.4)".
-    pub text: String,
-}
-
-/// A panel with its numbers.
-#[derive(Clone, Copy)]
-pub struct Plot<'a> {
-    /// Its figure.
-    pub figure: &'a Figure,
-    /// The panel.
-    pub panel: &'a Panel,
-    /// Its numbers.
-    pub data: &'a Data,
-    /// For each arm (x, what the seeds say there).
-    pub spreads: &'a [Vec<(f64, Spread)>],
-}
-
-/// Whether the arms of the panel stand on axes of their own.
-pub fn is_faceted(figure: &Figure, panel: &Panel) -> bool {
-    figure.arms.len() > MOST_TOGETHER && !matches!(panel.style, Style::Columns | Style::Heat { .. })
-}
 
 /// Whether the panel says itself which arm is which, so that it needs no legend.
 pub fn names_arms(figure: &Figure, panel: &Panel) -> bool {
@@ -112,21 +76,7 @@ pub fn draw<B: DrawingBackend>(
         let letters = Letters { colour: GREY, ..Letters::new(LABEL, HPos::Center) };
         pen.text("not measured", middle, letters)?;
     }
-    on_axes(&plot, pen, &axes, None)
-}
-
-/// Draws all arms on `axes`, or one of them before the others in grey.
-pub fn on_axes<B: DrawingBackend>(
-    plot: &Plot,
-    pen: &Pen<B>,
-    axes: &Axes,
-    only: Option<usize>,
-) -> Result<Vec<Spot>> {
-    match plot.panel.style {
-        Style::Scatter => path::markers(plot, pen, axes, only),
-        Style::Path => path::lines(plot, pen, axes, only),
-        _ => curves::draw(plot, pen, axes, only),
-    }
+    facets::on_axes(&plot, pen, &axes, None)
 }
 
 fn x_range(panel: &Panel, data: &Data) -> Range<f64> {

@@ -2,8 +2,8 @@
 
 use super::axes::Axes;
 use super::figure::{Panel, Style};
-use super::panel::{Plot, Spot};
 use super::pen::{INK, OTHERS, Pen, Place, colour};
+use super::plot::{Plot, Spot};
 use super::seeds::Runs;
 use crate::error::Result;
 use plotters::prelude::*;

@@ -4,8 +4,8 @@
 
 use super::axes::{LABEL, REMARK, TICK, labels, ticks};
 use super::figure::{Figure, Panel};
-use super::panel::{Plot, Spot};
 use super::pen::{GREY, GRID, INK, Letters, Pen, Place, colour, text_width, wrap};
+use super::plot::{Plot, Spot};
 use super::seeds::Data;
 use crate::error::Result;
 use plotters::prelude::*;

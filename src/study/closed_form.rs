@@ -1,7 +1,6 @@
 //! A recipe in closed form: what its keys mean for a linear encoder of Gaussian images, and the run that the
 //! closed form makes in the place of training.
 
-use super::schedule::Job;
 use crate::data::loader;
 use crate::error::{Error, Result};
 use crate::eta::{self, Steps};
@@ -131,16 +130,15 @@ pub fn steps_per_epoch(recipe: &Recipe) -> u64 {
     }
 }
 
-/// Makes the run of `job` in `world`: the files of a run that was trained, but weights and checkpoints. It
+/// Makes the run of `recipe` in `world`: the files of a run that was trained, but weights and checkpoints. It
 /// takes milliseconds; one that was stopped begins again.
 pub fn run(
-    job: &Job,
+    recipe: &Recipe,
     world: &ClosedForm,
     dir: &RunDir,
     stop: &AtomicBool,
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Ending> {
-    let recipe = &job.recipe;
     let mut walk = Walk::new(recipe, world)?;
     dir.resume()?;
     dir.write_env(&serde_json::json!({

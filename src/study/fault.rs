@@ -1,59 +1,20 @@
-//! Mistakes in layers, shown where they were made: file, line and caret, or the flag.
+//! Reading layers as values of a type; what does not fit is shown where it was set.
 
-use super::layer::{Entry, Node, Origin, Source};
+use super::layer::{Entry, Node};
 use super::nearest::nearest;
-use crate::error::{ConfigError, Error, Result};
+use super::source::Origin;
+use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
-use std::ops::Range;
-use std::sync::Arc;
-
-/// A text that is not TOML.
-pub fn syntax(source: &Arc<Source>, error: &toml::de::Error) -> Error {
-    let end = source.text.len();
-    let span = error.span().unwrap_or(end..end);
-    show(source, span, error.message().to_string(), "here".into(), None)
-}
-
-/// A mistake at `span` of `source`.
-pub fn show(
-    source: &Arc<Source>,
-    span: Range<usize>,
-    message: String,
-    label: String,
-    help: Option<String>,
-) -> Error {
-    if source.flag {
-        let help = help.map_or_else(String::new, |help| format!("; {help}"));
-        return Error::Usage(format!("{}: {message}{help}", source.name));
-    }
-    Error::Config(Box::new(ConfigError {
-        message,
-        text: miette::NamedSource::new(&source.name, source.text.clone()).with_language("TOML"),
-        span: span.into(),
-        label,
-        help,
-    }))
-}
-
-/// A mistake in the value of an entry.
-pub fn at_value(origin: &Origin, message: String, help: Option<String>) -> Error {
-    show(&origin.source, origin.value.clone(), message, "here".into(), help)
-}
-
-/// A mistake in the key of an entry.
-pub fn at_key(origin: &Origin, message: String, help: Option<String>) -> Error {
-    show(&origin.source, origin.key.clone(), message, "here".into(), help)
-}
 
 /// A mistake in the value at `path`, or where that is missing in what should hold it.
 pub fn at_path(tree: &Entry, path: &[&str], message: String) -> Error {
     let path: Vec<String> = path.iter().filter(|key| !key.is_empty()).map(|key| key.to_string()).collect();
     let (entry, found) = descend(tree, &path);
     if found == path.len() {
-        at_value(&entry.origin, message, None)
+        entry.origin.at_value(message, None)
     } else {
-        at_key(&entry.origin, message, None)
+        entry.origin.at_key(message, None)
     }
 }
 
@@ -87,7 +48,8 @@ pub fn out_of_range(tree: &Entry, message: &str) -> Error {
     match entry.origin.source.flag {
         true => Error::Usage(format!("{}: {what} ({key})", entry.origin.source.name)),
         false => {
-            show(&entry.origin.source, entry.origin.value.clone(), message.into(), "this value".into(), None)
+            let Origin { source, value, .. } = &entry.origin;
+            source.mistake(value.clone(), message.into(), "this value".into(), None)
         }
     }
 }
@@ -137,21 +99,21 @@ fn explain(tree: &Entry, path: &[String], message: &str, also: &[&str]) -> Error
         };
         let message = format!("{what} `{}`", if key { whole.join(".") } else { wrong.to_string() });
         return if key {
-            at_key(&entry.origin, message, Some(help))
+            entry.origin.at_key(message, Some(help))
         } else {
-            at_value(&entry.origin, message, Some(help))
+            entry.origin.at_value(message, Some(help))
         };
     }
     if message.starts_with("missing field") {
         let field = names.next().unwrap_or_default();
         let mut whole: Vec<&str> = path[..depth].iter().map(String::as_str).collect();
         whole.push(field);
-        return at_key(&entry.origin, format!("`{}` is missing", whole.join(".")), None);
+        return entry.origin.at_key(format!("`{}` is missing", whole.join(".")), None);
     }
     let key = path[..depth].join(".");
     let message = in_words(message);
     let message = if key.is_empty() { message.to_string() } else { format!("`{key}`: {message}") };
-    at_value(&entry.origin, message, None)
+    entry.origin.at_value(message, None)
 }
 
 /// serde's names of types in words.

@@ -3,10 +3,11 @@
 use super::embedded;
 use super::fault;
 use super::head::{Head, Names, Suite};
-use super::layer::{Entry, Source};
+use super::layer::Entry;
 use super::metrics::METRICS;
 use super::nearest::hint;
 use super::seeds::Seeds;
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::files;
 use serde::Deserialize;
@@ -171,20 +172,16 @@ impl Study {
             let head = arm.split(&ARM);
             let ArmHead { name, title, reference, at, base } = fault::deserialize(&head, &[])?;
             if let (Some(base), Some(entry)) = (&base, head.get("base")) {
-                known_base(base).map_err(|what| fault::at_value(&entry.origin, what, None))?;
+                known_base(base).map_err(|what| entry.origin.at_value(what, None))?;
             }
             let written = head.get("at").cloned().into_iter().flat_map(items);
             for (scale, entry) in at.iter().flat_map(Names::all).zip(written) {
-                known_scale(scale).map_err(|what| fault::at_value(&entry.origin, what, None))?;
+                known_scale(scale).map_err(|what| entry.origin.at_value(what, None))?;
             }
             if let Some(entry) = head.get("name") {
-                check_name(&name).map_err(|what| fault::at_value(&entry.origin, what, None))?;
+                check_name(&name).map_err(|what| entry.origin.at_value(what, None))?;
                 if arms.iter().any(|other: &ArmSpec| other.name == name) {
-                    return Err(fault::at_value(
-                        &entry.origin,
-                        format!("a second arm called `{name}`"),
-                        None,
-                    ));
+                    return Err(entry.origin.at_value(format!("a second arm called `{name}`"), None));
                 }
             }
             let scales = scales_of(&mut arm)?;
@@ -307,7 +304,7 @@ fn known_scale(scale: &str) -> std::result::Result<(), String> {
 pub(super) fn scales_of(tree: &mut Entry) -> Result<BTreeMap<String, Scale>> {
     let mut scales = BTreeMap::new();
     for (scale, entry) in tree.take("scale").into_iter().flat_map(table) {
-        known_scale(&scale).map_err(|what| fault::at_key(&entry.origin, what, None))?;
+        known_scale(&scale).map_err(|what| entry.origin.at_key(what, None))?;
         scales.insert(scale, Scale::read(entry)?);
     }
     Ok(scales)
@@ -319,7 +316,7 @@ fn known_keys(tree: &Entry) -> Result<()> {
     for (key, entry) in tree.entries() {
         if !known().any(|name| name == key) {
             let help = super::nearest::nearest(key, known()).map(|name| format!("did you mean `{name}`?"));
-            return Err(fault::at_key(&entry.origin, format!("unknown key `{key}`"), help));
+            return Err(entry.origin.at_key(format!("unknown key `{key}`"), help));
         }
     }
     Ok(())

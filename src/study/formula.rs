@@ -4,7 +4,7 @@
 //! kNN, spread and loss follow saturating curves whose end depends on the recipe the way the paper
 //! reports it; a seed shifts them a little. No image is opened and no weight is made.
 
-use super::schedule::Job;
+use super::job::Job;
 use super::trainer::Trainer;
 use crate::error::Result;
 use crate::eta::{Rule, Steps};
@@ -16,6 +16,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Steps of a made-up epoch: enough for a verdict.
 const PER_EPOCH: u64 = 100;
+
+/// The scale that replaces training by the formula; not in the lists, for tests.
+pub const MOCK: &str = "mock";
+
+/// The scale of the recipes of runs at `scale`: the formula stands for training at the smallest
+/// one.
+pub fn trained_scale(scale: &str) -> &str {
+    if scale == MOCK { "smoke" } else { scale }
+}
 
 /// The formula.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,7 +67,7 @@ impl Trainer for Formula {
         let recipe = &job.recipe;
         // The closed form is a formula already.
         if let Some(world) = &recipe.closed_form {
-            return super::closed_form::run(job, world, dir, stop, watch);
+            return super::closed_form::run(recipe, world, dir, stop, watch);
         }
         // A learning rate beyond all reason stands for a run that diverges.
         let diverges = recipe.optim.base_lr > 1e6;

@@ -1,7 +1,7 @@
 //! Which runs are the same run: made from the same recipe and the same images.
 
+use super::job::Job;
 use super::resolve::Arm;
-use super::schedule::Job;
 use super::trainer::Trainer;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 //! Layers merge key by key, later ones winning. Where a table is a choice (externally tagged: the
 //! key names the variant), another variant replaces the earlier one instead of joining it.
 
-use super::fault;
+use super::source::{Origin, Source};
 use crate::error::Result;
 use crate::files;
 use std::collections::BTreeMap;
@@ -13,28 +13,6 @@ use toml::de::{DeTable, DeValue};
 
 /// Tables whose single key names a variant.
 pub const CHOICES: [&str; 3] = ["eta", "predictor", "encoder.backbone"];
-
-/// A text that sets keys.
-#[derive(Debug)]
-pub struct Source {
-    /// A file's path, or a flag as it was typed.
-    pub name: String,
-    /// The TOML text.
-    pub text: String,
-    /// Whether it comes from the command line: its mistakes name the flag instead of a place.
-    pub flag: bool,
-}
-
-/// Where a key was set.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// The text.
-    pub source: Arc<Source>,
-    /// Bytes of the key.
-    pub key: Range<usize>,
-    /// Bytes of the value.
-    pub value: Range<usize>,
-}
 
 /// A value with its origin.
 #[derive(Clone, Debug)]
@@ -61,9 +39,9 @@ impl Entry {
     pub fn parse(source: &Arc<Source>) -> Result<Entry> {
         if let Some(place) = files::nested_too_deep(&source.text) {
             let message = "tables, arrays or dotted keys nested too deeply".to_string();
-            return Err(fault::show(source, place, message, "here".into(), None));
+            return Err(source.mistake(place, message, "here".into(), None));
         }
-        let table = DeTable::parse(&source.text).map_err(|e| fault::syntax(source, &e))?;
+        let table = DeTable::parse(&source.text).map_err(|e| source.no_toml(&e))?;
         let span = 0..0;
         let node = table_node(source, table.get_ref());
         Ok(Entry { origin: Origin { source: source.clone(), key: span.clone(), value: span }, node })

@@ -7,8 +7,9 @@ use super::closed_form;
 use super::embedded;
 use super::fault;
 use super::file::{ArmSpec, Scale, Study, check_name, embedded_source};
-use super::layer::{Entry, Node, Source};
+use super::layer::{Entry, Node};
 use super::seeds::Seeds;
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use std::sync::Arc;
@@ -289,7 +290,7 @@ fn data_layer(bottom: &Entry, upper: &[Entry]) -> Result<Option<Entry>> {
             Some(kind) => format!("did you mean `{kind}`?"),
             None => "shapes, folder:DIR, cifar10:PATH or cifar100:PATH".to_string(),
         };
-        return Err(fault::at_value(origin, message, Some(help)));
+        return Err(origin.at_value(message, Some(help)));
     };
     if path.is_empty() && kind != "shapes" {
         return Err(Error::Usage(format!(

@@ -1,7 +1,7 @@
 //! What makes one run: the engine, the closed form where the recipe says so, or in its place a formula ([`super::Formula`]).
 
 use super::closed_form;
-use super::schedule::Job;
+use super::job::Job;
 use crate::data::{DataConfig, Dataset};
 use crate::error::Result;
 use crate::record::RunDir;
@@ -72,7 +72,7 @@ impl Trainer for Engine {
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {
         if let Some(world) = &job.recipe.closed_form {
-            return closed_form::run(job, world, dir, stop, watch);
+            return closed_form::run(&job.recipe, world, dir, stop, watch);
         }
         let dataset = self.dataset(&job.recipe.data)?;
         train::run(&job.recipe, &dataset, dir, machine, stop, watch)

@@ -4,7 +4,6 @@
 //! An algorithm that gives the same bytes every time comes before any that does not, and in f32 none is taken that rounds
 //! more than it was asked to.
 
-use super::search::Search;
 use super::{allocated, failed};
 use crate::error::{Error, Result};
 use crate::kernel::device::{Pass, Span, ranked};
@@ -36,6 +35,14 @@ pub(super) enum Algorithm {
     Forward(sys::cudnnConvolutionFwdAlgo_t),
     InputGradient(sys::cudnnConvolutionBwdDataAlgo_t),
     WeightGradient(sys::cudnnConvolutionBwdFilterAlgo_t),
+}
+
+/// What a search ended with.
+pub(super) struct Search {
+    /// The algorithm; none where cuDNN has none for the shape.
+    pub(super) choice: Option<Choice>,
+    /// Whether memory was so short that another search may find a better one.
+    pub(super) was_short: bool,
 }
 
 /// Descriptors of a convolution.

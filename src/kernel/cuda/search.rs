@@ -1,6 +1,6 @@
 //! The choice of a convolution's algorithm: by time, or by cuDNN's own ranking.
 
-use super::dnn::{Algorithm, Choice, Descriptors, Dnn, read, write};
+use super::dnn::{Algorithm, Choice, Descriptors, Dnn, Search, read, write};
 use super::{failed, trim};
 use crate::error::Result;
 use crate::kernel::device::{Pass, Span};
@@ -21,14 +21,6 @@ struct Report {
     memory: usize,
     determinism: sys::cudnnDeterminism_t,
     math: Math,
-}
-
-/// What a search ended with.
-pub(super) struct Search {
-    /// The algorithm; none where cuDNN has none for the shape.
-    pub(super) choice: Option<Choice>,
-    /// Whether memory was so short that another search may find a better one.
-    pub(super) was_short: bool,
 }
 
 /// What a status means for a shape. The codes are those of cuDNN 8 and 9.
