@@ -45,7 +45,8 @@
 //!   bounded length. [`threads`] — the threads of candle's operations. [`error`] — one error, its
 //!   exit codes.
 //!
-//! A room imports only from rooms below it; a test holds the table.
+//! A room imports only from rooms below it, and no two files need each other but a module's and those within it:
+//! `tests/layering.rs` holds the table.
 //!
 //! # Glossary
 //!

@@ -1,8 +1,12 @@
 //! Who imports whom: a small reader of Rust that knows modules, `use` trees and paths, and nothing else.
 //!
 //! An arrow goes from a file to the file that defines what it names, however many `pub use` lie between the two. A
-//! module that declares its children and re-exports what they define (`mod child;`, `pub use child::X;`) uses nothing of
-//! them, so that is no arrow; it is one where its own code uses them, and where a child uses what its parent's file defines.
+//! module that declares its children and re-exports what they define (`mod child;`, `pub use child::X;`) uses
+//! nothing of them, so that is no arrow.
+//!
+//! A module's own file and the files within it are left out of circles: where a module says what its children are
+//! (a trait, a configuration) and chooses among them, both need each other, and taking the module's file apart
+//! would hide what belongs together. Two files of which neither lies in the other's module may form none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,6 +120,17 @@ fn is_name(word: &str) -> bool {
     word.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
+/// Where the path that begins at `at` has its last name.
+fn path_end(words: &[String], mut at: usize) -> usize {
+    while let [colons, name, ..] = &words[at + 1..]
+        && colons == "::"
+        && is_name(name)
+    {
+        at += 2;
+    }
+    at
+}
+
 /// Reads the tree of a `use` at `at` behind `path`: what each name in it stands for. Where it ends.
 fn tree(words: &[String], mut at: usize, mut path: Path, found: &mut Vec<(String, Path)>) -> usize {
     loop {
@@ -158,53 +173,43 @@ impl Modules {
     }
 
     fn read(&mut self, file: &str, path: Path, words: &[String]) {
+        // Blocks of modules that are open, with the depth of brackets around them.
         let mut scopes = vec![(path, 0)];
         let (mut depth, mut at) = (0, 0);
         while at < words.len() {
-            let (scope, _) = scopes.last().expect("a file is a module");
+            let (scope, outside) = scopes.last().expect("a file is a module");
             let module = self.0.entry(scope.clone()).or_default();
             module.file = file.to_string();
-            let word = words[at].as_str();
             let before = at.checked_sub(1).map_or("", |before| words[before].as_str());
-            let next = words.get(at + 1).map_or("", String::as_str);
-            match word {
+            match words[at].as_str() {
                 "use" => {
                     let mut found = Vec::new();
                     at = tree(words, at + 1, Path::new(), &mut found);
-                    let public = matches!(before, "pub" | ")");
                     for (name, path) in found {
-                        match name.as_str() {
-                            "*" => module.used.push(path),
-                            // Traits without a name.
-                            "_" => module.used.push(path),
-                            _ => drop(module.imports.insert(name, (path, public))),
+                        if !matches!(before, "pub" | ")") {
+                            module.used.push(path.clone());
                         }
+                        module.imports.insert(name, (path, matches!(before, "pub" | ")")));
                     }
                     continue;
                 }
                 "mod" if words.get(at + 2).is_some_and(|word| word == "{") => {
-                    scopes.push(([&scope[..], &[next.to_string()]].concat(), depth));
-                    at += 2;
-                    continue;
+                    scopes.push(([&scope[..], &words[at + 1..at + 2]].concat(), depth));
+                    at += 1;
                 }
                 "{" => depth += 1,
                 "}" => {
                     depth -= 1;
-                    if scopes.len() > 1 && scopes.last().is_some_and(|(_, outside)| *outside == depth) {
+                    if scopes.len() > 1 && *outside == depth {
                         scopes.pop();
                     }
                 }
-                _ if is_name(word) && !matches!(before, "." | "::" | "mod") => {
-                    let mut path = vec![word.to_string()];
-                    while words.get(at + 1).is_some_and(|word| word == "::")
-                        && words.get(at + 2).is_some_and(|word| is_name(word))
-                    {
-                        path.push(words[at + 2].clone());
-                        at += 2;
-                    }
-                    if words[at + 1..].first().is_some_and(|word| word == "!")
-                        && words.get(at + 2).is_some_and(|word| word != "=")
-                    {
+                word if is_name(word) && !matches!(before, "." | "::" | "mod") => {
+                    let first = at;
+                    at = path_end(words, at);
+                    let mut path: Path = words[first..=at].iter().step_by(2).cloned().collect();
+                    let next = [1, 2].map(|ahead| words.get(at + ahead).map(String::as_str));
+                    if next[0] == Some("!") && next[1] != Some("=") {
                         path.last_mut().expect("a first name").push('!');
                     }
                     module.used.push(path);
@@ -281,42 +286,46 @@ pub fn named(sources: &Sources) -> Vec<Named> {
             let of_ours = room.zip(file.map(str::to_string));
             named.push(Named { from: module.file.clone(), path: path.join("::"), of_ours });
         };
-        for (path, public) in module.imports.values() {
+        for (path, _) in module.imports.values().filter(|(_, public)| *public) {
             let found = modules.find(scope, path);
-            let of_child = found.is_some_and(|(owner, _)| owner.len() > scope.len() && owner.starts_with(scope));
-            add(path, !(*public && of_child));
+            let of_child =
+                found.is_some_and(|(owner, _)| owner.len() > scope.len() && owner.starts_with(scope));
+            add(path, !of_child);
         }
         module.used.iter().for_each(|path| add(path, true));
     }
     named
 }
 
-/// The circles of files, each beginning and ending with the same file.
-pub fn circles(named: &[Named]) -> Vec<Vec<String>> {
+/// Whether one of two files is the module in which the other lies.
+fn is_within(a: &str, b: &str) -> bool {
+    let stem = |file: &str| file.trim_end_matches(".rs").trim_end_matches("/mod").to_string() + "/";
+    let (a, b) = (stem(a), stem(b));
+    a.starts_with(&b) || b.starts_with(&a)
+}
+
+/// The shortest circles of files, each beginning and ending with the same file.
+pub fn circles(named: &[Named]) -> Vec<Vec<&str>> {
     let mut arrows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for Named { from, of_ours, .. } in named {
-        arrows.entry(from).or_default().extend(of_ours.iter().map(|(_, file)| file.as_str()));
+        let others = of_ours.iter().map(|(_, file)| file.as_str()).filter(|file| !is_within(from, file));
+        arrows.entry(from).or_default().extend(others);
     }
-    let mut circles = Vec::new();
-    let mut told: BTreeSet<&str> = BTreeSet::new();
+    let (mut circles, mut told) = (Vec::new(), BTreeSet::<&str>::new());
     for &start in arrows.keys() {
-        // The shortest way back, breadth first.
-        let mut ways = vec![vec![start]];
-        let mut seen: BTreeSet<&str> = BTreeSet::new();
-        let mut at = 0;
+        // All ways from here, the shorter ones first.
+        let (mut ways, mut seen, mut at) = (vec![vec![start]], BTreeSet::new(), 0);
         while at < ways.len() && !told.contains(start) {
             let way = ways[at].clone();
-            at += 1;
             for &next in arrows.get(way[way.len() - 1]).into_iter().flatten() {
-                if next == start {
+                if next == start && !told.contains(start) {
                     told.extend(&way);
-                    circles.push(way.iter().chain([&start]).map(|file| (*file).to_string()).collect());
-                    break;
-                }
-                if seen.insert(next) {
+                    circles.push([&way[..], &[start]].concat());
+                } else if seen.insert(next) {
                     ways.push([&way[..], &[next]].concat());
                 }
             }
+            at += 1;
         }
     }
     circles
