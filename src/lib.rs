@@ -39,14 +39,15 @@
 //! - [`augment`] — T, the random views, or a finite set of them.
 //! - [`device`] — the processor or a GPU: where a run computes.
 //! - [`optim`] — SGD with momentum over flat θ, LARS, learning-rate curves.
-//! - [`store`] — numbers where they are kept: in memory, in a mapped file, in a checkpoint, on a device.
+//! - [`store`] — numbers where they are kept: in memory, in a mapped file, in a checkpoint, on a
+//!   device.
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle, no study and no files.
 //! - [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular files of a
 //!   bounded length. [`threads`] — the threads of candle's operations. [`error`] — one error, its
 //!   exit codes.
 //!
-//! A room imports only from rooms below it, and no two files need each other but a module's and those within it:
-//! `tests/layering.rs` holds the table.
+//! A room imports only from rooms below it, and no two files need each other but a module's and
+//! those within it: `tests/layering.rs` holds the table.
 //!
 //! # Glossary
 //!

@@ -1,5 +1,6 @@
-//! The order of the rooms: who may import whom, and what each may do. Every rule is a function of the sources that
-//! gives a sentence for each fault, so that it can be seen to fail on sources with a fault in them.
+//! The order of the rooms: who may import whom, and what each may do. Every rule is a function of
+//! the sources that gives a sentence for each fault, so that it can be seen to fail on sources with
+//! a fault in them.
 
 mod imports;
 
@@ -62,13 +63,14 @@ const ROOMS: [(&str, &[&str]); 22] = [
 const OPEN: [&str; 3] = ["error", "files", "rng"];
 /// Rooms whose files may print.
 const PRINTING: [&str; 1] = ["cli"];
-/// Files beside the kernel room where `unsafe` may stand: a mapped file is memory that another process could
-/// change, and setting a variable is safe only before the first thread.
+/// Files beside the kernel room where `unsafe` may stand: a mapped file is memory that another
+/// process could change, and setting a variable is safe only before the first thread.
 const UNSAFE: [&str; 2] = ["store/mapped.rs", "threads.rs"];
 /// What arithmetic does without, as paths begin: the world outside of the slices that it is given.
 const IMPURE: [&str; 8] =
     ["std::fs", "std::env", "std::io", "candle_core", "candle_nn", "safetensors", "memmap2", "tempfile"];
-/// Files of the kernel room that read a variable by which a person chooses among its implementations.
+/// Files of the kernel room that read a variable by which a person chooses among its
+/// implementations.
 const CHOOSING: [&str; 3] = ["kernel/cpu.rs", "kernel/cuda/mod.rs", "kernel/device/mod.rs"];
 /// Circles of files that are still to be broken.
 const CIRCLES: [&str; 3] = [

@@ -4,6 +4,7 @@ use super::output::Output;
 use super::table::table;
 use crate::error::Result;
 use crate::figures::Sweep;
+use crate::measure::metrics;
 use crate::record::{cautions, make_folder, outdated, read_env, write_durable};
 use crate::train::version;
 use serde_json::json;
@@ -45,7 +46,7 @@ fn print(sweep: &Sweep, output: &Output) -> Result<()> {
         sweep.arm
     ))?;
     for (panel, title) in sweep.panels() {
-        let digits = if title.contains('%') { 1 } else { 3 };
+        let digits = metrics::of(panel).decimals;
         output.line(title)?;
         let corner = rest.first().map_or_else(String::new, |second| format!("{} \\ ", second.key));
         let mut rows = vec![vec![format!("  {corner}{}", first.key)]];

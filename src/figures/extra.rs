@@ -5,6 +5,7 @@ use super::trajectories;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::estimate::spearman;
+use crate::measure::metrics;
 use crate::record::{Answer, Outcome, SPECTRUM_FILE, read_metrics, read_result_if_any};
 use crate::report::{Figure, Panel, Point, Style};
 use crate::study::{Extra, Results};
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Singular values below this share of the largest are rounding noise (they come from a Gram matrix in f64).
 const NOISE: f64 = 1e-6;
+/// The accuracy against which others are drawn.
+const KNN: &str = "val/knn_top1";
 /// Half-steps of the panel that shows the first of them.
 const FIRST: f64 = 20.0;
 
@@ -28,9 +31,9 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
         }
         Extra::RankAccuracy => rank_accuracy(answer, &runs)?,
         Extra::CostAccuracy => {
-            let points = last_pairs(&runs, "cost-accuracy", "train/e_passes", "val/knn_top1")?;
+            let points = last_pairs(&runs, "cost-accuracy", "train/e_passes", KNN)?;
             let x = "forward passes of the E-step per image";
-            let panel = Panel::new("cost-accuracy", x, "kNN top-1, held out (%)", Style::Scatter);
+            let panel = Panel::new("cost-accuracy", x, metrics::of(KNN).axis, Style::Scatter);
             ("cost and accuracy", caption(answer), vec![panel], points)
         }
         Extra::HalfSteps => {
@@ -82,15 +85,14 @@ fn last_pairs(runs: &[Run], panel: &str, x: &str, y: &str) -> Result<Vec<Point>>
 }
 
 fn rank_accuracy(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
-    let points = last_pairs(runs, "rank-accuracy", "val/rankme", "val/knn_top1")?;
+    let points = last_pairs(runs, "rank-accuracy", "val/rankme", KNN)?;
     let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.x, point.y)).collect();
     let correlation = spearman(&pairs).map_or_else(String::new, |correlation| {
         let correlation = format!("{correlation:.2}").replace('-', "−");
         format!("Spearman's rank correlation over {} runs: {correlation}   ·   ", pairs.len())
     });
     let said = format!("{correlation}{}", caption(answer));
-    let panel =
-        Panel::new("rank-accuracy", "RankMe of z, held out", "kNN top-1, held out (%)", Style::Scatter);
+    let panel = Panel::new("rank-accuracy", "RankMe of z, held out", metrics::of(KNN).axis, Style::Scatter);
     Ok(("RankMe and kNN", said, vec![panel], points))
 }
 

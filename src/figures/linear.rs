@@ -16,7 +16,8 @@ const POINTS: u64 = 60;
 /// Rules by name and title.
 pub type Rules = Vec<(&'static str, String, Rule)>;
 
-/// Size of W without normalisation, rank of the outputs with it, against the iteration; `command` asked for it.
+/// Size of W without normalisation, rank of the outputs with it, against the iteration; `command`
+/// asked for it.
 ///
 /// # Errors
 /// [`crate::Error::Failure`] when the directions make no world.

@@ -1,5 +1,5 @@
-//! Figures of studies, of sweeps and of the closed form: which numbers of finished runs are drawn, and how they
-//! are called. How a figure looks is [`crate::report`]'s.
+//! Figures of studies, of sweeps and of the closed form: which numbers of finished runs are drawn,
+//! and how they are called. How a figure looks is [`crate::report`]'s.
 
 mod extra;
 mod linear;

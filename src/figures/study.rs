@@ -3,52 +3,29 @@
 use super::extra;
 use super::runs::{Run, arms, caption};
 use crate::error::Result;
-use crate::record::{
-    Answer, AnswerArm, AnswerMetric, METRICS_FILE, Outcome, Table, make_folder, read_metrics,
-};
+use crate::measure::metrics::{self, CLOSED_FORM, Metric};
+use crate::record::{Answer, AnswerArm, METRICS_FILE, Outcome, Table, make_folder, read_metrics};
 use crate::report::{Figure, Panel, Point, Reference, Style};
-use crate::study::{METRICS, Results, Study};
+use crate::study::{Results, Study};
 use std::path::PathBuf;
 
-/// The panels of the figure of curves where a study names none: column of metrics.csv and axis label.
-const CURVES: [(&str, &str); 4] = [
-    ("train/loss", "training loss"),
-    ("val/z_std", "std of z/‖z‖ · √d, held out"),
-    ("val/knn_top1", "kNN top-1, held out (%)"),
-    LINEAR,
-];
+/// The panels of the figure of curves where a study names none.
+const CURVES: [&str; 4] = ["train/loss", "val/z_std", "val/knn_top1", LINEAR];
 /// Drawn as a curve where it was measured more than once.
-const LINEAR: (&str, &str) = ("val/linear_top1", "linear probe top-1, held out (%)");
-
+const LINEAR: &str = "val/linear_top1";
 /// The panels of the figure of final values.
-const COLUMNS: [(&str, &str); 2] = [("val/knn_top1", "kNN top-1, held out (%)"), LINEAR];
-
-/// The same for a study in closed form: curves, and of these the final values of the first two.
-const CLOSED_FORM: [(&str, &str); 3] = [
-    ("val/z_std", "std of the outputs, 1 at the start"),
-    ("val/rankme", "effective rank of the outputs"),
-    ("train/loss", "L(θ, η)"),
-];
-
-/// A panel: column of metrics.csv and axis label.
-type Column = (String, String);
+const FINALS: [&str; 2] = ["val/knn_top1", LINEAR];
 
 /// The panels of the curves and of the final values.
-fn columns(study: &Study, answer: &Answer) -> (Vec<Column>, Vec<Column>) {
-    let owned = |columns: &[(&str, &str)]| -> Vec<Column> {
-        columns.iter().map(|(name, y)| ((*name).to_string(), (*y).to_string())).collect()
-    };
+fn columns(study: &Study, answer: &Answer) -> (Vec<Metric>, Vec<Metric>) {
     if is_closed_form(answer) {
-        return (owned(&CLOSED_FORM), owned(&CLOSED_FORM[..2]));
+        return (CLOSED_FORM.to_vec(), CLOSED_FORM[..2].to_vec());
     }
+    let known = |names: &[&str]| names.iter().map(|name| *metrics::of(name)).collect();
     if study.head.shows.is_empty() {
-        return (owned(&CURVES), owned(&COLUMNS));
+        return (known(&CURVES), known(&FINALS));
     }
-    let label = |metric: &AnswerMetric| {
-        let known = CURVES.iter().find(|(name, _)| *name == metric.name);
-        (metric.name.clone(), known.map_or(metric.title.clone(), |(_, y)| (*y).to_string()))
-    };
-    let shown: Vec<Column> = answer.metrics.iter().map(label).collect();
+    let shown: Vec<Metric> = answer.metrics.iter().map(|shown| *metrics::of(&shown.name)).collect();
     (shown.clone(), shown)
 }
 
@@ -56,10 +33,12 @@ fn is_closed_form(answer: &Answer) -> bool {
     answer.recipe.contains_key("closed_form.outputs")
 }
 
-/// Draws `curves`, `final` and the figures that `study` asks for below its folder; the paths of what was written.
+/// Draws `curves`, `final` and the figures that `study` asks for below its folder; the paths of
+/// what was written.
 ///
 /// # Errors
-/// [`crate::Error::Data`] when a run's files are damaged, [`crate::Error::Disk`] when a figure cannot be written.
+/// [`crate::Error::Data`] when a run's files are damaged, [`crate::Error::Disk`] when a figure
+/// cannot be written.
 pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     let answer = &results.answer;
     let (curve_columns, final_columns) = columns(study, answer);
@@ -90,32 +69,29 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn panel((name, y): &Column, x: &str, style: Style) -> Panel {
-    Panel {
-        larger_is_better: METRICS.iter().find(|(metric, ..)| metric == name).map(|metric| metric.1),
-        ..Panel::new(name, x, y, style)
-    }
+fn panel(metric: &Metric, x: &str, style: Style) -> Panel {
+    Panel { larger_is_better: metric.larger_is_better, ..Panel::new(metric.name, x, metric.axis, style) }
 }
 
 /// The panels of which there is something to see in `points`, and these alone.
-fn curve_panels(columns: &[Column], points: &mut Vec<Point>) -> Vec<Panel> {
+fn curve_panels(columns: &[Metric], points: &mut Vec<Point>) -> Vec<Panel> {
     // A probe at the end alone is a point for each run, and no curve.
     let linear = points.windows(2).any(|pair| {
         let of_one_run = pair[0].arm == pair[1].arm && pair[0].seed == pair[1].seed;
-        of_one_run && pair.iter().all(|point| point.panel == LINEAR.0)
+        of_one_run && pair.iter().all(|point| point.panel == LINEAR)
     });
     if !linear {
-        points.retain(|point| point.panel != LINEAR.0);
+        points.retain(|point| point.panel != LINEAR);
     }
     // A panel without a single point shows nothing.
-    let drawn = |column: &&Column| points.iter().any(|point| point.panel == column.0);
+    let drawn = |column: &&Metric| points.iter().any(|point| point.panel == column.name);
     columns.iter().filter(drawn).map(|column| panel(column, "epoch", Style::Curves)).collect()
 }
 
-fn final_panels(columns: &[Column], answer: &Answer) -> Vec<Panel> {
+fn final_panels(columns: &[Metric], answer: &Answer) -> Vec<Panel> {
     let mut panels: Vec<Panel> = columns.iter().map(|column| panel(column, "", Style::Columns)).collect();
     // The paper's values are ImageNet linear top-1: shown beside ours, in the linear panel only.
-    if let Some(linear) = panels.iter_mut().find(|panel| panel.name == LINEAR.0) {
+    if let Some(linear) = panels.iter_mut().find(|panel| panel.name == LINEAR) {
         if let Some(paper) = &answer.paper {
             linear.x = format!("paper: {}", paper.metric);
         }
@@ -129,7 +105,8 @@ fn final_panels(columns: &[Column], answer: &Answer) -> Vec<Panel> {
     panels
 }
 
-/// Ends curves where most arms end: one that is many times as long would press the others against the axis.
+/// Ends curves where most arms end: one that is many times as long would press the others against
+/// the axis.
 fn shorten(curves: &mut Vec<Point>, answer: &Answer) {
     let end = |arm: &AnswerArm| {
         curves.iter().filter(|point| point.arm == arm.arm).map(|point| point.x).fold(0.0, f64::max)
@@ -143,31 +120,31 @@ fn shorten(curves: &mut Vec<Point>, answer: &Answer) {
 
 /// One run's curves, if it has any. Those of a run that diverged end with a point that is no
 /// number.
-fn curves_of(run: &Run, columns: &[Column]) -> Result<Vec<Point>> {
+fn curves_of(run: &Run, columns: &[Metric]) -> Result<Vec<Point>> {
     let table = table(run)?;
     let mut points = Vec::new();
-    for (panel, _) in columns {
-        let curve = table.as_ref().map(|table| table.points("epoch", panel)).unwrap_or_default();
+    for Metric { name, .. } in columns {
+        let curve = table.as_ref().map(|table| table.points("epoch", name)).unwrap_or_default();
         let mut curve: Vec<(f64, f64)> = curve.into_iter().filter(|(_, y)| y.is_finite()).collect();
         if diverged(run) {
             curve.push((curve.last().map_or(0.0, |(x, _)| *x), f64::NAN));
         }
-        points.extend(curve.into_iter().map(|at| run.point(panel, at)));
+        points.extend(curve.into_iter().map(|at| run.point(name, at)));
     }
     Ok(points)
 }
 
 /// One run's last values; a run that diverged has no numbers at its end.
-fn ends_of(run: &Run, columns: &[Column]) -> Result<Vec<Point>> {
+fn ends_of(run: &Run, columns: &[Metric]) -> Result<Vec<Point>> {
     let point = |name: &str, y| run.point(name, (0.0, y));
     if diverged(run) {
-        return Ok(columns.iter().map(|(name, _)| point(name, f64::NAN)).collect());
+        return Ok(columns.iter().map(|column| point(column.name, f64::NAN)).collect());
     }
     if run.outcome != Some(Outcome::Finished) {
         return Ok(Vec::new());
     }
     let Some(table) = table(run)? else { return Ok(Vec::new()) };
-    let last = columns.iter().filter_map(|(name, _)| Some((name, table.last(name)?)));
+    let last = columns.iter().filter_map(|column| Some((column.name, table.last(column.name)?)));
     Ok(last.filter(|(_, y)| y.is_finite()).map(|(name, y)| point(name, y)).collect())
 }
 

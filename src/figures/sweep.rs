@@ -2,20 +2,19 @@
 
 use crate::error::{Error, Result};
 use crate::measure::evidence::quartiles;
+use crate::measure::metrics;
 use crate::recipe::Recipe;
 use crate::record::{METRICS_FILE, Outcome, read_metrics, read_outcome};
 use crate::report::{Figure, Panel, Point, Style};
-use crate::study::{Axis, Cell, DEFAULT_SCALE, METRICS, Request, Study, closed_form};
+use crate::study::{Axis, Cell, DEFAULT_SCALE, Request, Study, closed_form};
 use crate::theory::{ClosedForm, Measured};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
-/// What is drawn of runs: column of metrics.csv and what it measures.
-const RUNS: [(&str, &str); 3] = [
-    ("val/knn_top1", "kNN top-1, held out (%)"),
-    ("val/z_std", "std of z/‖z‖ · √d, held out"),
-    ("em/r2", "R² of h(z) against E_T[z]"),
-];
+/// What is drawn of runs: columns of metrics.csv.
+const RUNS: [&str; 3] = ["val/knn_top1", "val/z_std", R2];
+/// Its panel is called like that of the closed form beside it.
+const R2: &str = "em/r2";
 /// What is drawn of the closed form: column of sweep.csv and what it measures.
 const THEORY: [(&str, &str); 3] = [
     ("theory/std", "closed form: std of the outputs, 1 at the start"),
@@ -40,14 +39,14 @@ impl Values {
                 return Ok([None; RUNS.len()]);
             }
             let metrics = read_metrics(&path.join(METRICS_FILE))?;
-            Ok(RUNS.map(|(column, _)| metrics.last(column).filter(|value| value.is_finite())))
+            Ok(RUNS.map(|column| metrics.last(column).filter(|value| value.is_finite())))
         };
         seeds.iter().map(of_seed).collect()
     }
 
     /// The numbers of a panel with the places of their seeds.
     fn of(&self, panel: &str) -> Vec<(usize, f64)> {
-        let runs = RUNS.iter().position(|(column, _)| *column == panel);
+        let runs = RUNS.iter().position(|column| *column == panel);
         let number = |measured: &Measured| match panel {
             "theory/std" => Some(measured.std),
             "theory/rank" => Some(measured.rank),
@@ -69,10 +68,12 @@ impl Values {
     }
 }
 
-/// What the runs below `folder` came to, where there are any, and what the closed form of each cell does.
+/// What the runs below `folder` came to, where there are any, and what the closed form of each cell
+/// does.
 ///
 /// # Errors
-/// [`Error::Data`] when a run's files are damaged; [`Error::Failure`] when `threads` cannot be started.
+/// [`Error::Data`] when a run's files are damaged; [`Error::Failure`] when `threads` cannot be
+/// started.
 pub fn values(cells: &[Cell], seeds: &[u64], folder: Option<&Path>, threads: usize) -> Result<Vec<Values>> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -92,8 +93,9 @@ pub fn values(cells: &[Cell], seeds: &[u64], folder: Option<&Path>, threads: usi
     })
 }
 
-/// The end of a recipe's closed form: its own world's, or, beside runs on images, size and prediction without
-/// normalisation and the rank with it. None where it diverges or does not model the recipe.
+/// The end of a recipe's closed form: its own world's, or, beside runs on images, size and
+/// prediction without normalisation and the rank with it. None where it diverges or does not model
+/// the recipe.
 fn predict(recipe: &Recipe) -> Result<Option<Measured>> {
     if let Some(world) = &recipe.closed_form {
         return closed_form::end(recipe, world);
@@ -130,11 +132,13 @@ pub struct Sweep<'a> {
 impl Sweep<'_> {
     /// The panels that have a value somewhere.
     pub fn panels(&self) -> Vec<(&'static str, &'static str)> {
-        let any = |panel: &&(&str, &str)| self.values.iter().any(|values| !values.of(panel.0).is_empty());
-        let runs: Vec<_> = RUNS.iter().filter(any).copied().collect();
+        let any = |panel: &(&str, &str)| self.values.iter().any(|values| !values.of(panel.0).is_empty());
+        let label =
+            |column| if column == R2 { "R² of h(z) against E_T[z]" } else { metrics::of(column).axis };
+        let runs: Vec<_> = RUNS.map(|column| (column, label(column))).into_iter().filter(any).collect();
         // Beside runs the closed form has the panels that they have.
         let count = if runs.is_empty() { THEORY.len() } else { runs.len().min(THEORY.len()) };
-        runs.into_iter().chain(THEORY[..count].iter().filter(any).copied()).collect()
+        runs.into_iter().chain(THEORY[..count].iter().copied().filter(any)).collect()
     }
 
     /// Labels of the second axis, or one empty one.
@@ -207,7 +211,7 @@ impl Sweep<'_> {
         };
         let x = self.axes.first().map(label).unwrap_or_default();
         let panel = |(name, y): (&str, &str)| Panel {
-            larger_is_better: METRICS.iter().find(|(metric, ..)| *metric == name).map(|metric| metric.1),
+            larger_is_better: metrics::of(name).larger_is_better,
             ..Panel::new(name, &x, y, style.clone())
         };
         let arms = if heat { self.rows() } else { columns };

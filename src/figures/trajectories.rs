@@ -3,11 +3,15 @@
 
 use super::runs::{Run, points_of};
 use crate::error::{Error, Result};
+use crate::measure::metrics;
 use crate::measure::plane::principal_plane;
 use crate::record::{TRAJECTORY, read_metrics};
 use crate::report::{Panel, Point, Style};
 use crate::train::read_trajectory;
 use ndarray::Array2;
+
+/// How far outputs are spread.
+const Z_STD: &str = "val/z_std";
 
 /// Its panels and points: the first seed's runs, because other seeds start elsewhere.
 pub fn of(runs: &[Run]) -> Result<(Vec<Panel>, Vec<Point>)> {
@@ -16,7 +20,7 @@ pub fn of(runs: &[Run]) -> Result<(Vec<Panel>, Vec<Point>)> {
     let (mut points, shares) = plane(of_first())?;
     points.extend(points_of(of_first(), "spread", |run| {
         let table = read_metrics(&run.join("metrics.csv"))?;
-        let (alignment, spread) = (table.points("epoch", "em/alignment"), table.points("epoch", "val/z_std"));
+        let (alignment, spread) = (table.points("epoch", "em/alignment"), table.points("epoch", Z_STD));
         Ok(alignment.into_iter().zip(spread).map(|(a, s)| (a.1, s.1)).collect())
     })?);
     let percent = |share: f64| format!("{:.0} % of the variance", 100.0 * share);
@@ -29,7 +33,7 @@ pub fn of(runs: &[Run]) -> Result<(Vec<Panel>, Vec<Point>)> {
         Panel::new(
             "spread",
             "alignment, held out: 0 where views agree",
-            "std of z/‖z‖ · √d, held out",
+            metrics::of(Z_STD).axis,
             Style::Path,
         ),
     ];

@@ -1,5 +1,5 @@
 //! What is read off a state: weighted kNN, linear probe, collapse metrics, the gap between η and
-//! its expectation; and what numbers over seeds are evidence of.
+//! its expectation; what is known of each column; and what numbers over seeds are evidence of.
 //!
 //! Plain arrays in, numbers out: rows are images, columns dimensions. Sums run in a fixed order, so
 //! that the numbers do not depend on the number of threads.
@@ -10,6 +10,7 @@ pub mod estimate;
 pub mod evidence;
 pub mod knn;
 pub mod linear_probe;
+pub mod metrics;
 pub mod plane;
 
 use crate::error::{Error, Result};

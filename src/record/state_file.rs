@@ -36,8 +36,8 @@ pub struct SavedTensor<'a> {
     pub name: String,
     /// Lengths of its dimensions; their product is the length of `data`.
     pub shape: Vec<usize>,
-    /// Numbers, row by row. Borrowed for saving, so that a state is not held twice; large ones are still in
-    /// the checkpoint when it has been read.
+    /// Numbers, row by row. Borrowed for saving, so that a state is not held twice; large ones are
+    /// still in the checkpoint when it has been read.
     pub data: Numbers<'a>,
 }
 

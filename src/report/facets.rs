@@ -1,5 +1,5 @@
-//! Arms on axes: all of a panel together, or each on axes of its own with the same ranges, the others
-//! behind it in grey.
+//! Arms on axes: all of a panel together, or each on axes of its own with the same ranges, the
+//! others behind it in grey.
 
 use super::axes::{Axes, LABEL, Labels, TICK};
 use super::figure::{Figure, Panel, Style};

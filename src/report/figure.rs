@@ -153,7 +153,8 @@ impl Figure {
         read.is_ok() && String::from_utf8_lossy(&start).trim_start_matches(files::MARK).starts_with("# {")
     }
 
-    /// The CSV files of figures in a study's folder or its folder of figures, or `run` itself where it is a file.
+    /// The CSV files of figures in a study's folder or its folder of figures, or `run` itself where
+    /// it is a file.
     ///
     /// # Errors
     /// [`Error::Data`] when there are none.

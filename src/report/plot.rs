@@ -1,4 +1,5 @@
-//! What those who draw a panel have in common: its numbers, the values that it shows, and the space for its labels.
+//! What those who draw a panel have in common: its numbers, the values that it shows, and the space
+//! for its labels.
 
 use super::figure::{Figure, Panel, Style};
 use super::pen::Place;

@@ -5,8 +5,8 @@
 //! random initialisation, with chance, with another metric of its own, or with a constant; or it is
 //! about how runs end: diverged, collapsed. How it is judged: see [`super::judge`].
 
-use super::metrics::{METRICS, is_metric};
 use super::runs::Of;
+use crate::measure::metrics;
 use serde::Deserialize;
 
 /// `than` for a run's own value before training.
@@ -111,8 +111,8 @@ impl Claim {
     /// Refuses unknown arms and metrics and a comparison without its other side: the key and the reason.
     pub fn check(&self, arms: &[&str]) -> std::result::Result<(), (&'static str, String)> {
         match &self.metric {
-            Some(metric) if !is_metric(metric) => {
-                let hint = super::nearest::hint(metric, METRICS.iter().map(|(name, ..)| *name));
+            Some(metric) if !metrics::of(metric).is_judged() => {
+                let hint = super::nearest::hint(metric, metrics::judged().map(|metric| metric.name));
                 return Err(("metric", format!("unknown metric `{metric}`{hint}")));
             }
             None if !self.is.is_of_ends() => {
@@ -129,7 +129,7 @@ impl Claim {
         let named =
             [("arm", Some(&self.arm)), ("than", self.than.as_ref()), ("except", self.except.as_ref())];
         for (key, name) in named.into_iter().filter_map(|(key, name)| Some((key, name?))) {
-            let a_metric = key == "than" && is_metric(name);
+            let a_metric = key == "than" && metrics::of(name).is_judged();
             if name != START && name != CHANCE && !a_metric && !arms.iter().any(|arm| matches(name, arm)) {
                 let hint = super::nearest::hint(name, arms.iter().copied().chain([START, CHANCE]));
                 return Err((key, format!("unknown arm `{name}`{hint}")));

@@ -130,8 +130,8 @@ pub fn steps_per_epoch(recipe: &Recipe) -> u64 {
     }
 }
 
-/// Makes the run of `recipe` in `world`: the files of a run that was trained, but weights and checkpoints. It
-/// takes milliseconds; one that was stopped begins again.
+/// Makes the run of `recipe` in `world`: the files of a run that was trained, but weights and
+/// checkpoints. It takes milliseconds; one that was stopped begins again.
 pub fn run(
     recipe: &Recipe,
     world: &ClosedForm,

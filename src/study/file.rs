@@ -4,12 +4,12 @@ use super::embedded;
 use super::fault;
 use super::head::{Head, Names, Suite};
 use super::layer::Entry;
-use super::metrics::METRICS;
 use super::nearest::hint;
 use super::seeds::Seeds;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::measure::metrics;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -228,8 +228,8 @@ impl Study {
             }
         }
         for (index, metric) in self.head.shows.iter().enumerate() {
-            if !METRICS.iter().any(|(name, ..)| name == metric) {
-                let hint = hint(metric, METRICS.iter().map(|(name, ..)| *name));
+            if !metrics::of(metric).is_judged() {
+                let hint = hint(metric, metrics::judged().map(|metric| metric.name));
                 return fail(["shows", &index.to_string(), ""], format!("unknown metric `{metric}`{hint}"));
             }
         }

@@ -4,14 +4,16 @@
 //! kNN, spread and loss follow saturating curves whose end depends on the recipe the way the paper
 //! reports it; a seed shifts them a little. No image is opened and no weight is made.
 
+use super::closed_form;
 use super::job::Job;
 use super::trainer::Trainer;
 use crate::error::Result;
 use crate::eta::{Rule, Steps};
+use crate::measure::metrics::COLUMNS;
 use crate::objective::Comparison;
 use crate::recipe::{Predictor, Recipe};
 use crate::record::{Outcome, RunDir};
-use crate::train::{COLUMNS, Ending, Machine, Progress};
+use crate::train::{Ending, Machine, Progress};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Steps of a made-up epoch: enough for a verdict.
@@ -55,6 +57,37 @@ fn end(recipe: &Recipe) -> (f64, f64, f64) {
     }
 }
 
+/// The row of metrics of an epoch.
+fn row(recipe: &Recipe, epoch: u64) -> Vec<(&'static str, f64)> {
+    let (knn_end, std_end, loss_end) = end(recipe);
+    // Arms that end elsewhere move a little otherwise, so that their differences have an
+    // interval.
+    let own = (recipe.seed * (10.0 * knn_end).round() as u64) % 7;
+    let shift = ((recipe.seed * 7 + 3) % 5) as f64 / 10.0 - 0.2 + 0.05 * own as f64;
+    let way = 1.0 - (-9.0 * epoch as f64 / recipe.schedule.epochs as f64).exp();
+    let mix = |from: f64, to: f64| from + way * (to - from);
+    let z_std = mix(0.9, std_end + 0.005 * shift).max(0.0);
+    let mut values = Vec::new();
+    if epoch > 0 {
+        values.extend([
+            ("train/loss", mix(0.0, loss_end + 0.005 * shift)),
+            ("train/lr", 0.1 * (1.0 - way)),
+            ("train/z_std", z_std),
+            ("train/e_passes", e_passes(recipe)),
+        ]);
+    }
+    values.extend([
+        ("val/knn_top1", mix(45.0, knn_end + shift)),
+        ("val/z_knn_top1", mix(40.0, knn_end + shift - 5.0)),
+        ("val/z_std", z_std),
+        ("val/rankme", mix(10.0, 30.0)),
+    ]);
+    if epoch == recipe.schedule.epochs {
+        values.push(("val/linear_top1", knn_end + 5.0 + shift));
+    }
+    values
+}
+
 impl Trainer for Formula {
     fn train(
         &self,
@@ -67,19 +100,13 @@ impl Trainer for Formula {
         let recipe = &job.recipe;
         // The closed form is a formula already.
         if let Some(world) = &recipe.closed_form {
-            return super::closed_form::run(recipe, world, dir, stop, watch);
+            return closed_form::run(recipe, world, dir, stop, watch);
         }
         // A learning rate beyond all reason stands for a run that diverges.
         let diverges = recipe.optim.base_lr > 1e6;
-        let steps = recipe.schedule.epochs * PER_EPOCH;
-        let (knn_end, std_end, loss_end) = end(recipe);
-        // Arms that end elsewhere move a little otherwise, so that their differences have an
-        // interval.
-        let own = (recipe.seed * (10.0 * knn_end).round() as u64) % 7;
-        let shift = ((recipe.seed * 7 + 3) % 5) as f64 / 10.0 - 0.2 + 0.05 * own as f64;
         dir.resume()?;
         let mut log = dir.metrics(&COLUMNS)?;
-        watch(Progress::Begun { steps, resumed_at: 0 });
+        watch(Progress::Begun { steps: recipe.schedule.epochs * PER_EPOCH, resumed_at: 0 });
         for epoch in 0..=recipe.schedule.epochs {
             if stop.load(Ordering::Relaxed) {
                 return Ok(Ending::Stopped);
@@ -88,28 +115,7 @@ impl Trainer for Formula {
                 dir.set_outcome(&Outcome::Diverged { step: PER_EPOCH })?;
                 return Ok(Ending::Diverged { step: PER_EPOCH });
             }
-            let way = 1.0 - (-9.0 * epoch as f64 / recipe.schedule.epochs as f64).exp();
-            let mix = |from: f64, to: f64| from + way * (to - from);
-            let loss = mix(0.0, loss_end + 0.005 * shift);
-            let z_std = mix(0.9, std_end + 0.005 * shift).max(0.0);
-            let mut values = Vec::new();
-            if epoch > 0 {
-                values.extend([
-                    ("train/loss", loss),
-                    ("train/lr", 0.1 * (1.0 - way)),
-                    ("train/z_std", z_std),
-                    ("train/e_passes", e_passes(recipe)),
-                ]);
-            }
-            values.extend([
-                ("val/knn_top1", mix(45.0, knn_end + shift)),
-                ("val/z_knn_top1", mix(40.0, knn_end + shift - 5.0)),
-                ("val/z_std", z_std),
-                ("val/rankme", mix(10.0, 30.0)),
-            ]);
-            if epoch == recipe.schedule.epochs {
-                values.push(("val/linear_top1", knn_end + 5.0 + shift));
-            }
+            let values = row(recipe, epoch);
             let step = epoch * PER_EPOCH;
             log.row(step, epoch as f64, step * recipe.schedule.batch as u64, 0.0, &values)?;
             watch(Progress::Measured { step, epoch: epoch as f64, values });
@@ -117,6 +123,7 @@ impl Trainer for Formula {
         dir.set_outcome(&Outcome::Finished)?;
         Ok(Ending::Finished)
     }
+
     fn images(&self, _job: &Job) -> Result<Option<String>> {
         Ok(None)
     }

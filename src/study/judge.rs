@@ -14,12 +14,12 @@
 //! for images of one class, of which every guess is right.
 
 use super::claim::{CHANCE, Claim, Relation, START, matches};
-use super::metrics::{METRICS, is_metric, range};
 use super::runs::{Curve, Of, Runs};
 use super::spread::spread;
 use super::verdict::{Judged, Verdict};
 use crate::measure::collapse::is_collapsed;
 use crate::measure::evidence::Signs;
+use crate::measure::metrics;
 
 /// Differences that are smaller than this part of their terms are what rounding left of equal ones.
 const ROUNDING: f64 = 1e-12;
@@ -81,7 +81,7 @@ impl Claim {
         let mut judged = Vec::new();
         for arm in chosen(&self.arm) {
             match self.than.as_deref() {
-                Some(than) if than != START && than != CHANCE && !is_metric(than) => {
+                Some(than) if than != START && than != CHANCE && !metrics::of(than).is_judged() => {
                     for than in chosen(than).iter().filter(|than| **than != arm) {
                         judged.push(self.judge_one(&arm, Some(than), seeds, runs));
                     }
@@ -93,7 +93,7 @@ impl Claim {
     }
 
     fn judge_one(&self, arm: &str, than: Option<&str>, seeds: &[u64], runs: &Runs) -> Judged {
-        let other = than.filter(|than| *than != START && *than != CHANCE && !is_metric(than));
+        let other = than.filter(|than| *than != START && *than != CHANCE && !metrics::of(than).is_judged());
         let arms: Vec<&str> = std::iter::once(arm).chain(other).collect();
         let Looked { signs, paired, effects, ranks, missing } = self.look(arm, than, &arms, seeds, runs);
         let metric = self.metric.clone().unwrap_or_default();
@@ -119,10 +119,10 @@ impl Claim {
         let verdict = if why.is_none() { found } else { Verdict::Undecided };
         let less_is_worse = self.favours_large_effects();
         let (low, high) = match (self.is.is_of_ends(), self.is.compares_arms()) {
-            (true, _) => range(COLLAPSE[0]),
-            (_, false) => range(&metric),
+            (true, _) => metrics::of(COLLAPSE[0]).range,
+            (_, false) => metrics::of(&metric).range,
             (_, true) => {
-                let (low, high) = range(&metric);
+                let (low, high) = metrics::of(&metric).range;
                 (low - high, high - low)
             }
         };
@@ -131,7 +131,7 @@ impl Claim {
             asked: self.asked(than),
             open: verdict == Verdict::Undecided && is_open,
             effect: spread(&effects, less_is_worse, (low, high)),
-            rankme: spread(&ranks, less_is_worse, range(COLLAPSE[1])),
+            rankme: spread(&ranks, less_is_worse, metrics::of(COLLAPSE[1]).range),
             is_difference: self.is.compares_arms(),
             arm: arm.to_string(),
             arms: arms.into_iter().map(String::from).collect(),
@@ -181,7 +181,7 @@ impl Claim {
     }
 
     fn larger_is_better(&self) -> bool {
-        METRICS.iter().find(|(name, ..)| Some(*name) == self.metric.as_deref()).is_none_or(|m| m.1)
+        metrics::of(self.metric.as_deref().unwrap_or_default()).larger_is_better.unwrap_or(true)
     }
 
     /// Whether a large effect speaks for the claim.
@@ -232,11 +232,11 @@ impl Claim {
                 let start = curve(arm, metric)?.start;
                 start.ok_or_else(|| format!("{arm} has no value of {metric} at random initialisation"))?
             }
-            Some(other) if is_metric(other) => number(arm, other)?,
+            Some(other) if metrics::of(other).is_judged() => number(arm, other)?,
             Some(other) => number(other, metric)?,
         };
         let effect = Some(mine - other).filter(|effect| effect.is_finite());
-        let own = than.is_some_and(is_metric);
+        let own = than.is_some_and(|than| metrics::of(than).is_judged());
         Ok(Seen { sign: self.sign(mine, other, own), effect, rankme: None })
     }
 

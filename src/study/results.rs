@@ -3,13 +3,13 @@
 use super::facts;
 use super::file::Study;
 use super::identity;
-use super::metrics::{CLOSED_FORM, METRICS, is_accuracy, range};
 use super::resolve::Arm;
 use super::runs::{Curve, Of, Runs};
 use super::spread::{slow, spread};
 use super::verdict::Judged;
 use crate::error::{Error, Result};
 use crate::measure::evidence::clopper_pearson;
+use crate::measure::metrics::{self, CLOSED_FORM, Metric};
 use crate::record::{
     Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Environment, Evidence, Outcome,
     Share, outdated, read_env, read_metrics, read_outcome,
@@ -49,23 +49,22 @@ struct RunNumbers {
     curves: BTreeMap<&'static str, Curve>,
 }
 
-/// Metrics that tables show where a study names none: the first of [`METRICS`].
-const SHOWN: usize = 4;
+/// Metrics that tables show where a study names none.
+const SHOWN: [&str; 4] = ["val/knn_top1", "val/linear_top1", "val/z_std", "train/loss"];
 
 /// The metrics that the table of `study` shows, in order.
 fn shown(study: &Study, arms: &[Arm]) -> Vec<AnswerMetric> {
-    let metric = |&(name, _, title): &(&str, bool, &str)| AnswerMetric {
-        name: name.to_string(),
-        title: title.to_string(),
-        decimals: decimals(name),
+    let column = |metric: &Metric| AnswerMetric {
+        name: metric.name.to_string(),
+        title: metric.title.to_string(),
+        decimals: metric.decimals,
     };
-    let find = |wanted: &String| METRICS.iter().find(|(name, ..)| name == wanted).map(metric);
     match &study.head.shows[..] {
         _ if arms.iter().all(|arm| arm.recipe.closed_form.is_some()) => {
-            CLOSED_FORM.iter().map(metric).collect()
+            CLOSED_FORM.iter().map(column).collect()
         }
-        [] => METRICS[..SHOWN].iter().map(metric).collect(),
-        shows => shows.iter().filter_map(find).collect(),
+        [] => SHOWN.map(metrics::of).into_iter().map(column).collect(),
+        shows => shows.iter().map(|name| column(metrics::of(name))).collect(),
     }
 }
 
@@ -78,6 +77,99 @@ pub struct Results {
     pub answer: Answer,
 }
 
+/// What the runs of a study left.
+struct Found<'a> {
+    runs: BTreeMap<(&'a str, u64), RunNumbers>,
+    machines: Vec<BTreeMap<String, serde_json::Value>>,
+    environments: Vec<(String, Environment)>,
+}
+
+impl<'a> Found<'a> {
+    fn below(folder: &Path, arms: &'a [Arm]) -> Result<Found<'a>> {
+        let mut found = Found { runs: BTreeMap::new(), machines: Vec::new(), environments: Vec::new() };
+        for (arm, &seed) in arms.iter().flat_map(|arm| arm.seeds.iter().map(move |seed| (arm, seed))) {
+            let path = folder.join(&arm.name).join(format!("seed-{seed}"));
+            found.runs.insert((arm.name.as_str(), seed), numbers(&path, arm.recipe.schedule.epochs)?);
+            let environment = read_env(&path)?.unwrap_or_default();
+            found.environments.push((format!("{} seed {seed}", arm.name), environment.clone()));
+            let machine = machine_of(environment);
+            if !machine.is_empty() && !found.machines.contains(&machine) {
+                found.machines.push(machine);
+            }
+        }
+        identity::check_alike(arms, folder)?;
+        Ok(found)
+    }
+
+    fn curve(&self, arm: &str, seed: u64, metric: &str) -> Option<Curve> {
+        let run = self.runs.get(&(arm, seed)).filter(|run| run.end == RunEnd::Finished)?;
+        run.curves.get(metric).cloned()
+    }
+
+    /// A number of the machines; all arms of a study see the same images.
+    fn of_machines(&self, key: &str) -> Option<f64> {
+        self.machines.iter().find_map(|machine| machine.get(key)?.as_f64())
+    }
+
+    /// The accuracy of guessing in percent, where it is known.
+    fn chance(&self) -> Option<f64> {
+        self.of_machines("classes").map(|classes| 100.0 / classes)
+    }
+
+    /// The row of `arm` in the table.
+    fn row(&self, study: &Study, arm: &Arm) -> Result<AnswerArm> {
+        let metrics = metrics::judged().filter_map(|metric| {
+            let value =
+                |&seed: &u64| Some((seed, self.curve(&arm.name, seed, metric.name)?.number(Of::End)?));
+            let values: Vec<(u64, f64)> = arm.seeds.iter().filter_map(value).collect();
+            let spread = spread(&values, metric.larger_is_better?, metric.range)?;
+            Some((metric.name.to_string(), spread))
+        });
+        let metrics: BTreeMap<_, _> = metrics.collect();
+        let run = |&seed: &u64| {
+            let run = self.runs.get(&(arm.name.as_str(), seed));
+            let end = run.map_or(RunEnd::Unfinished, |run| run.end).words();
+            AnswerRun { seed, end, wall_s: run.and_then(|run| run.wall_s) }
+        };
+        let runs: Vec<AnswerRun> = arm.seeds.iter().map(run).collect();
+        let images = self.of_machines("train_images").map(|images| images as usize);
+        let facts = study.head.facts.iter().map(|fact| facts::fact(*fact, arm, &runs, images));
+        Ok(AnswerArm {
+            facts: facts.collect::<Result<_>>()?,
+            arm: arm.name.clone(),
+            title: arm.title.clone(),
+            paper: study.head.paper.as_ref().and_then(|paper| paper.values.get(&arm.name).copied()),
+            slow: slow(&runs, metrics.get("val/knn_top1")),
+            metrics,
+            runs,
+        })
+    }
+
+    /// The verdicts on the claims of `study`.
+    fn claims(&self, study: &Study, arms: &[Arm], seeds: &[u64]) -> Vec<AnswerClaim> {
+        let diverged = |arm: &str, seed: u64| match self.runs.get(&(arm, seed))?.end {
+            RunEnd::Finished => Some(false),
+            RunEnd::Diverged(_) => Some(true),
+            RunEnd::Unfinished => None,
+        };
+        let steps = |arm: &str| {
+            let finished =
+                self.runs.iter().filter(|((of, _), run)| *of == arm && run.end == RunEnd::Finished);
+            finished.filter_map(|(_, run)| run.steps).min()
+        };
+        let dim = |name: &str| {
+            let recipe = &arms.iter().find(|arm| arm.name == name)?.recipe;
+            Some(recipe.closed_form.as_ref().map_or(recipe.encoder.projector.dim, |world| world.outputs))
+        };
+        let curve = |arm: &str, seed: u64, metric: &str| self.curve(arm, seed, metric);
+        let chance = self.chance();
+        let numbers = Runs { curve: &curve, diverged: &diverged, chance, steps: &steps, dim: &dim };
+        let names: Vec<String> = arms.iter().map(|arm| arm.name.clone()).collect();
+        let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, seeds, &numbers));
+        judged.map(claim).collect()
+    }
+}
+
 impl Results {
     /// Reads the runs of `arms`, each with its own seeds, below `folder`, which `command` made at
     /// `scale`.
@@ -85,73 +177,10 @@ impl Results {
     /// # Errors
     /// [`Error::Data`] for a damaged metrics file; a run that is not there counts as unfinished.
     pub fn read(study: &Study, arms: &[Arm], folder: &Path, scale: &str, command: &str) -> Result<Results> {
-        let mut runs = BTreeMap::new();
-        let mut machines = Vec::new();
-        let mut environments = Vec::new();
-        for arm in arms {
-            for &seed in &arm.seeds {
-                let path = folder.join(&arm.name).join(format!("seed-{seed}"));
-                runs.insert((arm.name.as_str(), seed), numbers(&path, arm.recipe.schedule.epochs)?);
-                let environment = read_env(&path)?.unwrap_or_default();
-                environments.push((format!("{} seed {seed}", arm.name), environment.clone()));
-                let machine = machine_of(environment);
-                if !machine.is_empty() && !machines.contains(&machine) {
-                    machines.push(machine);
-                }
-            }
-        }
-        identity::check_alike(arms, folder)?;
-        let curve = |arm: &str, seed: u64, metric: &str| {
-            let run = runs.get(&(arm, seed)).filter(|run| run.end == RunEnd::Finished)?;
-            run.curves.get(metric).cloned()
-        };
-        let diverged = |arm: &str, seed: u64| match runs.get(&(arm, seed))?.end {
-            RunEnd::Finished => Some(false),
-            RunEnd::Diverged(_) => Some(true),
-            RunEnd::Unfinished => None,
-        };
-        // All arms of a study see the same images.
-        let of_machines = |key: &str| machines.iter().find_map(|machine| machine.get(key)?.as_f64());
-        let row = |arm: &Arm| {
-            let metrics = METRICS.iter().filter_map(|(metric, larger_is_better, _)| {
-                let value = |&seed: &u64| Some((seed, curve(&arm.name, seed, metric)?.number(Of::End)?));
-                let values: Vec<(u64, f64)> = arm.seeds.iter().filter_map(value).collect();
-                Some((metric.to_string(), spread(&values, *larger_is_better, range(metric))?))
-            });
-            let metrics: BTreeMap<_, _> = metrics.collect();
-            let run = |&seed: &u64| {
-                let run = runs.get(&(arm.name.as_str(), seed));
-                let end = run.map_or(RunEnd::Unfinished, |run| run.end).words();
-                AnswerRun { seed, end, wall_s: run.and_then(|run| run.wall_s) }
-            };
-            let runs: Vec<AnswerRun> = arm.seeds.iter().map(run).collect();
-            let images = of_machines("train_images").map(|images| images as usize);
-            let facts = study.head.facts.iter().map(|fact| facts::fact(*fact, arm, &runs, images));
-            Ok(AnswerArm {
-                facts: facts.collect::<Result<_>>()?,
-                arm: arm.name.clone(),
-                title: arm.title.clone(),
-                paper: study.head.paper.as_ref().and_then(|paper| paper.values.get(&arm.name).copied()),
-                slow: slow(&runs, metrics.get("val/knn_top1")),
-                metrics,
-                runs,
-            })
-        };
-        let names: Vec<String> = arms.iter().map(|arm| arm.name.clone()).collect();
-        let chance = of_machines("classes").map(|classes| 100.0 / classes);
-        let steps = |arm: &str| {
-            let finished = runs.iter().filter(|((of, _), run)| *of == arm && run.end == RunEnd::Finished);
-            finished.filter_map(|(_, run)| run.steps).min()
-        };
-        let dim = |name: &str| {
-            let recipe = &arms.iter().find(|arm| arm.name == name)?.recipe;
-            Some(recipe.closed_form.as_ref().map_or(recipe.encoder.projector.dim, |world| world.outputs))
-        };
-        let numbers = Runs { curve: &curve, diverged: &diverged, chance, steps: &steps, dim: &dim };
+        let found = Found::below(folder, arms)?;
         let seeds: BTreeSet<u64> = arms.iter().flat_map(|arm| arm.seeds.iter().copied()).collect();
         let seeds: Vec<u64> = seeds.into_iter().collect();
-        let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, &seeds, &numbers));
-        let claims = judged.map(claim).collect();
+        let paper = study.head.paper.as_ref();
         let (recipe, differences) = recipes(arms);
         let answer = Answer {
             schema: Answer::SCHEMA,
@@ -161,29 +190,18 @@ impl Results {
             command: command.to_string(),
             scale: scale.to_string(),
             sim: env!("CARGO_PKG_VERSION").to_string(),
-            paper: study
-                .head
-                .paper
-                .as_ref()
+            paper: paper
                 .map(|paper| AnswerPaper { r#where: paper.r#where.clone(), metric: paper.metric.clone() }),
-            seeds,
             metrics: shown(study, arms),
-            arms: arms.iter().map(row).collect::<Result<_>>()?,
-            claims,
+            arms: arms.iter().map(|arm| found.row(study, arm)).collect::<Result<_>>()?,
+            claims: found.claims(study, arms, &seeds),
+            seeds,
             recipe,
             differences,
-            machines,
-            cautions: self::cautions(&environments, chance),
+            cautions: cautions(&found.environments, found.chance()),
+            machines: found.machines,
         };
         Ok(Results { folder: folder.to_path_buf(), answer })
-    }
-}
-
-fn decimals(metric: &str) -> usize {
-    match metric {
-        "val/rankme" | "train/e_passes" => 2,
-        _ if is_accuracy(metric) => 1,
-        _ => 3,
     }
 }
 
@@ -193,7 +211,7 @@ fn claim(judged: Judged) -> AnswerClaim {
     let (low, high) = clopper_pearson(signs.fails, all);
     AnswerClaim {
         // Of a claim about collapse the effect is the std.
-        decimals: decimals(&judged.metric),
+        decimals: metrics::of(&judged.metric).decimals,
         claim: judged.text,
         metric: judged.metric,
         arm: judged.arm,
@@ -270,13 +288,13 @@ fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
     }
     numbers.wall_s = table.last("wall_s");
     numbers.steps = table.last("step").map(|step| step as u64);
-    for (metric, ..) in METRICS {
-        let Some(column) = table.column(metric) else { continue };
+    for Metric { name, .. } in metrics::judged() {
+        let Some(column) = table.column(name) else { continue };
         // The initial weights have the first row to themselves.
         let Some((start, later)) = column.split_first() else { continue };
         numbers
             .curves
-            .insert(metric, Curve { start: *start, values: later.iter().flatten().copied().collect() });
+            .insert(name, Curve { start: *start, values: later.iter().flatten().copied().collect() });
     }
     Ok(numbers)
 }

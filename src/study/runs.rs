@@ -1,6 +1,6 @@
 //! The numbers of runs that claims are judged by, and when they decide nothing.
 
-use super::metrics::is_accuracy;
+use crate::measure::metrics;
 use serde::Deserialize;
 
 /// A number of a metric's curve, the value at random initialisation left out.
@@ -77,7 +77,7 @@ pub const FEW_STEPS: u64 = 50;
 impl Runs<'_> {
     /// Why a verdict on `metric` of `arms` would mean nothing, whatever its values are.
     pub(super) fn means_nothing(&self, metric: &str, arms: &[&str]) -> Option<String> {
-        if is_accuracy(metric) && self.chance.is_some_and(|chance| chance >= 100.0) {
+        if metrics::of(metric).is_accuracy() && self.chance.is_some_and(|chance| chance >= 100.0) {
             return Some("the images have one class, of which every guess is right".to_string());
         }
         let steps = arms.iter().filter_map(|arm| (self.steps)(arm)).min();

@@ -22,6 +22,7 @@ mod replay;
 mod state;
 pub mod weights;
 
+pub use crate::measure::metrics::COLUMNS;
 pub use alternation::{Alternation, Rates};
 pub use case::Case;
 pub use comparison::{Compared, Losses};
@@ -108,44 +109,6 @@ pub enum Progress {
     /// Something a person should know, such as a broken checkpoint that was passed over.
     Note(String),
 }
-
-/// The columns of metrics.csv after step, epoch, samples and wall_s. `train/*` are means over the epoch.
-///
-/// `z_std` is the std of z/‖z‖ times √d. Under the last batch norm a batch's outputs have mean zero, so
-/// `train/z_std` cannot fall below 2/√B: when all other images agree, one of them balances the rest.
-/// `val/z_std`, on held-out images by running statistics, has no such floor and shows collapse as 0.
-///
-/// `val/knn_top1` reads the backbone's features, `val/z_knn_top1` the outputs z that the loss sees.
-///
-/// `em/*` is empty where the recipe has no `measure.em`: R² of the predictor and of the best linear one, alignment, the η
-/// of the epoch's last step against the exact one (its age in steps), and L(θ, η) around the half-steps, means over
-/// the epoch and the largest rises.
-///
-/// `train/e_passes` are the forward passes that E-steps have made beside the M-steps', for each image of a batch: the mean
-/// since the run began.
-pub const COLUMNS: [&str; 21] = [
-    "train/loss",
-    "train/lr",
-    "train/z_std",
-    "val/knn_top1",
-    "val/z_knn_top1",
-    "val/z_std",
-    "val/rankme",
-    "val/linear_top1",
-    "em/r2",
-    "em/r2_linear",
-    "em/alignment",
-    "em/eta_cosine",
-    "em/eta_bias",
-    "em/eta_variance",
-    "em/eta_age",
-    "em/loss_before_e",
-    "em/loss_after_e",
-    "em/loss_after_m",
-    "em/e_rise",
-    "em/m_rise",
-    "train/e_passes",
-];
 
 /// What a run is given to compute with.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,14 @@
-//! Who imports whom: a small reader of Rust that knows modules, `use` trees and paths, and nothing else.
+//! Who imports whom: a small reader of Rust that knows modules, `use` trees and paths, and nothing
+//! else.
 //!
-//! An arrow goes from a file to the file that defines what it names, however many `pub use` lie between the two. A
-//! module that declares its children and re-exports what they define (`mod child;`, `pub use child::X;`) uses
-//! nothing of them, so that is no arrow.
+//! An arrow goes from a file to the file that defines what it names, however many `pub use` lie
+//! between the two. A module that declares its children and re-exports what they define (`mod
+//! child;`, `pub use child::X;`) uses nothing of them, so that is no arrow.
 //!
-//! A module's own file and the files within it are left out of circles: where a module says what its children are
-//! (a trait, a configuration) and chooses among them, both need each other, and taking the module's file apart
-//! would hide what belongs together. Two files of which neither lies in the other's module may form none.
+//! A module's own file and the files within it are left out of circles: where a module says what
+//! its children are (a trait, a configuration) and chooses among them, both need each other, and
+//! taking the module's file apart would hide what belongs together. Two files of which neither lies
+//! in the other's module may form none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +21,8 @@ type Path = Vec<String>;
 pub struct Named {
     /// The file that names it.
     pub from: String,
-    /// As it is written, the trees of `use` spelled out, a macro with its `!`: `std::fs::File`, `println!`.
+    /// As it is written, the trees of `use` spelled out, a macro with its `!`: `std::fs::File`,
+    /// `println!`.
     pub path: String,
     /// Of this crate: the room by which it is reached and the file that defines it.
     pub of_ours: Option<(String, String)>,
@@ -35,7 +38,8 @@ struct Module {
     used: Vec<Path>,
 }
 
-/// The words of a program: names, `::` and single signs; comments, strings and lifetimes are left out.
+/// The words of a program: names, `::` and single signs; comments, strings and lifetimes are left
+/// out.
 pub fn words(text: &str) -> Vec<String> {
     let text: Vec<char> = text.chars().collect();
     let behind = |from: usize, end: &[char]| {
@@ -239,7 +243,8 @@ impl Modules {
         }
     }
 
-    /// The module `scope` or, of what is in it, the module at `path` or the file that defines the item there.
+    /// The module `scope` or, of what is in it, the module at `path` or the file that defines the
+    /// item there.
     fn within(&self, scope: &[String], path: &[String]) -> Option<(Path, Option<&str>)> {
         let module = self.0.get(scope)?;
         let Some((name, rest)) = path.split_first() else { return Some((scope.to_vec(), None)) };

@@ -1,0 +1,134 @@
+//! The columns of metrics.csv: what is known of each wherever it is named, judged, written or
+//! drawn.
+
+/// A column of numbers by step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Metric {
+    /// Its name in metrics.csv.
+    pub name: &'static str,
+    /// Which direction is better; none for what no claim and no table may name.
+    pub larger_is_better: Option<bool>,
+    /// A short title with its unit.
+    pub title: &'static str,
+    /// What an axis says.
+    pub axis: &'static str,
+    /// Digits behind the point.
+    pub decimals: usize,
+    /// The ends of the values that it can have, which may be infinite.
+    pub range: (f64, f64),
+}
+
+/// Losses depend on the objective, and estimates without bias leave the range of what they
+/// estimate.
+const ANY: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
+const POSITIVE: (f64, f64) = (0.0, f64::INFINITY);
+const PERCENT: (f64, f64) = (0.0, 100.0);
+/// 1 − MSE / variance.
+const R2: (f64, f64) = (f64::NEG_INFINITY, 1.0);
+const COSINE: (f64, f64) = (-1.0, 1.0);
+
+/// One of which more is better.
+const fn larger(name: &'static str, title: &'static str, range: (f64, f64)) -> Metric {
+    Metric { name, larger_is_better: Some(true), title, axis: title, decimals: 3, range }
+}
+
+/// One of which less is better.
+const fn smaller(name: &'static str, title: &'static str, range: (f64, f64)) -> Metric {
+    Metric { larger_is_better: Some(false), ..larger(name, title, range) }
+}
+
+impl Metric {
+    const fn on_axes(self, axis: &'static str) -> Metric {
+        Metric { axis, ..self }
+    }
+
+    const fn digits(self, decimals: usize) -> Metric {
+        Metric { decimals, ..self }
+    }
+
+    const fn not_judged(self) -> Metric {
+        Metric { larger_is_better: None, ..self }
+    }
+
+    /// Whether a claim may name it.
+    pub fn is_judged(&self) -> bool {
+        self.larger_is_better.is_some()
+    }
+
+    /// Whether it is the accuracy of a classifier, in percent.
+    pub fn is_accuracy(&self) -> bool {
+        self.range == PERCENT
+    }
+}
+
+/// All columns of a run that is trained, in the order of metrics.csv after step, epoch, samples and
+/// wall_s. `train/*` are means over the epoch.
+///
+/// `z_std` is the std of z/‖z‖ times √d. Under the last batch norm a batch's outputs have mean
+/// zero, so `train/z_std` cannot fall below 2/√B: when all other images agree, one of them balances
+/// the rest. `val/z_std`, on held-out images by running statistics, has no such floor and shows
+/// collapse as 0.
+///
+/// `val/knn_top1` reads the backbone's features, `val/z_knn_top1` the outputs z that the loss sees.
+///
+/// `em/*` is empty where the recipe has no `measure.em`: R² of the predictor and of the best linear
+/// one, alignment, the η of the epoch's last step against the exact one (its age in steps), and
+/// L(θ, η) around the half-steps, means over the epoch and the largest rises.
+///
+/// `train/e_passes` are the forward passes that E-steps have made beside the M-steps', for each
+/// image of a batch: the mean since the run began.
+pub const METRICS: &[Metric] = &[
+    smaller("train/loss", "loss", ANY).on_axes("training loss"),
+    larger("train/lr", "learning rate", POSITIVE).not_judged(),
+    larger("train/z_std", "std(z/‖z‖)·√d in training", POSITIVE),
+    larger("val/knn_top1", "kNN top-1 (%)", PERCENT).on_axes("kNN top-1, held out (%)").digits(1),
+    larger("val/z_knn_top1", "kNN top-1 on z (%)", PERCENT).digits(1),
+    larger("val/z_std", "std(z/‖z‖)·√d", POSITIVE).on_axes("std of z/‖z‖ · √d, held out"),
+    larger("val/rankme", "RankMe", POSITIVE).digits(2),
+    larger("val/linear_top1", "linear top-1 (%)", PERCENT)
+        .on_axes("linear probe top-1, held out (%)")
+        .digits(1),
+    larger("em/r2", "R² of h", R2),
+    larger("em/r2_linear", "R² of the best linear h", R2),
+    smaller("em/alignment", "alignment", POSITIVE),
+    larger("em/eta_cosine", "cosine of η and its expectation", COSINE),
+    smaller("em/eta_bias", "bias of η", ANY),
+    smaller("em/eta_variance", "variance of η", ANY),
+    smaller("em/eta_age", "age of η (steps)", POSITIVE),
+    smaller("em/loss_before_e", "L before the E-step", ANY),
+    smaller("em/loss_after_e", "L after the E-step", ANY),
+    smaller("em/loss_after_m", "L after the M-steps", ANY),
+    smaller("em/e_rise", "largest rise of L in an E-step", ANY),
+    smaller("em/m_rise", "largest rise of L in M-steps", ANY),
+    smaller("train/e_passes", "forward passes of the E-step", POSITIVE).digits(2),
+];
+
+const NO_METRIC: &Metric = &larger("", "", ANY).not_judged();
+
+/// Their names.
+pub const COLUMNS: [&str; METRICS.len()] = {
+    let mut names = [""; METRICS.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = METRICS[index].name;
+        index += 1;
+    }
+    names
+};
+
+/// What tables and figures show of a run in closed form, whose outputs have another std.
+pub const CLOSED_FORM: &[Metric] = &[
+    larger("val/z_std", "std of outputs / start", POSITIVE).on_axes("std of the outputs, 1 at the start"),
+    larger("val/rankme", "RankMe of outputs", POSITIVE).on_axes("effective rank of the outputs").digits(2),
+    smaller("train/loss", "L", ANY).on_axes("L(θ, η)"),
+];
+
+/// Those that a claim may name.
+pub fn judged() -> impl Iterator<Item = &'static Metric> {
+    METRICS.iter().filter(|metric| metric.is_judged())
+}
+
+/// What is known of the column `name`; of any other name that no claim may name it.
+pub fn of(name: &str) -> &'static Metric {
+    METRICS.iter().find(|metric| metric.name == name).unwrap_or(NO_METRIC)
+}
