@@ -125,11 +125,7 @@ struct Head {
 }
 
 impl Figure {
-    /// The figure as a CSV, from which it is drawn.
-    ///
-    /// # Errors
-    /// [`Error::Failure`] when its numbers cannot be written down.
-    pub fn to_csv(&self) -> Result<String> {
+    pub(super) fn to_csv(&self) -> Result<String> {
         let head = Head {
             title: self.title.clone(),
             caption: self.caption.clone(),
