@@ -3,12 +3,8 @@
 //! v ← μ·v + s·(g + λ·θ), θ ← θ − lr·v, as PyTorch's `SGD` (candle-nn's has neither μ nor λ), in one
 //! pass over θ. s is 1, or LARS's rate of each layer.
 
-mod lars;
-mod on_device;
 mod sgd;
 
-pub use lars::LarsConfig;
-pub use on_device::OnDevice;
 pub use sgd::{Layer, Sgd};
 
 use crate::error::{Error, Result};
@@ -74,6 +70,15 @@ fn is_one(value: &f64) -> bool {
 /// Recipes leave it out.
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
+}
+
+/// A rate for each layer, which batches of thousands need (SimCLR, BYOL, SwAV; the paper's linear evaluation):
+/// s = trust · ‖θₗ‖ / (‖gₗ‖ + λ‖θₗ‖) for each layer l (LARS; You, Gitman & Ginsburg 2017).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LarsConfig {
+    /// 0.001 in every paper that uses it here.
+    pub trust: f64,
 }
 
 /// Which parameters the L2 penalty is on; LARS gives rates to the same.
@@ -175,7 +180,13 @@ impl OptimConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::machine::{Machine, Processor};
     use candle_core::{Device, Tensor, Var};
+    use std::sync::Arc;
+
+    fn machine() -> Arc<dyn Machine> {
+        Arc::new(Processor::new(crate::kernel::direct_sums().unwrap()))
+    }
 
     fn config(decay: Decay, warmup_epochs: u64) -> OptimConfig {
         OptimConfig {
@@ -195,7 +206,7 @@ mod tests {
     #[test]
     fn two_steps_equal_pytorchs_recursion() {
         let theta = Var::from_slice(&[1.0f32, -2.0], 2, &Device::Cpu).unwrap();
-        let sgd = Sgd::new(vec![Layer { len: 2, weights: true }]);
+        let sgd = Sgd::new(vec![Layer { len: 2, weights: true }], &machine()).unwrap();
         let gradient = Tensor::from_slice(&[0.5f32, 0.25], 2, &Device::Cpu).unwrap();
         for _ in 0..2 {
             sgd.step(&theta, &gradient, 0.1, &config(Decay::Constant, 0)).unwrap();
@@ -209,7 +220,8 @@ mod tests {
     fn one_step(config: &OptimConfig) -> Vec<f32> {
         let theta = Var::from_slice(&[3f32, 4.0, 2.0], 3, &Device::Cpu).unwrap();
         let gradient = Tensor::from_slice(&[0.6f32, 0.8, 0.5], 3, &Device::Cpu).unwrap();
-        let sgd = Sgd::new(vec![Layer { len: 2, weights: true }, Layer { len: 1, weights: false }]);
+        let layers = vec![Layer { len: 2, weights: true }, Layer { len: 1, weights: false }];
+        let sgd = Sgd::new(layers, &machine()).unwrap();
         sgd.step(&theta, &gradient, 0.1, config).unwrap();
         theta.to_vec1().unwrap()
     }

@@ -259,7 +259,7 @@ fn alternation(predictor: &Predictor) -> Alternation {
     let size = Size { images: BATCH, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place).unwrap();
     let optim = OptimConfig { base_lr: 0.1, decay: Decay::Constant, ..OptimConfig::default() };
-    Alternation::new(model(predictor), &rule, e_step, objective(Comparison::Simsiam), optim)
+    Alternation::new(model(predictor), &rule, e_step, objective(Comparison::Simsiam), optim).unwrap()
 }
 
 #[test]

@@ -132,9 +132,9 @@ fn compare(precision: Precision, values: f64, gradients: f64, of: impl Fn(&str) 
     for under in devices() {
         for (what, network, views, batch) in networks().into_iter().filter(|(what, ..)| of(what)) {
             let kernel = kernel::direct_sums().unwrap();
-            let here = Engine::new(network.clone(), kernel.clone());
-            let there = Engine::with_precision(network.clone(), kernel, precision);
-            there.move_to(under.kernels()).unwrap();
+            let here = Engine::new(network.clone(), kernel.clone()).unwrap();
+            let there = Engine::with_precision(network.clone(), kernel, precision).unwrap();
+            let there = there.on(&under.site.machine(precision).unwrap()).unwrap();
             let expected = results(&network, &here, &Device::Cpu, views, batch);
             let got = results(&network, &there, under.site.tensors(), views, batch);
             for ((name, expected), (_, got)) in expected.iter().zip(&got) {
@@ -357,17 +357,21 @@ fn a_step_with_lars_on_a_device_is_the_processors() {
             predictor_rate: 1.0,
         };
         let here = Var::from_vec(theta.clone(), len, &Device::Cpu).unwrap();
-        let mut sgd = Sgd::new(layers.map(layer).to_vec());
-        sgd.restore(velocity.clone()).unwrap();
+        let sgd_on = |site: &Site| {
+            let machine = site.machine(Precision::F32).unwrap();
+            let mut sgd = Sgd::new(layers.map(layer).to_vec(), &machine).unwrap();
+            sgd.restore(&velocity).unwrap();
+            sgd
+        };
+        let sgd = sgd_on(&Site::default());
         let direction = Tensor::from_vec(gradient.clone(), len, &Device::Cpu).unwrap();
         sgd.step(&here, &direction, 0.1, &config).unwrap();
         for under in devices() {
-            let device = under.kernels();
-            let there = optim::OnDevice::new(device.clone(), &velocity, &layers.map(layer), &config).unwrap();
-            let buffers = [&theta, &gradient].map(|values| device.buffer_of(values).unwrap());
-            let [t, g] = [0, 1].map(|i| buffers[i].span(Precision::F32, 0, len));
-            there.step(t, g, 0.1, &config).unwrap();
-            let error = relative_difference(&device.download_f32(t).unwrap(), &here.to_vec1().unwrap());
+            let there = sgd_on(&under.site);
+            let tensor = |values: &[f32]| Tensor::from_slice(values, len, under.site.tensors()).unwrap();
+            let moved = Var::from_tensor(&tensor(&theta)).unwrap();
+            there.step(&moved, &tensor(&gradient), 0.1, &config).unwrap();
+            let error = relative_difference(&moved.to_vec1().unwrap(), &here.to_vec1().unwrap());
             assert!(error < 1e-6, "{}, {on:?}, {trust:?}: θ off by {error:.1e}", under.name);
             let error = relative_difference(&there.velocity().unwrap(), &sgd.velocity().unwrap());
             assert!(error < 1e-6, "{}, {on:?}, {trust:?}: v off by {error:.1e}", under.name);

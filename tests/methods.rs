@@ -142,7 +142,7 @@ fn optim() -> OptimConfig {
 const RATES: Rates = Rates { encoder: 0.1, predictor: 0.1 };
 
 fn alternation(model: Model, rule: &Rule, objective: ObjectiveConfig) -> Alternation {
-    Alternation::new(model, rule, build(rule), objective, optim())
+    Alternation::new(model, rule, build(rule), objective, optim()).unwrap()
 }
 
 fn theta(alternation: &Alternation, part: &str) -> Vec<f32> {

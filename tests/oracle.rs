@@ -172,7 +172,7 @@ fn compare(
     let direction = random(views * batch * network.output_dim(), 5);
     let direction = Tensor::from_vec(direction, (views, batch, network.output_dim()), &Device::Cpu).unwrap();
 
-    let engine = Engine::new(network.clone(), kernel::direct_sums().unwrap());
+    let engine = Engine::new(network.clone(), kernel::direct_sums().unwrap()).unwrap();
     let flat = Var::from_vec(theta.clone(), theta.len(), &Device::Cpu).unwrap();
     let y = engine.train(&x, &flat).unwrap();
     let gradients = (&y * &direction).unwrap().sum_all().unwrap().backward().unwrap();
@@ -295,7 +295,8 @@ fn a_target_pass_gives_the_bytes_of_a_training_pass() {
     let network = Network::encoder(&config, (16, 16)).unwrap();
     let theta = Tensor::from_vec(network.init(0, 0), network.theta_len(), &Device::Cpu).unwrap();
     let x = Tensor::from_vec(random(2 * 8 * 768, 1), (2, 8, 16, 16, 3), &Device::Cpu).unwrap();
-    let [a, b] = [0, 1].map(|_| Engine::new(network.clone(), kernel::select(Precision::F32).unwrap()));
+    let [a, b] =
+        [0, 1].map(|_| Engine::new(network.clone(), kernel::select(Precision::F32).unwrap()).unwrap());
     let (trained, target) = (a.train(&x, &theta).unwrap(), b.target(&x, &theta).unwrap());
     let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(numbers(&trained), numbers(&target));
@@ -314,7 +315,7 @@ fn a_gradient_step_gives_the_same_bytes_for_any_number_of_threads() {
     let gradient = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let engine = Engine::new(network.clone(), kernel::select(Precision::F32).unwrap());
+            let engine = Engine::new(network.clone(), kernel::select(Precision::F32).unwrap()).unwrap();
             let theta = Var::from_vec(network.init(0, 0), network.theta_len(), &Device::Cpu).unwrap();
             let loss = engine.train(&x, &theta).unwrap().sqr().unwrap().sqr().unwrap().sum_all().unwrap();
             let gradients = loss.backward().unwrap();

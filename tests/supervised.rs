@@ -154,7 +154,8 @@ fn a_batch_is_learned_by_heart() {
     let recipe = recipe(&[]);
     let batch = views(&recipe);
     let (objective, optim) = (recipe.objective.clone(), recipe.optim.clone());
-    let mut alternation = Alternation::new(model(&recipe), &recipe.eta, rule(&recipe), objective, optim);
+    let mut alternation =
+        Alternation::new(model(&recipe), &recipe.eta, rule(&recipe), objective, optim).unwrap();
     let rates = Rates { encoder: 0.1, predictor: 0.1 };
     let mut step = |step| alternation.step(step, 60, rates, &mut |step| Ok(Views { step, ..batch.clone() }));
     let losses: Vec<f64> = (0..60).map(|i| step(i).unwrap().loss).collect();

@@ -16,8 +16,9 @@ pub use gpu::{Upload, span, span_mut, unset_like};
 
 use crate::error::{Error, Result};
 use crate::kernel::device::{Device as KernelDevice, Span};
+use crate::kernel::machine::{Accelerator, Machine, Processor};
 use crate::kernel::{Kernel, Precision};
-use candle_core::{CudaStorage, Device, DeviceLocation, Storage, Tensor};
+use candle_core::{CpuStorage, CudaStorage, Device, DeviceLocation, Layout, Storage, Tensor};
 use std::sync::Arc;
 
 /// A device that runs may use.
@@ -120,6 +121,17 @@ impl Site {
         self.kernels.as_ref()
     }
 
+    /// What runs networks here whose values are of `precision`.
+    ///
+    /// # Errors
+    /// As [`crate::kernel::select`] on the processor.
+    pub fn machine(&self, precision: Precision) -> Result<Arc<dyn Machine>> {
+        Ok(match &self.kernels {
+            Some(kernels) => Arc::new(Accelerator::new(kernels.clone())),
+            None => Arc::new(Processor::new(crate::kernel::select(precision)?)),
+        })
+    }
+
     /// The processor's kernel for networks here: where something else runs them it plans and computes nothing.
     ///
     /// # Errors
@@ -171,15 +183,57 @@ pub fn tensor_of(storage: CudaStorage, shape: &[usize]) -> Tensor {
     Tensor::from_storage(Storage::Cuda(storage), shape, candle_core::op::BackpropOp::none(), false)
 }
 
-/// An array of this shape beside `like`, which lies in GPU memory; to be filled before it is read.
-pub fn unset_tensor(like: &Tensor, shape: &[usize]) -> candle_core::Result<Tensor> {
-    match &*like.storage_and_layout().0 {
-        Storage::Cuda(storage) => Ok(tensor_of(unset_like(storage, shape.iter().product())?, shape)),
-        _ => candle_core::bail!("a tensor on the CPU where one on the GPU was expected"),
+/// An array beside a tensor, to be filled before it becomes one.
+pub struct Unset {
+    numbers: Numbers,
+    len: usize,
+}
+
+enum Numbers {
+    Host(Vec<f32>),
+    Gpu(CudaStorage),
+}
+
+impl Unset {
+    /// Of `len` numbers, where `like` is.
+    ///
+    /// # Errors
+    /// candle's, when a GPU has no room.
+    pub fn beside(like: &Tensor, len: usize) -> candle_core::Result<Self> {
+        let numbers = match &*like.storage_and_layout().0 {
+            Storage::Cuda(storage) => Numbers::Gpu(unset_like(storage, len)?),
+            _ => Numbers::Host(vec![0.0; len]),
+        };
+        Ok(Self { numbers, len })
+    }
+
+    /// Its numbers, to be written.
+    ///
+    /// # Errors
+    /// candle's, for an array that is not f32.
+    pub fn span(&mut self) -> candle_core::Result<Span<'_>> {
+        match &mut self.numbers {
+            Numbers::Host(values) => Ok(Span::of_mut(values)),
+            Numbers::Gpu(storage) => span_mut(storage, &Layout::contiguous(self.len)),
+        }
+    }
+
+    /// The tensor, without history.
+    ///
+    /// # Errors
+    /// candle's, where `shape` has another number of numbers.
+    pub fn tensor(self, shape: &[usize]) -> candle_core::Result<Tensor> {
+        match self.numbers {
+            Numbers::Host(values) => Tensor::from_vec(values, shape, &Device::Cpu),
+            Numbers::Gpu(storage) => Ok(tensor_of(storage, shape)),
+        }
     }
 }
 
-/// Calls `run` with the numbers of contiguous f32 tensors in GPU memory.
+/// Calls `run` with the numbers of contiguous f32 tensors.
+///
+/// # Errors
+/// candle's, for tensors that are something else.
 pub fn with_spans<const N: usize, T>(
     tensors: [&Tensor; N],
     run: impl FnOnce([Span; N]) -> candle_core::Result<T>,
@@ -187,10 +241,11 @@ pub fn with_spans<const N: usize, T>(
     let held = tensors.map(Tensor::storage_and_layout);
     let mut spans = Vec::with_capacity(N);
     for (storage, layout) in &held {
-        match &**storage {
-            Storage::Cuda(storage) => spans.push(span(storage, layout)?),
-            _ => candle_core::bail!("a tensor on the CPU where one on the GPU was expected"),
-        }
+        spans.push(match (&**storage, layout.contiguous_offsets()) {
+            (Storage::Cuda(storage), _) => span(storage, layout)?,
+            (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => Span::of(&values[start..end]),
+            _ => candle_core::bail!("the network takes contiguous f32 tensors"),
+        });
     }
     match <[Span; N]>::try_from(spans) {
         Ok(spans) => run(spans),

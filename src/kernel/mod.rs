@@ -14,6 +14,7 @@ pub mod cuda;
 pub mod device;
 mod direct;
 mod gather;
+pub mod machine;
 pub mod norm;
 mod pack;
 mod peak;

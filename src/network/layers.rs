@@ -55,6 +55,10 @@ impl Shape {
     pub fn len(&self) -> usize {
         self.height * self.width * self.channels
     }
+    /// [H, W, C].
+    pub fn sides(&self) -> [usize; 3] {
+        [self.height, self.width, self.channels]
+    }
     /// Never: no side may be zero.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

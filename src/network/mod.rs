@@ -5,13 +5,11 @@
 //! and projector together, h another network of the same kind.
 
 mod architectures;
+mod arena;
 pub mod config;
-mod device_passes;
 mod infer;
 mod layers;
 pub mod names;
-mod on_device;
-mod on_tensors;
 mod op;
 mod passes;
 mod plan;

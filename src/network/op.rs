@@ -1,21 +1,21 @@
 //! The one place where the network meets candle: a node with two inputs, x and flat θ, whose backward
 //! pass returns the gradient of both.
 
-use super::device_passes::DeviceArena;
+use super::arena::Arena;
 use super::layers::Network;
-use super::on_device::OnDevice;
-use super::passes::{Arena, Statistics, backward, forward};
+use super::passes::{By, Pass};
 use super::plan::{Mode, Plan};
 use super::running::{HeldRunning, Running};
-use crate::device;
+use crate::device::{self, Unset};
 use crate::error::{Error, Result};
-use crate::kernel::device::Device as KernelDevice;
+use crate::kernel::device::Span;
+use crate::kernel::machine::{Machine, Processor};
 use crate::kernel::{Kernel, Precision};
-use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Tensor};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-/// A network with what runs it: kernel, plans, arenas, running statistics.
+/// A network with what runs it: machine, plans, arenas, running statistics.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -23,16 +23,14 @@ pub struct Engine {
 
 struct Inner {
     network: Network,
-    kernel: Arc<dyn Kernel>,
+    machine: Arc<dyn Machine>,
+    /// What the recipe asks for; the machine says how values are stored.
+    precision: Precision,
     plans: Mutex<HashMap<(usize, usize, Mode), Arc<Plan>>>,
     /// Arenas that no pass is using.
     arenas: Mutex<Vec<Arena>>,
     /// Shared with engines of the same network for images of other sizes.
     running: Arc<Running>,
-    /// How a device stores values.
-    precision: Precision,
-    /// The network on the device that it was moved to.
-    on_device: OnceLock<OnDevice>,
 }
 
 /// A lock whose holder panicked still guards plain numbers.
@@ -42,44 +40,90 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Inner {
     fn plan(&self, views: usize, batch: usize, mode: Mode) -> Arc<Plan> {
-        let make = || Arc::new(Plan::new(&self.network, self.kernel.as_ref(), views, batch, mode));
+        let make = || Arc::new(Plan::new(&self.network, self.machine.as_ref(), views, batch, mode));
         lock(&self.plans).entry((views, batch, mode)).or_insert_with(make).clone()
     }
 
-    fn arena(&self, plan: &Plan) -> Arena {
+    fn arena(&self, plan: &Plan) -> Result<Arena> {
         let mut arena = lock(&self.arenas).pop().unwrap_or_default();
-        arena.fit(plan);
-        arena
+        arena.fit(self.machine.as_ref(), &self.network, plan, self.storage())?;
+        Ok(arena)
     }
 
     fn give_back(&self, arena: Arena) {
         lock(&self.arenas).push(arena);
     }
 
-    /// The network on the GPU whose memory its tensors are in.
-    fn on_gpu(&self) -> Result<&OnDevice> {
-        let on_gpu = self.on_device.get().filter(|on_device| on_device.device().gpu().is_some());
-        on_gpu.ok_or_else(|| Error::Failure("tensors of a GPU were given to a network elsewhere".into()))
+    fn storage(&self) -> Precision {
+        self.machine.storage(self.precision)
+    }
+
+    fn pass<'a>(&'a self, plan: &'a Plan, arena: &'a Arena, [x, theta]: [Span<'a>; 2]) -> Result<Pass<'a>> {
+        if x.is_host() != self.machine.gpu().is_none() {
+            return Err(Error::Failure("tensors in one memory, and a network that runs in another".into()));
+        }
+        let (machine, network) = (self.machine.as_ref(), &self.network);
+        Ok(Pass { machine, network, plan, storage: self.storage(), x, theta, arena })
+    }
+
+    /// A pass in training mode: x and θ in, the output out. The arena is what the backward pass needs.
+    fn train(&self, plan: &Plan, inputs: [Span; 2], output: Span) -> Result<Arena> {
+        let arena = self.arena(plan)?;
+        let pass = self.pass(plan, &arena, inputs)?;
+        self.running.with(|running| pass.forward(By::Batch, running))?;
+        self.machine.copy(pass.value(self.network.values.len() - 1), output)?;
+        Ok(arena)
+    }
+
+    /// The gradients of the pass that left `arena`.
+    fn backward(
+        &self,
+        plan: &Plan,
+        arena: &Arena,
+        inputs: [Span; 2],
+        [dy, d_theta]: [Span; 2],
+        d_x: Option<Span>,
+    ) -> Result<()> {
+        let pass = self.pass(plan, arena, inputs)?;
+        pass.backward(dy, d_theta)?;
+        d_x.map_or(Ok(()), |d_x| self.machine.copy(pass.input_gradient(), d_x))
+    }
+
+    /// A pass by running statistics: the pooled features and the output.
+    fn evaluate(&self, plan: &Plan, inputs: [Span; 2], outputs: [Span; 2]) -> Result<()> {
+        let arena = self.arena(plan)?;
+        let pass = self.pass(plan, &arena, inputs)?;
+        self.running.with(|running| pass.forward(By::Running, running))?;
+        for (value, to) in [self.network.features, self.network.values.len() - 1].into_iter().zip(outputs) {
+            self.machine.copy(pass.value(value), to)?;
+        }
+        self.give_back(arena);
+        Ok(())
     }
 }
 
 /// Numbers of f32 that a training pass of `network` over `views` × `batch` images holds beside θ and its
 /// input: values, gradients, statistics, scratch.
-pub fn pass_floats(network: &Network, kernel: &dyn Kernel, views: usize, batch: usize) -> usize {
-    let plan = Plan::new(network, kernel, views, batch, Mode::Train);
+pub fn pass_floats(network: &Network, kernel: &Arc<dyn Kernel>, views: usize, batch: usize) -> usize {
+    let machine = Processor::new(kernel.clone());
+    let plan = Plan::new(network, &machine, views, batch, Mode::Train);
     plan.values_len + plan.gradients_len + plan.statistics_len + plan.scratch_len
 }
 
 impl Engine {
-    /// An engine for `network` with the running statistics of a new network.
-    pub fn new(network: Network, kernel: Arc<dyn Kernel>) -> Self {
+    /// An engine for `network` on the processor, with the running statistics of a new network.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when there is no room for them.
+    pub fn new(network: Network, kernel: Arc<dyn Kernel>) -> Result<Self> {
         Self::with_precision(network, kernel, Precision::F32)
     }
 
     /// The same, whose values a device stores as `precision`.
-    pub fn with_precision(network: Network, kernel: Arc<dyn Kernel>, precision: Precision) -> Self {
-        let running = Arc::new(Running::new(network.init_running()));
-        Self::of(network, kernel, precision, running)
+    pub fn with_precision(network: Network, kernel: Arc<dyn Kernel>, precision: Precision) -> Result<Self> {
+        let machine: Arc<dyn Machine> = Arc::new(Processor::new(kernel));
+        let running = Arc::new(Running::new(machine.clone(), &network.init_running())?);
+        Ok(Self::of(network, machine, precision, running))
     }
 
     /// An engine for the same layers on images of another size: its passes move these running statistics.
@@ -93,22 +137,27 @@ impl Engine {
                 "augment.multi_crop: this backbone takes images of one size only".into(),
             ));
         }
-        Ok(Self::of(network, inner.kernel.clone(), inner.precision, inner.running.clone()))
+        Ok(Self::of(network, inner.machine.clone(), inner.precision, inner.running.clone()))
     }
 
-    fn of(network: Network, kernel: Arc<dyn Kernel>, precision: Precision, running: Arc<Running>) -> Self {
-        let (plans, arenas, on_device) = (Mutex::default(), Mutex::default(), OnceLock::new());
-        Self { inner: Arc::new(Inner { network, kernel, plans, arenas, running, precision, on_device }) }
+    fn of(network: Network, machine: Arc<dyn Machine>, precision: Precision, running: Arc<Running>) -> Self {
+        let (plans, arenas) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { network, machine, precision, plans, arenas, running }) }
     }
 
-    /// From here on `device` runs the network; it computes in host memory if tensors are there.
+    /// The same network on `machine`, with the same running statistics, which move there.
     ///
     /// # Errors
-    /// [`Error::Failure`] when another device already does.
-    pub fn move_to(&self, device: Arc<dyn KernelDevice>) -> Result<()> {
-        let (precision, running) = (self.inner.precision, self.inner.running.clone());
-        let moved = self.inner.on_device.set(OnDevice::new(device, precision, running));
-        moved.map_err(|_| Error::Failure("a network moves to a device once".into()))
+    /// [`Error::Device`] when a device has no room for them.
+    pub fn on(&self, machine: &Arc<dyn Machine>) -> Result<Self> {
+        let Inner { network, precision, running, .. } = self.inner.as_ref();
+        running.move_to(machine)?;
+        Ok(Self::of(network.clone(), machine.clone(), *precision, running.clone()))
+    }
+
+    /// What runs it.
+    pub fn machine(&self) -> &Arc<dyn Machine> {
+        &self.inner.machine
     }
 
     /// The network.
@@ -153,7 +202,7 @@ impl Engine {
     fn apply(&self, x: &Tensor, theta: &Tensor, mode: Mode) -> Result<Tensor> {
         let (views, batch) = self.check(x.dims(), theta)?;
         let plan = self.inner.plan(views, batch, mode);
-        let op = NetworkOp { inner: self.inner.clone(), plan, saved: Mutex::new(Saved::Nothing) };
+        let op = NetworkOp { inner: self.inner.clone(), plan, saved: Mutex::default() };
         Ok(x.contiguous()?.apply_op2(theta, op)?)
     }
 
@@ -183,7 +232,7 @@ impl Engine {
     /// Numbers of f32 that a pass in evaluation mode over `batch` images holds beside θ and its
     /// input.
     pub fn evaluation_floats(&self, batch: usize) -> usize {
-        let plan = Plan::new(&self.inner.network, self.inner.kernel.as_ref(), 1, batch, Mode::Forget);
+        let plan = Plan::new(&self.inner.network, self.inner.machine.as_ref(), 1, batch, Mode::Forget);
         plan.values_len + plan.statistics_len + plan.scratch_len
     }
 
@@ -194,30 +243,14 @@ impl Engine {
         let (_, batch) = self.check(&dims, theta)?;
         let plan = inner.plan(1, batch, Mode::Forget);
         let x = x.contiguous()?;
-        if x.device().is_cuda() {
-            return inner.on_gpu()?.evaluate_on_gpu(&inner.network, &plan, &x, theta);
-        }
-        if let Some(on_device) = inner.on_device.get() {
-            return with_slices(&x, theta, |x, theta| {
-                on_device.evaluate_in_place(&inner.network, &plan, [x, theta]).map_err(device::to_candle)
-            })
-            .map_err(Error::from);
-        }
-        let mut arena = inner.arena(&plan);
-        let running = self.running()?;
-        with_slices(&x, theta, |x, theta| {
-            let statistics = Statistics::Running(&running);
-            forward(&inner.network, inner.kernel.as_ref(), &plan, &mut arena, x, theta, statistics);
-            Ok(())
+        let mut features = Unset::beside(&x, batch * inner.network.features_dim())?;
+        let mut output = Unset::beside(&x, batch * inner.network.output_dim())?;
+        device::with_spans([&x, theta], |inputs| {
+            let outputs = [features.span()?, output.span()?];
+            inner.evaluate(&plan, inputs, outputs).map_err(device::to_candle)
         })?;
-        let result = |value: usize| {
-            let values = arena.value(&inner.network, &plan, value).to_vec();
-            let dim = values.len() / batch;
-            Tensor::from_vec(values, (batch, dim), x.device())
-        };
-        let outputs = (result(inner.network.features)?, result(inner.network.values.len() - 1)?);
-        inner.give_back(arena);
-        Ok(outputs)
+        let [features_dim, output_dim] = [inner.network.features_dim(), inner.network.output_dim()];
+        Ok((features.tensor(&[batch, features_dim])?, output.tensor(&[batch, output_dim])?))
     }
 }
 
@@ -229,50 +262,31 @@ fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'
     }
 }
 
-/// Calls `run` with the numbers of two CPU tensors.
-fn with_slices<T>(
-    a: &Tensor,
-    b: &Tensor,
-    run: impl FnOnce(&[f32], &[f32]) -> candle_core::Result<T>,
-) -> candle_core::Result<T> {
-    let ((a, a_layout), (b, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
-    match (&*a, &*b) {
-        (Storage::Cpu(a), Storage::Cpu(b)) => run(slice(a, a_layout)?, slice(b, b_layout)?),
-        _ => candle_core::bail!("this engine runs on the CPU"),
-    }
-}
-
 /// One forward pass, and the memory its backward pass needs.
 struct NetworkOp {
     inner: Arc<Inner>,
     plan: Arc<Plan>,
-    saved: Mutex<Saved>,
+    /// The arena of the forward pass, until its gradient is asked for.
+    saved: Mutex<Option<Arena>>,
 }
 
-/// The arena of a forward pass whose gradient has not been asked for.
-enum Saved {
-    Nothing,
-    Host(Arena),
-    Device(DeviceArena),
-}
+impl NetworkOp {
+    fn shape(&self) -> (usize, usize, usize) {
+        (self.plan.views, self.plan.batch, self.inner.network.output_dim())
+    }
 
-impl Inner {
-    fn take_back(&self, saved: Saved) {
-        match saved {
-            Saved::Nothing => {}
-            Saved::Host(arena) => self.give_back(arena),
-            Saved::Device(arena) => {
-                if let Some(on_device) = self.on_device.get() {
-                    on_device.give_back(arena);
-                }
-            }
-        }
+    fn forward(&self, inputs: [Span; 2], output: Span) -> candle_core::Result<()> {
+        let arena = self.inner.train(&self.plan, inputs, output).map_err(device::to_candle)?;
+        *lock(&self.saved) = Some(arena);
+        Ok(())
     }
 }
 
 impl Drop for NetworkOp {
     fn drop(&mut self) {
-        self.inner.take_back(std::mem::replace(&mut *lock(&self.saved), Saved::Nothing));
+        if let Some(arena) = lock(&self.saved).take() {
+            self.inner.give_back(arena);
+        }
     }
 }
 
@@ -288,24 +302,11 @@ impl CustomOp2 for NetworkOp {
         theta: &CpuStorage,
         theta_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (inner, plan) = (&self.inner, &self.plan);
-        let (x, theta) = (slice(x, x_layout)?, slice(theta, theta_layout)?);
-        let shape = (plan.views, plan.batch, inner.network.output_dim());
-        if let Some(on_device) = inner.on_device.get() {
-            let (output, arena) =
-                on_device.train_in_place(&inner.network, plan, [x, theta]).map_err(device::to_candle)?;
-            *lock(&self.saved) = Saved::Device(arena);
-            return Ok((CpuStorage::F32(output), shape.into()));
-        }
-        let mut arena = inner.arena(plan);
-        let done = inner.running.on_host(|running| {
-            let statistics = Statistics::Batch(running);
-            forward(&inner.network, inner.kernel.as_ref(), plan, &mut arena, x, theta, statistics);
-        });
-        done.map_err(device::to_candle)?;
-        let output = arena.value(&inner.network, plan, inner.network.values.len() - 1).to_vec();
-        *lock(&self.saved) = Saved::Host(arena);
-        Ok((CpuStorage::F32(output), shape.into()))
+        let (views, batch, dim) = self.shape();
+        let mut output = vec![0.0; views * batch * dim];
+        let inputs = [Span::of(slice(x, x_layout)?), Span::of(slice(theta, theta_layout)?)];
+        self.forward(inputs, Span::of_mut(&mut output))?;
+        Ok((CpuStorage::F32(output), self.shape().into()))
     }
 
     fn cuda_fwd(
@@ -315,15 +316,11 @@ impl CustomOp2 for NetworkOp {
         theta: &CudaStorage,
         theta_layout: &Layout,
     ) -> candle_core::Result<(CudaStorage, Shape)> {
-        let (inner, plan) = (&self.inner, &self.plan);
-        let shape = (plan.views, plan.batch, inner.network.output_dim());
-        let on_device = inner.on_gpu().map_err(device::to_candle)?;
-        let mut output = device::unset_like(x, shape.0 * shape.1 * shape.2)?;
-        let whole = Layout::contiguous(shape);
+        let (views, batch, dim) = self.shape();
+        let mut output = device::unset_like(x, views * batch * dim)?;
         let inputs = [device::span(x, x_layout)?, device::span(theta, theta_layout)?];
-        let arena = on_device.train(&inner.network, plan, inputs, device::span_mut(&mut output, &whole)?);
-        *lock(&self.saved) = Saved::Device(arena.map_err(device::to_candle)?);
-        Ok((output, shape.into()))
+        self.forward(inputs, device::span_mut(&mut output, &Layout::contiguous(self.shape()))?)?;
+        Ok((output, self.shape().into()))
     }
 
     fn bwd(
@@ -333,38 +330,21 @@ impl CustomOp2 for NetworkOp {
         _: &Tensor,
         dy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let (inner, plan) = (&self.inner, &self.plan);
-        let mut arena = std::mem::replace(&mut *lock(&self.saved), Saved::Nothing);
-        let dy = dy.contiguous()?;
-        let on_device = inner.on_device.get();
-        if let (Saved::Device(device_arena), Some(on_device), true) =
-            (&arena, on_device, x.device().is_cuda())
-        {
-            let made = on_device.backward_on_gpu(&inner.network, plan, device_arena, [x, theta, &dy])?;
-            inner.take_back(arena);
-            return Ok(made);
-        }
-        let dy = dy.flatten_all()?.to_vec1::<f32>()?;
-        let mut d_theta = vec![0.0; inner.network.theta_len()];
-        let mut d_x = inner.network.input_gradient.then(|| vec![0.0; x.elem_count()]);
-        with_slices(x, theta, |x, theta| {
-            let d_x = d_x.as_deref_mut();
-            match (&mut arena, on_device) {
-                (Saved::Nothing, _) | (Saved::Device(_), None) => {
-                    candle_core::bail!("the network's gradient was asked for twice; one forward pass has one")
-                }
-                (Saved::Host(arena), _) => {
-                    let kernel = inner.kernel.as_ref();
-                    backward(&inner.network, kernel, plan, arena, x, theta, &dy, &mut d_theta, d_x);
-                    Ok(())
-                }
-                (Saved::Device(arena), Some(on_device)) => on_device
-                    .backward_in_place(&inner.network, plan, arena, [x, theta, &dy], &mut d_theta, d_x)
-                    .map_err(device::to_candle),
-            }
+        let Some(arena) = lock(&self.saved).take() else {
+            candle_core::bail!("the network's gradient was asked for twice; one forward pass has one")
+        };
+        let (inner, dy) = (&self.inner, dy.contiguous()?);
+        let mut d_theta = Unset::beside(theta, theta.elem_count())?;
+        let d_x = inner.network.input_gradient.then(|| Unset::beside(x, x.elem_count()));
+        let mut d_x = d_x.transpose()?;
+        device::with_spans([x, theta, &dy], |[x, theta, dy]| {
+            let d_x = d_x.as_mut().map(Unset::span).transpose()?;
+            inner
+                .backward(&self.plan, &arena, [x, theta], [dy, d_theta.span()?], d_x)
+                .map_err(device::to_candle)
         })?;
-        inner.take_back(arena);
-        let d_x = d_x.map(|d_x| Tensor::from_vec(d_x, x.dims(), x.device())).transpose()?;
-        Ok((d_x, Some(Tensor::from_vec(d_theta, theta.dims(), theta.device())?)))
+        inner.give_back(arena);
+        let d_x = d_x.map(|d_x| d_x.tensor(x.dims())).transpose()?;
+        Ok((d_x, Some(d_theta.tensor(theta.dims())?)))
     }
 }

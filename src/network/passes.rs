@@ -1,286 +1,230 @@
-//! The forward and the backward pass of a plan, on slices.
+//! The forward and the backward pass of a plan, on whichever machine its numbers lie.
+//!
+//! Values and their gradients are stored as the machine says, θ, its gradient and statistics always as f32 (in bf16,
+//! cuDNN's gradients of weights pass through 16 bits). Nothing here waits for a device.
 
-use super::layers::{Network, Op, Parameter};
+use super::arena::Arena;
+use super::layers::{Network, Node, Op, Parameter};
 use super::plan::Plan;
-use crate::kernel::{Kernel, norm, pool};
+use crate::error::Result;
+use crate::kernel::device::{Affine, Mask, Pass as ConvPass, Span};
+use crate::kernel::machine::{Flow, Machine, Norm, Statistics};
+use crate::kernel::{Conv, Precision};
 
-/// The memory of one pass. Kept and used again from step to step.
-#[derive(Default)]
-pub struct Arena {
-    values: Vec<f32>,
-    gradients: Vec<f32>,
-    statistics: Vec<f32>,
-    scratch: Vec<f32>,
+/// A pass over one arena: what the forward and the backward pass share.
+pub struct Pass<'a> {
+    pub machine: &'a dyn Machine,
+    pub network: &'a Network,
+    pub plan: &'a Plan,
+    /// How values are stored.
+    pub storage: Precision,
+    /// The images, (V·B, H, W, C), f32.
+    pub x: Span<'a>,
+    /// θ, f32.
+    pub theta: Span<'a>,
+    pub arena: &'a Arena,
 }
 
-/// How batch norm normalises.
-pub enum Statistics<'a> {
-    /// By the batch's statistics, view by view; the running ones move towards them.
-    Batch(&'a mut [f32]),
-    /// By the running statistics.
-    Running(&'a [f32]),
+/// Which statistics batch norm normalises by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The batch's, view by view; the running ones move towards them.
+    Batch,
+    /// The running ones.
+    Running,
 }
 
 /// PyTorch's momentum of running statistics.
-pub const RUNNING_MOMENTUM: f32 = 0.1;
+const RUNNING_MOMENTUM: f32 = 0.1;
 
-fn grow(buffer: &mut Vec<f32>, len: usize) {
-    if buffer.len() < len {
-        *buffer = vec![0.0; len];
-    }
-}
-
-impl Arena {
-    /// Makes room for `plan`.
-    pub fn fit(&mut self, plan: &Plan) {
-        grow(&mut self.values, plan.values_len);
-        grow(&mut self.gradients, plan.gradients_len);
-        grow(&mut self.statistics, plan.statistics_len);
-        grow(&mut self.scratch, plan.scratch_len);
-    }
-
-    /// A value of the last forward pass, (V·B, H, W, C).
-    pub fn value(&self, network: &Network, plan: &Plan, value: usize) -> &[f32] {
-        let len = network.values[value].len() * plan.views * plan.batch;
-        &self.values[plan.values[value].start..][..len]
-    }
-}
-
-/// The slice of `theta` that parameter `index` of `network` is.
-fn parameter<'a>(parameters: &[Parameter], flat: &'a [f32], index: usize) -> &'a [f32] {
+/// Piece `index` of a flat vector.
+fn part<'a>(parameters: &[Parameter], flat: Span<'a>, index: usize) -> Span<'a> {
     let p = &parameters[index];
-    &flat[p.offset..p.offset + p.len]
+    flat.part(p.offset..p.offset + p.len)
 }
 
-/// Runs every node on `x` (V·B, H, W, C).
-pub fn forward(
-    network: &Network,
-    kernel: &dyn Kernel,
-    plan: &Plan,
-    arena: &mut Arena,
-    x: &[f32],
-    theta: &[f32],
-    mut statistics: Statistics,
-) {
-    let images = plan.views * plan.batch;
-    let weights = |index| parameter(network.parameters(), theta, index);
-    for (index, node) in network.nodes.iter().enumerate() {
-        let (in_shape, out_shape) = (network.values[node.input], network.values[index + 1]);
-        let place = |value: usize| {
-            let start = plan.values[value].start;
-            start..start + network.values[value].len() * images
-        };
-        // An input outside the arena has an empty place inside it.
-        let inside = |value: usize| if value == 0 { 0..0 } else { place(value) };
-        let residual_id = match node.op {
-            Op::Norm { residual: Some(residual), .. } => residual,
-            _ => 0,
-        };
-        let residual_place = if residual_id == node.input { 0..0 } else { inside(residual_id) };
-        let places = [place(index + 1), inside(node.input), residual_place];
-        let Ok([y, input, residual_value]) = arena.values.get_disjoint_mut(places) else {
-            unreachable!("the plan gives living values places that do not overlap")
-        };
-        let input: &[f32] = if node.input == 0 { x } else { input };
-        match &node.op {
-            Op::Conv { weight, .. } => {
-                kernel.conv_forward(plan.conv(index), input, weights(*weight), y, &mut arena.scratch);
-            }
-            Op::Norm { affine, running, residual, relu } => {
-                let channels = out_shape.channels;
-                let len = plan.batch * out_shape.len();
-                let saved = &mut arena.statistics[plan.statistics[index].clone()];
-                let ones = vec![1.0; channels];
-                let zeros = vec![0.0; channels];
-                let (scale, shift) =
-                    affine.map_or((&ones[..], &zeros[..]), |(scale, shift)| (weights(scale), weights(shift)));
-                for (view, saved) in saved.chunks_exact_mut(2 * channels).enumerate() {
-                    let rows = view * len..(view + 1) * len;
-                    let (mean, inverse) = saved.split_at_mut(channels);
-                    view_statistics(
-                        &input[rows.clone()],
-                        mean,
-                        inverse,
-                        network.running(),
-                        *running,
-                        &mut statistics,
-                        &mut arena.scratch,
-                    );
-                    let folded: Vec<f32> = scale.iter().zip(&*inverse).map(|(s, i)| s * i).collect();
-                    let residual = residual.map(|_| match residual_id {
-                        0 => &x[rows.clone()],
-                        _ => &residual_value[rows.clone()],
-                    });
-                    norm::apply(&input[rows.clone()], mean, &folded, shift, residual, *relu, &mut y[rows]);
-                }
-            }
-            Op::Bias { bias, relu } => {
-                let ones = vec![1.0; out_shape.channels];
-                let zeros = vec![0.0; out_shape.channels];
-                norm::apply(input, &zeros, &ones, weights(*bias), None, *relu, y);
-            }
-            Op::MaxPool => {
-                pool::max_pool(input, (in_shape.height, in_shape.width, in_shape.channels), y);
-            }
-            Op::AveragePool => {
-                pool::average_pool(input, in_shape.height * in_shape.width, in_shape.channels, y);
-            }
-        }
+impl<'a> Pass<'a> {
+    fn images(&self) -> usize {
+        self.plan.views * self.plan.batch
     }
-}
 
-/// Mean and 1/√(σ²+ε) of a view, by whichever statistics are asked for.
-fn view_statistics(
-    x: &[f32],
-    mean: &mut [f32],
-    inverse: &mut [f32],
-    parameters: &[Parameter],
-    (running_mean, running_variance): (usize, usize),
-    statistics: &mut Statistics,
-    scratch: &mut [f32],
-) {
-    let invert = |variance: f32| (1.0 / (f64::from(variance) + norm::EPSILON).sqrt()) as f32;
-    match statistics {
-        Statistics::Running(running) => {
-            mean.copy_from_slice(parameter(parameters, running, running_mean));
-            let variance = parameter(parameters, running, running_variance);
-            inverse.iter_mut().zip(variance).for_each(|(i, v)| *i = invert(*v));
-        }
-        Statistics::Batch(running) => {
-            norm::statistics(x, mean, inverse, scratch);
-            let rows = (x.len() / mean.len()) as f32;
-            let unbiased = rows / (rows - 1.0).max(1.0);
-            let mut move_towards = |index: usize, values: &[f32], factor: f32| {
-                let p = &parameters[index];
-                for (r, v) in running[p.offset..p.offset + p.len].iter_mut().zip(values) {
-                    *r = (1.0 - RUNNING_MOMENTUM) * *r + RUNNING_MOMENTUM * (v * factor);
-                }
-            };
-            move_towards(running_mean, mean, 1.0);
-            move_towards(running_variance, inverse, unbiased);
-            inverse.iter_mut().for_each(|i| *i = invert(*i));
+    /// A value, (V·B, H, W, C).
+    pub fn value(&self, id: usize) -> Span<'a> {
+        let len = self.network.values[id].len() * self.images();
+        match id {
+            0 if self.storage == Precision::F32 || self.first_product(0).is_some() => self.x,
+            0 => self.arena.input(self.storage, len),
+            _ => self.arena.values(self.storage, self.plan.values[id].start, len),
         }
     }
-}
 
-/// The gradient of the last training forward pass: `dy` (V·B, output) in, the flat gradient of θ
-/// added into nothing but overwritten, and the gradient of the input where the network has one.
-#[allow(clippy::too_many_arguments)]
-pub fn backward(
-    network: &Network,
-    kernel: &dyn Kernel,
-    plan: &Plan,
-    arena: &mut Arena,
-    x: &[f32],
-    theta: &[f32],
-    dy: &[f32],
-    d_theta: &mut [f32],
-    d_input: Option<&mut [f32]>,
-) {
-    let images = plan.views * plan.batch;
-    arena.gradients[plan.output_gradient.start..][..dy.len()].copy_from_slice(dy);
-    let Arena { values, gradients, statistics, scratch } = arena;
-    let value = |id: usize| -> &[f32] {
-        if id == 0 { x } else { &values[plan.values[id].start..][..network.values[id].len() * images] }
-    };
-    for (index, node) in network.nodes.iter().enumerate().rev() {
-        let (in_shape, out_shape) = (network.values[node.input], network.values[index + 1]);
-        let (in_len, out_len) = (in_shape.len() * images, out_shape.len() * images);
-        let places = &plan.gradients[index];
-        let first = places.output[0].start..places.output[0].start + out_len;
-        let in_place = places.input.start == first.start && !places.input.is_empty();
-        let other = places.output.get(1).map_or(0..0, |range| range.start..range.start + out_len);
-        let input = if in_place || places.input.is_empty() {
-            0..0
-        } else {
-            places.input.start..places.input.start + in_len
-        };
-        let Ok([g, other, dx]) = gradients.get_disjoint_mut([first, other, input]) else {
-            unreachable!("the plan gives living gradients places that do not overlap")
-        };
-        let other: Option<&[f32]> = if other.is_empty() { None } else { Some(other) };
-        match &node.op {
-            Op::Conv { weight, .. } => {
-                let conv = plan.conv(index);
-                let p = &network.parameters()[*weight];
-                let dw = &mut d_theta[p.offset..p.offset + p.len];
-                kernel.conv_weight_gradient(conv, value(node.input), g, dw, scratch);
-                if !dx.is_empty() {
-                    let weights = parameter(network.parameters(), theta, *weight);
-                    kernel.conv_input_gradient(conv, g, weights, dx, scratch);
-                }
-            }
-            Op::Norm { affine, relu, .. } => {
-                let channels = out_shape.channels;
-                let y = relu.then(|| value(index + 1));
-                let saved = &statistics[plan.statistics[index].clone()];
-                let per_view = plan.batch * out_shape.len();
-                let mut d_affine = vec![0f64; 2 * channels];
-                for view in 0..plan.views {
-                    let rows = view * per_view..(view + 1) * per_view;
-                    let (mean, inverse) = saved[2 * view * channels..][..2 * channels].split_at(channels);
-                    let x = &value(node.input)[rows.clone()];
-                    let mut sums = vec![0f64; 2 * channels];
-                    norm::gradient_sums(
-                        &mut g[rows.clone()],
-                        other.map(|o| &o[rows.clone()]),
-                        y.map(|y| &y[rows.clone()]),
-                        x,
-                        mean,
-                        &mut sums,
-                        scratch,
-                    );
-                    let count = (per_view / channels) as f64;
-                    let (mut a, mut b, mut c) =
-                        (vec![0f32; channels], vec![0f32; channels], vec![0f32; channels]);
-                    for i in 0..channels {
-                        let gamma = affine.map_or(1.0, |(scale, _)| {
-                            f64::from(parameter(network.parameters(), theta, scale)[i])
-                        });
-                        let inverse = f64::from(inverse[i]);
-                        let (sum, product) = (sums[i], sums[channels + i]);
-                        a[i] = (gamma * inverse) as f32;
-                        b[i] = (-gamma * inverse.powi(3) * product / count) as f32;
-                        c[i] = (-gamma * inverse * sum / count) as f32;
-                        d_affine[i] += product * inverse;
-                        d_affine[channels + i] += sum;
-                    }
-                    let coefficients = [&a[..], &b[..], &c[..], mean];
-                    if in_place {
-                        norm::gradient_apply_in_place(&mut g[rows], x, coefficients);
-                    } else {
-                        norm::gradient_apply(&g[rows.clone()], x, coefficients, &mut dx[rows]);
-                    }
-                }
-                if let Some((scale, shift)) = affine {
-                    for (index, sums) in [(*scale, &d_affine[..channels]), (*shift, &d_affine[channels..])] {
-                        let p = &network.parameters()[index];
-                        let out = &mut d_theta[p.offset..p.offset + p.len];
-                        out.iter_mut().zip(sums).for_each(|(o, s)| *o = *s as f32);
-                    }
-                }
-            }
-            Op::Bias { bias, relu } => {
-                let channels = out_shape.channels;
-                let y = relu.then(|| value(index + 1));
-                let (mut sums, zeros) = (vec![0f64; 2 * channels], vec![0f32; channels]);
-                norm::gradient_sums(g, other, y, value(node.input), &zeros, &mut sums, scratch);
-                let p = &network.parameters()[*bias];
-                let out = &mut d_theta[p.offset..p.offset + p.len];
-                out.iter_mut().zip(&sums).for_each(|(o, s)| *o = *s as f32);
-            }
-            Op::MaxPool => {
-                let shape = (in_shape.height, in_shape.width, in_shape.channels);
-                pool::max_pool_gradient(g, other, value(node.input), value(index + 1), shape, dx);
-            }
-            Op::AveragePool => {
-                pool::average_pool_gradient(g, in_shape.height * in_shape.width, in_shape.channels, dx);
-            }
-        }
-    }
-    if let Some(d_input) = d_input {
+    /// The gradient of the network's input.
+    pub fn input_gradient(&self) -> Span<'a> {
         // Node 0 is the input's only reader in every network that wants its gradient.
-        let start = plan.gradients[0].input.start;
-        d_input.copy_from_slice(&gradients[start..start + d_input.len()]);
+        self.gradient(self.plan.gradients[0].input.start, self.network.values[0].len() * self.images())
+    }
+
+    fn gradient(&self, start: usize, len: usize) -> Span<'a> {
+        self.arena.gradients(self.storage, start, len)
+    }
+
+    fn parameter(&self, index: usize) -> Span<'a> {
+        part(self.network.parameters(), self.theta, index)
+    }
+
+    /// γ and β of a normalisation within θ or its gradient.
+    fn affine<'b>(&self, affine: Option<(usize, usize)>, flat: Span<'b>) -> Affine<'b> {
+        let of = |index| part(self.network.parameters(), flat, index);
+        (affine.map(|(scale, _)| of(scale)), affine.map(|(_, shift)| of(shift)))
+    }
+
+    /// The normalisation, or the bias, of node `index`.
+    fn norm(&self, index: usize, node: &Node) -> Norm<'a> {
+        let affine = match node.op {
+            Op::Norm { affine, .. } => affine,
+            _ => None,
+        };
+        Norm {
+            shape: self.plan.norm_shape(self.network, index),
+            x: self.value(node.input),
+            saved: self.arena.statistics(&self.plan.statistics[index]),
+            affine: self.affine(affine, self.theta),
+            scratch: self.arena.scratch(),
+        }
+    }
+
+    /// The weights of convolution `index` as its passes read them.
+    fn weights(&self, index: usize, weight: usize) -> Span<'a> {
+        match &self.arena.staging().places[index] {
+            None => self.parameter(weight),
+            Some((place, _)) => self.arena.weights(self.storage, place),
+        }
+    }
+
+    /// The first convolution as a product, with its patches, where the images are unfolded.
+    fn first_product(&self, index: usize) -> Option<(Conv, Span<'a>)> {
+        if index != 0 {
+            return None;
+        }
+        let product = self.arena.first_product(self.machine, self.network, self.plan, self.storage)?;
+        Some((product, self.arena.input(self.storage, product.input_len())))
+    }
+
+    /// Runs every node, with these `running` statistics.
+    pub fn forward(&self, by: By, running: Span) -> Result<()> {
+        let machine = self.machine;
+        if let Some((_, patches)) = self.first_product(0) {
+            machine.unfold(self.plan.conv(0), self.x, patches)?;
+        } else if self.storage != Precision::F32 {
+            machine.copy(self.x, self.value(0))?;
+        }
+        if let Some(staged) = &self.arena.staging().staged {
+            staged.stage(self.theta, self.arena.weights(self.storage, &(0..staged.len())))?;
+        }
+        for (index, node) in self.network.nodes.iter().enumerate() {
+            self.forward_node(index, node, by, running)?;
+        }
+        Ok(())
+    }
+
+    fn forward_node(&self, index: usize, node: &Node, by: By, running_values: Span) -> Result<()> {
+        let machine = self.machine;
+        let (x, y) = (self.value(node.input), self.value(index + 1));
+        let shape = self.network.values[node.input].sides();
+        match &node.op {
+            Op::Conv { weight, .. } => {
+                let (first, w) = (self.first_product(index), self.weights(index, *weight));
+                let (conv, x) = first.unwrap_or((*self.plan.conv(index), x));
+                machine.conv(ConvPass::Forward, &conv, [x, w], y, self.arena.scratch())
+            }
+            Op::Norm { running, residual, relu, .. } => {
+                let of = |index| part(self.network.running(), running_values, index);
+                let (mean, variance) = (of(running.0), of(running.1));
+                let momentum = (by == By::Batch).then_some(RUNNING_MOMENTUM);
+                let residual = residual.map(|id| self.value(id));
+                let running = Statistics { mean, variance, momentum };
+                machine.norm(&self.norm(index, node), running, residual, *relu, y)
+            }
+            Op::Bias { bias, relu } => {
+                let shape = self.plan.norm_shape(self.network, index);
+                machine.bias(&shape, x, self.parameter(*bias), *relu, y)
+            }
+            Op::MaxPool => machine.max_pool(shape, x, y),
+            Op::AveragePool => machine.average_pool(shape, x, y),
+        }
+    }
+
+    /// The gradient of the last training forward pass: `dy` (V·B, output) in, the flat gradient of θ out, both f32.
+    pub fn backward(&self, dy: Span, d_theta: Span) -> Result<()> {
+        self.machine.copy(dy, self.gradient(self.plan.output_gradient.start, dy.len()))?;
+        for (index, node) in self.network.nodes.iter().enumerate().rev() {
+            self.backward_node(index, node, d_theta)?;
+        }
+        match &self.arena.staging().staged {
+            Some(staged) => {
+                let gradients = self.arena.weight_gradients(self.storage, &(0..staged.len()));
+                staged.unstage_gradients(gradients, d_theta)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn backward_node(&self, index: usize, node: &Node, d_theta: Span) -> Result<()> {
+        let (machine, places) = (self.machine, &self.plan.gradients[index]);
+        let input = self.network.values[node.input];
+        let out_len = self.network.values[index + 1].len() * self.images();
+        let g = self.gradient(places.output[0].start, out_len);
+        let other = places.output.get(1).map(|place| self.gradient(place.start, out_len));
+        let wanted = !places.input.is_empty();
+        let dx = wanted.then(|| self.gradient(places.input.start, input.len() * self.images()));
+        let (x, y) = (self.value(node.input), self.value(index + 1));
+        let mask = match node.op {
+            Op::Norm { relu: true, residual: None, .. } if other.is_none() => Mask::Again,
+            Op::Norm { relu: true, .. } | Op::Bias { relu: true, .. } => Mask::ByOutput,
+            _ => Mask::None,
+        };
+        let flow = Flow { g, other, y, mask };
+        match (&node.op, dx) {
+            (Op::Conv { weight, .. }, dx) => self.conv_gradient(index, *weight, [x, g], dx, d_theta),
+            (Op::Norm { affine, .. }, dx) => {
+                let d_affine = self.affine(*affine, d_theta);
+                machine.norm_gradient(&self.norm(index, node), &flow, d_affine, dx)
+            }
+            (Op::Bias { bias, .. }, _) => {
+                let d_bias = part(self.network.parameters(), d_theta, *bias);
+                machine.bias_gradient(&self.norm(index, node), &flow, d_bias)
+            }
+            // The encoder's images want no gradient.
+            (_, None) => Ok(()),
+            (Op::MaxPool, Some(dx)) => {
+                machine.max_pool_gradient(input.sides(), &flow, x, dx, self.arena.scratch())
+            }
+            (Op::AveragePool, Some(dx)) => machine.average_pool_gradient(input.sides(), g, dx),
+        }
+    }
+
+    fn conv_gradient(
+        &self,
+        index: usize,
+        weight: usize,
+        [x, g]: [Span; 2],
+        dx: Option<Span>,
+        d_theta: Span,
+    ) -> Result<()> {
+        let (machine, conv, scratch) = (self.machine, self.plan.conv(index), self.arena.scratch());
+        let dw = part(self.network.parameters(), d_theta, weight);
+        if let Some((product, patches)) = self.first_product(index) {
+            let filled = scratch.part(0..product.weight_len());
+            let none = scratch.part(0..0);
+            machine.conv(ConvPass::WeightGradient, &product, [patches, g], filled, none)?;
+            return machine.copy(filled.part(0..dw.len()), dw);
+        }
+        let dw = match &self.arena.staging().places[index] {
+            Some((place, true)) => self.arena.weight_gradients(self.storage, place),
+            _ => dw,
+        };
+        machine.conv(ConvPass::WeightGradient, conv, [x, g], dw, scratch)?;
+        let w = self.weights(index, weight);
+        dx.map_or(Ok(()), |dx| machine.conv(ConvPass::InputGradient, conv, [g, w], dx, scratch))
     }
 }

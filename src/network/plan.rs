@@ -2,7 +2,9 @@
 //! arenas. Made once for each (views, batch, mode) and used for every step.
 
 use super::layers::{Network, Op, ValueId};
-use crate::kernel::{Conv, Kernel, norm};
+use crate::kernel::Conv;
+use crate::kernel::device::NormShape;
+use crate::kernel::machine::Machine;
 use std::ops::Range;
 
 /// What a pass is for.
@@ -14,7 +16,7 @@ pub enum Mode {
     Forget,
 }
 
-/// Where everything lies, in numbers of f32.
+/// Where everything lies, in numbers.
 pub struct Plan {
     pub views: usize,
     pub batch: usize,
@@ -44,44 +46,9 @@ pub struct Gradients {
 }
 
 impl Plan {
-    /// Lays `network` out for `views` × `batch` images.
-    pub fn new(network: &Network, kernel: &dyn Kernel, views: usize, batch: usize, mode: Mode) -> Self {
+    /// Lays `network` out for `views` × `batch` images on `machine`.
+    pub fn new(network: &Network, machine: &dyn Machine, views: usize, batch: usize, mode: Mode) -> Self {
         let images = views * batch;
-        let (mut scratch_len, mut statistics_len) = (0, 0);
-        let mut convs = Vec::new();
-        let mut statistics = Vec::new();
-        for (index, node) in network.nodes.iter().enumerate() {
-            let (input, output) = (network.values[node.input], network.values[index + 1]);
-            let mut conv = None;
-            let start = statistics_len;
-            match &node.op {
-                Op::Conv { kernel: side, stride, padding, .. } => {
-                    let flat = output.height == 1 && output.width == 1 && *side == 1 && *stride == 1;
-                    let (height, width, in_channels) =
-                        if flat { (1, 1, input.len()) } else { (input.height, input.width, input.channels) };
-                    let shape = Conv {
-                        batch: images,
-                        height,
-                        width,
-                        in_channels,
-                        out_channels: output.channels,
-                        kernel: *side,
-                        stride: *stride,
-                        padding: *padding,
-                    };
-                    scratch_len = scratch_len.max(kernel.conv_scratch(&shape));
-                    conv = Some(shape);
-                }
-                Op::Norm { .. } | Op::Bias { .. } => {
-                    let rows = batch * output.height * output.width;
-                    scratch_len = scratch_len.max(norm::scratch_len(rows * views, output.channels));
-                    statistics_len += 2 * views * output.channels;
-                }
-                Op::MaxPool | Op::AveragePool => {}
-            }
-            statistics.push(start..statistics_len);
-            convs.push(conv);
-        }
         let (values, values_len) = lay_out_values(network, images, mode);
         let mut plan = Self {
             views,
@@ -91,15 +58,53 @@ impl Plan {
             gradients: Vec::new(),
             gradients_len: 0,
             output_gradient: 0..0,
-            statistics,
-            statistics_len,
-            scratch_len,
-            convs,
+            statistics: Vec::new(),
+            statistics_len: 0,
+            scratch_len: 0,
+            convs: Vec::new(),
         };
+        for index in 0..network.nodes.len() {
+            plan.lay_out_node(network, machine, index);
+        }
         if mode == Mode::Train {
             plan.lay_out_gradients(network, images);
         }
         plan
+    }
+
+    /// Gives node `index` its convolution, its statistics and enough scratch.
+    fn lay_out_node(&mut self, network: &Network, machine: &dyn Machine, index: usize) {
+        let node = &network.nodes[index];
+        let output = network.values[index + 1];
+        let images = self.views * self.batch;
+        let start = self.statistics_len;
+        let mut conv = None;
+        let scratch = match &node.op {
+            Op::Conv { kernel, stride, padding, .. } => {
+                let shape = shape_of_conv(network, index, images, [*kernel, *stride, *padding]);
+                conv = Some(shape);
+                machine.conv_scratch(&shape)
+            }
+            Op::Norm { .. } | Op::Bias { .. } => {
+                self.statistics_len += 2 * self.views * output.channels;
+                machine.norm_scratch(&self.norm_shape(network, index))
+            }
+            Op::MaxPool => machine.pool_scratch(output.len() * images),
+            Op::AveragePool => 0,
+        };
+        self.scratch_len = self.scratch_len.max(scratch);
+        self.statistics.push(start..self.statistics_len);
+        self.convs.push(conv);
+    }
+
+    /// The views, rows and channels of node `index`, a normalisation or a bias, which knows no views.
+    pub fn norm_shape(&self, network: &Network, index: usize) -> NormShape {
+        let shape = network.values[index + 1];
+        let rows = self.batch * shape.height * shape.width;
+        match network.nodes[index].op {
+            Op::Bias { .. } => NormShape { views: 1, rows: self.views * rows, channels: shape.channels },
+            _ => NormShape { views: self.views, rows, channels: shape.channels },
+        }
     }
 
     /// The convolution of node `index`, which must be one.
@@ -149,6 +154,22 @@ impl Plan {
         }
         self.gradients_len = shelf.len;
     }
+}
+
+/// The convolution that node `index` is of `images` images. Where its output is one pixel and its kernel
+/// too, all of its input are channels.
+fn shape_of_conv(
+    network: &Network,
+    index: usize,
+    images: usize,
+    [kernel, stride, padding]: [usize; 3],
+) -> Conv {
+    let (input, output) = (network.values[network.nodes[index].input], network.values[index + 1]);
+    let flat = output.height == 1 && output.width == 1 && kernel == 1 && stride == 1;
+    let (height, width, in_channels) =
+        if flat { (1, 1, input.len()) } else { (input.height, input.width, input.channels) };
+    let out_channels = output.channels;
+    Conv { batch: images, height, width, in_channels, out_channels, kernel, stride, padding }
 }
 
 /// Places for the values: all distinct for training, used again after the last reader otherwise.

@@ -66,18 +66,22 @@ impl Outcome {
 
 impl Alternation {
     /// θ as `model` has it, η as `rule` has it, no momentum.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when a device has no room for the momentum.
     pub fn new(
         model: Model,
         eta: &Rule,
         rule: Box<dyn EStep>,
         objective: ObjectiveConfig,
         optim: OptimConfig,
-    ) -> Self {
-        let momentum = |part: Part| Sgd::new(part.layers()).by(model.site().kernels());
-        let momentum = model.parts().map(momentum).collect();
+    ) -> Result<Self> {
+        let momentum = |part: Part| Sgd::new(part.layers(), part.engine.machine());
+        let momentum = model.parts().map(momentum).collect::<Result<_>>()?;
         let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
         let direct = model.direct().map(|config| Direct::new(config.clone(), model.output_dim()));
-        Self { model, rule, momentum, direct, read: 0, counted: 0, objective, optim, views_with_gradient }
+        let (read, counted) = (0, 0);
+        Ok(Self { model, rule, momentum, direct, read, counted, objective, optim, views_with_gradient })
     }
 
     /// Step `step` of `steps`; `batch` gives the views of a step.

@@ -229,7 +229,7 @@ impl Case {
     pub(super) fn model(&self, kernel: &Arc<dyn Kernel>) -> Result<Model> {
         let (_, n, side) = self.shape();
         let model = weights::model_of(&self.tensors, side, kernel).map_err(|e| e.in_file(&self.path))?;
-        let pass = model.parts().map(|part| pass_floats(part.engine.network(), kernel.as_ref(), 2, n));
+        let pass = model.parts().map(|part| pass_floats(part.engine.network(), kernel, 2, n));
         let bytes = pass.sum::<usize>().saturating_mul(size_of::<f32>());
         if bytes > MOST_PASS_BYTES {
             let what = format!("a step on {n} images would take {} GiB in this network", bytes >> 30);

@@ -33,12 +33,12 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     let mut floats = BATCHES * views * batch * size * size * 3;
     for network in std::iter::once(&encoder).chain(&heads) {
         floats += network.theta_len() * COPIES_OF_THETA;
-        floats += pass_floats(network, kernel.as_ref(), recipe.objective.views().min(views), batch);
+        floats += pass_floats(network, &kernel, recipe.objective.views().min(views), batch);
     }
     if let Some(crops) = &recipe.augment.multi_crop {
         floats += BATCHES * crops.count * batch * crops.size * crops.size * 3;
         let small = Network::encoder(&recipe.encoder, (crops.size, crops.size))?;
-        floats += pass_floats(&small, kernel.as_ref(), crops.count, batch);
+        floats += pass_floats(&small, &kernel, crops.count, batch);
     }
     let d = encoder.output_dim();
     let per_epoch = loader::steps_per_epoch(images, batch);
@@ -126,7 +126,7 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
     };
     let e_step = rule.build(&sizes, &place)?;
     let mut alternation =
-        Alternation::new(model, &rule, e_step, recipe.objective.clone(), recipe.optim.clone());
+        Alternation::new(model, &rule, e_step, recipe.objective.clone(), recipe.optim.clone())?;
     let x = Tensor::randn(0f32, 1.0, (views, batch, size, size, 3), &Device::Cpu)?;
     let crops = recipe.augment.multi_crop.as_ref();
     let shape = crops.map(|crops| (crops.count, batch, crops.size, crops.size, 3));

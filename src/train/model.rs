@@ -4,7 +4,7 @@
 use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::eta::FrozenEncoder;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Precision};
 use crate::network::config::{DirectConfig, EncoderConfig};
 use crate::network::{Engine, Network};
 use crate::objective::unit_rows;
@@ -76,7 +76,7 @@ impl Model {
         let theta = flat(network.init(seed, ENCODER))?;
         let head = |(network, stream): (Network, u64)| -> Result<Head> {
             let theta = flat(network.init(seed, stream))?;
-            Ok(Head { engine: engine(network), theta })
+            Ok(Head { engine: engine(network)?, theta })
         };
         let networks = predictor.networks(encoder.projector.dim)?;
         let mut heads = networks.into_iter().zip([PREDICTOR, INVERSE]).map(head);
@@ -86,7 +86,7 @@ impl Model {
             _ => None,
         };
         Ok(Self {
-            encoder: engine(network),
+            encoder: engine(network)?,
             small: None,
             theta,
             predictor: h,
@@ -107,9 +107,12 @@ impl Model {
         for theta in std::iter::once(&mut self.theta).chain(heads.map(|head| &mut head.theta)) {
             *theta = Var::from_tensor(&theta.to_device(site.tensors())?)?;
         }
-        if let Some(kernels) = site.kernels() {
-            for engine in self.parts().map(|part| part.engine).chain(&self.small) {
-                engine.move_to(kernels.clone())?;
+        if site.kernels().is_some() {
+            let machine = site.machine(Precision::F32)?;
+            let heads = [&mut self.predictor, &mut self.inverse, &mut self.prototypes].into_iter().flatten();
+            let engines = [&mut self.encoder].into_iter().chain(&mut self.small);
+            for engine in engines.chain(heads.map(|head| &mut head.engine)) {
+                *engine = engine.on(&machine)?;
             }
         }
         self.site = site.clone();
@@ -150,7 +153,7 @@ impl Model {
     pub fn with_prototypes(mut self, count: usize, seed: u64, kernel: &Arc<dyn Kernel>) -> Result<Self> {
         let network = Network::prototypes(self.output_dim(), count)?;
         let theta = flat(network.init(seed, PROTOTYPES))?;
-        self.prototypes = Some(Head { engine: Engine::new(network, kernel.clone()), theta });
+        self.prototypes = Some(Head { engine: Engine::new(network, kernel.clone())?, theta });
         Ok(self)
     }
 

@@ -102,7 +102,7 @@ impl State {
             .map(|em| HalfSteps::new(recipe, em, dataset, per_epoch))
             .transpose()?;
         let (objective, optim) = (recipe.objective.clone(), recipe.optim.clone());
-        let alternation = Alternation::new(model, &recipe.eta, rule, objective, optim);
+        let alternation = Alternation::new(model, &recipe.eta, rule, objective, optim)?;
         let mut state = Self {
             step: 0,
             steps: per_epoch * recipe.schedule.epochs,

@@ -66,7 +66,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// A device that waits for each of its calls and adds up how long they take, by what they are.
 struct Timed {
     inner: Arc<dyn Device>,
-    one: Buffer,
+    one: Mutex<Buffer>,
     /// Calls of a kind, and their seconds.
     spent: Mutex<HashMap<String, (u32, f64)>>,
 }
@@ -77,11 +77,12 @@ const REPEATED: u32 = 10;
 
 impl Timed {
     fn new(inner: Arc<dyn Device>) -> simsiam_em::Result<Self> {
-        Ok(Self { one: inner.allocate(4)?, inner, spent: Mutex::default() })
+        Ok(Self { one: Mutex::new(inner.allocate(4)?), inner, spent: Mutex::default() })
     }
 
     fn wait(&self) -> simsiam_em::Result<()> {
-        self.inner.download(self.one.span(Precision::F32, 0, 1), &mut [0; 4])
+        let one = self.one.lock().unwrap();
+        self.inner.download(one.span(Precision::F32, 0, 1), &mut [0; 4])
     }
 
     fn timed<T>(&self, name: String, call: impl Fn() -> simsiam_em::Result<T>) -> simsiam_em::Result<T> {
@@ -195,7 +196,7 @@ fn measure(
     let folder = BankPlace::default();
     let size = Size { images: s.batch, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     let mut alternation =
-        Alternation::new(model, &rule, rule.build(&size, &folder)?, ObjectiveConfig::default(), optim());
+        Alternation::new(model, &rule, rule.build(&size, &folder)?, ObjectiveConfig::default(), optim())?;
 
     let mut rng = stream(0, Purpose::Test, 0, 0);
     let x: Vec<f32> = (0..2 * s.batch * s.size * s.size * 3).map(|_| rng.random::<f32>() - 0.5).collect();

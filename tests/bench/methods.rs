@@ -55,7 +55,8 @@ impl Timed {
         let place = BankPlace::default();
         let rule = recipe.eta.build(&size, &place).unwrap();
         let alternation =
-            Alternation::new(model, &recipe.eta, rule, recipe.objective.clone(), recipe.optim.clone());
+            Alternation::new(model, &recipe.eta, rule, recipe.objective.clone(), recipe.optim.clone())
+                .unwrap();
         let crops = recipe.augment.multi_crop.as_ref();
         let small = crops.map(|crops| noise(crops.count, batch, crops.size));
         let count = crops.map_or(0.0, |crops| crops.count as f64);

@@ -74,6 +74,7 @@ pub fn alternation(s: &Setting) -> Alternation {
         ObjectiveConfig::default(),
         optim(),
     )
+    .unwrap()
 }
 
 /// The middle one.

@@ -9,17 +9,17 @@
 
 mod conv;
 mod norm;
+mod span;
 mod theta;
 
 pub use conv::{Order, Pass, as_product, pool_scratch_len, unfolded};
-pub use norm::{Mask, NormShape, scratch_len};
+pub use norm::{Affine, Mask, NormShape, scratch_len};
+pub use span::{Buffer, Memory, Span};
 pub use theta::{Layer, Layers, Part, Parts};
 
 use super::{Conv, Precision};
 use crate::error::{Error, Result};
 use std::ffi::c_void;
-use std::marker::PhantomData;
-use std::ops::Range;
 
 /// The source of every kernel, CUDA C++ without headers.
 pub const SOURCE: &str = concat!(
@@ -45,104 +45,6 @@ pub fn ranked() -> Result<bool> {
             "{CUDNN_VARIABLE}={}: expected ranked, or the variable unset for the fastest algorithms",
             word.to_string_lossy()
         ))),
-    }
-}
-
-/// Memory that a device gave.
-///
-/// # Safety
-/// `bytes` bytes from `address` on belong to the value until it is dropped, and work that was given to the device
-/// before is done before they are used for anything else.
-pub unsafe trait Memory: Send + Sync {
-    /// Where it begins, in the device's own addresses.
-    fn address(&self) -> u64;
-    /// How many bytes it has.
-    fn bytes(&self) -> usize;
-}
-
-/// Owned device memory.
-pub struct Buffer(Box<dyn Memory>);
-
-impl Buffer {
-    /// Of `memory`.
-    pub fn new(memory: Box<dyn Memory>) -> Self {
-        Self(memory)
-    }
-
-    /// Bytes that it holds.
-    pub fn bytes(&self) -> usize {
-        self.0.bytes()
-    }
-
-    /// `len` numbers of `precision` from the `start`th on.
-    pub fn span(&self, precision: Precision, start: usize, len: usize) -> Span<'_> {
-        let size = precision.bytes();
-        // Checked without wrapping: a range beyond the largest number is beyond the buffer too.
-        let end = start.checked_add(len).and_then(|end| end.checked_mul(size));
-        assert!(end.is_some_and(|end| end <= self.0.bytes()), "a span beyond its buffer");
-        // SAFETY: the range was just checked, and the buffer outlives the borrow. Spans may overlap
-        // and go to several threads: whoever reads or writes them is the device, which makes one
-        // call after another.
-        unsafe { Span::new(self.0.address() + (start * size) as u64, len, precision) }
-    }
-}
-
-/// Numbers in device memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Span<'a> {
-    address: u64,
-    len: usize,
-    precision: Precision,
-    memory: PhantomData<&'a ()>,
-}
-
-impl<'a> Span<'a> {
-    /// `len` numbers at `address`.
-    ///
-    /// # Safety
-    /// They lie in memory of the device that the span will be used with, and it lives for `'a`.
-    pub unsafe fn new(address: u64, len: usize, precision: Precision) -> Self {
-        Self { address, len, precision, memory: PhantomData }
-    }
-
-    /// How many numbers.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// How they are stored.
-    pub fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    /// Where they begin.
-    pub fn address(&self) -> u64 {
-        self.address
-    }
-
-    /// The numbers in `range`.
-    pub fn part(&self, range: Range<usize>) -> Span<'a> {
-        assert!(range.start <= range.end && range.end <= self.len, "a part beyond its span");
-        let address = self.address + (range.start * self.precision.bytes()) as u64;
-        Span { address, len: range.len(), ..*self }
-    }
-
-    /// The suffix of kernels for numbers like these.
-    fn suffix(&self) -> &'static str {
-        match self.precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        }
-    }
-
-    /// Whether packs of 16 bytes may be read from its beginning.
-    fn is_aligned(&self) -> bool {
-        self.address.is_multiple_of(16)
     }
 }
 
@@ -184,13 +86,13 @@ impl Arg {
 
 impl From<Span<'_>> for Arg {
     fn from(span: Span) -> Arg {
-        Arg::Address(span.address)
+        Arg::Address(span.address())
     }
 }
 
 impl From<Option<Span<'_>>> for Arg {
     fn from(span: Option<Span>) -> Arg {
-        Arg::Address(span.map_or(0, |span| span.address))
+        Arg::Address(span.map_or(0, |span| span.address()))
     }
 }
 
@@ -291,27 +193,6 @@ pub unsafe trait Device: Send + Sync {
 const THREADS: usize = 256;
 
 impl dyn Device + '_ {
-    /// Numbers of this process, for a device that computes there.
-    pub fn host_span<'a>(&self, values: &'a [f32]) -> Result<Span<'a>> {
-        self.check_host()?;
-        // SAFETY: the device reads this process's memory, and the borrow covers its use.
-        Ok(unsafe { Span::new(values.as_ptr() as u64, values.len(), Precision::F32) })
-    }
-
-    /// The same, to be written.
-    pub fn host_span_mut<'a>(&self, values: &'a mut [f32]) -> Result<Span<'a>> {
-        self.check_host()?;
-        // SAFETY: as above, and nobody else sees the numbers meanwhile.
-        Ok(unsafe { Span::new(values.as_mut_ptr() as u64, values.len(), Precision::F32) })
-    }
-
-    fn check_host(&self) -> Result<()> {
-        match self.gpu() {
-            None => Ok(()),
-            Some(_) => Err(Error::Failure("numbers of the CPU were given to the GPU's engine".into())),
-        }
-    }
-
     /// A buffer that holds `values`.
     pub fn buffer_of(&self, values: &[f32]) -> Result<Buffer> {
         let buffer = self.allocate(4 * values.len())?;
@@ -327,22 +208,12 @@ impl dyn Device + '_ {
 
     /// The numbers of `from`, f32.
     pub fn download_f32(&self, from: Span) -> Result<Vec<f32>> {
-        if from.precision != Precision::F32 {
+        if from.precision() != Precision::F32 {
             return Err(Error::Failure("only f32 is read back from a device".into()));
         }
-        let mut bytes = vec![0; 4 * from.len];
+        let mut bytes = vec![0; 4 * from.len()];
         self.download(from, &mut bytes)?;
         Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-    }
-
-    /// Makes room for `bytes` in `buffer`, which forgets what it held where it grows.
-    pub fn grow(&self, buffer: &mut Option<Buffer>, bytes: usize) -> Result<()> {
-        if buffer.as_ref().is_none_or(|buffer| buffer.bytes() < bytes) {
-            // The old one goes first: the two need not fit side by side.
-            *buffer = None;
-            *buffer = Some(self.allocate(bytes)?);
-        }
-        Ok(())
     }
 
     /// A kernel with one thread for each of `threads` numbers or packs.
@@ -353,35 +224,5 @@ impl dyn Device + '_ {
         let grid = [threads.div_ceil(THREADS).max(1), 1, 1];
         // SAFETY: handed on.
         unsafe { self.launch(&Launch { kernel, grid, block: [THREADS, 1], args }) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Host(Vec<u8>);
-
-    // SAFETY: the vector is never resized and lives as long as the buffer.
-    unsafe impl Memory for Host {
-        fn address(&self) -> u64 {
-            self.0.as_ptr() as u64
-        }
-
-        fn bytes(&self) -> usize {
-            self.0.len()
-        }
-    }
-
-    #[test]
-    fn a_span_beyond_its_buffer_is_refused_also_where_its_end_would_wrap() {
-        let buffer = Buffer::new(Box::new(Host(vec![0; 64])));
-        assert_eq!(buffer.span(Precision::F32, 4, 12).len(), 12);
-        for (start, len) in [(5, 12), (17, 0), (usize::MAX, 1), (1, usize::MAX), (usize::MAX / 4 + 1, 0)] {
-            let beyond = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                buffer.span(Precision::F32, start, len).len()
-            }));
-            assert!(beyond.is_err(), "{start} {len}");
-        }
     }
 }

@@ -112,7 +112,7 @@ impl State {
                 &take(format!("{name}.running"))?,
             )?;
             let fail = |e| Error::Failure(format!("the checkpoint's '{name}': {e}"));
-            sgd.restore(take(format!("{name}.velocity"))?).map_err(fail)?;
+            sgd.restore(&take(format!("{name}.velocity"))?).map_err(fail)?;
         }
         if let Some(direct) = &mut self.alternation.direct {
             direct.restore(take(CORRELATION.into())?)?;

@@ -1,0 +1,189 @@
+//! A device beside the processor as a [`Machine`]: its memory, and launches of its kernels.
+
+use super::{Flow, Machine, Norm, PoolShape, Rates, Statistics, Stepper, Weights};
+use crate::error::Result;
+use crate::kernel::device::{
+    Affine, Buffer, Device, Layer, Layers, NormShape, Part, Parts, Pass, Span, as_product, pool_scratch_len,
+    scratch_len, unfolded,
+};
+use crate::kernel::{Conv, Precision};
+use std::sync::Arc;
+
+/// A machine that launches kernels on a device.
+pub struct Accelerator(Arc<dyn Device>);
+
+impl Accelerator {
+    /// On `device`.
+    pub fn new(device: Arc<dyn Device>) -> Self {
+        Self(device)
+    }
+}
+
+/// The table of weights that are staged, on a device.
+pub struct Staged {
+    device: Arc<dyn Device>,
+    layers: Layers,
+}
+
+impl Staged {
+    /// Numbers of all staged weights.
+    pub fn len(&self) -> usize {
+        self.layers.staged_len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The weights of all layers from `theta` into `staged`, rounded to its precision.
+    pub fn stage(&self, theta: Span, staged: Span) -> Result<()> {
+        self.device.stage_weights(&self.layers, theta, staged)
+    }
+
+    /// The gradients of layers that are staged as filters from `staged` into `theta`.
+    pub fn unstage_gradients(&self, staged: Span, theta: Span) -> Result<()> {
+        self.device.unstage_gradients(&self.layers, staged, theta)
+    }
+}
+
+impl Machine for Accelerator {
+    fn gpu(&self) -> Option<usize> {
+        self.0.gpu()
+    }
+
+    fn storage(&self, precision: Precision) -> Precision {
+        precision
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Buffer> {
+        self.0.allocate(bytes)
+    }
+
+    fn upload(&self, values: &[f32], to: Span) -> Result<()> {
+        self.0.upload_f32(values, to)
+    }
+
+    fn download(&self, from: Span) -> Result<Vec<f32>> {
+        self.0.download_f32(from)
+    }
+
+    fn copy(&self, from: Span, to: Span) -> Result<()> {
+        self.0.copy(from, to)
+    }
+
+    fn weights(&self, conv: &Conv, storage: Precision) -> Weights {
+        match (as_product(conv), storage) {
+            (None, _) => Weights::Filters,
+            (Some(_), Precision::F32) => Weights::AsTheta,
+            (Some(_), Precision::Bf16) => Weights::Rounded,
+        }
+    }
+
+    fn unfolded(&self, conv: &Conv, storage: Precision) -> Option<Conv> {
+        unfolded(conv, storage)
+    }
+
+    fn unfold(&self, conv: &Conv, x: Span, patches: Span) -> Result<()> {
+        self.0.unfold(conv, x, patches)
+    }
+
+    fn staged(&self, layers: &[Layer]) -> Result<Option<Staged>> {
+        let staged = |layers| Staged { device: self.0.clone(), layers };
+        if layers.is_empty() { Ok(None) } else { Layers::new(self.0.as_ref(), layers).map(staged).map(Some) }
+    }
+
+    fn conv_scratch(&self, _: &Conv) -> usize {
+        0
+    }
+
+    fn norm_scratch(&self, shape: &NormShape) -> usize {
+        scratch_len(shape)
+    }
+
+    fn pool_scratch(&self, outputs: usize) -> usize {
+        pool_scratch_len(outputs)
+    }
+
+    fn conv(&self, pass: Pass, conv: &Conv, [a, b]: [Span; 2], out: Span, _: Span) -> Result<()> {
+        match as_product(conv) {
+            Some(_) => self.0.multiply(pass, conv, a, b, out),
+            None => self.0.convolve(pass, conv, a, b, out),
+        }
+    }
+
+    fn norm(&self, n: &Norm, running: Statistics, residual: Option<Span>, relu: bool, y: Span) -> Result<()> {
+        let Statistics { mean, variance, momentum } = running;
+        match momentum {
+            None => self.0.norm_running(mean, variance, n.saved)?,
+            Some(momentum) => {
+                self.0.norm_statistics(&n.shape, n.x, n.saved, (mean, variance), momentum, n.scratch)?;
+            }
+        }
+        self.0.norm_apply(&n.shape, n.x, residual, Some(n.saved), n.affine, y, relu)
+    }
+
+    fn norm_gradient(&self, n: &Norm, flow: &Flow, d_affine: Affine, dx: Option<Span>) -> Result<()> {
+        let Flow { g, other, y, mask } = *flow;
+        let (s, saved) = (&n.shape, Some(n.saved));
+        self.0.norm_gradient_sums(s, g, other, y, n.x, saved, n.affine, d_affine, mask, n.scratch)?;
+        dx.map_or(Ok(()), |dx| self.0.norm_gradient_apply(s, g, n.x, saved, n.affine, dx, mask, n.scratch))
+    }
+
+    fn bias(&self, shape: &NormShape, x: Span, bias: Span, relu: bool, y: Span) -> Result<()> {
+        self.0.norm_apply(shape, x, None, None, (None, Some(bias)), y, relu)
+    }
+
+    fn bias_gradient(&self, n: &Norm, flow: &Flow, d_bias: Span) -> Result<()> {
+        let Flow { g, other, y, mask } = *flow;
+        let (none, d_affine) = ((None, None), (None, Some(d_bias)));
+        self.0.norm_gradient_sums(&n.shape, g, other, y, n.x, None, none, d_affine, mask, n.scratch)
+    }
+
+    fn max_pool(&self, shape: PoolShape, x: Span, y: Span) -> Result<()> {
+        self.0.max_pool(shape, x, y)
+    }
+
+    fn max_pool_gradient(
+        &self,
+        shape: PoolShape,
+        flow: &Flow,
+        x: Span,
+        dx: Span,
+        scratch: Span,
+    ) -> Result<()> {
+        self.0.max_pool_gradient(shape, (flow.g, flow.other), x, dx, scratch)
+    }
+
+    fn average_pool(&self, [height, width, channels]: PoolShape, x: Span, y: Span) -> Result<()> {
+        self.0.average_pool(height * width, channels, x, y)
+    }
+
+    fn average_pool_gradient(&self, [height, width, channels]: PoolShape, g: Span, dx: Span) -> Result<()> {
+        self.0.average_pool_gradient(height * width, channels, g, dx)
+    }
+
+    fn stepper(&self, parts: &[Part]) -> Result<Box<dyn Stepper>> {
+        let all = parts.iter().all(|part| part.penalised);
+        let parts = Parts::new(self.0.as_ref(), parts)?;
+        Ok(Box::new(Steps { device: self.0.clone(), parts, all }))
+    }
+}
+
+struct Steps {
+    device: Arc<dyn Device>,
+    parts: Parts,
+    /// Whether every part is penalised.
+    all: bool,
+}
+
+impl Stepper for Steps {
+    fn step(&self, theta: Span, velocity: Span, gradient: Span, rates: &Rates) -> Result<()> {
+        let numbers = [rates.lr, rates.momentum, rates.weight_decay as f32];
+        if self.all && rates.trust.is_none() {
+            return self.device.sgd_step(theta, velocity, gradient, numbers);
+        }
+        let lars = rates.trust.map(|trust| (trust, rates.weight_decay));
+        self.device.sgd_parts(&self.parts, theta, velocity, gradient, numbers, lars)
+    }
+}
