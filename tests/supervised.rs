@@ -158,7 +158,7 @@ fn a_batch_is_learned_by_heart() {
         Alternation::new(model(&recipe), &recipe.eta, rule(&recipe), objective, optim).unwrap();
     let rates = Rates { encoder: 0.1, predictor: 0.1 };
     let mut step = |step| alternation.step(step, 60, rates, &mut |step| Ok(Views { step, ..batch.clone() }));
-    let losses: Vec<f64> = (0..60).map(|i| step(i).unwrap().loss).collect();
+    let losses: Vec<f64> = (0..60).map(|i| step(i).unwrap().loss.wait().unwrap()).collect();
     // Ten classes by guessing: log 10 = 2.3.
     assert!(losses[0] > 1.5 && losses[59] < 0.1, "from {} to {}", losses[0], losses[59]);
 }

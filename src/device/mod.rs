@@ -9,10 +9,12 @@ mod cuda;
 use cuda as gpu;
 #[cfg(not(feature = "cuda"))]
 mod none;
+mod reading;
 #[cfg(not(feature = "cuda"))]
 use none as gpu;
 
 pub use gpu::{Upload, span, span_mut, unset_like};
+pub use reading::Reading;
 
 use crate::error::{Error, Result};
 use crate::kernel::device::{Device as KernelDevice, Span};

@@ -19,7 +19,7 @@ pub struct Expectation {
     /// SGD steps per alternation.
     pub k: u64,
     /// η of every image; none where each step makes its own and forgets it.
-    pub kept: Option<MemoryBank<f32>>,
+    pub kept: Option<MemoryBank>,
     /// Images whose η the E-step in progress has made; empty between E-steps.
     pub made: BTreeSet<u32>,
 }

@@ -8,86 +8,36 @@
 //! neither a checkpoint nor going on from one copies the whole. Beside a GPU that has room for it, it lies there, and goes into a
 //! checkpoint and back piece by piece. What that costs: paper-notes/memory-bank.md.
 
-use super::device_rows::DeviceRows;
+use super::bank_place::{BankPlace, zeros};
+use super::rows::Rows;
 use super::{EStep, Frozen, Held, Views};
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
-use crate::store::{Plain, Store};
+use crate::store::Plain;
 use candle_core::{Device, Tensor};
-use std::path::PathBuf;
 
-/// Where a bank's N × d numbers are kept.
-#[derive(Clone, Debug)]
-pub struct BankPlace {
-    /// Banks of more bytes than this that are not beside a device go into a memory-mapped file.
-    pub memory_limit_bytes: u64,
-    /// The folder of that file; it is deleted with the bank.
-    pub folder: PathBuf,
-    /// Where a device makes the encoder's outputs: there, and how many bytes a bank may have there.
-    pub beside: Option<(Device, u64)>,
-}
-
-/// In the processor's memory, however large.
-impl Default for BankPlace {
-    fn default() -> Self {
-        Self { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir(), beside: None }
-    }
-}
-
-/// Bytes of a bank of `images` vectors of `dim` numbers.
-pub fn bank_bytes(images: usize, dim: usize, precision: Precision) -> u64 {
-    (images as u64).saturating_mul(dim as u64).saturating_mul(precision.bytes() as u64)
-}
-
-/// η for all images, kept as T: f32, or bf16 by its bits.
+/// η for all images.
 #[derive(Debug)]
-pub struct MemoryBank<T> {
+pub struct MemoryBank {
     m: f32,
     /// SGD steps between two updates.
     k: u64,
     dim: usize,
-    eta: Rows<T>,
+    /// (N, d)
+    eta: Box<dyn Rows>,
     /// 1 where image x was visited, else 0, (N).
     visited: Vec<f32>,
     /// The step at which the samples in η of image x were made, averaged as they are, (N).
     made: Vec<f32>,
 }
 
-/// (N, d)
-#[derive(Debug)]
-enum Rows<T> {
-    Host(Store<T>),
-    Device(DeviceRows),
-}
-
-impl<T: Plain> MemoryBank<T> {
-    /// An empty bank of `images` vectors of `dim` numbers.
+impl MemoryBank {
+    /// An empty bank of `images` vectors of `dim` numbers, stored as `precision` at `place`.
     ///
     /// # Errors
-    /// [`Error::Disk`] when the mapped file cannot be made, for one because the disk lacks the space: the
-    /// file is written in full before anything is trained. [`Error::Device`] when a GPU has no room for it, or fails.
-    pub fn new(m: f32, images: usize, dim: usize, place: &BankPlace) -> Result<Self> {
-        let len = images
-            .checked_mul(dim)
-            .ok_or_else(|| Error::Usage("a bank of N × d numbers overflows".into()))?;
-        let bytes = bank_bytes(images, dim, T::PRECISION);
-        let beside = place.beside.as_ref().filter(|(_, limit)| bytes <= *limit);
-        let beside = beside.filter(|_| DeviceRows::can_hold(images, dim));
-        let gb = bytes as f64 / 1e9;
-        let eta = if let Some((device, _)) = beside {
-            let made = DeviceRows::new::<T>(images, dim, device);
-            Rows::Device(made.map_err(|e| e.of_device(&format!("a memory bank of {gb:.1} GB")))?)
-        } else if bytes > place.memory_limit_bytes {
-            Rows::Host(Store::mapped(&place.folder, len).map_err(|e| {
-                let cost = format!(
-                    "it takes {gb:.1} GB for {images} images × {dim} numbers, and as much for each of two checkpoints: {e}"
-                );
-                let source = std::io::Error::new(e.kind(), cost);
-                Error::Disk { path: place.folder.clone(), action: "make the memory bank's file", source }
-            })?)
-        } else {
-            Rows::Host(Store::memory(len))
-        };
+    /// As [`zeros`].
+    pub fn new(m: f32, [images, dim]: [usize; 2], precision: Precision, place: &BankPlace) -> Result<Self> {
+        let eta = zeros(images, dim, precision, place)?;
         Ok(Self { m, k: 1, dim, eta, visited: vec![0.0; images], made: vec![0.0; images] })
     }
 
@@ -101,10 +51,7 @@ impl<T: Plain> MemoryBank<T> {
     /// # Errors
     /// [`Error::Failure`] when a device that holds it fails.
     pub fn get(&self, index: usize) -> Result<(Vec<f32>, bool)> {
-        let row = match &self.eta {
-            Rows::Device(rows) => rows.get(&[index as u32])?.flatten_all()?.to_vec1()?,
-            Rows::Host(eta) => row(eta, self.dim, index).collect(),
-        };
+        let row = self.eta.get(&[index as u32], &Device::Cpu)?.flatten_all()?.to_vec1()?;
         Ok((row, self.visited[index] > 0.0))
     }
 
@@ -136,30 +83,11 @@ impl<T: Plain> MemoryBank<T> {
             keep
         };
         let keep: Vec<f32> = views.indices.iter().map(visit).collect();
-        let eta = match &mut self.eta {
-            Rows::Device(rows) => return rows.absorb(&views.indices, &keep, z),
-            Rows::Host(eta) => eta,
-        };
-        let z = z.flatten_all()?.to_vec1::<f32>()?;
-        let rows = views.indices.iter().map(|&index| index as usize * dim..(index as usize + 1) * dim);
-        eta.fetch(rows.clone());
-        for ((row, keep), z) in rows.zip(keep).zip(z.chunks_exact(dim)) {
-            // Without a past z stays as it is, to the sign of a zero.
-            let moved = |eta: T, z: f32| if keep == 0.0 { z } else { keep * eta.widen() + (1.0 - keep) * z };
-            for (eta, z) in eta.as_mut_slice()[row].iter_mut().zip(z) {
-                *eta = T::round(moved(*eta, *z));
-            }
-        }
-        Ok(())
+        self.eta.absorb(&views.indices, &keep, z)
     }
 }
 
-/// η of one image.
-fn row<T: Plain>(eta: &Store<T>, dim: usize, index: usize) -> impl Iterator<Item = f32> {
-    eta.as_slice()[index * dim..][..dim].iter().map(|eta| eta.widen())
-}
-
-impl<T: Plain> EStep for MemoryBank<T> {
+impl EStep for MemoryBank {
     fn chunk(&self) -> u64 {
         self.k
     }
@@ -174,13 +102,7 @@ impl<T: Plain> EStep for MemoryBank<T> {
     }
 
     fn targets(&mut self, views: &Views, z: &Tensor, _: Frozen) -> Result<Tensor> {
-        let eta = match &self.eta {
-            Rows::Device(rows) => rows.get(&views.indices)?.unsqueeze(0)?,
-            Rows::Host(eta) => {
-                let rows = views.indices.iter().flat_map(|index| row(eta, self.dim, *index as usize));
-                Tensor::from_vec(rows.collect(), (1, views.indices.len(), self.dim), z.device())?
-            }
-        };
+        let eta = self.eta.get(&views.indices, z.device())?.unsqueeze(0)?;
         Ok(eta.broadcast_as(z.dims())?.contiguous()?)
     }
 
@@ -191,15 +113,8 @@ impl<T: Plain> EStep for MemoryBank<T> {
 
     fn state(&self) -> Result<Vec<Held<'_>>> {
         let images = self.visited.len();
-        let bank = match &self.eta {
-            Rows::Device(rows) => rows.numbers::<T>(),
-            Rows::Host(eta) => {
-                eta.fetch_in_order();
-                eta.as_slice().into()
-            }
-        };
         Ok(vec![
-            ("bank".into(), vec![images, self.dim], bank),
+            ("bank".into(), vec![images, self.dim], self.eta.numbers()),
             ("visited".into(), vec![images], self.visited.as_slice().into()),
             ("made".into(), vec![images], self.made.as_slice().into()),
         ])
@@ -207,28 +122,17 @@ impl<T: Plain> EStep for MemoryBank<T> {
 
     fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()> {
         for (name, _, numbers) in held {
-            let lost =
-                |e| Error::Failure(format!("the checkpoint's memory bank does not fit this run's: {e}"));
             let slot = match name.as_str() {
                 "bank" => {
-                    let part = T::part(&numbers).ok_or_else(|| {
-                        Error::Failure("the checkpoint's memory bank has another precision".into())
-                    })?;
-                    match &mut self.eta {
-                        Rows::Device(rows) => rows.fill(part)?,
-                        Rows::Host(eta) => {
-                            eta.fetch_in_order();
-                            part.fill(eta.as_mut_slice()).map_err(lost)?;
-                        }
-                    }
+                    self.eta.fill(&numbers)?;
                     continue;
                 }
                 "made" => &mut self.made,
                 _ => &mut self.visited,
             };
-            let part = f32::part(&numbers)
-                .ok_or_else(|| Error::Failure("the checkpoint's visits are not f32".into()))?;
-            part.fill(slot).map_err(lost)?;
+            let wrong = || Error::Failure("the checkpoint's visits are not f32".into());
+            let lost = |e| Error::Failure(format!("the checkpoint's visits do not fit this run's: {e}"));
+            f32::part(&numbers).ok_or_else(wrong)?.fill(slot).map_err(lost)?;
         }
         Ok(())
     }
@@ -236,6 +140,7 @@ impl<T: Plain> EStep for MemoryBank<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::device_rows::DeviceRows;
     use super::*;
 
     /// In memory, in a mapped file, beside a device's outputs.
@@ -248,11 +153,11 @@ mod tests {
         ]
     }
 
-    fn bank<T: Plain>(m: f32, place: &BankPlace) -> MemoryBank<T> {
-        MemoryBank::new(m, 3, 2, place).unwrap()
+    fn bank(m: f32, precision: Precision, place: &BankPlace) -> MemoryBank {
+        MemoryBank::new(m, [3, 2], precision, place).unwrap()
     }
 
-    fn visit<T: Plain>(bank: &mut MemoryBank<T>, index: u32, z: [f32; 2]) {
+    fn visit(bank: &mut MemoryBank, index: u32, z: [f32; 2]) {
         let z = Tensor::from_slice(&z, (1, 2), &Device::Cpu).unwrap();
         bank.absorb(
             &Views { step: 0, indices: vec![index], labels: Vec::new(), x: z.clone(), small: None },
@@ -261,8 +166,8 @@ mod tests {
         .unwrap();
     }
 
-    fn visits<T: Plain>(place: &BankPlace) {
-        let mut bank = bank::<T>(0.75, place);
+    fn visits(precision: Precision, place: &BankPlace) {
+        let mut bank = bank(0.75, precision, place);
         visit(&mut bank, 1, [4.0, 8.0]);
         assert_eq!(bank.get(1).unwrap(), (vec![4.0, 8.0], true));
         visit(&mut bank, 1, [0.0, 0.0]);
@@ -277,14 +182,13 @@ mod tests {
     #[test]
     fn the_first_visit_takes_the_output_and_later_ones_move_towards_it() {
         for place in places() {
-            visits::<f32>(&place);
-            visits::<u16>(&place);
+            Precision::ALL.into_iter().for_each(|precision| visits(precision, &place));
         }
     }
 
     #[test]
     fn bf16_keeps_the_rounded_mean() {
-        let mut bank = bank::<u16>(0.75, &BankPlace::default());
+        let mut bank = bank(0.75, Precision::Bf16, &BankPlace::default());
         visit(&mut bank, 0, [1.0, 1.0 + 1.0 / 256.0]);
         // The second lay half-way to 1 + 1/128 and went to the even one of the two, 1.
         assert_eq!(bank.get(0).unwrap().0, [1.0, 1.0]);
@@ -293,12 +197,12 @@ mod tests {
         assert_eq!(bank.get(0).unwrap().0, [1.0, 1.03125]);
     }
 
-    fn restores<T: Plain>() {
+    fn restores(precision: Precision) {
         let own = |held: Vec<Held<'_>>| held.into_iter().map(|(n, s, v)| (n, s, v.into_owned())).collect();
         for (from, to) in places().iter().flat_map(|from| places().map(|to| (from.clone(), to))) {
-            let mut full = bank::<T>(0.5, &from);
+            let mut full = bank(0.5, precision, &from);
             visit(&mut full, 2, [1.0, -1.0]);
-            let mut empty = bank::<T>(0.5, &to);
+            let mut empty = bank(0.5, precision, &to);
             empty.restore(own(full.state().unwrap())).unwrap();
             assert_eq!(empty.get(2).unwrap(), (vec![1.0, -1.0], true));
             assert!(!empty.get(0).unwrap().1);
@@ -307,15 +211,14 @@ mod tests {
 
     #[test]
     fn restore_after_state_is_the_identity() {
-        restores::<f32>();
-        restores::<u16>();
+        Precision::ALL.into_iter().for_each(restores);
     }
 
     #[test]
     fn a_bank_of_another_size_or_precision_is_refused() {
         let held = |numbers| vec![("bank".to_string(), vec![], numbers)];
         for place in places() {
-            let mut bank = bank::<u16>(0.5, &place);
+            let mut bank = bank(0.5, Precision::Bf16, &place);
             for wrong in [vec![0f32; 6].into(), (&[0u16; 5][..]).into()] {
                 assert!(bank.restore(held(wrong)).is_err());
             }
@@ -327,17 +230,19 @@ mod tests {
     fn a_bank_that_a_device_has_no_room_for_stays_on_the_host() {
         let places =
             [16, 24].map(|limit| BankPlace { beside: Some((Device::Cpu, limit)), ..BankPlace::default() });
-        let is_beside = |place| matches!(bank::<f32>(0.5, place).eta, Rows::Device(_));
+        // Only numbers of a device are read when they are written.
+        let is_beside =
+            |place| format!("{:?}", bank(0.5, Precision::F32, place).eta.numbers()).contains("device");
         assert_eq!(places.each_ref().map(is_beside), [false, true]);
         // More numbers than candle's kernels can count.
-        assert!(!DeviceRows::can_hold(1 << 21, 2048) && DeviceRows::can_hold(1_281_167, 2048));
+        assert!(!DeviceRows::<f32>::can_hold(1 << 21, 2048) && DeviceRows::<f32>::can_hold(1_281_167, 2048));
     }
 
     #[test]
     fn a_file_that_cannot_be_made_is_the_disks_fault_and_tells_its_size() {
         let folder = std::env::temp_dir().join("no such folder of sim");
         let place = BankPlace { memory_limit_bytes: 0, folder, beside: None };
-        let refused = MemoryBank::<u16>::new(0.8, 1_281_167, 2048, &place).unwrap_err();
+        let refused = MemoryBank::new(0.8, [1_281_167, 2048], Precision::Bf16, &place).unwrap_err();
         assert_eq!(refused.exit_code(), 5);
         assert!(refused.to_string().contains("5.2 GB"), "{refused}");
     }

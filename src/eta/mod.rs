@@ -15,6 +15,7 @@
 //! the loop lets it `begin` an E-step and `read` its batches one by one; once per batch it asks for
 //! `targets`. Adding one: a file here and a variant of [`Rule`]; README.md says how.
 
+mod bank_place;
 mod count;
 mod device_rows;
 mod expectation;
@@ -24,15 +25,17 @@ mod memory_bank;
 mod momentum_encoder;
 mod one_step;
 mod queue;
+mod rows;
 mod rule;
 mod sinkhorn;
 mod twins;
 
+pub use bank_place::{BankPlace, bank_bytes};
 pub use count::{Samples, Steps};
 pub use expectation::Expectation;
 pub use k_step::KStep;
 pub use labels::Labels;
-pub use memory_bank::{BankPlace, MemoryBank, bank_bytes};
+pub use memory_bank::MemoryBank;
 pub use momentum_encoder::MomentumEncoder;
 pub use one_step::OneStep;
 pub use queue::Queue;

@@ -6,7 +6,6 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
-use crate::store::Plain;
 use serde::{Deserialize, Serialize};
 
 /// Which E-step rule a run uses, and its numbers.
@@ -260,7 +259,7 @@ impl Rule {
                 n: n.number(size.elements),
                 normalised: *normalised,
                 k: k.count(size.per_epoch),
-                kept: self.keeps_bank().then(|| size.bank(*m, place)).transpose()?,
+                kept: self.keeps_bank().then(|| size.bank(*m, Precision::F32, place)).transpose()?,
                 made: Default::default(),
             }),
             Rule::MomentumEncoder { tau, rises, queue } => {
@@ -277,8 +276,14 @@ impl Rule {
                     queued_from: queue_from_epoch.saturating_mul(size.per_epoch),
                 })
             }
-            Rule::MemoryBank { m, k, precision: Precision::F32 } => banks::<f32>(*m, *k, size, place)?,
-            Rule::MemoryBank { m, k, precision: Precision::Bf16 } => banks::<u16>(*m, *k, size, place)?,
+            Rule::MemoryBank { m, k, precision } => {
+                let bank = || size.bank(*m, *precision, place);
+                let first = bank()?.refreshed_every(k.count(size.per_epoch));
+                match size.second {
+                    false => Box::new(first),
+                    true => Box::new(Twins { first, second: bank()? }),
+                }
+            }
         })
     }
 }
@@ -306,16 +311,7 @@ pub struct Size {
 
 impl Size {
     /// An empty bank of this size.
-    fn bank<T: Plain>(&self, m: f64, place: &BankPlace) -> Result<MemoryBank<T>> {
-        MemoryBank::new(m as f32, self.images, self.dim, place)
+    fn bank(&self, m: f64, precision: Precision, place: &BankPlace) -> Result<MemoryBank> {
+        MemoryBank::new(m as f32, [self.images, self.dim], precision, place)
     }
-}
-
-/// A bank, with its twin where a second η is wanted.
-fn banks<T: Plain>(m: f64, k: Steps, size: &Size, place: &BankPlace) -> Result<Box<dyn EStep>> {
-    let first = size.bank::<T>(m, place)?.refreshed_every(k.count(size.per_epoch));
-    if !size.second {
-        return Ok(Box::new(first));
-    }
-    Ok(Box::new(Twins { first, second: size.bank::<T>(m, place)? }))
 }

@@ -3,22 +3,21 @@
 
 use super::{EStep, Frozen, Held, MemoryBank, Views};
 use crate::error::Result;
-use crate::store::Plain;
 use candle_core::Tensor;
 
 /// A bank that trains, and its twin, which takes in the view that trains and only watches.
 #[derive(Debug)]
-pub struct Twins<T> {
+pub struct Twins {
     /// Gives the targets.
-    pub first: MemoryBank<T>,
+    pub first: MemoryBank,
     /// Never trains.
-    pub second: MemoryBank<T>,
+    pub second: MemoryBank,
 }
 
 /// What the twin's tensors are called in a checkpoint.
 const TWIN: &str = "twin.";
 
-impl<T: Plain> EStep for Twins<T> {
+impl EStep for Twins {
     fn reads(&self, steps: u64) -> std::ops::Range<u64> {
         self.first.reads(steps)
     }

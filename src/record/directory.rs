@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 const CONFIG: &str = "config.toml";
 const LOCK: &str = ".lock";
@@ -166,13 +167,27 @@ impl FolderLock {
     }
 }
 
+/// How often a lock that is held is looked at again, and after which time. A program that another
+/// thread of this process starts holds all open files, a lock that was just given back among them,
+/// until it begins.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
 fn lock(path: &Path) -> Result<File> {
     let name = path.join(LOCK);
     let action = "lock the folder";
     files::check_regular(&name)?;
     let open = OpenOptions::new().write(true).create(true).truncate(false).open(&name);
     let file = open.map_err(Error::disk(&name, action))?;
-    match file.try_lock() {
+    let mut taken = file.try_lock();
+    for _ in 0..LOOKS {
+        if !matches!(taken, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+        taken = file.try_lock();
+    }
+    match taken {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_path_buf() }),
         // Some network file systems know no locks; a run there must be possible all the same.

@@ -13,7 +13,7 @@ use crate::measure::metrics::COLUMNS;
 use crate::objective::Comparison;
 use crate::recipe::{Predictor, Recipe};
 use crate::record::{Outcome, RunDir};
-use crate::train::{Ending, Machine, Progress};
+use crate::train::{Ending, Progress, Resources};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Steps of a made-up epoch: enough for a verdict.
@@ -93,7 +93,7 @@ impl Trainer for Formula {
         &self,
         job: &Job,
         dir: &RunDir,
-        _machine: Machine,
+        _resources: Resources,
         stop: &AtomicBool,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {

@@ -6,7 +6,7 @@ use super::trainer::Trainer;
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::record::{RunDir, find_twin};
-use crate::train::{Ending, Machine, Progress};
+use crate::train::{Ending, Progress, Resources};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,8 +32,8 @@ pub struct Settings {
 
 impl Settings {
     /// What one run is given to compute with.
-    fn machine(&self) -> Machine {
-        Machine { threads: self.threads, place: self.place }
+    fn resources(&self) -> Resources {
+        Resources { threads: self.threads, place: self.place }
     }
 }
 
@@ -191,7 +191,7 @@ fn run(
     }
     watch(index, &Event::Started);
     let watch_run = |progress| watch(index, &Event::Progress(progress));
-    let ending = trainer.train(job, &dir, settings.machine(), stop, &watch_run);
+    let ending = trainer.train(job, &dir, settings.resources(), stop, &watch_run);
     // Those that the trainer has not told, for one because it failed.
     dir.take_notes().into_iter().for_each(|note| watch_run(Progress::Note(note)));
     let ending = ending?;

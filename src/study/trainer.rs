@@ -5,19 +5,19 @@ use super::job::Job;
 use crate::data::{DataConfig, Dataset};
 use crate::error::Result;
 use crate::record::RunDir;
-use crate::train::{self, Ending, Machine, Progress};
+use crate::train::{self, Ending, Progress, Resources};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// Makes one run in its folder.
 pub trait Trainer: Sync {
-    /// Trains `job` in `dir` on `machine`, going on where an earlier process stopped; records
+    /// Trains `job` in `dir` with `resources`, going on where an earlier process stopped; records
     /// metrics and the outcome in `dir`. `stop` asks for a checkpoint and [`Ending::Stopped`].
     fn train(
         &self,
         job: &Job,
         dir: &RunDir,
-        machine: Machine,
+        resources: Resources,
         stop: &AtomicBool,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending>;
@@ -67,7 +67,7 @@ impl Trainer for Engine {
         &self,
         job: &Job,
         dir: &RunDir,
-        machine: Machine,
+        resources: Resources,
         stop: &AtomicBool,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {
@@ -75,7 +75,7 @@ impl Trainer for Engine {
             return closed_form::run(&job.recipe, world, dir, stop, watch);
         }
         let dataset = self.dataset(&job.recipe.data)?;
-        train::run(&job.recipe, &dataset, dir, machine, stop, watch)
+        train::run(&job.recipe, &dataset, dir, resources, stop, watch)
     }
     fn images(&self, job: &Job) -> Result<Option<String>> {
         match job.recipe.closed_form {

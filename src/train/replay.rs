@@ -75,7 +75,7 @@ pub fn replay_with(
         let (n, dim) = made.z.dims2()?;
         let z = made.z.flatten_all()?.to_vec1::<f32>()?;
         let z = ArrayView2::from_shape((n, dim), &z).map_err(|e| Error::Failure(e.to_string()))?;
-        let row = Trajectory { step, loss: made.loss_now()?, lr, z_std: collapse::std(z) };
+        let row = Trajectory { step, loss: made.loss.wait()?, lr, z_std: collapse::std(z) };
         line(&row)?;
         trajectory.push(row);
         let Some(gradients) = made.gradients else { break };

@@ -4,20 +4,19 @@ mod saved;
 
 pub use saved::saw;
 
-use super::alternation::Outcome;
 use super::em;
 use super::half_steps::HalfSteps;
+use super::readings::Read;
 use super::weights;
 use super::{Alternation, COLUMNS, Model, Preprocessing, Progress, Protocol, Rates, evaluate};
 use crate::data::{Dataset, loader};
 use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Rule, Size, Views};
-use crate::measure::collapse;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, RunDir, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE, write_durable};
 use candle_core::{Device, Tensor};
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -192,28 +191,17 @@ impl State {
         Ok(())
     }
 
-    /// Takes note of what a step gave, and of its learning rate.
-    pub fn observe(&mut self, made: &Outcome, lr: f64) -> Result<()> {
-        self.observe_numbers(made.loss, lr, spread(&made.z)?, made.e_passed);
-        Ok(())
-    }
-
-    /// The same in numbers.
-    pub fn observe_numbers(&mut self, loss: f64, lr: f64, z_std: f64, e_passed: u64) {
+    /// Takes note of what a step gave.
+    pub fn observe(&mut self, read: &Read) {
         self.epoch.steps += 1;
-        self.epoch.loss += loss;
-        self.epoch.z_std += z_std;
-        self.e_passed += e_passed;
-        self.epoch.lr += lr;
+        self.epoch.loss += read.loss;
+        self.epoch.z_std += read.z_std;
+        self.e_passed += read.e_passed;
+        self.epoch.lr += read.rate;
     }
 
-    /// What a watcher is told after a step of loss `loss`.
-    pub fn progress(&self, loss: f64, per_epoch: u64) -> Progress {
-        self.progress_at(self.step, loss, per_epoch)
-    }
-
-    /// The same after `step` steps.
-    pub fn progress_at(&self, step: u64, loss: f64, per_epoch: u64) -> Progress {
+    /// What a watcher is told after `step` steps, the last of loss `loss`.
+    pub fn progress(&self, step: u64, loss: f64, per_epoch: u64) -> Progress {
         let z_std = self.epoch.z_std / self.epoch.steps.max(1) as f64;
         Progress::Step { step, epoch: step as f64 / per_epoch as f64, loss, z_std }
     }
@@ -345,15 +333,4 @@ fn check_classes(recipe: &Recipe, dataset: &Dataset) -> Result<()> {
          study file for the supervised arms, or --set encoder.projector.dim={classes} where all arms are supervised",
         dataset.name
     )))
-}
-
-/// std of z/‖z‖ times √d, for z (B, d); 0 for a batch of one, which has no spread to measure.
-fn spread(z: &Tensor) -> Result<f64> {
-    let (batch, dim) = z.dims2()?;
-    if batch < 2 {
-        return Ok(0.0);
-    }
-    let values = z.flatten_all()?.to_vec1::<f32>()?;
-    let z = ArrayView2::from_shape((batch, dim), &values).map_err(|e| Error::Failure(e.to_string()))?;
-    Ok(collapse::std(z) * (dim as f64).sqrt())
 }

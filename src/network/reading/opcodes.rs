@@ -1,6 +1,5 @@
 //! The opcodes of a pickle, executed on values that stay where they are.
 
-use super::pickle::{Id, Value};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 
@@ -9,9 +8,33 @@ pub const LONGEST: usize = 16 << 20;
 /// More values are.
 pub const MOST_VALUES: usize = 1 << 21;
 
+/// The place of a value in its pickle.
+pub type Id = u32;
+
+/// A value, of the kinds that state dicts are made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// `None`, a number with a fraction, bytes, a set: nothing that weights are described with.
+    Other,
+    /// An integer or a truth value.
+    Int(i64),
+    /// A string.
+    Text(&'a str),
+    /// A class or a function: module and name.
+    Global(&'a str, &'a str),
+    /// A tuple or a list.
+    Sequence(Vec<Id>),
+    /// A dict, also an ordered one, in the order of its writing.
+    Dict(Vec<(Id, Id)>),
+    /// What a callable would make of its arguments.
+    Call(Id, Id),
+    /// What lies outside the pickle, by its key: a tensor's storage.
+    Stored(Id),
+}
+
 /// What executes opcodes.
 #[derive(Default)]
-pub struct Machine<'a> {
+pub struct Interpreter<'a> {
     bytes: &'a [u8],
     at: usize,
     values: Vec<Value<'a>>,
@@ -25,15 +48,15 @@ fn broken(what: impl Into<String>) -> Error {
     Error::Failure(what.into())
 }
 
-impl<'a> Machine<'a> {
+impl<'a> Interpreter<'a> {
     /// Executes the pickle that `bytes` begin with: all its values, the place of the one that was
     /// pickled, and its length.
     pub fn run(bytes: &'a [u8]) -> Result<(Vec<Value<'a>>, Id, usize)> {
         let bytes = &bytes[..bytes.len().min(LONGEST)];
-        let mut machine = Machine { bytes, ..Machine::default() };
-        while machine.step()? {}
-        let root = machine.pop()?;
-        Ok((machine.values, root, machine.at))
+        let mut interpreter = Interpreter { bytes, ..Interpreter::default() };
+        while interpreter.step()? {}
+        let root = interpreter.pop()?;
+        Ok((interpreter.values, root, interpreter.at))
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {

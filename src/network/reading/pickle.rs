@@ -5,32 +5,9 @@
 //! length, and a memo that is fetched a thousand times, or a tuple nested a million deep, costs no
 //! more than its bytes.
 
-use super::opcodes::Machine;
+use super::opcodes::Interpreter;
+pub use super::opcodes::{Id, Value};
 use crate::error::Result;
-
-/// The place of a value in its pickle.
-pub type Id = u32;
-
-/// A value, of the kinds that state dicts are made of.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value<'a> {
-    /// `None`, a number with a fraction, bytes, a set: nothing that weights are described with.
-    Other,
-    /// An integer or a truth value.
-    Int(i64),
-    /// A string.
-    Text(&'a str),
-    /// A class or a function: module and name.
-    Global(&'a str, &'a str),
-    /// A tuple or a list.
-    Sequence(Vec<Id>),
-    /// A dict, also an ordered one, in the order of its writing.
-    Dict(Vec<(Id, Id)>),
-    /// What a callable would make of its arguments.
-    Call(Id, Id),
-    /// What lies outside the pickle, by its key: a tensor's storage.
-    Stored(Id),
-}
 
 /// A pickle that was read.
 #[derive(Debug)]
@@ -48,7 +25,7 @@ impl<'a> Pickle<'a> {
     /// [`Error::Failure`] when it breaks off, is too long, or holds an opcode that `torch.save`
     /// does not write.
     pub fn read(bytes: &'a [u8]) -> Result<Self> {
-        let (values, root, len) = Machine::run(bytes)?;
+        let (values, root, len) = Interpreter::run(bytes)?;
         Ok(Self { values, root, len })
     }
 

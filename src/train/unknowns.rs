@@ -1,0 +1,100 @@
+//! The two unknowns of the alternation, θ and η, with what moves them and what a step of it gives.
+
+use super::{Direct, Model, Part};
+use crate::device::Reading;
+use crate::error::Result;
+use crate::eta::{EStep, Rule, Views};
+use crate::objective::ObjectiveConfig;
+use crate::optim::{OptimConfig, Sgd};
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+
+/// What gives the views of a step.
+pub type Source<'a> = dyn FnMut(u64) -> Result<Views> + 'a;
+
+/// Learning rates of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// F_θ's.
+    pub encoder: f64,
+    /// That of h, and of h⁻¹, which Table 1 varies.
+    pub predictor: f64,
+}
+
+/// The two unknowns, θ and η, and what moves them.
+pub struct Alternation {
+    /// θ and running statistics.
+    pub model: Model,
+    /// η.
+    pub rule: Box<dyn EStep>,
+    /// The momentum of each part of the model.
+    pub momentum: Vec<Sgd>,
+    /// What sets h, where it is not trained.
+    pub direct: Option<Direct>,
+    /// Batches that an E-step in progress has read; 0 between E-steps.
+    pub read: u64,
+    /// Images that had passed through F without gradient when they were last counted.
+    pub(super) counted: u64,
+    pub(super) objective: ObjectiveConfig,
+    optim: OptimConfig,
+    pub(super) views_with_gradient: usize,
+}
+
+/// What a step gave.
+pub struct Outcome {
+    /// The loss before the step.
+    pub loss: Reading,
+    /// z of the first view, (B, d).
+    pub z: Tensor,
+    /// The targets, (V', B, d).
+    pub eta: Tensor,
+    /// Images that the E-step passed through F beside the M-step's.
+    pub e_passed: u64,
+    /// The gradients; empty when the loss was known not to be finite, and then θ did not move.
+    pub gradients: Option<GradStore>,
+}
+
+impl Alternation {
+    /// θ as `model` has it, η as `rule` has it, no momentum.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when a device has no room for the momentum.
+    pub fn new(
+        model: Model,
+        eta: &Rule,
+        rule: Box<dyn EStep>,
+        objective: ObjectiveConfig,
+        optim: OptimConfig,
+    ) -> Result<Self> {
+        let momentum = |part: Part| Sgd::new(part.layers(), part.engine.machine());
+        let momentum = model.parts().map(momentum).collect::<Result<_>>()?;
+        let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
+        let direct = model.direct().map(|config| Direct::new(config.clone(), model.output_dim()));
+        let (read, counted) = (0, 0);
+        Ok(Self { model, rule, momentum, direct, read, counted, objective, optim, views_with_gradient })
+    }
+
+    /// Images that passed through F without gradient since this was last asked, or the last E-step
+    /// began or went on.
+    pub fn count_passed(&mut self) -> u64 {
+        let before = std::mem::replace(&mut self.counted, self.model.passed());
+        self.counted - before
+    }
+
+    /// θ ← one SGD step along the gradients, for every trained part.
+    pub(super) fn descend(&self, gradients: &GradStore, step: u64, rates: Rates) -> Result<()> {
+        let frozen = self.objective.prototypes.map_or(0, |prototypes| prototypes.frozen_steps);
+        for (part, sgd) in self.model.parts().zip(&self.momentum) {
+            let lr = match part.name {
+                "predictor" if self.direct.is_some() => continue,
+                "prototypes" if step < frozen => continue,
+                "encoder" | "prototypes" => rates.encoder,
+                _ => rates.predictor,
+            };
+            if let Some(gradient) = gradients.get(part.theta) {
+                sgd.step(part.theta, gradient, lr, &self.optim)?;
+            }
+        }
+        Ok(())
+    }
+}
