@@ -142,6 +142,32 @@ fn k_steps_take_the_other_view_of_each_batch_of_the_chunk() {
 }
 
 #[test]
+fn the_mean_of_others_is_that_of_all_other_views_and_one_sample_with_one_pair() {
+    let of = |rule: Rule, pairs: usize, trained: usize| {
+        let views = views_of(0, pairs);
+        let z = frozen(&views.x).unwrap();
+        let eta = build(&rule).targets(&views, &z.narrow(0, 0, trained).unwrap(), &TWICE).unwrap();
+        assert_eq!(eta.dims(), [trained, BATCH, DIM]);
+        (eta, z)
+    };
+    for trained in [1, 2] {
+        let (mean, _) = of(Rule::MeanOfOthers {}, 1, trained);
+        assert_eq!(values(&mean), values(&of(Rule::OneStep {}, 1, trained).0));
+    }
+    for trained in [3, 6] {
+        let (eta, z) = of(Rule::MeanOfOthers {}, 3, trained);
+        for view in 0..trained {
+            let others = (0..6).filter(|other| *other != view).map(|other| values(&z.get(other).unwrap()));
+            let sum = others.reduce(|a, b| a.iter().zip(b).map(|(a, b)| a + b).collect()).unwrap();
+            for (got, sum) in values(&eta.get(view).unwrap()).iter().zip(sum) {
+                // Five sums of numbers below 2, each rounded to 24 bits.
+                assert!((got - sum / 5.0).abs() < 1e-6, "view {view}: {got} for {}", sum / 5.0);
+            }
+        }
+    }
+}
+
+#[test]
 fn with_several_pairs_each_view_takes_the_other_of_its_pair() {
     for rule in [Rule::OneStep {}, Rule::None {}, Rule::KStep { k: Steps::Count(2) }] {
         for (symmetric, trained) in [(false, 3), (true, 6)] {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | one-step | F_θ(T′(x)), one sample, the forward pass that the M-step makes anyway | Sec. 5.1 |
 //! | k-step | the same for the next k batches, computed with θ frozen and kept | Sec. 5.2 "Multi-step alternation" |
+//! | mean-of-others | 1/(V−1) Σ F_θ(T_u(x)) over the other views u of the batch | FastSiam |
 //! | memory-bank | m·η_x + (1−m)·F_θ(T′(x)), kept for all N images | Sec. 5.2 "Expectation over augmentations" |
 //! | expectation | m·η_x + (1−m)·1/n Σ F_θ(T_i(x)), n samples or all of a finite T, once per k steps | Sec. 5.1, eq. 9 |
 //! | momentum-encoder | F_ξ(T′(x)), ξ ← τ·ξ + (1−τ)·θ | BYOL, MoCo; Sec. 6.2 |
@@ -21,6 +22,7 @@ mod device_rows;
 mod expectation;
 mod k_step;
 mod labels;
+mod mean_of_others;
 mod memory_bank;
 mod momentum_encoder;
 mod one_step;
@@ -35,6 +37,7 @@ pub use count::{Samples, Steps};
 pub use expectation::Expectation;
 pub use k_step::KStep;
 pub use labels::Labels;
+pub use mean_of_others::MeanOfOthers;
 pub use memory_bank::MemoryBank;
 pub use momentum_encoder::MomentumEncoder;
 pub use one_step::OneStep;

@@ -1,8 +1,8 @@
 //! E-step rules as a recipe names them: numbers, ranges, and what is built of them.
 
 use super::{
-    BankPlace, EStep, Expectation, KStep, Labels, MemoryBank, MomentumEncoder, OneStep, Queue, Samples,
-    Sinkhorn, Steps, Twins, bank_bytes,
+    BankPlace, EStep, Expectation, KStep, Labels, MeanOfOthers, MemoryBank, MomentumEncoder, OneStep, Queue,
+    Samples, Sinkhorn, Steps, Twins, bank_bytes,
 };
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
@@ -19,6 +19,8 @@ pub enum Rule {
         /// Steps per alternation.
         k: Steps,
     },
+    /// The mean over all other views of the batch, as many as `objective.pairs` makes.
+    MeanOfOthers {},
     /// A moving average per image.
     MemoryBank {
         /// Momentum m: the part of the old value that stays.
@@ -107,9 +109,10 @@ fn is_zero(value: &f64) -> bool {
 
 impl Rule {
     /// Every rule in reading order, with the paper's numbers; help, docs and tests iterate over it.
-    pub const ALL: [Rule; 8] = [
+    pub const ALL: [Rule; 9] = [
         Rule::OneStep {},
         Rule::KStep { k: Steps::Count(10) },
+        Rule::MeanOfOthers {},
         Rule::MemoryBank { m: 0.8, precision: Precision::F32, k: Steps::Count(1) },
         Rule::Expectation { n: Samples::Count(4), normalised: true, k: Steps::Count(1), m: 0.0 },
         Rule::MomentumEncoder { tau: 0.996, rises: true, queue: 0 },
@@ -123,6 +126,7 @@ impl Rule {
         match self {
             Rule::OneStep {} => "one-step",
             Rule::KStep { .. } => "k-step",
+            Rule::MeanOfOthers {} => "mean-of-others",
             Rule::MemoryBank { .. } => "memory-bank",
             Rule::Expectation { .. } => "expectation",
             Rule::MomentumEncoder { .. } => "momentum-encoder",
@@ -142,9 +146,11 @@ impl Rule {
             Rule::KStep { k } => (*k, ("m", 0.0)),
             Rule::MemoryBank { m, k, .. } | Rule::Expectation { m, k, .. } => (*k, ("m", *m)),
             Rule::MomentumEncoder { tau, .. } => (Steps::one(), ("tau", *tau)),
-            Rule::OneStep {} | Rule::Sinkhorn { .. } | Rule::Labels {} | Rule::None {} => {
-                return self.check_sinkhorn();
-            }
+            Rule::OneStep {}
+            | Rule::MeanOfOthers {}
+            | Rule::Sinkhorn { .. }
+            | Rule::Labels {}
+            | Rule::None {} => return self.check_sinkhorn(),
         };
         if k == Steps::Count(0) {
             return fail("k", "0 steps per alternation would never train; k is at least 1".into());
@@ -189,6 +195,12 @@ impl Rule {
         }
     }
 
+    /// Whether η of an image's second view is made of samples that η of its first is made of too: then
+    /// it is no other draw of it.
+    pub fn shares_samples(&self) -> bool {
+        matches!(self, Rule::Expectation { .. } | Rule::MeanOfOthers {})
+    }
+
     /// Rows of outputs that it keeps as the loss's negatives.
     pub fn negatives(&self) -> usize {
         match self {
@@ -231,7 +243,11 @@ impl Rule {
             // A queue, its copy as a tensor and the batch's cosines with it.
             Rule::MomentumEncoder { queue, .. } => theta_len + queue * (2 * dim + 4 * views * batch),
             Rule::Sinkhorn { queue, .. } => 2 * views * queue * dim,
-            Rule::OneStep {} | Rule::Expectation { .. } | Rule::Labels {} | Rule::None {} => 0,
+            Rule::OneStep {}
+            | Rule::MeanOfOthers {}
+            | Rule::Expectation { .. }
+            | Rule::Labels {}
+            | Rule::None {} => 0,
         }
     }
 
@@ -254,6 +270,7 @@ impl Rule {
             Rule::OneStep {} => Box::new(OneStep { stop_gradient: true }),
             Rule::None {} => Box::new(OneStep { stop_gradient: false }),
             Rule::Labels {} => Box::new(Labels),
+            Rule::MeanOfOthers {} => Box::new(MeanOfOthers),
             Rule::KStep { k } => Box::new(KStep::new(k.count(size.per_epoch))),
             Rule::Expectation { n, normalised, k, m } => Box::new(Expectation {
                 n: n.number(size.elements),

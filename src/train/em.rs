@@ -8,7 +8,6 @@ use super::{Model, weights};
 use crate::data::loader::{self, BatchShape};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result, go_on};
-use crate::eta::Rule;
 use crate::files;
 use crate::measure::em::{EmConfig, EtaGap, PredictorGap, eta_gap, predictor_gap};
 use crate::recipe::Recipe;
@@ -123,9 +122,7 @@ pub fn trained_gap(
     let pairs = recipe.objective.pairs;
     let second = match second {
         Some(second) => Some(rows(&second)?),
-        None if eta.dim(0)? == 2 * pairs && !matches!(recipe.eta, Rule::Expectation { .. }) => {
-            Some(rows(&eta.get(pairs)?)?)
-        }
+        None if eta.dim(0)? == 2 * pairs && !recipe.eta.shares_samples() => Some(rows(&eta.get(pairs)?)?),
         None => None,
     };
     let first = rows(&eta.get(0)?)?;
