@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use crate::augment::{self, AugmentConfig, Image, Scratch};
-use crate::data::{Dataset, Split};
+use crate::data::{Dataset, Split, sources};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{is_stream, write_where_told};
@@ -15,11 +15,7 @@ use std::path::PathBuf;
 
 /// The command.
 pub fn command() -> Command {
-    let data = Arg::new("data")
-        .long("data")
-        .value_name("DATA")
-        .default_value("shapes")
-        .help("shapes, folder:DIR, cifar10:PATH or cifar100:PATH");
+    let data = Arg::new("data").long("data").value_name("DATA").default_value("shapes").help(sources());
     let skip = Arg::new("skip-bad")
         .long("skip-bad")
         .action(ArgAction::SetTrue)

@@ -3,7 +3,7 @@
 
 use super::output::Output;
 use super::pretrained::{opened, preprocessing_flags};
-use crate::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed};
+use crate::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed, sources};
 use crate::error::{Error, Result};
 use crate::measure::MeasureConfig;
 use crate::record::images_of;
@@ -24,7 +24,7 @@ pub fn command() -> Command {
             Arg::new("data")
                 .long("data")
                 .value_name("DATA")
-                .help("shapes, folder:DIR, cifar10:PATH or cifar100:PATH [default: the run's own]"),
+                .help(format!("{} [default: the run's own]", sources())),
         )
         .args(preprocessing_flags())
         .arg(super::flags::device_flag())

@@ -1,5 +1,6 @@
 //! Flags that several commands have.
 
+use crate::data::sources;
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::study::{Flag, Request, Seeds, Settings, Study};
@@ -37,10 +38,7 @@ pub fn layer_flags() -> Vec<Arg> {
             .long("scale")
             .value_name("SCALE")
             .help("smoke, laptop (default), cifar-small, cifar or imagenet"),
-        Arg::new("data")
-            .long("data")
-            .value_name("DATA")
-            .help("shapes, folder:DIR, cifar10:PATH or cifar100:PATH"),
+        Arg::new("data").long("data").value_name("DATA").help(sources()),
         Arg::new("skip-bad")
             .long("skip-bad")
             .action(ArgAction::SetTrue)

@@ -25,12 +25,20 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where images come from. On the command line: `shapes`, `folder:DIR`, `cifar10:PATH`,
-/// `cifar100:PATH`.
+/// The sources of images as they are written, in the order in which they are listed for a person.
+pub const SOURCES: [&str; 4] = ["shapes", "folder:DIR", "cifar10:PATH", "cifar100:PATH"];
+
+/// [`SOURCES`] as a sentence has them: "a, b or c".
+pub fn sources() -> String {
+    let [first @ .., last] = SOURCES;
+    format!("{} or {last}", first.join(", "))
+}
+
+/// Where images come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// `shapes`, `folder:DIR`, `cifar10:PATH` or `cifar100:PATH`.
+    /// One of [`SOURCES`].
     pub source: String,
     /// Training images used, the first so many of each class in equal parts; 0 means all.
     pub train_images: usize,
@@ -189,13 +197,12 @@ impl Dataset {
             ("folder", false) => folder::open(path, config),
             ("cifar10", false) => cifar::open(path, config, &cifar::CIFAR10),
             ("cifar100", false) => cifar::open(path, config, &cifar::CIFAR100),
-            ("folder" | "cifar10" | "cifar100", true) => {
-                Err(Error::Usage(format!("data '{kind}' needs a path: {kind}:PATH")))
-            }
-            _ => Err(Error::Usage(format!(
-                "data '{}' is not one of shapes, folder:DIR, cifar10:PATH, cifar100:PATH",
-                config.source
-            ))),
+            _ => Err(Error::Usage(
+                match SOURCES.iter().find(|source| source.starts_with(&format!("{kind}:"))) {
+                    Some(source) => format!("data '{kind}' needs a path: {source}"),
+                    None => format!("data '{}' is not one of {}", config.source, sources()),
+                },
+            )),
         }
     }
 

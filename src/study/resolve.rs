@@ -10,6 +10,7 @@ use super::file::{ArmSpec, Scale, Study, check_name, embedded_source};
 use super::layer::{Entry, Node};
 use super::seeds::Seeds;
 use super::source::Source;
+use crate::data::sources;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use std::sync::Arc;
@@ -288,7 +289,7 @@ fn data_layer(bottom: &Entry, upper: &[Entry]) -> Result<Option<Entry>> {
         let message = format!("unknown kind of data `{kind}`");
         let help = match super::nearest::nearest(kind, kinds()) {
             Some(kind) => format!("did you mean `{kind}`?"),
-            None => "shapes, folder:DIR, cifar10:PATH or cifar100:PATH".to_string(),
+            None => sources(),
         };
         return Err(origin.at_value(message, Some(help)));
     };
