@@ -47,7 +47,11 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ),
     ("report", &["augment", "measure", "record"]),
     // The formula that stands for training collapses where an objective is reported to.
-    ("study", &["data", "device", "eta", "measure", "objective", "recipe", "record", "theory", "train"]),
+    // A study names the figures that a report knows.
+    (
+        "study",
+        &["data", "device", "eta", "measure", "objective", "recipe", "record", "report", "theory", "train"],
+    ),
     // The rank correlation in a figure's caption is a measurement.
     ("figures", &["measure", "recipe", "record", "report", "study", "theory", "train"]),
     (

@@ -7,8 +7,8 @@ use crate::files;
 use crate::measure::estimate::spearman;
 use crate::measure::metrics;
 use crate::record::{Answer, Outcome, SPECTRUM_FILE, read_metrics, read_result_if_any};
-use crate::report::{Figure, Panel, Point, Style};
-use crate::study::{Extra, Results};
+use crate::report::{Extra, Figure, Panel, Point, Style};
+use crate::study::Results;
 use std::path::{Path, PathBuf};
 
 /// Singular values below this share of the largest are rounding noise (they come from a Gram matrix in f64).
@@ -59,22 +59,11 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
         panels,
         points,
     };
-    figure.save(&folder.join(name(extra)))
+    figure.save(&folder.join(extra.name()))
 }
 
 /// What the title adds to the study's, the caption, panels and points.
 type Drawn = (&'static str, String, Vec<Panel>, Vec<Point>);
-
-/// The figure's file.
-fn name(extra: Extra) -> &'static str {
-    match extra {
-        Extra::Spectrum => "spectrum",
-        Extra::RankAccuracy => "rank-accuracy",
-        Extra::CostAccuracy => "cost-accuracy",
-        Extra::HalfSteps => "half-steps",
-        Extra::Trajectories => "trajectories",
-    }
-}
 
 /// The last values of two columns of each run's metrics, as points of `panel`.
 fn last_pairs(runs: &[Run], panel: &str, x: &str, y: &str) -> Result<Vec<Point>> {

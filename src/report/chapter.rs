@@ -1,5 +1,6 @@
 //! What a report says of one study: its answer and its figures.
 
+use super::extra::Extra;
 use super::figure::Figure;
 use crate::error::{Error, Result};
 use crate::record::{ANSWER_FILE, Answer, Environment, cautions};
@@ -16,16 +17,8 @@ pub struct Chapter {
 /// Sorts studies without a place in the paper behind "Sec. 6".
 const LAST: &str = "~";
 
-/// The figures of a study, in the order of a report.
-const FIGURES: [&str; 7] = [
-    "curves.csv",
-    "final.csv",
-    "half-steps.csv",
-    "trajectories.csv",
-    "spectrum.csv",
-    "rank-accuracy.csv",
-    "cost-accuracy.csv",
-];
+/// The figures that every study has, in the order of a report; those that it asks for follow.
+const FIGURES: [&str; 2] = ["curves", "final"];
 
 impl Chapter {
     /// Reads a study's folder: `answer.json`, and the figures there or in `figures/`.
@@ -40,10 +33,12 @@ impl Chapter {
             )
         })?;
         let path = |name: &str| {
-            let inner = folder.join("figures").join(name);
+            let name = format!("{name}.csv");
+            let inner = folder.join("figures").join(&name);
             if inner.is_file() { inner } else { folder.join(name) }
         };
-        let there = FIGURES.iter().map(|name| path(name)).filter(|path| path.is_file());
+        let names = FIGURES.into_iter().chain(Extra::ALL.map(Extra::name));
+        let there = names.map(path).filter(|path| path.is_file());
         let figures = there.map(|path| Figure::from_csv(&path)).collect::<Result<_>>()?;
         Ok(Chapter { answer, figures })
     }

@@ -9,6 +9,7 @@ mod caption;
 mod chapter;
 mod curves;
 mod draw;
+mod extra;
 mod facets;
 mod figure;
 mod heat;
@@ -24,6 +25,7 @@ mod tables;
 mod tally;
 
 pub use chapter::{Chapter, count, find};
+pub use extra::Extra;
 pub use figure::{Figure, Panel, Point, Reference, Style};
 pub use html::page;
 pub use sheet::{Row, contact_sheet, tile_of};

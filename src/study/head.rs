@@ -1,6 +1,7 @@
 //! What a study file says of itself: its question, the paper's numbers, figures, flags and claims.
 
 use super::claim::Claim;
+use crate::report::Extra;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -72,22 +73,6 @@ pub enum Fact {
     EpochSeconds,
     /// Memory that a run holds at its fullest, as it is reckoned before it begins.
     Memory,
-}
-
-/// A figure that a study asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Extra {
-    /// The singular spectrum of z, relative to its largest value, by index: a line for each arm.
-    Spectrum,
-    /// kNN accuracy against RankMe: a marker for each run, and the rank correlation over runs.
-    RankAccuracy,
-    /// kNN accuracy against the forward passes that the E-step makes: a marker for each run.
-    CostAccuracy,
-    /// L(θ, η) after each half-step, where the recipe measures it.
-    HalfSteps,
-    /// Where runs go, in the plane of their parameters and in that of alignment and spread.
-    Trajectories,
 }
 
 /// What the paper reports.

@@ -38,7 +38,7 @@ pub use claim::{CHANCE, Claim, Relation, START};
 pub use file::{ArmSpec, Scale, Study};
 pub use formula::{Formula, MOCK, trained_scale};
 pub use grid::{Axis, Cell};
-pub use head::{Extra, Fact, Flag, Head, Paper, Suite};
+pub use head::{Fact, Flag, Head, Paper, Suite};
 pub use identity::check_images;
 pub use job::{Job, firsts, jobs};
 pub use nearest::{hint, nearest};

@@ -1,0 +1,36 @@
+//! The figures that a study may ask for beside its curves and final values.
+
+use serde::Deserialize;
+
+/// A figure that a study asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extra {
+    /// L(θ, η) after each half-step, where the recipe measures it.
+    HalfSteps,
+    /// Where runs go, in the plane of their parameters and in that of alignment and spread.
+    Trajectories,
+    /// The singular spectrum of z, relative to its largest value, by index: a line for each arm.
+    Spectrum,
+    /// kNN accuracy against RankMe: a marker for each run, and the rank correlation over runs.
+    RankAccuracy,
+    /// kNN accuracy against the forward passes that the E-step makes: a marker for each run.
+    CostAccuracy,
+}
+
+impl Extra {
+    /// Every one, in the order of a report.
+    pub const ALL: [Extra; 5] =
+        [Extra::HalfSteps, Extra::Trajectories, Extra::Spectrum, Extra::RankAccuracy, Extra::CostAccuracy];
+
+    /// The figure's file, and its name in a study.
+    pub fn name(self) -> &'static str {
+        match self {
+            Extra::HalfSteps => "half-steps",
+            Extra::Trajectories => "trajectories",
+            Extra::Spectrum => "spectrum",
+            Extra::RankAccuracy => "rank-accuracy",
+            Extra::CostAccuracy => "cost-accuracy",
+        }
+    }
+}
