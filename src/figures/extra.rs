@@ -29,7 +29,16 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
             let panel = Panel::new("spectrum", "index", "singular value / largest", Style::LogCurves);
             ("singular spectrum of z", caption(answer), vec![panel], points)
         }
-        Extra::RankAccuracy => rank_accuracy(answer, &runs)?,
+        Extra::RankAccuracy => {
+            let panel =
+                Panel::new("rank-accuracy", "RankMe of z, held out", metrics::of(KNN).axis, Style::Scatter);
+            correlated(answer, &runs, ("RankMe and kNN", "val/rankme"), panel)?
+        }
+        Extra::LossAccuracy => {
+            let x = "loss, mean of the last epoch";
+            let panel = Panel::new("loss-accuracy", x, metrics::of(KNN).axis, Style::Scatter);
+            correlated(answer, &runs, ("what the loss tells of kNN", "train/loss"), panel)?
+        }
         Extra::CostAccuracy => {
             let points = last_pairs(&runs, "cost-accuracy", "train/e_passes", KNN)?;
             let x = "forward passes of the E-step per image";
@@ -73,16 +82,21 @@ fn last_pairs(runs: &[Run], panel: &str, x: &str, y: &str) -> Result<Vec<Point>>
     })
 }
 
-fn rank_accuracy(answer: &Answer, runs: &[Run]) -> Result<Drawn> {
-    let points = last_pairs(runs, "rank-accuracy", "val/rankme", KNN)?;
+/// kNN against the column `x` in `panel`, with the rank correlation over runs in the caption.
+fn correlated(
+    answer: &Answer,
+    runs: &[Run],
+    (title, x): (&'static str, &str),
+    panel: Panel,
+) -> Result<Drawn> {
+    let points = last_pairs(runs, &panel.name, x, KNN)?;
     let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.x, point.y)).collect();
     let correlation = spearman(&pairs).map_or_else(String::new, |correlation| {
         let correlation = format!("{correlation:.2}").replace('-', "−");
         format!("Spearman's rank correlation over {} runs: {correlation}   ·   ", pairs.len())
     });
     let said = format!("{correlation}{}", caption(answer));
-    let panel = Panel::new("rank-accuracy", "RankMe of z, held out", metrics::of(KNN).axis, Style::Scatter);
-    Ok(("RankMe and kNN", said, vec![panel], points))
+    Ok((title, said, vec![panel], points))
 }
 
 /// (index, share of the largest) of the singular values in a run's spectrum.csv.

@@ -14,14 +14,22 @@ pub enum Extra {
     Spectrum,
     /// kNN accuracy against RankMe: a marker for each run, and the rank correlation over runs.
     RankAccuracy,
+    /// kNN accuracy against the last loss: a marker for each run, and the rank correlation over runs.
+    LossAccuracy,
     /// kNN accuracy against the forward passes that the E-step makes: a marker for each run.
     CostAccuracy,
 }
 
 impl Extra {
     /// Every one, in the order of a report.
-    pub const ALL: [Extra; 5] =
-        [Extra::HalfSteps, Extra::Trajectories, Extra::Spectrum, Extra::RankAccuracy, Extra::CostAccuracy];
+    pub const ALL: [Extra; 6] = [
+        Extra::HalfSteps,
+        Extra::Trajectories,
+        Extra::Spectrum,
+        Extra::RankAccuracy,
+        Extra::LossAccuracy,
+        Extra::CostAccuracy,
+    ];
 
     /// The figure's file, and its name in a study.
     pub fn name(self) -> &'static str {
@@ -30,6 +38,7 @@ impl Extra {
             Extra::Trajectories => "trajectories",
             Extra::Spectrum => "spectrum",
             Extra::RankAccuracy => "rank-accuracy",
+            Extra::LossAccuracy => "loss-accuracy",
             Extra::CostAccuracy => "cost-accuracy",
         }
     }
