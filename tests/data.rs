@@ -179,6 +179,53 @@ fn a_truncated_or_mislabelled_binary_file_is_refused() {
     refused(open(), "train.bin");
 }
 
+/// A tiny STL-10: image i of a half has the label i % 10 + 1, and in plane c at column x and row y the
+/// number x + 2y + 20c + i, cut to a byte.
+fn stl10(folder: &Path, half: &str, n: usize) {
+    let label = |i: usize| (i % 10) as u8 + 1;
+    std::fs::write(folder.join(format!("{half}_y.bin")), (0..n).map(label).collect::<Vec<_>>()).unwrap();
+    let pixel = |i: usize, c: usize, x: usize, y: usize| (x + 2 * y + 20 * c + i) as u8;
+    let mut bytes = Vec::new();
+    for i in 0..n {
+        for c in 0..3 {
+            bytes.extend((0..96 * 96).map(|place| pixel(i, c, place / 96, place % 96)));
+        }
+    }
+    std::fs::write(folder.join(format!("{half}_X.bin")), bytes).unwrap();
+}
+
+#[test]
+fn stl10_is_read_with_its_columns_in_their_places_and_refused_where_it_is_cut() {
+    let root = tempfile::tempdir().unwrap();
+    let inner = root.path().join("stl10_binary");
+    std::fs::create_dir(&inner).unwrap();
+    stl10(&inner, "train", 20);
+    stl10(&inner, "test", 11);
+    let open = |config: DataConfig| {
+        Dataset::open(&DataConfig { source: format!("stl10:{}", root.path().display()), ..config })
+    };
+    let few = || DataConfig { train_images: 10, ..data_config("") };
+    let data = open(few()).unwrap();
+    assert_eq!((data.train.len(), data.test.len(), data.there), (10, 11, [20, 11]));
+    assert_eq!((data.train.label(3), data.classes[3].as_str()), (3, "4"));
+    let image = data.train.image(4).unwrap();
+    let at = |x: usize, y: usize, c: usize| image.pixels[(y * 96 + x) * 3 + c];
+    for (x, y, c) in [(0, 0, 0), (5, 0, 1), (0, 7, 2), (95, 40, 0)] {
+        assert_eq!(at(x, y, c), (x + 2 * y + 20 * c + 4) as u8, "column {x}, row {y}, plane {c}");
+    }
+    let names = "airplane\nbird\ncar\ncat\ndeer\ndog\nhorse\nmonkey\nship\ntruck\n";
+    std::fs::write(inner.join("class_names.txt"), names).unwrap();
+    assert_eq!(open(few()).unwrap().classes[3], "cat");
+    std::fs::write(inner.join("test_y.bin"), [1, 11]).unwrap();
+    assert!(refused(open(few()), "test_X.bin").contains("2 labels"));
+    std::fs::write(inner.join("test_X.bin"), vec![0; 2 * 27648]).unwrap();
+    assert!(refused(open(few()), "test_y.bin").contains("label 11"));
+    std::fs::remove_file(inner.join("test_y.bin")).unwrap();
+    refused(open(few()), "test_y.bin");
+    let archive = DataConfig { source: format!("stl10:{}", inner.join("test_X.bin").display()), ..few() };
+    assert!(refused(Dataset::open(&archive), "test_X.bin").contains("unpack"));
+}
+
 #[test]
 fn shapes_are_the_same_for_the_same_seed_and_balanced() {
     let source = || DataConfig { train_images: 40, test_images: 20, ..data_config("shapes") };

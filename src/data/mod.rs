@@ -13,6 +13,7 @@ pub mod loader;
 mod picture;
 mod png;
 pub mod shapes;
+mod stl10;
 mod walk;
 
 use crate::augment::{self, AugmentConfig, Image};
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The sources of images as they are written, in the order in which they are listed for a person.
-pub const SOURCES: [&str; 4] = ["shapes", "folder:DIR", "cifar10:PATH", "cifar100:PATH"];
+pub const SOURCES: [&str; 5] = ["shapes", "folder:DIR", "cifar10:PATH", "cifar100:PATH", "stl10:PATH"];
 
 /// [`SOURCES`] as a sentence has them: "a, b or c".
 pub fn sources() -> String {
@@ -197,6 +198,7 @@ impl Dataset {
             ("folder", false) => folder::open(path, config),
             ("cifar10", false) => cifar::open(path, config, &cifar::CIFAR10),
             ("cifar100", false) => cifar::open(path, config, &cifar::CIFAR100),
+            ("stl10", false) => stl10::open(path, config),
             _ => Err(Error::Usage(
                 match SOURCES.iter().find(|source| source.starts_with(&format!("{kind}:"))) {
                     Some(source) => format!("data '{kind}' needs a path: {source}"),

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 38] = embed![
+pub const FILES: [Embedded; 39] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -58,6 +58,7 @@ pub const FILES: [Embedded; 38] = embed![
     "data/folder.toml",
     "data/cifar10.toml",
     "data/cifar100.toml",
+    "data/stl10.toml",
 ];
 
 /// The names in a folder of `studies/` ("" for the studies themselves), without `.toml`.
