@@ -7,6 +7,7 @@ mod best_linear;
 mod claims;
 mod cli;
 mod collapse;
+mod compare;
 mod data;
 mod dispute;
 mod em;

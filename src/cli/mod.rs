@@ -8,6 +8,7 @@
 mod answer;
 mod as_given;
 mod collapse;
+mod compare;
 mod completions;
 mod data;
 mod embed;
@@ -79,6 +80,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("list", matches)) => list::run(matches, &studies, output),
         Some(("show", matches)) => show::run(matches, &studies, output),
         Some(("plot", matches)) => plot::run(matches, output),
+        Some(("compare", matches)) => compare::run(matches, output),
         Some(("report", matches)) => report::run(matches, output),
         Some(("data", matches)) => data::run(matches, output),
         Some(("eval", matches)) => eval::run(matches, output),
@@ -104,6 +106,7 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(list::command())
         .subcommand(show::command(studies))
         .subcommand(plot::command())
+        .subcommand(compare::command())
         .subcommand(report::command())
         .subcommand(data::command())
         .subcommand(eval::command())

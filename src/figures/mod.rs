@@ -1,6 +1,7 @@
 //! Figures of studies, of sweeps and of the closed form: which numbers of finished runs are drawn,
 //! and how they are called. How a figure looks is [`crate::report`]'s.
 
+mod compare;
 mod extra;
 mod linear;
 mod runs;
@@ -8,6 +9,7 @@ mod study;
 mod sweep;
 mod trajectories;
 
+pub use compare::{Item, curves as comparison, differences, items, shown};
 pub use linear::{Rules, linear_em};
 pub use study::draw;
 pub use sweep::{Sweep, Values, values};

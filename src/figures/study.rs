@@ -74,7 +74,7 @@ fn panel(metric: &Metric, x: &str, style: Style) -> Panel {
 }
 
 /// The panels of which there is something to see in `points`, and these alone.
-fn curve_panels(columns: &[Metric], points: &mut Vec<Point>) -> Vec<Panel> {
+pub(super) fn curve_panels(columns: &[Metric], points: &mut Vec<Point>) -> Vec<Panel> {
     // A probe at the end alone is a point for each run, and no curve.
     let linear = points.windows(2).any(|pair| {
         let of_one_run = pair[0].arm == pair[1].arm && pair[0].seed == pair[1].seed;
@@ -120,7 +120,7 @@ fn shorten(curves: &mut Vec<Point>, answer: &Answer) {
 
 /// One run's curves, if it has any. Those of a run that diverged end with a point that is no
 /// number.
-fn curves_of(run: &Run, columns: &[Metric]) -> Result<Vec<Point>> {
+pub(super) fn curves_of(run: &Run, columns: &[Metric]) -> Result<Vec<Point>> {
     let table = table(run)?;
     let mut points = Vec::new();
     for Metric { name, .. } in columns {

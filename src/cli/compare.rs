@@ -1,0 +1,111 @@
+//! `sim compare`: runs of several recipes side by side.
+
+use super::as_given::as_given;
+use super::output::Output;
+use super::table::table;
+use crate::error::Result;
+use crate::figures::{Item, comparison, differences, items, shown};
+use crate::record::make_folder;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// The command.
+pub fn command() -> Command {
+    Command::new("compare")
+        .about("Set runs side by side: last values, where their recipes differ, curves")
+        .arg(
+            Arg::new("paths")
+                .value_name("DIR")
+                .required(true)
+                .num_args(1..)
+                .value_parser(value_parser!(PathBuf))
+                .help("Folders of a run, of an arm (its seeds' median is shown) or of a study (its arms)"),
+        )
+        .arg(
+            Arg::new("out")
+                .long("out")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Draw the curves there, as compare.csv, .svg and .png"),
+        )
+        .arg(super::flags::json_flag())
+}
+
+/// Runs it.
+pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
+    let paths: Vec<PathBuf> = matches.get_many("paths").into_iter().flatten().cloned().collect();
+    let items = items(&paths)?;
+    if matches.get_flag("json") {
+        output.line(&as_json(&items)?)?;
+    } else {
+        for line in lines(&items)? {
+            output.line(&line)?;
+        }
+    }
+    if let Some(folder) = matches.get_one::<PathBuf>("out") {
+        make_folder(folder)?;
+        let figure = comparison(&items, &as_given())?;
+        for path in figure.save(&folder.join("compare"))? {
+            output.tell_of(&path, &path.display().to_string())?;
+        }
+    }
+    Ok(0)
+}
+
+/// The table of last values, then that of the keys in which recipes differ.
+fn lines(items: &[Item]) -> Result<Vec<String>> {
+    let metrics = shown(items)?;
+    let mut head = vec!["runs".to_string(), "finished".into()];
+    head.extend(metrics.iter().map(|metric| metric.title.to_string()));
+    let mut rows = vec![head];
+    for item in items {
+        let mut row = vec![item.name.clone(), format!("{} of {}", item.finished(), item.runs.len())];
+        for metric in &metrics {
+            let decimals = metric.decimals;
+            let value = item.median(metric.name)?;
+            row.push(value.map_or_else(|| "-".to_string(), |value| format!("{value:.decimals$}")));
+        }
+        rows.push(row);
+    }
+    let mut lines = table(&rows);
+    if items.iter().any(|item| item.runs.len() > 1) {
+        lines.push("medians over the runs of a row".into());
+    }
+    let differing = differences(items);
+    lines.push(String::new());
+    if differing.is_empty() {
+        lines.push("the recipes are the same but for their seeds".into());
+        return Ok(lines);
+    }
+    // One column for each item would be wider than any terminal where there are many.
+    for (key, values) in differing {
+        lines.push(key);
+        let row = |(item, value): (&Item, Option<String>)| {
+            vec![format!("  {}", item.name), value.unwrap_or_else(|| "-".into())]
+        };
+        lines.extend(table(&items.iter().zip(values).map(row).collect::<Vec<_>>()));
+    }
+    Ok(lines)
+}
+
+fn as_json(items: &[Item]) -> Result<String> {
+    let metrics = shown(items)?;
+    let mut rows = Vec::new();
+    for item in items {
+        let mut values = serde_json::Map::new();
+        for metric in &metrics {
+            let by_seed: serde_json::Map<_, _> = item
+                .last(metric.name)?
+                .into_iter()
+                .map(|(seed, value)| (seed.to_string(), json!(value)))
+                .collect();
+            values.insert(metric.name.into(), by_seed.into());
+        }
+        let runs: Vec<_> = item.runs.iter().map(|run| run.path.display().to_string()).collect();
+        rows.push(json!({"name": item.name, "runs": runs, "finished": item.finished(), "last": values}));
+    }
+    let differing: serde_json::Map<_, _> =
+        differences(items).into_iter().map(|(key, values)| (key, json!(values))).collect();
+    Ok(json!({"items": rows, "differing": differing}).to_string())
+}
