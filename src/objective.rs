@@ -113,6 +113,19 @@ impl ObjectiveConfig {
     /// candidates beside η; without them they are the η of the batch's other images.
     ///
     /// The mean over views is the paper's ½ + ½.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use candle_core::{Device, Tensor};
+    /// use simsiam_em::objective::ObjectiveConfig;
+    ///
+    /// // D(p, η) = −cos(p, η): −1 where p points where η does.
+    /// let p = Tensor::rand(0.5f32, 1f32, (2, 4, 8), &Device::Cpu)?;
+    /// let loss = ObjectiveConfig::default().loss(&p, &(&p * 3.0)?, None)?;
+    /// assert!((loss.to_scalar::<f32>()? + 1.0).abs() < 1e-6);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn loss(&self, p: &Tensor, eta: &Tensor, negatives: Option<&Tensor>) -> Result<Tensor> {
         let (views, batch, _) = p.dims3()?;
         let rows = (views * batch) as f64;

@@ -185,6 +185,27 @@ impl Dataset {
     /// # Errors
     /// [`Error::Usage`] for a source that does not exist as a kind, [`Error::Data`] for files that
     /// are missing, damaged or laid out in another way.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use simsiam_em::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed};
+    ///
+    /// let shapes = Dataset::open(&DataConfig {
+    ///     source: "shapes".into(),
+    ///     train_images: 20,
+    ///     test_images: 10,
+    ///     shapes_size: 16,
+    ///     shapes_seed: ShapesSeed::Fixed(0),
+    ///     shapes: ShapesConfig::default(),
+    ///     skip_bad: false,
+    ///     held_out: None,
+    /// })?;
+    /// let image = shapes.train.image(3)?;
+    /// assert_eq!((image.height, image.width, image.pixels.len()), (16, 16, 16 * 16 * 3));
+    /// assert!((shapes.train.label(3) as usize) < shapes.classes.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn open(config: &DataConfig) -> Result<Dataset> {
         let (kind, path) = config.source.split_once(':').unwrap_or((&config.source, ""));
         let path = &expand(path)?;

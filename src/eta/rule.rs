@@ -264,6 +264,21 @@ impl Rule {
     }
 
     /// Makes the rule.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use simsiam_em::eta::{BankPlace, Rule, Size, Steps};
+    /// use simsiam_em::kernel::Precision;
+    ///
+    /// let rule = Rule::MemoryBank { m: 0.8, precision: Precision::F32, k: Steps::Count(4) };
+    /// let size = Size { images: 100, dim: 16, per_epoch: 10, ..Size::default() };
+    /// let bank = rule.build(&size, &BankPlace::default())?;
+    /// assert_eq!(bank.chunk(), 4); // SGD steps against one η
+    /// let (name, shape, _) = &bank.state()?[0];
+    /// assert_eq!((name.as_str(), &shape[..]), ("bank", &[100, 16][..])); // one η for each image
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn build(&self, size: &Size, place: &BankPlace) -> Result<Box<dyn EStep>> {
         self.check()?;
         Ok(match self {

@@ -55,6 +55,19 @@ const COLLAPSED_RANK: f64 = 3.0;
 
 /// Whether held-out outputs (N, d) with this std of z/‖z‖ times √d and this RankMe are as good as
 /// constant, or lie at a few points.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use ndarray::Array2;
+/// use simsiam_em::measure::collapse::{is_collapsed, rankme, singular_values, std};
+///
+/// // Outputs at two opposite points have a large std and say one bit.
+/// let z = Array2::from_shape_fn((64, 16), |(row, _)| if row % 2 == 0 { 1f32 } else { -1f32 });
+/// let (z_std, rank) = (std(z.view()) * 16f64.sqrt(), rankme(&singular_values(z.view())));
+/// assert!(z_std > 0.9 && rank < 1.01 && is_collapsed(z_std, rank, 16));
+/// # Ok(())
+/// # }
+/// ```
 pub fn is_collapsed(z_std: f64, rankme: f64, dim: usize) -> bool {
     z_std < COLLAPSED_STD || rankme < COLLAPSED_RANK.min(dim as f64 / 2.0)
 }

@@ -22,6 +22,17 @@ pub const DECIDED: f64 = 40.0;
 const MOST: f64 = f64::MAX;
 
 /// In how many seeds a claim holds.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use simsiam_em::measure::evidence::{DECIDED, Signs};
+///
+/// // Eight seeds of eight decide a claim, seven of eight do not.
+/// assert!(Signs { holds: 8, fails: 0, ties: 0 }.e_for() >= DECIDED);
+/// assert!(Signs { holds: 7, fails: 1, ties: 0 }.e_for() < DECIDED);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signs {
     /// Seeds in which it holds.

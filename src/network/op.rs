@@ -190,6 +190,28 @@ impl Engine {
 
     /// Batch norm in training mode, differentiable in x and θ: x (V, B, H, W, C) or (V, B, d), θ (P) →
     /// (V, B, output). Each view has its own statistics; running statistics move in the order of views.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use candle_core::{Device, Tensor};
+    /// use simsiam_em::kernel::{Precision, select};
+    /// use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, ProjectorConfig};
+    /// use simsiam_em::network::{Engine, Network};
+    ///
+    /// let config = EncoderConfig {
+    ///     backbone: Backbone::Resnet8 { width: 16 },
+    ///     zero_init_residual: false,
+    ///     projector: ProjectorConfig { layers: 2, hidden: None, dim: 32, norm: HeadNorm::All },
+    ///     precision: Precision::F32,
+    /// };
+    /// let network = Network::encoder(&config, (16, 16))?;
+    /// let theta = Tensor::from_vec(network.init(0, 0), network.theta_len(), &Device::Cpu)?;
+    /// let engine = Engine::new(network, select(Precision::F32)?)?;
+    /// let views = Tensor::rand(-1f32, 1f32, (2, 4, 16, 16, 3), &Device::Cpu)?;
+    /// assert_eq!(engine.train(&views, &theta)?.dims(), [2, 4, 32]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn train(&self, x: &Tensor, theta: &Tensor) -> Result<Tensor> {
         self.apply(x, theta, Mode::Train)
     }

@@ -65,6 +65,20 @@ impl Table {
 /// # Errors
 /// [`Error::Data`] naming file and line where a line is damaged, or where the file is missing or is
 /// not the one that a finished run left.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use simsiam_em::record::read_metrics;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("metrics.csv");
+/// std::fs::write(&path, "step,epoch,val/knn_top1\n0,0,25\n62,1,80.5\n")?;
+/// let table = read_metrics(&path)?;
+/// assert_eq!(table.points("epoch", "val/knn_top1"), [(0.0, 25.0), (1.0, 80.5)]);
+/// assert_eq!(table.last("val/knn_top1"), Some(80.5));
+/// # Ok(())
+/// # }
+/// ```
 pub fn read_metrics(path: &Path) -> Result<Table> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let bytes = read_result(parent(path), &name, files::TABLE)?;

@@ -96,6 +96,25 @@ pub struct Point {
 }
 
 /// A figure: panels that share their arms.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use simsiam_em::report::{Figure, Panel, Point, Style};
+///
+/// let at = |x: f64| Point { panel: "loss".into(), arm: "k=1".into(), seed: 0, x, y: -0.2 * x };
+/// let figure = Figure {
+///     title: "Loss".into(),
+///     caption: "made by hand".into(),
+///     arms: vec![("k=1".into(), "one step".into())],
+///     panels: vec![Panel::new("loss", "epoch", "loss", Style::Curves)],
+///     points: [0.0, 1.0, 2.0].map(at).to_vec(),
+/// };
+/// let folder = tempfile::tempdir()?;
+/// figure.save(&folder.path().join("loss"))?; // loss.csv, loss.svg, loss.png
+/// assert_eq!(Figure::from_csv(&folder.path().join("loss.csv"))?.points, figure.points);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     /// Its title.

@@ -64,6 +64,17 @@ impl Study {
     ///
     /// # Errors
     /// [`Error::Usage`] or [`Error::Config`] for a mistake in any layer.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use simsiam_em::study::{Request, Study};
+    ///
+    /// let request = Request { scale: Some("smoke".into()), ..Request::default() };
+    /// let arms = Study::find("membank")?.resolve(&request)?;
+    /// assert!(arms.iter().any(|arm| arm.name == "m=0.8" && arm.recipe.eta.keeps_bank()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn resolve(&self, request: &Request) -> Result<Vec<Arm>> {
         let scale = self.scale(request)?;
         let overs = request.overs()?;

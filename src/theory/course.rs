@@ -74,6 +74,35 @@ pub struct Measured {
 }
 
 /// A state on its way.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use simsiam_em::theory::{ClosedForm, Course, Optimum, Point, Prediction, Rates, Targets};
+///
+/// let world = ClosedForm {
+///     signal: vec![1.0, 0.5],
+///     noise: vec![0.2, 0.2],
+///     outputs: 2,
+///     steps_per_epoch: 10,
+///     normalised: false,
+///     optimum: Optimum::None,
+/// };
+/// let course = Course {
+///     targets: Targets::Updated { m: 0.0, k: 1, batches: 10 },
+///     prediction: Prediction::Absent,
+///     exact: false,
+///     normalised: false,
+///     decay: 0.0,
+/// };
+/// let mut point = Point::start(&world, 0);
+/// for _ in 0..2000 {
+///     point.advance(&world, &course, Rates { encoder: 0.05, predictor: 0.0 });
+/// }
+/// // Without a predictor outputs vanish.
+/// assert!(point.measure(&world, &course).std < 1e-3);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Point {
     /// W (d, n).
