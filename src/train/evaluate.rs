@@ -32,6 +32,20 @@ pub struct Evaluation {
     pub spectrum: Vec<f64>,
 }
 
+impl Evaluation {
+    /// Its numbers as columns of metrics.csv.
+    pub fn columns(&self) -> Vec<(&'static str, f64)> {
+        let always = [
+            ("val/knn_top1", self.knn_top1),
+            ("val/z_knn_top1", self.z_knn_top1),
+            ("val/z_std", self.z_std),
+            ("val/rankme", self.rankme),
+        ];
+        let linear = self.linear_top1.map(|top1| ("val/linear_top1", top1));
+        always.into_iter().chain(linear).collect()
+    }
+}
+
 /// How a model is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocol<'a> {

@@ -267,15 +267,8 @@ impl State {
         let probe = last || recipe.measure.probe_always;
         let protocol = Protocol { config: &recipe.measure, probe, seed: recipe.seed };
         let e = evaluate(&self.alternation.model, dataset, &recipe.augment, &protocol, stop)?;
+        let mut values = e.columns();
         self.spectrum = e.spectrum;
-        let linear = e.linear_top1.map(|top1| ("val/linear_top1", top1));
-        let always = [
-            ("val/knn_top1", e.knn_top1),
-            ("val/z_knn_top1", e.z_knn_top1),
-            ("val/z_std", e.z_std),
-            ("val/rankme", e.rankme),
-        ];
-        let mut values: Vec<_> = always.into_iter().chain(linear).collect();
         if let Some(em) = &recipe.measure.em {
             let gap = em::held_out_gap(&self.alternation.model, dataset, recipe, em, stop)?;
             values.extend([("em/alignment", gap.alignment)]);
