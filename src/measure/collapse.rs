@@ -44,6 +44,18 @@ pub fn rankme(singular_values: &[f64]) -> f64 {
     entropy.exp()
 }
 
+/// log E exp(−2‖ẑ − ẑ′‖²) over pairs of different rows of z (N, d), ẑ = z/‖z‖ (Wang & Isola 2020): 0 where all are the
+/// same, near −4 where they are spread evenly over the sphere in many dimensions. Unlike the std it tells two points
+/// (−0.69) from a sphere. NaN for fewer than two rows.
+pub fn uniformity(z: ArrayView2<f32>) -> f64 {
+    let unit = super::knn::unit_rows(z).mapv(f64::from);
+    let cosines = unit.dot(&unit.t());
+    let rows = unit.nrows();
+    let row = |i: usize| (0..i).map(|j| (-4.0 * (1.0 - cosines[[i, j]])).exp()).sum::<f64>();
+    let pairs = (rows * rows.saturating_sub(1)) as f64 / 2.0;
+    ((0..rows).map(row).sum::<f64>() / pairs).ln()
+}
+
 /// std of z/‖z‖ times √d of held-out images below which outputs have collapsed. Runs that learn
 /// stay above 0.78, those without batch norm in the heads at 0.2; runs without stop-gradient end
 /// below 0.03 (laptop scale, the paper's studies, seeds 0 and 1).
@@ -90,6 +102,20 @@ mod tests {
         let values = singular_values(z.view());
         assert!((values[0] - 3.0).abs() < 1e-9 && (values[1] - 3.0).abs() < 1e-9);
         assert!((rankme(&values) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn uniformity_is_that_of_its_formula() {
+        let same = array![[1.0f32, 2.0], [2.0, 4.0], [0.5, 1.0]];
+        assert!(uniformity(same.view()).abs() < 1e-6);
+        // Of six pairs two are equal and four opposite, at a squared distance of 4.
+        let points = array![[1.0f32, 0.0], [-1.0, 0.0], [2.0, 0.0], [-3.0, 0.0]];
+        let expected = ((2.0 + 4.0 * (-8f64).exp()) / 6.0).ln();
+        assert!((uniformity(points.view()) - expected).abs() < 1e-9);
+        // Right angles alone: every pair at a squared distance of 2.
+        let axes = array![[1.0f32, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]];
+        assert!((uniformity(axes.view()) + 4.0).abs() < 1e-9);
+        assert!(uniformity(axes.slice(ndarray::s![..1, ..])).is_nan());
     }
 
     #[test]

@@ -69,6 +69,8 @@ impl Metric {
 /// the rest. `val/z_std`, on held-out images by running statistics, has no such floor and shows
 /// collapse as 0.
 ///
+/// `val/uniformity` is log E exp(−2‖ẑ − ẑ′‖²) of z/‖z‖: 0 at collapse, near −4 where outputs are spread evenly.
+///
 /// `val/knn_top1` reads the backbone's features, `val/z_knn_top1` the outputs z that the loss sees.
 ///
 /// `em/*` is empty where the recipe has no `measure.em`: R² of the predictor and of the best linear
@@ -85,6 +87,7 @@ pub const METRICS: &[Metric] = &[
     larger("val/z_knn_top1", "kNN top-1 on z (%)", PERCENT).digits(1),
     larger("val/z_std", "std(z/‖z‖)·√d", POSITIVE).on_axes("std of z/‖z‖ · √d, held out"),
     larger("val/rankme", "RankMe", POSITIVE).digits(2),
+    smaller("val/uniformity", "uniformity", (-8.0, 0.0)).on_axes("uniformity of z/‖z‖, held out").digits(2),
     larger("val/linear_top1", "linear top-1 (%)", PERCENT)
         .on_axes("linear probe top-1, held out (%)")
         .digits(1),

@@ -28,6 +28,8 @@ pub struct Evaluation {
     pub z_std: f64,
     /// RankMe of z of held-out images.
     pub rankme: f64,
+    /// How evenly z/‖z‖ of held-out images covers the sphere.
+    pub uniformity: f64,
     /// Singular values of z of held-out images, largest first.
     pub spectrum: Vec<f64>,
 }
@@ -40,6 +42,7 @@ impl Evaluation {
             ("val/z_knn_top1", self.z_knn_top1),
             ("val/z_std", self.z_std),
             ("val/rankme", self.rankme),
+            ("val/uniformity", self.uniformity),
         ];
         let linear = self.linear_top1.map(|top1| ("val/linear_top1", top1));
         always.into_iter().chain(linear).collect()
@@ -127,6 +130,7 @@ pub fn evaluate(
         linear_top1,
         z_std: collapse::std(z) * (z.ncols() as f64).sqrt(),
         rankme: collapse::rankme(&spectrum),
+        uniformity: collapse::uniformity(z),
         spectrum,
     })
 }
