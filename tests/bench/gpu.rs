@@ -216,7 +216,7 @@ fn measure(
         for step in first..first + count {
             let made = alternation.step(step, u64::MAX, rates, &mut batch)?;
             if step + 1 == first + count {
-                last = made.loss_now()?;
+                last = made.loss.wait()?;
             }
         }
         Ok(last)
