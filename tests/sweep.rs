@@ -1,13 +1,14 @@
 //! `sim sweep` with a formula in place of training, the closed form as a study, and what both refuse.
 
 use super::support::{Rows, output as sim};
+use super::theory::oracle::{Rule as Step, State, World};
 use ndarray::{Array1, Array2};
 use simsiam_em::eta::{BankPlace, Rule, Size, Steps, Views};
 use simsiam_em::kernel::Precision;
 use simsiam_em::optim::OptimConfig;
 use simsiam_em::report::Figure;
 use simsiam_em::study::{Request, Study, closed_form};
-use simsiam_em::theory::{self, ClosedForm, Course, Direction, Point, Prediction, Rates, Targets, World};
+use simsiam_em::theory::{ClosedForm, Course, Direction, Optimum, Point, Prediction, Rates, Targets};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\\', "/")
@@ -246,7 +247,7 @@ fn real_runs_are_swept_at_the_smallest_scale() {
 
 fn world(normalised: bool) -> ClosedForm {
     let (signal, noise) = (vec![2.0, 1.0, 0.7, 0.3, 0.05], vec![0.1, 0.5, 0.7, 0.9, 0.4]);
-    ClosedForm { signal, noise, outputs: 3, steps_per_epoch: 7, normalised, optimum: theory::Optimum::None }
+    ClosedForm { signal, noise, outputs: 3, steps_per_epoch: 7, normalised, optimum: Optimum::None }
 }
 
 /// Every rule of the matrices is a case of the course, which knows no matrix C.
@@ -254,41 +255,36 @@ fn world(normalised: bool) -> ClosedForm {
 fn the_course_equals_the_matrices_for_every_rule() {
     let own = world(false);
     let diagonal = |values: &[f64]| Array2::from_diag(&Array1::from(values.to_vec()));
-    let matrices = World::new(diagonal(&own.signal), &diagonal(&own.noise)).unwrap();
+    let matrices = World::new(diagonal(&own.signal), &diagonal(&own.noise));
     let (rate, predictor_rate, decay) = (0.02, 0.1, 1e-2);
-    let updated = |m, k, batches| Targets::Updated { m, k, batches };
-    let absent = Prediction::Absent;
-    for (rule, targets, prediction, exact, per_iteration) in [
-        (theory::Rule::Exact, updated(0.0, 1, 7), absent, true, 1),
-        (theory::Rule::Steps { k: 1, rate, decay }, updated(0.0, 1, 7), absent, false, 1),
-        (theory::Rule::Steps { k: 10, rate, decay }, updated(0.0, 10, 7), absent, false, 10),
-        // A bank of which all images are updated together, once an epoch.
-        (theory::Rule::Memory { m: 0.8, k: 7, rate, decay }, updated(0.8, 7, 7), absent, false, 7),
-        (theory::Rule::Joint { rate, target_rate: rate }, Targets::Joint, absent, false, 1),
-        (theory::Rule::BestPredictor { rate, decay }, updated(0.0, 1, 7), Prediction::Best, false, 1),
-        (
-            theory::Rule::LearnedPredictor { rate, predictor_rate, decay },
-            updated(0.0, 1, 7),
-            Prediction::Learned,
-            false,
-            1,
-        ),
+    for rule in [
+        Step::Exact,
+        Step::Steps { k: 1, rate, decay },
+        Step::Steps { k: 10, rate, decay },
+        Step::Memory { m: 0.8, k: 7, rate, decay },
+        Step::Joint { rate },
+        Step::BestPredictor { rate, decay },
+        Step::LearnedPredictor { rate, predictor_rate, decay },
     ] {
-        // The rule of joint descent has no decay.
-        let decay = if targets == Targets::Joint { 0.0 } else { decay };
-        let course = Course { targets, prediction, exact, normalised: false, decay };
-        let rates = Rates { encoder: rate, predictor: predictor_rate };
-        let mut point = Point::start(&own, 3);
-        let mut state = theory::State::new(point.encoder.clone(), Array2::eye(own.outputs));
-        for iteration in 0..100 {
-            matrices.step(rule, &mut state);
-            for _ in 0..per_iteration {
-                point.advance(&own, &course, rates);
+        let (course, rates) = rule.course();
+        let mut courses = vec![course];
+        if let Targets::Updated { m, k: 7, .. } = course.targets {
+            // A bank of which all images are updated together, once an epoch of 7 batches.
+            courses.push(Course { targets: Targets::Updated { m, k: 7, batches: 7 }, ..course });
+        }
+        for course in courses {
+            let mut point = Point::start(&own, 3);
+            let mut state = State::new(point.encoder.clone(), Array2::eye(own.outputs));
+            for iteration in 0..100 {
+                matrices.step(rule, &mut state);
+                for _ in 0..course.steps() {
+                    point.advance(&own, &course, rates);
+                }
+                let difference =
+                    (&point.encoder - &state.encoder).mapv(f64::abs).fold(0.0, |a: f64, b| a.max(*b));
+                // Sums of at most 5 products of numbers of size 1, a hundred times.
+                assert!(difference < 1e-11, "{rule:?}, iteration {iteration}: {difference:e}");
             }
-            let difference =
-                (&point.encoder - &state.encoder).mapv(f64::abs).fold(0.0, |a: f64, b| a.max(*b));
-            // Sums of at most 5 products of numbers of size 1, a hundred times.
-            assert!(difference < 1e-11, "{rule:?}, iteration {iteration}: {difference:e}");
         }
     }
 }
@@ -302,18 +298,18 @@ fn the_end_of_a_run_is_the_power_of_its_rates() {
         let steps = world.steps_per_epoch * arm.recipe.schedule.epochs;
         let rate = 0.02;
         let (rule, iterations) = match arm.name.as_str() {
-            "exact" => (theory::Rule::Exact, steps),
-            "k=1" => (theory::Rule::Steps { k: 1, rate, decay: 0.0 }, steps),
-            "k=10" => (theory::Rule::Steps { k: 10, rate, decay: 0.0 }, steps / 10),
-            "k=100" => (theory::Rule::Steps { k: 100, rate, decay: 0.0 }, steps / 100),
+            "exact" => (Step::Exact, steps),
+            "k=1" => (Step::Steps { k: 1, rate, decay: 0.0 }, steps),
+            "k=10" => (Step::Steps { k: 10, rate, decay: 0.0 }, steps / 10),
+            "k=100" => (Step::Steps { k: 100, rate, decay: 0.0 }, steps / 100),
             _ => continue,
         };
         let course = closed_form::course(&arm.recipe, &world).unwrap();
-        let directions = world.signal.iter().zip(&world.noise);
-        let directions: Vec<_> = directions.map(|(&signal, &noise)| Direction { signal, noise }).collect();
+        let directions = Direction::of(&world);
+        let (like, rates) = rule.course();
         let mut ended = Point::start(&world, 0);
         for (i, direction) in directions.iter().enumerate() {
-            let factor = direction.rate(rule).unwrap().powi(iterations as i32);
+            let factor = direction.rate(&like, rates).unwrap().powi(iterations as i32);
             ended.encoder.column_mut(i).mapv_inplace(|w| w * factor);
         }
         let predicted = ended.measure(&world, &course).std;

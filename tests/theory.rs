@@ -1,9 +1,12 @@
 //! The closed form of the alternation: matrices against the scalar recursion, what it answers, and its command.
 
+pub(crate) mod oracle;
+
 use ndarray::{Array1, Array2};
+use oracle::{Rule, Scalars, State, World, step};
 use rand::Rng;
 use simsiam_em::rng::{Purpose, stream};
-use simsiam_em::theory::{Direction, Rule, Scalars, State, World};
+use simsiam_em::theory::Direction;
 
 /// Images and noise of these variances, along common axes that are not the coordinates'.
 struct Case {
@@ -46,17 +49,23 @@ fn case() -> Case {
     let axes = orthonormal(directions.len());
     let signal = symmetric(&axes, directions.iter().map(|d| d.signal));
     let noise = symmetric(&axes, directions.iter().map(|d| d.noise));
-    Case { world: World::new(signal, &noise).unwrap(), directions, axes }
+    Case { world: World::new(signal, &noise), directions, axes }
 }
 
 const RULES: [Rule; 6] = [
     Rule::Exact,
     Rule::Steps { k: 10, rate: 0.05, decay: 1e-2 },
     Rule::Memory { m: 0.8, k: 3, rate: 0.05, decay: 1e-3 },
-    Rule::Joint { rate: 0.05, target_rate: 0.1 },
+    Rule::Joint { rate: 0.05 },
     Rule::BestPredictor { rate: 0.05, decay: 1e-2 },
     Rule::LearnedPredictor { rate: 0.05, predictor_rate: 0.2, decay: 1e-2 },
 ];
+
+/// What the library predicts for `rule`.
+fn rate(direction: Direction, rule: Rule) -> Option<f64> {
+    let (course, rates) = rule.course();
+    direction.rate(&course, rates)
+}
 
 /// One output for each eigenvector: then predictors stay diagonal and every direction is a recursion of its own.
 #[test]
@@ -74,7 +83,7 @@ fn matrices_follow_the_scalar_recursion() {
             case.world.step(rule, &mut state);
             let (encoder, target) = (state.encoder.dot(&case.axes), state.target.dot(&case.axes));
             for (i, (s, direction)) in scalars.iter_mut().zip(&case.directions).enumerate() {
-                *s = direction.step(rule, *s);
+                *s = step(*direction, rule, *s);
                 let differences = [
                     encoder[[i, i]] - s.encoder,
                     target[[i, i]] - s.target,
@@ -108,7 +117,7 @@ fn without_a_predictor_every_direction_collapses_at_its_rate() {
         case.world.step(*rule, &mut state);
         let after = coordinates(&state);
         for (i, direction) in case.directions.iter().enumerate() {
-            let rate = direction.rate(*rule).unwrap();
+            let rate = rate(*direction, *rule).unwrap();
             assert!(rate < 1.0, "{rule:?}, direction {i}: {rate}");
             // What has fallen to the size of rounding errors of the rest has no rate of its own.
             if before[[0, i]].abs() > 1e-6 {
@@ -139,11 +148,11 @@ fn no_half_step_raises_the_objective() {
 fn old_targets_slow_the_collapse_and_do_not_stop_it() {
     let direction = Direction { signal: 0.7, noise: 0.7 };
     // With M-steps to the end, w = (λ/c) a: the rate is m + (1 − m) λ/c.
-    let rate = |m| direction.rate(Rule::Memory { m, k: 10_000, rate: 0.1, decay: 0.0 }).unwrap();
+    let with_memory = |m| rate(direction, Rule::Memory { m, k: 10_000, rate: 0.1, decay: 0.0 }).unwrap();
     for m in [0.0, 0.5, 0.8, 0.95] {
-        assert!((rate(m) - (m + (1.0 - m) * 0.5)).abs() < 1e-12, "m = {m}: {}", rate(m));
+        assert!((with_memory(m) - (m + (1.0 - m) * 0.5)).abs() < 1e-12, "m = {m}: {}", with_memory(m));
     }
-    let steps = |k| direction.rate(Rule::Steps { k, rate: 0.1, decay: 0.0 }).unwrap();
+    let steps = |k| rate(direction, Rule::Steps { k, rate: 0.1, decay: 0.0 }).unwrap();
     // More steps per target collapse more per iteration, and less per step.
     assert!(steps(100) < steps(10) && steps(10) < steps(1));
     assert!(steps(100).powf(0.01) > steps(10).powf(0.1) && steps(10).powf(0.1) > steps(1));
@@ -203,7 +212,7 @@ fn weight_decay_beyond_its_threshold_collapses_what_a_learned_predictor_held_up(
                 let gain = direction.gain();
                 let mut s = Scalars { encoder: gain, target: gain, predictor: gain };
                 for _ in 0..400_000 {
-                    s = direction.step(rule, s);
+                    s = step(direction, rule, s);
                 }
                 match direction.resting_predictor(decay) {
                     Some(p) if alive => {
@@ -255,7 +264,7 @@ fn a_slow_predictor_saves_a_direction_only_where_signal_is_above_noise() {
             for _ in 0..(30.0 / (f64::min(1.0, ratio) * decay * rate)) as u64 {
                 (w, p) = in_logarithms(direction, rates, decay, (w, p));
                 if agrees {
-                    s = direction.step(rule, s);
+                    s = step(direction, rule, s);
                     // Down to where w is no number of full precision any more.
                     agrees = s.encoder > 1e-300;
                     let off = (s.encoder.ln() - w).abs();
@@ -277,18 +286,6 @@ fn a_slow_predictor_saves_a_direction_only_where_signal_is_above_noise() {
             }
         }
     }
-}
-
-#[test]
-fn covariances_that_are_none_are_refused() {
-    let refuse = |signal: Array2<f64>, noise: Array2<f64>| {
-        let error = World::new(signal, &noise).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(error.starts_with("covariances of images and augmentations: "), "{error}");
-    };
-    refuse(Array2::eye(2), Array2::eye(3));
-    refuse(ndarray::array![[1.0, 0.5], [0.0, 1.0]], Array2::eye(2));
-    refuse(-Array2::<f64>::eye(2), Array2::eye(2) * 0.5);
-    refuse(Array2::eye(2) * f64::NAN, Array2::eye(2));
 }
 
 fn sim(folder: &std::path::Path, args: &[&str]) -> std::process::Output {

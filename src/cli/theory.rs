@@ -5,7 +5,7 @@ use super::table::table;
 use crate::error::{Error, Result};
 use crate::figures::{Rules, linear_em};
 use crate::record::make_folder;
-use crate::theory::{Direction, Rule};
+use crate::theory::{ClosedForm, Course, Direction, Optimum, Prediction, Rates, Targets};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
@@ -16,6 +16,8 @@ const MOST_ITERATIONS: u64 = 100_000;
 const MOST_STEPS: u64 = 1_000_000;
 /// Directions at most.
 const MOST_DIRECTIONS: usize = 64;
+/// Outputs of the encoder of the figure.
+const OUTPUTS: usize = 3;
 
 /// The command.
 pub fn command() -> Command {
@@ -72,8 +74,9 @@ pub fn command() -> Command {
 
 /// What was asked for.
 struct Asked {
-    directions: Vec<Direction>,
+    world: ClosedForm,
     rules: Rules,
+    rates: Rates,
     decay: f64,
     iterations: u64,
 }
@@ -112,42 +115,53 @@ fn asked(matches: &ArgMatches) -> Result<Asked> {
             "--rate {rate} must be above 0 and below {limit:.3}, 1 over the largest λ + σ"
         ));
     }
-    let (m, k) = (number("m"), matches.get_one::<u64>("k").map_or(1, |k| *k as usize));
-    let predictor_rate = number("predictor-rate");
+    let (m, k) = (number("m"), matches.get_one::<u64>("k").copied().unwrap_or(1));
+    let rates = Rates { encoder: rate, predictor: number("predictor-rate") };
     let iterations = matches.get_one::<u64>("iterations").copied().unwrap_or(1);
-    if matches.contains_id("out") && iterations.saturating_mul(k as u64) > MOST_STEPS {
+    if matches.contains_id("out") && iterations.saturating_mul(k) > MOST_STEPS {
         return wrong(format!(
             "--iterations {iterations} of --k {k} are more than {MOST_STEPS} steps for each curve"
         ));
     }
-    let rules = vec![
-        ("exact", "exact half-steps".to_string(), Rule::Exact),
-        ("steps", format!("k={k} steps"), Rule::Steps { k, rate, decay: 0.0 }),
-        ("bank", format!("bank m={m}, k={k}"), Rule::Memory { m, k, rate, decay: 0.0 }),
-        ("joint", "joint descent".to_string(), Rule::Joint { rate, target_rate: rate }),
-        ("best-h", "best linear h".to_string(), Rule::BestPredictor { rate, decay }),
-        ("learned-h", "learned linear h".to_string(), Rule::LearnedPredictor { rate, predictor_rate, decay }),
-    ];
-    let directions =
-        signal.into_iter().zip(noise).map(|(signal, noise)| Direction { signal, noise }).collect();
-    Ok(Asked { directions, rules, decay, iterations })
+    let (steps_per_epoch, normalised, optimum) = (1, false, Optimum::None);
+    let world = ClosedForm { signal, noise, outputs: OUTPUTS, steps_per_epoch, normalised, optimum };
+    Ok(Asked { world, rules: rules(m, k, decay), rates, decay, iterations })
+}
+
+/// The rules that are compared; all images belong to one batch.
+fn rules(m: f64, k: u64, decay: f64) -> Rules {
+    let updated = |m: f64, k: u64| Targets::Updated { m, k, batches: 1 };
+    let free = |targets: Targets, exact: bool| {
+        let prediction = Prediction::Absent;
+        Course { targets, prediction, exact, normalised: false, decay: 0.0 }
+    };
+    let predicted = |prediction: Prediction| Course { prediction, decay, ..free(updated(0.0, 1), false) };
+    vec![
+        ("exact", "exact half-steps".to_string(), free(updated(0.0, 1), true)),
+        ("steps", format!("k={k} steps"), free(updated(0.0, k), false)),
+        ("bank", format!("bank m={m}, k={k}"), free(updated(m, k), false)),
+        ("joint", "joint descent".to_string(), free(Targets::Joint, false)),
+        ("best-h", "best linear h".to_string(), predicted(Prediction::Best)),
+        ("learned-h", "learned linear h".to_string(), predicted(Prediction::Learned)),
+    ]
 }
 
 /// Runs it.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let asked = asked(matches)?;
+    let directions = Direction::of(&asked.world);
     let json = matches.get_flag("json");
     let mut rows = vec![
         std::iter::once("factor per iteration, λ/(λ+σ) =".to_string())
-            .chain(asked.directions.iter().map(|direction| format!("{:.3}", direction.gain())))
+            .chain(directions.iter().map(|direction| format!("{:.3}", direction.gain())))
             .collect::<Vec<_>>(),
     ];
-    for (name, title, rule) in &asked.rules {
+    for (name, title, course) in &asked.rules {
         let rates: Vec<Option<f64>> =
-            asked.directions.iter().map(|direction| direction.rate(*rule)).collect();
+            directions.iter().map(|direction| direction.rate(course, asked.rates)).collect();
         let rest: Vec<Option<f64>> =
-            asked.directions.iter().map(|direction| direction.resting_predictor(asked.decay)).collect();
-        let learned = matches!(rule, Rule::LearnedPredictor { .. });
+            directions.iter().map(|direction| direction.resting_predictor(asked.decay)).collect();
+        let learned = course.prediction == Prediction::Learned;
         if json {
             let mut line = json!({"rule": name, "factors": rates});
             if learned {
@@ -171,8 +185,8 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     }
     if let Some(folder) = matches.get_one::<PathBuf>("out") {
         make_folder(folder)?;
-        let Asked { directions, rules, iterations, .. } = &asked;
-        let figure = linear_em(directions, rules, *iterations, &super::as_given::as_given())?;
+        let Asked { world, rules, rates, iterations, .. } = &asked;
+        let figure = linear_em(world, rules, *rates, *iterations, &super::as_given::as_given());
         for path in figure.save(&folder.join("linear-em"))? {
             if !json {
                 output.line(&path.display().to_string())?;

@@ -3,8 +3,9 @@
 //! In the common eigenbasis Σ and C are diagonal, so that a product with them scales columns.
 
 use super::closed_form::ClosedForm;
-use super::linear::World;
+use crate::measure::collapse::rankme;
 use crate::rng::{Purpose, stream};
+use nalgebra::DMatrix;
 use ndarray::{Array1, Array2, Axis};
 use rand_distr::{Distribution, StandardNormal};
 use std::borrow::Cow;
@@ -59,6 +60,16 @@ pub struct Rates {
     pub encoder: f64,
     /// P's.
     pub predictor: f64,
+}
+
+impl Course {
+    /// Steps of an iteration of the outer loop: those against one η.
+    pub fn steps(&self) -> u64 {
+        match self.targets {
+            Targets::Updated { k, .. } => k,
+            Targets::Joint => 1,
+        }
+    }
 }
 
 /// What is read off a state.
@@ -123,8 +134,20 @@ impl Point {
         let encoder = Array2::from_shape_simple_fn(shape, || StandardNormal.sample(&mut rng));
         let mut point =
             Point { encoder, predictor: Array2::eye(world.outputs), targets: Vec::new(), step: 0 };
-        normalise(&mut point.encoder, &views(world));
+        point.normalise(world);
         point
+    }
+
+    /// Scales each output to variance 1, as a batch norm without affine parameters does. A silent
+    /// output stays silent.
+    pub fn normalise(&mut self, world: &ClosedForm) {
+        let views = views(world);
+        for mut row in self.encoder.axis_iter_mut(Axis(0)) {
+            let variance = (&row * &row * &views).sum();
+            if variance > 0.0 {
+                row /= variance.sqrt();
+            }
+        }
     }
 
     /// The steps made so far.
@@ -166,7 +189,7 @@ impl Point {
             self.targets = vec![Some(target)];
         }
         if course.normalised {
-            normalise(&mut self.encoder, &views);
+            self.normalise(world);
         }
         self.step += 1;
         loss
@@ -209,10 +232,25 @@ impl Point {
         let missed = (&predicted * &predicted * &views).sum() - 2.0 * (&predicted * &expected).sum() + whole;
         Measured {
             std: variances.mapv(|variance| variance.max(0.0).sqrt()).mean().unwrap_or(0.0),
-            rank: World::rank(&outputs),
+            rank: rank(&outputs),
             r2: (whole > f64::MIN_POSITIVE).then(|| 1.0 - missed / whole),
         }
     }
+}
+
+/// RankMe of outputs of this covariance (d, d): the exponential of the entropy of their standard
+/// deviations along their axes.
+fn rank(outputs: &Array2<f64>) -> f64 {
+    if !outputs.iter().all(|value| value.is_finite()) {
+        return f64::NAN;
+    }
+    let variances = to_nalgebra(outputs).symmetric_eigenvalues();
+    let deviations: Vec<f64> = variances.iter().map(|variance| variance.max(0.0).sqrt()).collect();
+    rankme(&deviations)
+}
+
+fn to_nalgebra(a: &Array2<f64>) -> DMatrix<f64> {
+    DMatrix::from_fn(a.nrows(), a.ncols(), |i, j| a[[i, j]])
 }
 
 /// C's diagonal.
@@ -220,16 +258,12 @@ fn views(world: &ClosedForm) -> Array1<f64> {
     world.signal.iter().zip(&world.noise).map(|(signal, noise)| signal + noise).collect()
 }
 
-fn normalise(encoder: &mut Array2<f64>, views: &Array1<f64>) {
-    for mut row in encoder.axis_iter_mut(Axis(0)) {
-        let variance = (&row * &row * views).sum();
-        if variance > 0.0 {
-            row /= variance.sqrt();
-        }
-    }
-}
-
+/// The predictor that is best for W: P = W Σ Wᵀ (W C Wᵀ)⁻¹; none where outputs have collapsed onto a
+/// subspace.
 fn best_predictor(world: &ClosedForm, encoder: &Array2<f64>) -> Option<Array2<f64>> {
-    let diagonal = |values: &[f64]| Array2::from_diag(&Array1::from(values.to_vec()));
-    World::new(diagonal(&world.signal), &diagonal(&world.noise)).ok()?.best_predictor(encoder)
+    let signal = Array1::from(world.signal.clone());
+    let outputs = (encoder * &views(world)).dot(&encoder.t());
+    let inverse = to_nalgebra(&outputs).cholesky()?.inverse();
+    let inverse = Array2::from_shape_fn(outputs.dim(), |(i, j)| inverse[(i, j)]);
+    Some((encoder * &signal).dot(&encoder.t()).dot(&inverse))
 }

@@ -6,19 +6,14 @@
 //! L(W, A) = E ‖W(x + ε) − A x‖² = tr(W C Wᵀ) − 2 tr(W Σ Aᵀ) + tr(A Σ Aᵀ)
 //! ```
 //!
-//! [`World`] is (Σ, S), [`State`] is (W, A) and, where there is one, a linear predictor P; a [`Rule`] says
-//! what one iteration of the outer loop does. Where Σ and S have common eigenvectors every direction goes
-//! its own way: [`Direction`] is that recursion in scalars, written down a second time on purpose.
-//!
-//! A [`ClosedForm`] is such a world as a recipe has it, and a [`Course`] the whole alternation in it, step by
-//! step in the order of `train`: every [`Rule`] is one of its cases, and so is what lies between them.
+//! A [`ClosedForm`] is (Σ, S) as a recipe has it, a [`Point`] is (W, A) and a linear predictor P on their
+//! way, and a [`Course`] says how they go, step by step in the order of `train`. Where Σ and S have common
+//! eigenvectors every direction goes its own way, at a rate that [`Direction`] predicts.
 
 mod closed_form;
 mod course;
 mod direction;
-mod linear;
 
 pub use closed_form::{ClosedForm, Optimum};
 pub use course::{Course, Measured, Point, Prediction, Rates, Targets};
-pub use direction::{Direction, Scalars};
-pub use linear::{Rule, State, World};
+pub use direction::Direction;

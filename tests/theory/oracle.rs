@@ -1,7 +1,9 @@
-//! The alternation in matrices.
+//! The alternation a second and a third time, as oracles of `simsiam_em::theory`: in matrices, whose
+//! Σ and S need no common coordinates, and along one common eigenvector in three numbers.
 
-use crate::error::{Error, Result};
 use ndarray::{Array2, Axis};
+use simsiam_em::measure::collapse::rankme;
+use simsiam_em::theory::{Course, Direction, Prediction, Rates, Targets};
 
 /// What one iteration of the outer loop does. Rates are SGD's, decay is added to the gradient as in PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,10 +32,8 @@ pub enum Rule {
     },
     /// One step of gradient descent on W and A together: what stop-gradient forbids.
     Joint {
-        /// Learning rate of W.
+        /// Learning rate of both.
         rate: f64,
-        /// Learning rate of A.
-        target_rate: f64,
     },
     /// One step on W against η_x = F(T′(x)) through the linear predictor that is best for W now.
     BestPredictor {
@@ -75,6 +75,26 @@ pub struct State {
     pub predictor: Array2<f64>,
 }
 
+impl Rule {
+    /// The rule as a course with its learning rates; all images belong to one batch.
+    pub fn course(self) -> (Course, Rates) {
+        let updated = |m: f64, k: usize| Targets::Updated { m, k: k as u64, batches: 1 };
+        let (targets, prediction, decay, encoder, predictor) = match self {
+            Rule::Exact => (updated(0.0, 1), Prediction::Absent, 0.0, 0.0, 0.0),
+            Rule::Steps { k, rate, decay } => (updated(0.0, k), Prediction::Absent, decay, rate, 0.0),
+            Rule::Memory { m, k, rate, decay } => (updated(m, k), Prediction::Absent, decay, rate, 0.0),
+            Rule::Joint { rate } => (Targets::Joint, Prediction::Absent, 0.0, rate, 0.0),
+            Rule::BestPredictor { rate, decay } => (updated(0.0, 1), Prediction::Best, decay, rate, 0.0),
+            Rule::LearnedPredictor { rate, predictor_rate, decay } => {
+                (updated(0.0, 1), Prediction::Learned, decay, rate, predictor_rate)
+            }
+        };
+        let exact = self == Rule::Exact;
+        let course = Course { targets, prediction, exact, normalised: false, decay };
+        (course, Rates { encoder, predictor })
+    }
+}
+
 impl State {
     /// The encoder with its own exact targets, and a predictor.
     pub fn new(encoder: Array2<f64>, predictor: Array2<f64>) -> State {
@@ -94,18 +114,10 @@ fn inverse(a: &Array2<f64>) -> Option<Array2<f64>> {
 
 impl World {
     /// Images of covariance `signal` Σ and augmentations of covariance `noise` S.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] where they are not symmetric matrices of one size with Σ + S positive definite.
-    pub fn new(signal: Array2<f64>, noise: &Array2<f64>) -> Result<World> {
-        let wrong = |what: &str| Error::Usage(format!("covariances of images and augmentations: {what}"));
-        let square = signal.is_square() && noise.dim() == signal.dim();
-        if !square || signal != signal.t() || noise != noise.t() {
-            return Err(wrong("two symmetric matrices of one size are needed"));
-        }
+    pub fn new(signal: Array2<f64>, noise: &Array2<f64>) -> World {
         let views = &signal + noise;
-        let inverse = inverse(&views).ok_or_else(|| wrong("their sum must be positive definite"))?;
-        Ok(World { gain: signal.dot(&inverse), signal, views })
+        let inverse = inverse(&views).expect("Σ + S is positive definite");
+        World { gain: signal.dot(&inverse), signal, views }
     }
 
     /// L(W, A), with P W in the place of W for rules with a predictor.
@@ -148,10 +160,10 @@ impl World {
                 state.target = m * &state.target + (1.0 - m) * &state.encoder;
                 self.descend(state, k, rate, decay);
             }
-            Rule::Joint { rate, target_rate } => {
+            Rule::Joint { rate } => {
                 let target = 2.0 * (&state.target - &state.encoder).dot(&self.signal);
                 state.encoder = &state.encoder - rate * self.gradient(&state.encoder, &state.target);
-                state.target = &state.target - target_rate * target;
+                state.target = &state.target - rate * target;
             }
             Rule::BestPredictor { rate, decay } => {
                 if let Some(predictor) = self.best_predictor(&state.encoder) {
@@ -193,18 +205,65 @@ impl World {
         }
     }
 
-    /// RankMe of the outputs: the exponential of the entropy of their standard deviations along their axes.
+    /// RankMe of the outputs.
     pub fn effective_rank(&self, encoder: &Array2<f64>) -> f64 {
-        World::rank(&self.outputs(encoder))
+        let variances = to_nalgebra(&self.outputs(encoder)).symmetric_eigenvalues();
+        rankme(&variances.iter().map(|variance| variance.max(0.0).sqrt()).collect::<Vec<_>>())
     }
+}
 
-    /// The same of outputs whose covariance (d, d) is known.
-    pub(super) fn rank(outputs: &Array2<f64>) -> f64 {
-        if !outputs.iter().all(|value| value.is_finite()) {
-            return f64::NAN;
+/// Encoder, target and predictor along a direction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scalars {
+    /// w.
+    pub encoder: f64,
+    /// a.
+    pub target: f64,
+    /// p.
+    pub predictor: f64,
+}
+
+/// One iteration of `rule` along `direction`.
+pub fn step(direction: Direction, rule: Rule, s: Scalars) -> Scalars {
+    let (signal, views) = (direction.signal, direction.signal + direction.noise);
+    // What k gradient steps against a fixed target leave of w, and what they add of a.
+    let descent = |k: usize, rate: f64, decay: f64| {
+        let curvature = 2.0 * views + decay;
+        let left = (1.0 - rate * curvature).powi(k as i32);
+        (left, (1.0 - left) * 2.0 * signal / curvature)
+    };
+    match rule {
+        Rule::Exact => Scalars { encoder: direction.gain() * s.encoder, target: s.encoder, ..s },
+        Rule::Steps { k, rate, decay } => {
+            let (left, added) = descent(k, rate, decay);
+            Scalars { encoder: (left + added) * s.encoder, target: s.encoder, ..s }
         }
-        let variances = to_nalgebra(outputs).symmetric_eigenvalues();
-        let deviations: Vec<f64> = variances.iter().map(|variance| variance.max(0.0).sqrt()).collect();
-        crate::measure::collapse::rankme(&deviations)
+        Rule::Memory { m, k, rate, decay } => {
+            let target = m * s.target + (1.0 - m) * s.encoder;
+            let (left, added) = descent(k, rate, decay);
+            Scalars { encoder: left * s.encoder + added * target, target, ..s }
+        }
+        Rule::Joint { rate } => Scalars {
+            encoder: s.encoder - 2.0 * rate * (views * s.encoder - signal * s.target),
+            target: s.target - 2.0 * rate * signal * (s.target - s.encoder),
+            ..s
+        },
+        Rule::BestPredictor { rate, decay } => {
+            // At p = λ/c the prediction is as good as it can be, and nothing pulls on w.
+            Scalars {
+                encoder: (1.0 - rate * decay) * s.encoder,
+                target: s.encoder,
+                predictor: direction.gain(),
+            }
+        }
+        Rule::LearnedPredictor { rate, predictor_rate, decay } => {
+            let (w, p) = (s.encoder, s.predictor);
+            let outer = 2.0 * w * (p * views - signal);
+            Scalars {
+                encoder: w - rate * (p * outer + decay * w),
+                target: w,
+                predictor: p - predictor_rate * (w * outer + decay * p),
+            }
+        }
     }
 }
