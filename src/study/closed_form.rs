@@ -1,12 +1,13 @@
 //! A recipe in closed form: what its keys mean for a linear encoder of Gaussian images, and the run that the
 //! closed form makes in the place of training.
 
+use super::drive::{Substitute, Values, drive};
 use crate::data::loader;
 use crate::error::{Error, Result};
 use crate::eta::{self, Steps};
 use crate::objective::{Comparison, Similarity};
 use crate::recipe::{Predictor, Recipe};
-use crate::record::{Outcome, RunDir};
+use crate::record::RunDir;
 use crate::theory::{ClosedForm, Course, Measured, Optimum, Point, Prediction, Rates, Targets};
 use crate::train::{Ending, Progress};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,7 +104,7 @@ impl<'a> Walk<'a> {
         self.point.advance(self.world, &self.course, rates)
     }
 
-    fn measure(&self) -> Measured {
+    fn read(&self) -> Measured {
         self.point.measure(self.world, &self.course)
     }
 }
@@ -119,7 +120,7 @@ pub fn end(recipe: &Recipe, world: &ClosedForm) -> Result<Option<Measured>> {
             return Ok(None);
         }
     }
-    Ok(Some(walk.measure()).filter(|measured| measured.std.is_finite()))
+    Ok(Some(walk.read()).filter(|measured| measured.std.is_finite()))
 }
 
 /// Steps of an epoch of `recipe` as far as the recipe alone says.
@@ -130,8 +131,50 @@ pub fn steps_per_epoch(recipe: &Recipe) -> u64 {
     }
 }
 
-/// Makes the run of `recipe` in `world`: the files of a run that was trained, but weights and
-/// checkpoints. It takes milliseconds; one that was stopped begins again.
+impl Substitute for Walk<'_> {
+    fn columns(&self) -> &'static [&'static str] {
+        &COLUMNS
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.world.steps_per_epoch
+    }
+
+    fn made_by(&self) -> Option<&'static str> {
+        Some("the closed form of a linear encoder of Gaussian images")
+    }
+
+    fn measure(&mut self, epoch: u64, stop: &AtomicBool) -> Result<Values, Ending> {
+        let mut values = Vec::new();
+        if epoch > 0 {
+            let lr = self.rates().encoder;
+            let mut sum = 0.0;
+            for step in 0..self.world.steps_per_epoch {
+                if step.is_multiple_of(STEPS_BETWEEN_LOOKS) && stop.load(Ordering::Relaxed) {
+                    return Err(Ending::Stopped);
+                }
+                sum += self.advance();
+            }
+            let loss = sum / self.world.steps_per_epoch as f64;
+            if !loss.is_finite() {
+                return Err(Ending::Diverged { step: self.point.step() - 1 });
+            }
+            values.extend([("train/loss", loss), ("train/lr", lr)]);
+        }
+        let Measured { std, rank, r2 } = self.read();
+        if epoch > 0 {
+            values.push(("train/z_std", std));
+        }
+        values.extend([("val/z_std", std), ("val/rankme", rank)]);
+        values.extend(r2.map(|r2| ("em/r2", r2)));
+        Ok(values)
+    }
+}
+
+/// Makes the run of `recipe` in `world`. It takes milliseconds.
+///
+/// # Errors
+/// As for [`course`], and where the folder cannot be written.
 pub fn run(
     recipe: &Recipe,
     world: &ClosedForm,
@@ -139,48 +182,5 @@ pub fn run(
     stop: &AtomicBool,
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Ending> {
-    let mut walk = Walk::new(recipe, world)?;
-    dir.resume()?;
-    dir.write_env(&serde_json::json!({
-        "sim": env!("CARGO_PKG_VERSION"),
-        "made_by": "the closed form of a linear encoder of Gaussian images",
-        "os": std::env::consts::OS,
-        "architecture": std::env::consts::ARCH,
-    }))?;
-    let mut log = dir.metrics(&COLUMNS)?;
-    watch(Progress::Begun { steps: walk.steps, resumed_at: 0 });
-    for epoch in 0..=recipe.schedule.epochs {
-        if stop.load(Ordering::Relaxed) {
-            return Ok(Ending::Stopped);
-        }
-        let mut values = Vec::new();
-        if epoch > 0 {
-            let lr = walk.rates().encoder;
-            let mut sum = 0.0;
-            for step in 0..world.steps_per_epoch {
-                if step.is_multiple_of(STEPS_BETWEEN_LOOKS) && stop.load(Ordering::Relaxed) {
-                    return Ok(Ending::Stopped);
-                }
-                sum += walk.advance();
-            }
-            let loss = sum / world.steps_per_epoch as f64;
-            if !loss.is_finite() {
-                let step = walk.point.step() - 1;
-                dir.set_outcome(&Outcome::Diverged { step })?;
-                return Ok(Ending::Diverged { step });
-            }
-            values.extend([("train/loss", loss), ("train/lr", lr)]);
-        }
-        let Measured { std, rank, r2 } = walk.measure();
-        if epoch > 0 {
-            values.push(("train/z_std", std));
-        }
-        values.extend([("val/z_std", std), ("val/rankme", rank)]);
-        values.extend(r2.map(|r2| ("em/r2", r2)));
-        let step = walk.point.step();
-        log.row(step, epoch as f64, step * recipe.schedule.batch as u64, 0.0, &values)?;
-        watch(Progress::Measured { step, epoch: epoch as f64, values });
-    }
-    dir.set_outcome(&Outcome::Finished)?;
-    Ok(Ending::Finished)
+    drive(&mut Walk::new(recipe, world)?, recipe, dir, stop, watch)
 }

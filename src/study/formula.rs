@@ -5,6 +5,7 @@
 //! reports it; a seed shifts them a little. No image is opened and no weight is made.
 
 use super::closed_form;
+use super::drive::{Substitute, Values, drive};
 use super::job::Job;
 use super::trainer::Trainer;
 use crate::error::Result;
@@ -12,9 +13,9 @@ use crate::eta::{Rule, Steps};
 use crate::measure::metrics::COLUMNS;
 use crate::objective::Comparison;
 use crate::recipe::{Predictor, Recipe};
-use crate::record::{Outcome, RunDir};
+use crate::record::RunDir;
 use crate::train::{Ending, Progress, Resources};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Steps of a made-up epoch: enough for a verdict.
 const PER_EPOCH: u64 = 100;
@@ -58,7 +59,7 @@ fn end(recipe: &Recipe) -> (f64, f64, f64) {
 }
 
 /// The row of metrics of an epoch.
-fn row(recipe: &Recipe, epoch: u64) -> Vec<(&'static str, f64)> {
+fn row(recipe: &Recipe, epoch: u64) -> Values {
     let (knn_end, std_end, loss_end) = end(recipe);
     // Arms that end elsewhere move a little otherwise, so that their differences have an
     // interval.
@@ -88,6 +89,29 @@ fn row(recipe: &Recipe, epoch: u64) -> Vec<(&'static str, f64)> {
     values
 }
 
+/// The curves of a run.
+struct Curves<'a> {
+    recipe: &'a Recipe,
+}
+
+impl Substitute for Curves<'_> {
+    fn columns(&self) -> &'static [&'static str] {
+        &COLUMNS
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        PER_EPOCH
+    }
+
+    fn measure(&mut self, epoch: u64, _stop: &AtomicBool) -> Result<Values, Ending> {
+        // A learning rate beyond all reason stands for a run that diverges.
+        if epoch == 1 && self.recipe.optim.base_lr > 1e6 {
+            return Err(Ending::Diverged { step: PER_EPOCH });
+        }
+        Ok(row(self.recipe, epoch))
+    }
+}
+
 impl Trainer for Formula {
     fn train(
         &self,
@@ -102,26 +126,7 @@ impl Trainer for Formula {
         if let Some(world) = &recipe.closed_form {
             return closed_form::run(recipe, world, dir, stop, watch);
         }
-        // A learning rate beyond all reason stands for a run that diverges.
-        let diverges = recipe.optim.base_lr > 1e6;
-        dir.resume()?;
-        let mut log = dir.metrics(&COLUMNS)?;
-        watch(Progress::Begun { steps: recipe.schedule.epochs * PER_EPOCH, resumed_at: 0 });
-        for epoch in 0..=recipe.schedule.epochs {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(Ending::Stopped);
-            }
-            if diverges && epoch == 1 {
-                dir.set_outcome(&Outcome::Diverged { step: PER_EPOCH })?;
-                return Ok(Ending::Diverged { step: PER_EPOCH });
-            }
-            let values = row(recipe, epoch);
-            let step = epoch * PER_EPOCH;
-            log.row(step, epoch as f64, step * recipe.schedule.batch as u64, 0.0, &values)?;
-            watch(Progress::Measured { step, epoch: epoch as f64, values });
-        }
-        dir.set_outcome(&Outcome::Finished)?;
-        Ok(Ending::Finished)
+        drive(&mut Curves { recipe }, recipe, dir, stop, watch)
     }
 
     fn images(&self, _job: &Job) -> Result<Option<String>> {

@@ -9,6 +9,7 @@ mod base;
 mod claim;
 pub mod closed_form;
 pub mod decide;
+mod drive;
 pub mod embedded;
 mod facts;
 mod fault;
