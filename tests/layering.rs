@@ -2,8 +2,10 @@
 //! the sources that gives a sentence for each fault, so that it can be seen to fail on sources with
 //! a fault in them.
 
+mod functions;
 mod imports;
 
+use functions::functions;
 use imports::{Sources, circles, named, program};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -78,6 +80,11 @@ const IMPURE: [&str; 8] =
 const CHOOSING: [&str; 3] = ["kernel/cpu.rs", "kernel/cuda/mod.rs", "kernel/device/mod.rs"];
 /// A longer file is hard to read at one go.
 const MOST_LINES: usize = 400;
+/// So is a longer function.
+const MOST_LINES_OF_A_FUNCTION: usize = 60;
+/// More of them are mixed up where a function is called. Arithmetic, which is called by one place, is
+/// let off.
+const MOST_PARAMETERS: usize = 6;
 
 fn add(folder: &Path, below: &str, sources: &mut Sources) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -154,6 +161,22 @@ fn unsafe_elsewhere(sources: &Sources) -> BTreeSet<String> {
     found.map(|(file, _)| format!("{file} has unsafe code")).collect()
 }
 
+/// Functions that are too long to read, or take too much to be called safely.
+fn overgrown(sources: &Sources) -> BTreeSet<String> {
+    let mut faults = BTreeSet::new();
+    for (file, text) in sources {
+        for function in functions(text) {
+            if function.lines > MOST_LINES_OF_A_FUNCTION {
+                faults.insert(format!("{file}: {} has {} lines", function.name, function.lines));
+            }
+            if function.parameters > MOST_PARAMETERS && room(file) != "kernel" {
+                faults.insert(format!("{file}: {} has {} parameters", function.name, function.parameters));
+            }
+        }
+    }
+    faults
+}
+
 #[test]
 fn the_table_of_rooms_leads_downwards() {
     for (index, (room, below)) in ROOMS.iter().enumerate() {
@@ -180,6 +203,29 @@ fn no_file_is_too_long_to_read() {
     for (file, text) in sources() {
         let lines = text.lines().count();
         assert!(lines <= MOST_LINES, "{file} has {lines} lines");
+    }
+}
+
+#[test]
+fn every_function_is_read_at_a_glance() {
+    assert_eq!(overgrown(&sources()), BTreeSet::new());
+}
+
+#[test]
+fn a_function_that_has_overgrown_is_found() {
+    let many = "fn many<F: Fn(u8) -> u8>(&self, (a, b): (u8, u8), c: Map<u8, u8>, d: [u8; 2], e: F, f: impl \
+        Fn(u8, u8) -> Map<u8, u8>, g: u8, h: u8,) -> u8 where F: Copy { let text = \"} fn {\"; a }";
+    let told = overgrown(&with("measure/plane.rs", many));
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), ["measure/plane.rs: many has 7 parameters"]);
+    assert_eq!(overgrown(&with("kernel/pool.rs", many)), BTreeSet::new());
+    for (lines, is_told) in [(60, false), (61, true)] {
+        let body = "    // } a comment\n".repeat(lines - 2);
+        let long = format!("fn long() -> [u8; 2] {{\n{body}}}\nfn short(f: fn(u8) -> u8) {{}}\n");
+        let told = overgrown(&with("kernel/pool.rs", &long));
+        let expected = is_told.then(|| format!("kernel/pool.rs: long has {lines} lines"));
+        assert_eq!(told, expected.into_iter().collect());
+        let tests = format!("#[cfg(test)]\nmod tests {{\n{long}}}\n");
+        assert_eq!(overgrown(&with("kernel/pool.rs", &tests)), BTreeSet::new());
     }
 }
 

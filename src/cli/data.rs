@@ -136,6 +136,20 @@ pub fn report_left_out(dataset: &Dataset) {
     }
 }
 
+/// The least and the largest width, and height, of all images.
+fn extent(dataset: &Dataset) -> Result<[(usize, usize); 2]> {
+    let mut extent = [(usize::MAX, 0); 2];
+    for split in [&dataset.train, &dataset.test] {
+        for index in 0..split.len() {
+            let image = split.image(index)?;
+            for ((least, largest), side) in extent.iter_mut().zip([image.width, image.height]) {
+                (*least, *largest) = (side.min(*least), side.max(*largest));
+            }
+        }
+    }
+    Ok(extent)
+}
+
 fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let recipe = recipe(matches)?;
     let mut config = recipe.data;
@@ -160,21 +174,7 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
         counts
     };
     let (train, test) = (counts(&dataset.train), counts(&dataset.test));
-    let sizes = |split: &Split| -> Result<[usize; 4]> {
-        let mut sizes = [usize::MAX, 0, usize::MAX, 0];
-        for index in 0..split.len() {
-            let image = split.image(index)?;
-            sizes = [
-                sizes[0].min(image.width),
-                sizes[1].max(image.width),
-                sizes[2].min(image.height),
-                sizes[3].max(image.height),
-            ];
-        }
-        Ok(sizes)
-    };
-    let (a, b) = (sizes(&dataset.train)?, sizes(&dataset.test)?);
-    let [w0, w1, h0, h1] = [a[0].min(b[0]), a[1].max(b[1]), a[2].min(b[2]), a[3].max(b[3])];
+    let [(w0, w1), (h0, h1)] = extent(&dataset)?;
     if matches.get_flag("json") {
         let line = json!({"data": dataset.name, "train": dataset.train.len(), "test": dataset.test.len(),
             "classes": dataset.classes, "train_by_class": train, "test_by_class": test,

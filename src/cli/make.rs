@@ -2,7 +2,7 @@
 //! wants them to stop.
 
 use super::output::Output;
-use super::plan;
+use super::plan::{self, Say};
 use super::progress::{Told, Watcher};
 use super::signals;
 use crate::error::{Error, Result};
@@ -61,7 +61,8 @@ impl<'a> Workshop<'a> {
         }
         let mock = is_mock(self.matches);
         if !mock {
-            plan::prepare(&self.engine, jobs, ended, settings, quiet, expected, &self.told)?;
+            let say = Say { quiet, expected, told: &self.told };
+            plan::prepare(&self.engine, jobs, ended, settings, &say)?;
             if !settings.fresh
                 && let Some(note) = check_images(new, &self.engine)?
                 && self.told.is_news(&note)

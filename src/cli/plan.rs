@@ -162,19 +162,20 @@ pub fn check_recipes(jobs: &[Job]) -> Result<()> {
     jobs.iter().try_for_each(|job| check_recipe(&job.path, &job.config()?))
 }
 
+/// What is said of runs before they are made. That files could not be read is always told.
+pub struct Say<'a> {
+    /// Not what was taken of the data.
+    pub quiet: bool,
+    /// How long all will take, behind these words; none where nobody asks.
+    pub expected: Option<&'a str>,
+    /// Nothing that was told before.
+    pub told: &'a Told,
+}
+
 /// Opens the data of the runs to be made, those behind the first `ended`, before the first of them,
-/// so that a mistake in it is told once; refuses runs that do not fit into memory. Says what was
-/// taken of the data unless `quiet`, and behind `expected`, where it is asked to, how long all will
-/// take; that files could not be read is always told. What was `told` before is not told again.
-pub fn prepare(
-    engine: &Engine,
-    jobs: &[Job],
-    ended: usize,
-    settings: &Settings,
-    quiet: bool,
-    expected: Option<&str>,
-    told: &Told,
-) -> Result<()> {
+/// so that a mistake in it is told once; refuses runs that do not fit into memory. Says what there is
+/// to `say`.
+pub fn prepare(engine: &Engine, jobs: &[Job], ended: usize, settings: &Settings, say: &Say) -> Result<()> {
     let mut to_make: Vec<&Job> = Vec::new();
     for (index, first) in firsts(jobs).into_iter().enumerate().skip(ended) {
         let job = &jobs[index];
@@ -183,7 +184,7 @@ pub fn prepare(
             to_make.push(job);
         }
     }
-    let data = open_all(engine, &to_make, quiet, told)?;
+    let data = open_all(engine, &to_make, say)?;
     // What the processor's memory and a few of its steps say, they say of the processor.
     if settings.place != Place::Cpu {
         return Ok(());
@@ -191,7 +192,7 @@ pub fn prepare(
     for (job, data) in to_make.iter().zip(&data) {
         fits(job, data.train.len(), settings.jobs)?;
     }
-    if let Some(expected) = expected.filter(|_| !to_make.is_empty()) {
+    if let Some(expected) = say.expected.filter(|_| !to_make.is_empty()) {
         let hours = expected_hours(&to_make, &data, settings)?;
         super::note(&format!("{expected} about {}, judging by a few steps of each arm", spell(hours)));
     }
@@ -199,7 +200,7 @@ pub fn prepare(
 }
 
 /// The data set of each job; each one is opened once, and what was left out of it is told once.
-fn open_all(engine: &Engine, jobs: &[&Job], quiet: bool, told: &Told) -> Result<Vec<Arc<Dataset>>> {
+fn open_all(engine: &Engine, jobs: &[&Job], say: &Say) -> Result<Vec<Arc<Dataset>>> {
     let mut opened: Vec<(&DataConfig, Arc<Dataset>)> = Vec::new();
     let mut of_jobs = Vec::new();
     for job in jobs {
@@ -209,11 +210,11 @@ fn open_all(engine: &Engine, jobs: &[&Job], quiet: bool, told: &Told) -> Result<
             None => {
                 images_fit(config)?;
                 let data = engine.dataset(config)?;
-                let news = told.is_news(&format!("data {config:?}"));
+                let news = say.told.is_news(&format!("data {config:?}"));
                 if news {
                     super::data::report_left_out(&data);
                 }
-                if let Some(taken) = data.taken().filter(|_| !quiet && news) {
+                if let Some(taken) = data.taken().filter(|_| !say.quiet && news) {
                     super::note(&format!("{}: {taken}, at {} px", data.name, job.recipe.augment.size));
                 }
                 opened.push((config, data.clone()));

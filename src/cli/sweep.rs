@@ -111,7 +111,8 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let _locks = plan::lock_to_start_over(&jobs, &settings)?;
     if trains {
         if !matches.get_flag("quiet") {
-            announce(study, &like.name, &axes, &jobs, &request, &settings, &folder);
+            let grid = format!("{} of the arm {}", extent(&axes), like.name);
+            announce(study, &grid, &jobs, request.scale.as_deref(), &settings, &folder);
             if !is_mock(matches) {
                 expect(&first, &jobs, &settings)?;
             }
@@ -156,24 +157,26 @@ fn jobs_of(cells: &[Cell], folder: &Path) -> Vec<Job> {
     jobs(&name, &arms, folder)
 }
 
+/// How many values of what.
+fn extent(axes: &[Axis]) -> String {
+    let axis = |axis: &Axis| format!("{} of {}", super::count(axis.values.len(), "value"), axis.key);
+    axes.iter().map(axis).collect::<Vec<_>>().join(" × ")
+}
+
 fn announce(
     study: &Study,
-    arm: &str,
-    axes: &[Axis],
+    grid: &str,
     jobs: &[Job],
-    request: &Request,
+    scale: Option<&str>,
     settings: &Settings,
     folder: &Path,
 ) {
-    let axis = |axis: &Axis| format!("{} of {}", super::count(axis.values.len(), "value"), axis.key);
-    let axes: Vec<String> = axes.iter().map(axis).collect();
     super::note(&format!(
-        "{}: {}\n{} of the arm {arm}, {}, {} scale; {} at a time with {} each\nrun directories: {}",
+        "{}: {}\n{grid}, {}, {} scale; {} at a time with {} each\nrun directories: {}",
         study.name,
         study.head.question,
-        axes.join(" × "),
         super::count(jobs.len(), "run"),
-        request.scale.as_deref().unwrap_or(DEFAULT_SCALE),
+        scale.unwrap_or(DEFAULT_SCALE),
         settings.jobs,
         super::count(settings.threads, "thread"),
         folder.display(),

@@ -218,8 +218,8 @@ pub(super) unsafe fn gather<S: Simd>(
     assert!(scratch.len() >= self::scratch::<S>(g), "scratch of {g:?}");
     let scratch = aligned(scratch);
     let y = Shared::new(y);
-    let everything = Region { images: [0, g.batch], rows: [0, g.grid[0]] };
     if by_columns(g) {
+        let everything = Region { images: [0, g.batch], rows: [0, g.grid[0]] };
         let source = if needs_slab(g) {
             // SAFETY: `scratch` has room for the slab of all images.
             unsafe { fill_slab(g, x, everything, scratch.as_mut_ptr()) }
@@ -245,6 +245,22 @@ pub(super) unsafe fn gather<S: Simd>(
         });
         return;
     }
+    // SAFETY: the caller's; `scratch` has room for all panels.
+    unsafe { gather_by_regions::<S>(g, x, weights, y, scratch) };
+}
+
+/// The same, each task a part of the images and rows, with all panels packed before.
+///
+/// # Safety
+/// As for [`gather`], of an aligned `scratch`.
+unsafe fn gather_by_regions<S: Simd>(
+    g: &Gather,
+    x: &[f32],
+    weights: Weights,
+    y: Shared,
+    scratch: &mut [f32],
+) {
+    let panels = Panels { columns: g.output[2], lanes: S::LANES };
     let packed = Shared::new(scratch);
     let packed_len = panels.padded() * g.depth();
     let pack_tasks = if packed_len > 1 << 15 { panels.count() } else { 1 };

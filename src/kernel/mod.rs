@@ -25,6 +25,7 @@ mod tile;
 mod weight_gradient;
 mod winograd;
 mod winograd_gradient;
+mod winograd_output;
 mod winograd_pass;
 mod winograd_strided;
 mod winograd_tiles;

@@ -81,6 +81,35 @@ fn buffers<S: Simd>(s: &Conv, side: usize) -> [usize; 4] {
     [transformed(i), transformed(o), sums_layout(i, o).len(), zeros]
 }
 
+impl<F: WeightScheme<IN, SPREAD>, const IN: usize, const SPREAD: usize> Task<'_, F, IN, SPREAD> {
+    /// A block of tiles: those of x transformed into v, those of dy into z.
+    ///
+    /// # Safety
+    /// As for the job; the buffers have room for the block.
+    #[inline(always)]
+    unsafe fn transform<S: Simd>(&self, block: std::ops::Range<usize>, v: &Layout, z: &Layout) {
+        let (s, count) = (self.s, block.len());
+        for at in (0..count).step_by(S::PACK) {
+            let (mut dy, mut x) = ([None; 2], [None; 2]);
+            for (n, (dy, x)) in dy.iter_mut().zip(&mut x).enumerate().take(S::PACK.min(count - at)) {
+                let [image, row, column] = tiles(s).place(block.start + at + n);
+                let [top, left] = [row, column].map(|n| (n * OUT) as isize);
+                *dy = Some(self.dy.window::<OUT>(image, top, left, self.zeros));
+                let [top, left] = [row, column].map(|n| (n * F::STEP) as isize - s.padding as isize);
+                *x = Some(self.x.window::<IN>(image, top, left, self.zeros));
+            }
+            let to = self.z.wrapping_add(at / S::PACK * z.tile);
+            let channels = self.out_channels.clone();
+            // SAFETY: window pointers lie in the image or at a pixel of zeros; z holds the block.
+            unsafe { spread_tiles::<S, F::OutputGradient, OUT, SPREAD>(dy, channels, to, z) };
+            let to = self.v.wrapping_add(at / S::PACK * v.tile);
+            let channels = self.in_channels.clone();
+            // SAFETY: as above, with v.
+            unsafe { spread_tiles::<S, F::Input, IN, SPREAD>(x, channels, to, v) };
+        }
+    }
+}
+
 impl<F: WeightScheme<IN, SPREAD>, const IN: usize, const SPREAD: usize> Job for Task<'_, F, IN, SPREAD> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
@@ -91,24 +120,8 @@ impl<F: WeightScheme<IN, SPREAD>, const IN: usize, const SPREAD: usize> Job for 
         let mut next = self.tiles.start;
         while next < self.tiles.end {
             let count = block(s, SPREAD).min(self.tiles.end - next);
-            for at in (0..count).step_by(S::PACK) {
-                let (mut dy, mut x) = ([None; 2], [None; 2]);
-                for (n, (dy, x)) in dy.iter_mut().zip(&mut x).enumerate().take(S::PACK.min(count - at)) {
-                    let [image, row, column] = tiles(s).place(next + at + n);
-                    let [top, left] = [row, column].map(|n| (n * OUT) as isize);
-                    *dy = Some(self.dy.window::<OUT>(image, top, left, self.zeros));
-                    let [top, left] = [row, column].map(|n| (n * F::STEP) as isize - s.padding as isize);
-                    *x = Some(self.x.window::<IN>(image, top, left, self.zeros));
-                }
-                let to = self.z.wrapping_add(at / S::PACK * z_layout.tile);
-                let channels = self.out_channels.clone();
-                // SAFETY: window pointers lie in the image or at a pixel of zeros; z holds the block.
-                unsafe { spread_tiles::<S, F::OutputGradient, OUT, SPREAD>(dy, channels, to, &z_layout) };
-                let to = self.v.wrapping_add(at / S::PACK * v_layout.tile);
-                let channels = self.in_channels.clone();
-                // SAFETY: as above, with v.
-                unsafe { spread_tiles::<S, F::Input, IN, SPREAD>(x, channels, to, &v_layout) };
-            }
+            // SAFETY: the caller's.
+            unsafe { self.transform::<S>(next..next + count, &v_layout, &z_layout) };
             let ahead = block(s, SPREAD).min(self.tiles.end - next - count);
             let mut read = Pace::over(POINTS * POINTS);
             for point in 0..POINTS * POINTS {

@@ -9,7 +9,8 @@ use super::Conv;
 use super::pack::{Panels, Weights};
 use super::simd::{Job, Simd};
 use super::tile::{self, Rows};
-use super::winograd::{POINTS, Scheme, Sink, Source, Transform, both, copies};
+use super::winograd::{POINTS, Scheme, Source, Transform, both, copies};
+use super::winograd_output::{OutputPixels, Whole};
 use super::winograd_tiles::{Image, Layout, Pace, Points, Tiles, spread, store_words};
 use super::work::{ALIGNMENT, Shared, Workspace, aligned, for_each, with_workspace};
 use std::marker::PhantomData;
@@ -178,6 +179,52 @@ fn offsets(to: &mut Vec<usize>, layout: &Layout, tiles: usize, many: usize) {
     }
 }
 
+impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT: usize>
+    Block<'_, F, IN, SPREAD, OUT>
+{
+    /// The block's tiles, transformed into v.
+    ///
+    /// # Safety
+    /// As for the job.
+    #[inline(always)]
+    unsafe fn transform_input<S: Simd>(&self, layout: &Layout) {
+        let (p, tiles) = (self.p, self.p.tiles(OUT));
+        for (at, t) in self.tiles.clone().enumerate() {
+            let [image, row, column] = tiles.place(t);
+            let [y, x] = [row, column].map(|n| (n * F::STEP) as isize - p.shift as isize);
+            let window = self.x.window::<IN>(image, y, x, self.zeros);
+            let to = self.v.wrapping_add(at * layout.tile);
+            // SAFETY: window pointers lie in the image or at a pixel of zeros; v holds the block.
+            unsafe { spread::<S, F::Input, IN, SPREAD>(&window, 0..p.input[2], to, layout) };
+        }
+    }
+
+    /// The products of one panel in m, transformed back into the `columns` of y.
+    ///
+    /// # Safety
+    /// As for the job; m holds all products.
+    #[inline(always)]
+    unsafe fn transform_output<S: Simd>(&self, layout: &Layout, columns: std::ops::Range<usize>) {
+        let (p, tiles) = (self.p, self.p.tiles(OUT));
+        for (at, t) in self.tiles.clone().enumerate() {
+            for v in (0..columns.len()).step_by(S::LANES) {
+                let m = Points { at: self.m.wrapping_add(at * layout.tile + v), layout };
+                let to =
+                    OutputPixels::of::<OUT>(p.output, self.y, tiles.place(t), columns.start + v..columns.end);
+                let whole = to.columns == OUT && to.left >= S::LANES;
+                // SAFETY: m holds all points of this tile; `to` are pixels of this tile only.
+                unsafe {
+                    if whole {
+                        both::<S, F::Output, SPREAD, OUT>(&m, &Whole(&to), to.rows);
+                    } else {
+                        both::<S, F::Output, SPREAD, OUT>(&m, &to, to.rows);
+                    }
+                };
+            }
+        }
+    }
+}
+
 impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT: usize> Job
     for Block<'_, F, IN, SPREAD, OUT>
 {
@@ -186,14 +233,8 @@ impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT
         let (p, count) = (self.p, self.tiles.len());
         let (tiles, panels) = (p.tiles(OUT), p.panels::<S>());
         let [v_layout, m_layout] = p.layouts::<S>(SPREAD, OUT);
-        for (at, t) in self.tiles.clone().enumerate() {
-            let [image, row, column] = tiles.place(t);
-            let [y, x] = [row, column].map(|n| (n * F::STEP) as isize - p.shift as isize);
-            let window = self.x.window::<IN>(image, y, x, self.zeros);
-            let to = self.v.wrapping_add(at * v_layout.tile);
-            // SAFETY: window pointers lie in the image or at a pixel of zeros; v holds the block.
-            unsafe { spread::<S, F::Input, IN, SPREAD>(&window, 0..p.input[2], to, &v_layout) };
-        }
+        // SAFETY: the caller's.
+        unsafe { self.transform_input::<S>(&v_layout) };
         let next = count.min(tiles.count() - self.tiles.end);
         let [height, width, channels] = p.output;
         let y = Image { data: self.y.at(0), height, width, channels };
@@ -238,78 +279,9 @@ impl<F: Scheme<IN, SPREAD, OUT>, const IN: usize, const SPREAD: usize, const OUT
                     unsafe { tile::rows::<S>(block) };
                 }
             }
-            for (at, t) in self.tiles.clone().enumerate() {
-                for v in (0..columns.len()).step_by(S::LANES) {
-                    let m = Points { at: self.m.wrapping_add(at * m_layout.tile + v), layout: &m_layout };
-                    let to =
-                        OutputPixels::of::<OUT>(p, self.y, tiles.place(t), columns.start + v..columns.end);
-                    let whole = to.columns == OUT && to.left >= S::LANES;
-                    // SAFETY: m holds all points of this tile; `to` are pixels of this tile only.
-                    unsafe {
-                        if whole {
-                            both::<S, F::Output, SPREAD, OUT>(&m, &Whole(&to), to.rows);
-                        } else {
-                            both::<S, F::Output, SPREAD, OUT>(&m, &to, to.rows);
-                        }
-                    };
-                }
-            }
+            // SAFETY: the products of this panel are whole.
+            unsafe { self.transform_output::<S>(&m_layout, columns) };
         }
-    }
-}
-
-/// The pixels of a tile that lie inside the image, one vector of channels or the first `left`.
-struct OutputPixels {
-    at: *mut f32,
-    /// Distance of rows, of pixels.
-    steps: [usize; 2],
-    rows: usize,
-    columns: usize,
-    left: usize,
-}
-
-impl OutputPixels {
-    #[inline(always)]
-    fn of<const OUT: usize>(
-        p: &Pass,
-        y: Shared,
-        [image, row, column]: [usize; 3],
-        channels: std::ops::Range<usize>,
-    ) -> Self {
-        let [height, width, depth] = p.output;
-        let (row, column) = (row * OUT, column * OUT);
-        OutputPixels {
-            at: y.at(((image * height + row) * width + column) * depth + channels.start),
-            steps: [width * depth, depth],
-            rows: (height - row).min(OUT),
-            columns: (width - column).min(OUT),
-            left: channels.len(),
-        }
-    }
-}
-
-impl Sink for OutputPixels {
-    #[inline(always)]
-    unsafe fn store<S: Simd>(&self, row: usize, column: usize, value: S::Vector) {
-        if column >= self.columns {
-            return;
-        }
-        let to = self.at.wrapping_add(row * self.steps[0] + column * self.steps[1]);
-        // SAFETY: the pixel lies inside the image, and has the channels that are left.
-        unsafe {
-            if self.left >= S::LANES { S::store(to, value) } else { S::store_first(to, value, self.left) }
-        };
-    }
-}
-
-/// The same, for pixels that all lie inside and a whole vector of channels.
-struct Whole<'a>(&'a OutputPixels);
-
-impl Sink for Whole<'_> {
-    #[inline(always)]
-    unsafe fn store<S: Simd>(&self, row: usize, column: usize, value: S::Vector) {
-        // SAFETY: as for `OutputPixels`.
-        unsafe { S::store(self.0.at.add(row * self.0.steps[0] + column * self.0.steps[1]), value) };
     }
 }
 
@@ -331,31 +303,9 @@ pub(super) unsafe fn pass<
     scratch: &mut [f32],
 ) {
     assert!(scratch.len() >= self::scratch::<S>(p), "scratch of {p:?}");
-    let panels = p.panels::<S>();
-    let layout = p.weight_layout::<S>();
     let transformed = Shared::new(aligned(scratch));
-    let depth = p.input[2];
-    let transform = |n: usize| {
-        with_workspace(|space| {
-            let width = panels.width(n);
-            let taps = Workspace::floats(space, 9 * depth * width);
-            // SAFETY: the buffer has that size and is this thread's own.
-            let packed = unsafe { std::slice::from_raw_parts_mut(taps, 9 * depth * width) };
-            for (tap, to) in packed.chunks_exact_mut(depth * width).enumerate() {
-                let tap = if p.gradient { 8 - tap } else { tap };
-                weights.pack(tap, panels.range(n), width, to);
-            }
-            let to = transformed.at(n * layout.len());
-            let job = TransformWeights::<F::Weight> { taps, depth, width, to, layout, by: PhantomData };
-            // SAFETY: the caller vouches for `S`; panel n's own part of the scratch.
-            unsafe { S::enter(job) };
-        });
-    };
-    if depth * p.output[2] > 1 << 11 {
-        for_each(panels.count(), transform);
-    } else {
-        (0..panels.count()).for_each(transform);
-    }
+    // SAFETY: the caller vouches for `S`; the scratch has room for all panels.
+    unsafe { transform_weights::<S, F::Weight>(p, weights, transformed) };
     let [v_len, m_len, zeros_len] = buffers::<S>(p, SPREAD, OUT);
     let block = p.block::<S>(SPREAD, OUT);
     let tiles = p.tiles(OUT).count();
@@ -386,4 +336,39 @@ pub(super) unsafe fn pass<
             unsafe { S::enter(job) };
         });
     });
+}
+
+/// Transforms the weights of all panels by T.
+///
+/// # Safety
+/// The CPU has `S`; `transformed` has room for all panels.
+unsafe fn transform_weights<S: Simd, T: Transform<3, POINTS>>(
+    p: &Pass,
+    weights: Weights,
+    transformed: Shared,
+) {
+    let panels = p.panels::<S>();
+    let layout = p.weight_layout::<S>();
+    let depth = p.input[2];
+    let transform = |n: usize| {
+        with_workspace(|space| {
+            let width = panels.width(n);
+            let taps = Workspace::floats(space, 9 * depth * width);
+            // SAFETY: the buffer has that size and is this thread's own.
+            let packed = unsafe { std::slice::from_raw_parts_mut(taps, 9 * depth * width) };
+            for (tap, to) in packed.chunks_exact_mut(depth * width).enumerate() {
+                let tap = if p.gradient { 8 - tap } else { tap };
+                weights.pack(tap, panels.range(n), width, to);
+            }
+            let to = transformed.at(n * layout.len());
+            let job = TransformWeights::<T> { taps, depth, width, to, layout, by: PhantomData };
+            // SAFETY: the caller vouches for `S`; panel n's own part of the scratch.
+            unsafe { S::enter(job) };
+        });
+    };
+    if depth * p.output[2] > 1 << 11 {
+        for_each(panels.count(), transform);
+    } else {
+        (0..panels.count()).for_each(transform);
+    }
 }

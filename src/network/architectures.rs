@@ -181,21 +181,23 @@ fn resnet(
         for index in 0..count {
             let stride = if stage > 0 && index == 0 { 2 } else { 1 };
             let name = format!("layer{}.{index}", stage + 1);
-            value = residual_block(net, &name, value, block, width, stride, zero_init)?;
+            value = residual_block(net, &name, value, Residual { block, width, stride, zero_init })?;
         }
     }
     Ok(net.average_pool(value))
 }
 
-fn residual_block(
-    net: &mut Network,
-    name: &str,
-    input: ValueId,
+/// What the blocks of residual networks differ in.
+struct Residual {
     block: Block,
     width: usize,
     stride: usize,
+    /// Whether the last normalisation begins at scale 0, so that the block begins as the identity.
     zero_init: bool,
-) -> Result<ValueId> {
+}
+
+fn residual_block(net: &mut Network, name: &str, input: ValueId, residual: Residual) -> Result<ValueId> {
+    let Residual { block, width, stride, zero_init } = residual;
     let (convs, out_width): (&[_], usize) = match block {
         Block::Basic => (&[(3, stride, 1), (3, 1, 1)], width),
         Block::Bottleneck => (&[(1, 1, 0), (3, stride, 1), (1, 1, 0)], 4 * width),

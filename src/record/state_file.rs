@@ -103,25 +103,7 @@ pub fn read(path: &Path, expected: &Digested) -> Result<Snapshot<'static>> {
     let mut text = vec![0; length as usize];
     input.read(&mut text)?;
     let header: Map<String, Value> = serde_json::from_slice(&text)?;
-    let mut entries = Vec::new();
-    for (name, entry) in &header {
-        if name == "__metadata__" {
-            continue;
-        }
-        let part = |key: &str| entry.get(key).cloned().unwrap_or_default();
-        let shape: Vec<usize> = serde_json::from_value(part("shape"))?;
-        let [start, end]: [u64; 2] = serde_json::from_value(part("data_offsets"))?;
-        let wrong = || damaged("a tensor is not what its header says");
-        let dtype = part("dtype");
-        let precision = Precision::ALL.into_iter().find(|p| dtype == p.dtype()).ok_or_else(wrong)?;
-        let number = precision.bytes() as u64;
-        let len = shape.iter().try_fold(number, |len, dim| len.checked_mul(*dim as u64));
-        if end.checked_sub(start) != len || end > body - length {
-            return Err(wrong());
-        }
-        entries.push((start, name, shape, precision));
-    }
-    entries.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+    let entries = entries(&header, body - length)?;
     let mut tensors = Vec::with_capacity(entries.len());
     let mut at = 0;
     // A second handle with a place of its own, for what stays in the file.
@@ -152,6 +134,33 @@ pub fn read(path: &Path, expected: &Digested) -> Result<Snapshot<'static>> {
         }
     }
     Ok(snapshot)
+}
+
+/// A tensor as the header has it: where its numbers begin, its name, shape and precision.
+type Entry<'a> = (u64, &'a String, Vec<usize>, Precision);
+
+/// The tensors of a header in the order of their numbers, none of which may lie beyond `room` bytes.
+fn entries(header: &Map<String, Value>, room: u64) -> Result<Vec<Entry<'_>>> {
+    let mut entries = Vec::new();
+    for (name, entry) in header {
+        if name == "__metadata__" {
+            continue;
+        }
+        let part = |key: &str| entry.get(key).cloned().unwrap_or_default();
+        let shape: Vec<usize> = serde_json::from_value(part("shape"))?;
+        let [start, end]: [u64; 2] = serde_json::from_value(part("data_offsets"))?;
+        let wrong = || damaged("a tensor is not what its header says");
+        let dtype = part("dtype");
+        let precision = Precision::ALL.into_iter().find(|p| dtype == p.dtype()).ok_or_else(wrong)?;
+        let number = precision.bytes() as u64;
+        let len = shape.iter().try_fold(number, |len, dim| len.checked_mul(*dim as u64));
+        if end.checked_sub(start) != len || end > room {
+            return Err(wrong());
+        }
+        entries.push((start, name, shape, precision));
+    }
+    entries.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+    Ok(entries)
 }
 
 /// Passes over `len` numbers, which begin at the byte `at` of `file`, and keeps them unless they are many.

@@ -277,18 +277,30 @@ impl Strips {
                 pen.ring((*x, middle + height), radius + 2.2, INK, 1.0)?;
             }
         }
-        let lost = data.diverged[arm].len();
-        if lost > 0 {
-            let x = self.left - 7.0;
-            pen.cross((x, middle), 2.8, ink)?;
-            if lost > 1 {
-                let letters = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Right) };
-                pen.text(&lost.to_string(), (x - 5.0, middle + 0.36 * REMARK), letters)?;
-            }
-            let text = format!("{title}: {lost} of {} diverged", data.seeds(arm));
-            spots.push(Spot { place: (x, middle), text });
-        }
+        spots.extend(self.cross(data, pen, arm, title)?);
         Ok(())
+    }
+
+    /// The cross of an arm of which runs diverged.
+    fn cross<B: DrawingBackend>(
+        &self,
+        data: &Data,
+        pen: &Pen<B>,
+        arm: usize,
+        title: &str,
+    ) -> Result<Option<Spot>> {
+        let lost = data.diverged[arm].len();
+        if lost == 0 {
+            return Ok(None);
+        }
+        let place @ (x, middle) = (self.left - 7.0, self.middle(arm));
+        pen.cross(place, 2.8, colour(arm))?;
+        if lost > 1 {
+            let letters = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Right) };
+            pen.text(&lost.to_string(), (x - 5.0, middle + 0.36 * REMARK), letters)?;
+        }
+        let text = format!("{title}: {lost} of {} diverged", data.seeds(arm));
+        Ok(Some(Spot { place, text }))
     }
 }
 

@@ -136,8 +136,7 @@ impl Shift<'_> {
     fn make(&self, index: usize, tell: bool) -> Result<Ending> {
         let (job, first) = (&self.jobs[index], self.firsts[index]);
         let twin = (first != index).then(|| self.jobs[first].path.as_path());
-        let attempt =
-            AssertUnwindSafe(|| run(index, job, twin, self.trainer, self.settings, self.stop, self.watch));
+        let attempt = AssertUnwindSafe(|| self.run(index, twin));
         let result = catch_unwind(attempt).unwrap_or_else(|_| {
             Err(Error::Failure(format!("{}: a defect of this program ended the run", job.path.display())))
         });
@@ -153,6 +152,32 @@ impl Shift<'_> {
         result
     }
 
+    /// Makes the run of one job, or takes it from where it was made before.
+    fn run(&self, index: usize, twin: Option<&Path>) -> Result<Ending> {
+        let Shift { jobs, trainer, settings, stop, watch, .. } = *self;
+        let job = &jobs[index];
+        let config = job.config()?;
+        let dir = RunDir::open(&job.path, &config, settings.fresh)?;
+        if let Some(ending) = dir.whole_outcome()?.map(Ending::from) {
+            identity::check_run(job, trainer)?;
+            watch(index, &Event::Skipped(ending));
+            return Ok(ending);
+        }
+        if let Some(twin) = finished_twin(job, twin, &config, trainer, settings.fresh) {
+            dir.adopt(&twin)?;
+            watch(index, &Event::Shared(twin));
+            return Ok(dir.outcome()?.map_or(Ending::Finished, Ending::from));
+        }
+        watch(index, &Event::Started);
+        let watch_run = |progress| watch(index, &Event::Progress(progress));
+        let ending = trainer.train(job, &dir, settings.resources(), stop, &watch_run);
+        // Those that the trainer has not told, for one because it failed.
+        dir.take_notes().into_iter().for_each(|note| watch_run(Progress::Note(note)));
+        let ending = ending?;
+        watch(index, &Event::Ended(ending));
+        Ok(ending)
+    }
+
     /// Whether a run waits for another process.
     fn is_held(&self, end: &Mutex<Option<Result<Ending>>>) -> bool {
         !self.settings.fresh && matches!(*lock(end), Some(Err(Error::InUse { .. })))
@@ -166,37 +191,6 @@ fn wait(time: Duration, stop: &AtomicBool) -> bool {
         std::thread::sleep(Duration::from_millis(10));
     }
     !stop.load(Ordering::Relaxed)
-}
-
-fn run(
-    index: usize,
-    job: &Job,
-    twin: Option<&Path>,
-    trainer: &dyn Trainer,
-    settings: &Settings,
-    stop: &AtomicBool,
-    watch: &(dyn Fn(usize, &Event) + Sync),
-) -> Result<Ending> {
-    let config = job.config()?;
-    let dir = RunDir::open(&job.path, &config, settings.fresh)?;
-    if let Some(ending) = dir.whole_outcome()?.map(Ending::from) {
-        identity::check_run(job, trainer)?;
-        watch(index, &Event::Skipped(ending));
-        return Ok(ending);
-    }
-    if let Some(twin) = finished_twin(job, twin, &config, trainer, settings.fresh) {
-        dir.adopt(&twin)?;
-        watch(index, &Event::Shared(twin));
-        return Ok(dir.outcome()?.map_or(Ending::Finished, Ending::from));
-    }
-    watch(index, &Event::Started);
-    let watch_run = |progress| watch(index, &Event::Progress(progress));
-    let ending = trainer.train(job, &dir, settings.resources(), stop, &watch_run);
-    // Those that the trainer has not told, for one because it failed.
-    dir.take_notes().into_iter().for_each(|note| watch_run(Progress::Note(note)));
-    let ending = ending?;
-    watch(index, &Event::Ended(ending));
-    Ok(ending)
 }
 
 /// The finished run that `job` can be copied from: `twin`, or one of another study below the same

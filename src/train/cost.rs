@@ -104,6 +104,35 @@ pub fn seconds(recipe: &Recipe, train_images: usize, test_images: usize, threads
 }
 
 fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) -> Result<f64> {
+    let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.views());
+    let step = seconds_of_a_step(recipe)?;
+    // A view with gradient passes forward and backward, which is twice as much; the others forward only. An
+    // E-step of its own passes all once more.
+    let trained = recipe.objective.trained_views();
+    let with_gradient = recipe.eta.views_with_gradient(recipe.objective.views(), trained);
+    // A small crop passes as a view does, over fewer pixels.
+    let crops = recipe.augment.multi_crop.as_ref();
+    let share = crops.map_or(0.0, |crops| crops.count as f64 * (crops.size as f64 / size as f64).powi(2));
+    let forward = step.passes / ((2 * with_gradient + views) as f64 + 3.0 * share);
+    let own_e_step = matches!(recipe.eta, Rule::KStep { k } if k != Steps::Count(1));
+    let e_step = if own_e_step { views as f64 * forward } else { 0.0 };
+    let steps = loader::steps_per_epoch(train_images, batch) * recipe.schedule.epochs;
+    let watched =
+        recipe.measure.em.as_ref().map_or(0, |em| em.images.min(test_images) * views_of_t(recipe, em).0);
+    let measured =
+        (train_images + test_images + watched) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
+    Ok(steps as f64 * (step.passes + step.decomposition + e_step) + measured as f64 * forward / batch as f64)
+}
+
+/// Seconds of a step, in the mean.
+struct Timed {
+    passes: f64,
+    /// A directly set predictor's share of its eigen-decomposition.
+    decomposition: f64,
+}
+
+/// Times a few steps of `recipe` on noise.
+fn seconds_of_a_step(recipe: &Recipe) -> Result<Timed> {
     let kernel = kernel::select(recipe.encoder.precision)?;
     let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.views());
     let mut predictor = recipe.predictor.clone();
@@ -143,25 +172,12 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
         }
         alternation.step(step, u64::MAX, Rates { encoder: 0.0, predictor: 0.0 }, &mut noise)?;
     }
-    let mut step = begun.elapsed().as_secs_f64() / TIMED as f64;
-    // A view with gradient passes forward and backward, which is twice as much; the others forward only. An
-    // E-step of its own passes all once more.
-    let trained = recipe.objective.trained_views();
-    let with_gradient = recipe.eta.views_with_gradient(recipe.objective.views(), trained);
-    // A small crop passes as a view does, over fewer pixels.
-    let share = crops.map_or(0.0, |crops| crops.count as f64 * (crops.size as f64 / size as f64).powi(2));
-    let forward = step / ((2 * with_gradient + views) as f64 + 3.0 * share);
-    let own_e_step = matches!(recipe.eta, Rule::KStep { k } if k != Steps::Count(1));
+    let passes = begun.elapsed().as_secs_f64() / TIMED as f64;
+    let mut decomposition = 0.0;
     if let (Some(direct), Predictor::Direct(config)) = (&alternation.direct, &recipe.predictor) {
         begun = Instant::now();
         drop(direct.weights());
-        step += begun.elapsed().as_secs_f64() / config.every as f64;
+        decomposition = begun.elapsed().as_secs_f64() / config.every as f64;
     }
-    let steps = loader::steps_per_epoch(train_images, batch) * recipe.schedule.epochs;
-    let watched =
-        recipe.measure.em.as_ref().map_or(0, |em| em.images.min(test_images) * views_of_t(recipe, em).0);
-    let measured =
-        (train_images + test_images + watched) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
-    Ok(steps as f64 * (step + if own_e_step { views as f64 * forward } else { 0.0 })
-        + measured as f64 * forward / batch as f64)
+    Ok(Timed { passes, decomposition })
 }

@@ -38,9 +38,9 @@ struct Module {
     used: Vec<Path>,
 }
 
-/// The words of a program: names, `::` and single signs; comments, strings and lifetimes are left
-/// out.
-pub fn words(text: &str) -> Vec<String> {
+/// The words of a program and the line of each: names, `::` and single signs; comments, strings and
+/// lifetimes are left out.
+fn words(text: &str) -> Vec<(String, usize)> {
     let text: Vec<char> = text.chars().collect();
     let behind = |from: usize, end: &[char]| {
         let found = text[from.min(text.len())..].windows(end.len()).position(|window| window == end);
@@ -50,8 +50,9 @@ pub fn words(text: &str) -> Vec<String> {
         let length = text[from..].iter().take_while(|c| c.is_alphanumeric() || **c == '_').count();
         from + length
     };
-    let (mut words, mut at) = (Vec::new(), 0);
+    let (mut words, mut at, mut line) = (Vec::new(), 0, 1);
     while at < text.len() {
+        let begun = at;
         at = match &text[at..] {
             ['/', '/', ..] => behind(at, &['\n']),
             ['/', '*', ..] => behind(at, &['*', '/']),
@@ -66,7 +67,7 @@ pub fn words(text: &str) -> Vec<String> {
             ['\'', _, '\'', ..] => at + 3,
             ['\'', ..] => name_end(at + 1),
             [':', ':', ..] => {
-                words.push("::".to_string());
+                words.push(("::".to_string(), line));
                 at + 2
             }
             [c, ..] if c.is_alphanumeric() || *c == '_' => {
@@ -76,28 +77,35 @@ pub fn words(text: &str) -> Vec<String> {
                 if raw && text.get(end + hashes) == Some(&'"') {
                     behind(end + hashes + 1, &[&['"'][..], &vec!['#'; hashes]].concat())
                 } else {
-                    words.push(text[at..end].iter().collect());
+                    words.push((text[at..end].iter().collect(), line));
                     end
                 }
             }
             [c, ..] => {
                 if !c.is_whitespace() {
-                    words.push(c.to_string());
+                    words.push((c.to_string(), line));
                 }
                 at + 1
             }
             [] => at,
         };
+        line += text[begun..at.min(text.len())].iter().filter(|c| **c == '\n').count();
     }
     words
 }
 
-/// The same without what is compiled for tests only.
+/// The words without what is compiled for tests only.
 pub fn program(text: &str) -> Vec<String> {
+    lines(text).into_iter().map(|(word, _)| word).collect()
+}
+
+/// The same with the line of each word.
+pub fn lines(text: &str) -> Vec<(String, usize)> {
     let words = words(text);
     let (mut kept, mut at) = (Vec::new(), 0);
     while at < words.len() {
-        if words[at..].iter().take(7).ne(["#", "[", "cfg", "(", "test", ")", "]"]) {
+        let ahead = words[at..].iter().map(|(word, _)| word.as_str()).take(7);
+        if ahead.ne(["#", "[", "cfg", "(", "test", ")", "]"]) {
             kept.push(words[at].clone());
             at += 1;
             continue;
@@ -106,13 +114,13 @@ pub fn program(text: &str) -> Vec<String> {
         let mut depth = 0;
         at += 7;
         while at < words.len() && depth >= 0 {
-            match words[at].as_str() {
+            match words[at].0.as_str() {
                 "(" | "[" | "{" => depth += 1,
                 ")" | "]" | "}" => depth -= 1,
                 _ => {}
             }
             at += 1;
-            if depth == 0 && matches!(words[at - 1].as_str(), ";" | "}") {
+            if depth == 0 && matches!(words[at - 1].0.as_str(), ";" | "}") {
                 break;
             }
         }

@@ -203,55 +203,33 @@ impl Dnn {
         let (one, zero) = (1f32, 0f32);
         let (one, zero) = (std::ptr::from_ref(&one).cast(), std::ptr::from_ref(&zero).cast());
         let handle = self.handle;
+        // The calls of a pass differ in the order of what they are given.
+        macro_rules! pass {
+            ($call:ident, $algorithm:ident, $x:ident: $a:ident, $y:ident: $b:ident, $to:ident) => {
+                result::$call(
+                    handle,
+                    one,
+                    d.$x,
+                    read($a),
+                    d.$y,
+                    read($b),
+                    d.conv,
+                    $algorithm,
+                    workspace,
+                    bytes,
+                    zero,
+                    d.$to,
+                    write(out),
+                )
+            };
+        }
         // SAFETY: the caller has checked the spans' lengths against the shape that the descriptors were made of, and the
         // workspace has the bytes that the algorithm asked for.
         unsafe {
             match algorithm {
-                Algorithm::Forward(algorithm) => result::convolution_forward(
-                    handle,
-                    one,
-                    d.x,
-                    read(a),
-                    d.w,
-                    read(b),
-                    d.conv,
-                    algorithm,
-                    workspace,
-                    bytes,
-                    zero,
-                    d.y,
-                    write(out),
-                ),
-                Algorithm::InputGradient(algorithm) => result::convolution_backward_data(
-                    handle,
-                    one,
-                    d.w,
-                    read(b),
-                    d.y,
-                    read(a),
-                    d.conv,
-                    algorithm,
-                    workspace,
-                    bytes,
-                    zero,
-                    d.x,
-                    write(out),
-                ),
-                Algorithm::WeightGradient(algorithm) => result::convolution_backward_filter(
-                    handle,
-                    one,
-                    d.x,
-                    read(a),
-                    d.y,
-                    read(b),
-                    d.conv,
-                    algorithm,
-                    workspace,
-                    bytes,
-                    zero,
-                    d.w,
-                    write(out),
-                ),
+                Algorithm::Forward(found) => pass!(convolution_forward, found, x: a, w: b, y),
+                Algorithm::InputGradient(found) => pass!(convolution_backward_data, found, w: b, y: a, x),
+                Algorithm::WeightGradient(found) => pass!(convolution_backward_filter, found, x: a, y: b, w),
             }
         }
     }

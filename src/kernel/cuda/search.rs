@@ -44,6 +44,31 @@ fn meaning(status: Status) -> Meaning {
     }
 }
 
+impl Report {
+    /// Whether the algorithm works and rounds no more than it may: `full` stands for all of f32.
+    fn is_usable(&self, full: bool) -> bool {
+        let rounds = match self.math {
+            // Would round f32 to half precision.
+            Math::CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION => true,
+            Math::CUDNN_TENSOR_OP_MATH => full,
+            _ => false,
+        };
+        meaning(self.status) == Meaning::Works && !rounds
+    }
+}
+
+/// How many of the `found` reports there are behind a call that ended with `status`; none where cuDNN
+/// refuses the shape.
+fn count(status: Status, found: i32) -> Result<usize> {
+    match meaning(status) {
+        Meaning::Works => Ok(usize::try_from(found).unwrap_or(0)),
+        Meaning::Refused => Ok(0),
+        Meaning::Short | Meaning::Failed => {
+            Err(failed("cuDNN's search for an algorithm", format!("{status:?}")))
+        }
+    }
+}
+
 impl Dnn {
     /// Times every algorithm on the spans themselves, whose result is overwritten anyway; or asks cuDNN which it would take.
     pub(super) fn search(
@@ -64,15 +89,7 @@ impl Dnn {
             }
             Ok(reports)
         };
-        let usable = |report: &Report| {
-            let rounds = match report.math {
-                // Would round f32 to half precision.
-                Math::CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION => true,
-                Math::CUDNN_TENSOR_OP_MATH => full,
-                _ => false,
-            };
-            meaning(report.status) == Meaning::Works && !rounds
-        };
+        let usable = |report: &Report| report.is_usable(full);
         let (mut reports, mut was_short) = match attempt(SEARCH_BYTES) {
             Ok(reports) => (reports, false),
             Err(_) => (attempt(SEARCH_BYTES / 16)?, true),
@@ -130,13 +147,7 @@ impl Dnn {
             scratch.map(|scratch| (scratch.device_ptr(&self.stream).0 as *mut c_void, scratch.len()));
         let (handle, most) = (self.handle, MOST as i32);
         let mut found = 0;
-        let count = |status: Status, found: i32| match meaning(status) {
-            Meaning::Works => Ok(usize::try_from(found).unwrap_or(0)),
-            Meaning::Refused => Ok(0),
-            Meaning::Short | Meaning::Failed => {
-                Err(failed("cuDNN's search for an algorithm", format!("{status:?}")))
-            }
-        };
+        let (a, b, out) = (read(a), read(b), write(out));
         // The calls of a pass differ in their types and in the order of what they are given.
         macro_rules! reports {
             ($pass:ident, $entry:ident, $find:ident($($found:expr),*), $get:ident($($ranked:expr),*)) => {{
@@ -165,43 +176,19 @@ impl Dnn {
                 Pass::Forward => reports!(
                     Forward,
                     cudnnConvolutionFwdAlgoPerf_t,
-                    cudnnFindConvolutionForwardAlgorithmEx(
-                        d.x,
-                        read(a),
-                        d.w,
-                        read(b),
-                        d.conv,
-                        d.y,
-                        write(out)
-                    ),
+                    cudnnFindConvolutionForwardAlgorithmEx(d.x, a, d.w, b, d.conv, d.y, out),
                     cudnnGetConvolutionForwardAlgorithm_v7(d.x, d.w, d.conv, d.y)
                 ),
                 Pass::InputGradient => reports!(
                     InputGradient,
                     cudnnConvolutionBwdDataAlgoPerf_t,
-                    cudnnFindConvolutionBackwardDataAlgorithmEx(
-                        d.w,
-                        read(b),
-                        d.y,
-                        read(a),
-                        d.conv,
-                        d.x,
-                        write(out)
-                    ),
+                    cudnnFindConvolutionBackwardDataAlgorithmEx(d.w, b, d.y, a, d.conv, d.x, out),
                     cudnnGetConvolutionBackwardDataAlgorithm_v7(d.w, d.y, d.conv, d.x)
                 ),
                 Pass::WeightGradient => reports!(
                     WeightGradient,
                     cudnnConvolutionBwdFilterAlgoPerf_t,
-                    cudnnFindConvolutionBackwardFilterAlgorithmEx(
-                        d.x,
-                        read(a),
-                        d.y,
-                        read(b),
-                        d.conv,
-                        d.w,
-                        write(out)
-                    ),
+                    cudnnFindConvolutionBackwardFilterAlgorithmEx(d.x, a, d.y, b, d.conv, d.w, out),
                     cudnnGetConvolutionBackwardFilterAlgorithm_v7(d.x, d.y, d.conv, d.w)
                 ),
             }

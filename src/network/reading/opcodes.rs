@@ -297,30 +297,24 @@ impl<'a> Interpreter<'a> {
                 let key = self.pop()?;
                 self.push(Value::Stored(key))?;
             }
-            b'q' => {
-                let key = self.number(1)?;
-                self.memo_put(key)?;
-            }
-            b'r' => {
-                let key = self.number(4)?;
-                self.memo_put(key)?;
-            }
-            0x94 => self.memo_put(self.memo.len() as u64)?,
-            b'h' => {
-                let key = self.number(1)?;
-                self.memo_get(key)?;
-            }
-            b'j' => {
-                let key = self.number(4)?;
-                self.memo_get(key)?;
-            }
+            code => self.memorise(code)?,
+        }
+        Ok(())
+    }
+
+    /// An opcode that puts what lies on the stack into the memo, or takes it from there.
+    fn memorise(&mut self, code: u8) -> Result<()> {
+        let key = match code {
+            b'q' | b'h' => self.number(1)?,
+            b'r' | b'j' => self.number(4)?,
+            0x94 => self.memo.len() as u64,
             code => {
                 return Err(broken(format!(
                     "its pickle has the opcode {code:#04x}, which PyTorch does not write"
                 )));
             }
-        }
-        Ok(())
+        };
+        if matches!(code, b'h' | b'j') { self.memo_get(key) } else { self.memo_put(key) }
     }
 
     fn stack_global(&mut self) -> Result<()> {
