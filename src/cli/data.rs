@@ -1,5 +1,6 @@
 //! `sim data`: looks at images before anything is trained on them.
 
+use super::flags::{json_flag, option, path_option, skip_bad_flag};
 use super::output::Output;
 use crate::augment::{self, AugmentConfig, Image, Scratch};
 use crate::data::{Dataset, Split, sources};
@@ -9,48 +10,32 @@ use crate::record::{is_stream, write_where_told};
 use crate::report::{Row, contact_sheet, tile_of};
 use crate::rng::{Purpose, stream};
 use crate::study::{Request, Study};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
 
 /// The command.
 pub fn command() -> Command {
-    let data = Arg::new("data").long("data").value_name("DATA").default_value("shapes").help(sources());
-    let skip = Arg::new("skip-bad")
-        .long("skip-bad")
-        .action(ArgAction::SetTrue)
-        .help("Count undecodable images and go on, instead of stopping at the first");
+    let data = option("data", "DATA", sources()).default_value("shapes");
     let preview = Command::new("preview")
         .about("Write a contact sheet: images beside two of their views, a row for each class")
-        .args([data.clone(), skip.clone()])
+        .args([data.clone(), skip_bad_flag()])
+        .arg(path_option("out", "FILE", "Where the PNG goes").default_value("preview.png"))
         .arg(
-            Arg::new("out")
-                .long("out")
-                .value_name("FILE")
-                .default_value("preview.png")
-                .value_parser(value_parser!(PathBuf))
-                .help("Where the PNG goes"),
-        )
-        .arg(
-            Arg::new("per-class")
-                .long("per-class")
-                .value_name("N")
+            option("per-class", "N", "Images of each class")
                 .default_value("4")
-                .value_parser(value_parser!(u32).range(1..=100))
-                .help("Images of each class"),
+                .value_parser(value_parser!(u32).range(1..=100)),
         )
         .arg(
-            Arg::new("seed")
-                .long("seed")
-                .value_name("SEED")
+            option("seed", "SEED", "Seed of the augmentations")
                 .default_value("0")
-                .value_parser(value_parser!(u64))
-                .help("Seed of the augmentations"),
+                .value_parser(value_parser!(u64)),
         );
-    let check = Command::new("check")
-        .about("Read every image and say what there is")
-        .args([data, skip])
-        .arg(super::flags::json_flag());
+    let check = Command::new("check").about("Read every image and say what there is").args([
+        data,
+        skip_bad_flag(),
+        json_flag(),
+    ]);
     Command::new("data").about("Look at images").subcommand_required(true).subcommands([preview, check])
 }
 

@@ -1,5 +1,6 @@
 //! `sim embed`: features of images by trained weights, as a NumPy file and a table of its rows.
 
+use super::flags::{device_flag, json_flag, path_option, place, switch};
 use super::output::Output;
 use super::pretrained::{opened, preprocessing_flags};
 use crate::augment::{normalise, resize_and_centre_crop};
@@ -9,36 +10,33 @@ use crate::network::read_weights;
 use crate::record::{is_stream, write_durable, write_where_told};
 use crate::train::{BATCH, Model, Preprocessing, Pretrained};
 use candle_core::{Device, Tensor};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command};
 use rayon::prelude::*;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// The command.
 pub fn command() -> Command {
-    let path = |name: &'static str, value: &'static str| {
-        Arg::new(name).long(name).value_name(value).required(true).value_parser(value_parser!(PathBuf))
-    };
     Command::new("embed")
         .about("Write the features of images by given weights as a NumPy array")
-        .arg(path("weights", "RUN|FILE").help(
+        .arg(path_option(
+            "weights",
+            "RUN|FILE",
             "A run's folder; or a weights file: a run's weights.safetensors, a PyTorch checkpoint (an official SimSiam .pth.tar, a state dict) or safetensors with torchvision's names",
-        ))
-        .arg(path("images", "DIR|FILE").help(
+        ).required(true))
+        .arg(path_option(
+            "images",
+            "DIR|FILE",
             "A folder of JPEG and PNG files, also in folders inside it, in the order of their paths; one such file; or safetensors with a tensor `images` (N, 3, S, S), already normalised",
-        ))
-        .arg(path("out", "FILE").help(
+        ).required(true))
+        .arg(path_option(
+            "out",
+            "FILE",
             "Where the array goes: float32, (N, D). Beside it, with the ending .csv, goes a table of its rows: row,path,label, a label being the name of an image's folder",
-        ))
+        ).required(true))
         .args(preprocessing_flags())
-        .arg(
-            Arg::new("projection")
-                .long("projection")
-                .action(ArgAction::SetTrue)
-                .help("The projector's output z instead of the pooled backbone features"),
-        )
-        .arg(super::flags::device_flag())
-        .arg(super::flags::json_flag())
+        .arg(switch("projection", "The projector's output z instead of the pooled backbone features"))
+        .args([device_flag(), json_flag()])
 }
 
 /// Runs it.
@@ -50,7 +48,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let mut pretrained = opened(weights, matches)?;
     let source = Source::open(images, &mut pretrained, matches)?;
     let table = source.table(out)?;
-    let site = super::flags::place(matches)?.open()?;
+    let site = place(matches)?.open()?;
     let projection = matches.get_flag("projection");
     let (mut values, mut dim, mut headless) = (Vec::new(), 0, false);
     site.guard(|| {

@@ -1,6 +1,7 @@
 //! `sim eval`: kNN, linear probe and the singular spectrum of trained weights, on a run's own
 //! images or others.
 
+use super::flags::{device_flag, json_flag, option, path, place};
 use super::output::Output;
 use super::pretrained::{opened, preprocessing_flags};
 use crate::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed, sources};
@@ -8,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::measure::MeasureConfig;
 use crate::record::images_of;
 use crate::train::{Evaluation, Pretrained, Protocol, evaluate};
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -17,18 +18,14 @@ use std::sync::atomic::AtomicBool;
 pub fn command() -> Command {
     Command::new("eval")
         .about("Measure trained weights: kNN, linear probe, std, effective rank, singular values")
-        .arg(Arg::new("run").value_name("RUN|FILE").required(true).value_parser(value_parser!(PathBuf)).help(
+        .arg(path(
+            "run",
+            "RUN|FILE",
             "A run's folder, such as runs/simsiam/simsiam/seed-100, or a weights file as for sim embed",
         ))
-        .arg(
-            Arg::new("data")
-                .long("data")
-                .value_name("DATA")
-                .help(format!("{} [default: the run's own]", sources())),
-        )
+        .arg(option("data", "DATA", format!("{} [default: the run's own]", sources())))
         .args(preprocessing_flags())
-        .arg(super::flags::device_flag())
-        .arg(super::flags::json_flag())
+        .args([device_flag(), json_flag()])
 }
 
 /// What is measured, where no recipe says it: the settings of the paper's scale.
@@ -88,7 +85,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let Some(path) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
     let pretrained = opened(path, matches)?;
     let data = data_of(&pretrained, matches.get_one("data"))?;
-    let place = super::flags::place(matches)?;
+    let place = place(matches)?;
     let dataset = Dataset::open(&data)?;
     check_images(&pretrained, &dataset, matches.contains_id("data"))?;
     let site = place.open()?;

@@ -4,8 +4,61 @@ use crate::data::sources;
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::study::{Flag, Request, Seeds, Settings, Study};
+use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::path::PathBuf;
+
+/// `--NAME VALUE`.
+pub fn option(name: &'static str, value: &'static str, help: impl Into<StyledStr>) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+/// `--NAME PATH`.
+pub fn path_option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    option(name, value, help).value_parser(value_parser!(PathBuf))
+}
+
+/// A path that must be given, by its place.
+pub fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).value_name(value).required(true).value_parser(value_parser!(PathBuf)).help(help)
+}
+
+/// `--NAME`, which is given or not.
+pub fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// A command on a study, each of which is a subcommand, with `flags` that stand anywhere behind it.
+pub fn on_studies(
+    name: &'static str,
+    about: &'static str,
+    studies: impl Iterator<Item = Command>,
+    flags: impl IntoIterator<Item = Arg>,
+) -> Command {
+    Command::new(name)
+        .about(about)
+        .subcommand_value_name("STUDY")
+        .subcommand_help_heading("Studies")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .allow_external_subcommands(true)
+        .subcommands(studies)
+        .args(flags.into_iter().map(|flag| flag.global(true)))
+        .after_help("STUDY may also be a file ending in .toml.")
+}
+
+/// The one of `studies` that is `given` to `command`.
+///
+/// # Errors
+/// [`Error::Usage`] for one that is none, or stands too far behind to be opened.
+pub fn study<'a>(given: &str, studies: &'a [Study], command: &str) -> Result<&'a Study> {
+    if let Some(study) = studies.iter().find(|study| study.given == given) {
+        return Ok(study);
+    }
+    Study::find(given)?;
+    Err(Error::Usage(format!("put {given} directly after `{command}`")))
+}
 
 /// A study as a subcommand, with the flags that its file declares.
 pub fn study_command(study: &Study) -> Command {
@@ -34,53 +87,35 @@ pub fn given(study: &Study, matches: &ArgMatches) -> Vec<(String, Vec<String>)> 
 /// Flags that change recipes.
 pub fn layer_flags() -> Vec<Arg> {
     vec![
-        Arg::new("scale")
-            .long("scale")
-            .value_name("SCALE")
-            .help("smoke, laptop (default), cifar-small, cifar or imagenet"),
-        Arg::new("data").long("data").value_name("DATA").help(sources()),
-        Arg::new("skip-bad")
-            .long("skip-bad")
-            .action(ArgAction::SetTrue)
-            .help("Count undecodable images and go on, instead of stopping at the first"),
-        Arg::new("set")
-            .long("set")
-            .value_name("KEY=VALUE")
-            .action(ArgAction::Append)
-            .help("Set a key of every arm's recipe, such as optim.base_lr=0.1 (sim show lists the keys)"),
+        option("scale", "SCALE", "smoke, laptop (default), cifar-small, cifar or imagenet"),
+        option("data", "DATA", sources()),
+        skip_bad_flag(),
+        option(
+            "set",
+            "KEY=VALUE",
+            "Set a key of every arm's recipe, such as optim.base_lr=0.1 (sim show lists the keys)",
+        )
+        .action(ArgAction::Append),
     ]
+}
+
+/// `--skip-bad`.
+pub fn skip_bad_flag() -> Arg {
+    switch("skip-bad", "Count undecodable images and go on, instead of stopping at the first")
 }
 
 /// Flags that say how runs are made.
 pub fn run_flags() -> Vec<Arg> {
+    let count = |name, help| option(name, "N", help).value_parser(value_parser!(u64).range(1..=1024));
+    let seeds = "Seeds of every arm: 8, so many from the scale's first; or 10..18, the seeds 10 to 17";
     vec![
-        Arg::new("seeds")
-            .long("seeds")
-            .value_name("SEEDS")
-            .value_parser(value_parser!(Seeds))
-            .help("Seeds of every arm: 8, so many from the scale's first; or 10..18, the seeds 10 to 17"),
-        Arg::new("jobs")
-            .long("jobs")
-            .value_name("N")
-            .value_parser(value_parser!(u64).range(1..=1024))
-            .help("Runs at the same time [default: as many as the machine has cores]"),
-        Arg::new("threads")
-            .long("threads")
-            .value_name("N")
-            .value_parser(value_parser!(u64).range(1..=1024))
-            .help("Threads of each run [default: cores / jobs]; results do not depend on it"),
-        Arg::new("out")
-            .long("out")
-            .value_name("DIR")
-            .value_parser(value_parser!(PathBuf))
-            .default_value("runs")
-            .help("Where run directories go"),
+        option("seeds", "SEEDS", seeds).value_parser(value_parser!(Seeds)),
+        count("jobs", "Runs at the same time [default: as many as the machine has cores]"),
+        count("threads", "Threads of each run [default: cores / jobs]; results do not depend on it"),
+        path_option("out", "DIR", "Where run directories go").default_value("runs"),
         device_flag(),
-        Arg::new("fresh")
-            .long("fresh")
-            .action(ArgAction::SetTrue)
-            .help("Start over instead of finishing what is missing"),
-        Arg::new("quiet").long("quiet").short('q').action(ArgAction::SetTrue).help("No progress on stderr"),
+        switch("fresh", "Start over instead of finishing what is missing"),
+        switch("quiet", "No progress on stderr").short('q'),
         json_flag().help("Print one JSON line per epoch and a final summary instead of the table"),
     ]
 }
@@ -108,7 +143,7 @@ pub fn place(matches: &ArgMatches) -> Result<Place> {
 
 /// `--device`.
 pub fn device_flag() -> Arg {
-    Arg::new("device").long("device").value_name("DEVICE").default_value("cpu").help("cpu or cuda:N")
+    option("device", "DEVICE", "cpu or cuda:N").default_value("cpu")
 }
 
 /// Refuses more threads than help anywhere.
@@ -142,5 +177,5 @@ pub fn settings(matches: &ArgMatches, runs: usize) -> Result<Settings> {
 
 /// `--json`.
 pub fn json_flag() -> Arg {
-    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON lines instead of a table")
+    switch("json", "Print JSON lines instead of a table")
 }

@@ -1,20 +1,19 @@
 //! `sim plot`: draws a run's figures again from their CSV files alone.
 
+use super::flags::path;
 use super::output::Output;
 use crate::error::Result;
 use crate::report::Figure;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command};
 use std::path::PathBuf;
 
 /// The command.
 pub fn command() -> Command {
-    Command::new("plot").about("Draw figures again from their CSV files").arg(
-        Arg::new("run")
-            .value_name("RUN")
-            .required(true)
-            .value_parser(value_parser!(PathBuf))
-            .help("A study's folder (runs/multistep), its figures folder, or one figure's CSV"),
-    )
+    Command::new("plot").about("Draw figures again from their CSV files").arg(path(
+        "run",
+        "RUN",
+        "A study's folder (runs/multistep), its figures folder, or one figure's CSV",
+    ))
 }
 
 /// Runs it.

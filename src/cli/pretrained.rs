@@ -1,6 +1,7 @@
 //! What `sim embed` and `sim eval` share: trained weights, and flags for how images are prepared
 //! for them.
 
+use super::flags::option;
 use crate::error::Result;
 use crate::train::{Preprocessing, Pretrained};
 use clap::{Arg, ArgMatches, value_parser};
@@ -9,17 +10,15 @@ use std::path::Path;
 /// Flags that take the place of what the weights' run says.
 pub fn preprocessing_flags() -> [Arg; 3] {
     let channels = |name: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .value_name("R,G,B")
-            .allow_hyphen_values(true)
-            .value_parser(three_numbers)
-            .help(help)
+        option(name, "R,G,B", help).allow_hyphen_values(true).value_parser(three_numbers)
     };
     [
-        Arg::new("size").long("size").value_name("PIXELS").value_parser(value_parser!(u64)).help(
+        option(
+            "size",
+            "PIXELS",
             "Side to which images are resized and cropped [default: the run's; else 224 for a 7×7 stem, 32 for others]",
-        ),
+        )
+        .value_parser(value_parser!(u64)),
         channels("mean", "What is subtracted from channels of values in [0, 1] [default: the run's; else ImageNet's]"),
         channels("std", "What they are divided by [default: the run's; else ImageNet's]"),
     ]

@@ -201,12 +201,8 @@ impl<'a> Watcher<'a> {
 
     /// A line for those who want to follow.
     fn say(&self, text: &str) {
-        if self.quiet {
-            return;
-        }
-        match &self.bars {
-            Some(bars) => drop(bars.println(printable(text))),
-            None => super::note(text),
+        if !self.quiet {
+            self.warn(text);
         }
     }
 

@@ -1,11 +1,12 @@
 //! `sim replay`: trains on given batches from given weights and prints the trajectory, so that anyone
 //! can compare the trainer with another framework.
 
+use super::flags::{device_flag, json_flag, path, place};
 use super::output::Output;
 use crate::error::Result;
 use crate::kernel::{self, Precision};
 use crate::train::{self, Case, Trajectory};
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -13,15 +14,8 @@ use std::path::PathBuf;
 pub fn command() -> Command {
     Command::new("replay")
         .about("Train on the batches of a case from its weights; print step,loss,lr,z_std as CSV")
-        .arg(
-            Arg::new("case")
-                .value_name("CASE")
-                .required(true)
-                .value_parser(value_parser!(PathBuf))
-                .help("A safetensors file with encoder.*, predictor.*, views.1, views.2"),
-        )
-        .arg(super::flags::device_flag())
-        .arg(super::flags::json_flag())
+        .arg(path("case", "CASE", "A safetensors file with encoder.*, predictor.*, views.1, views.2"))
+        .args([device_flag(), json_flag()])
 }
 
 /// Runs it.
@@ -38,7 +32,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         Some(_) => kernel::select(Precision::F32)?,
         None => kernel::direct_sums()?,
     };
-    let site = super::flags::place(matches)?.open()?;
+    let site = place(matches)?.open()?;
     let mut line = |row: &Trajectory| {
         diverged |= !row.loss.is_finite();
         output.line(&match json {

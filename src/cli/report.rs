@@ -1,10 +1,11 @@
 //! `sim report`: finished studies as one page, or as tables for a text.
 
+use super::flags::{option, path, path_option};
 use super::output::Output;
 use crate::error::Result;
 use crate::record::{write_durable, write_where_told};
 use crate::report::{Chapter, Format, find, page, text};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{ArgAction, ArgMatches, Command};
 use std::path::{Path, PathBuf};
 
 /// The name of the page that `sim run` leaves beside its results.
@@ -15,29 +16,24 @@ pub fn command() -> Command {
     Command::new("report")
         .about("Write finished studies as one HTML page, or as Markdown or LaTeX tables")
         .arg(
-            Arg::new("runs")
-                .value_name("RUNS")
-                .required(true)
+            path("runs", "RUNS", "Studies' folders (runs/multistep), or folders of them (runs)")
                 .action(ArgAction::Append)
-                .num_args(1..)
-                .value_parser(value_parser!(PathBuf))
-                .help("Studies' folders (runs/multistep), or folders of them (runs)"),
+                .num_args(1..),
         )
         .arg(
-            Arg::new("format")
-                .long("format")
-                .value_name("FORMAT")
-                .value_parser(["html", "md", "latex"])
-                .default_value("html")
-                .help("html: one page that needs nothing else; md, latex: tables, LaTeX's with booktabs"),
+            option(
+                "format",
+                "FORMAT",
+                "html: one page that needs nothing else; md, latex: tables, LaTeX's with booktabs",
+            )
+            .value_parser(["html", "md", "latex"])
+            .default_value("html"),
         )
-        .arg(
-            Arg::new("out")
-                .long("out")
-                .value_name("FILE")
-                .value_parser(value_parser!(PathBuf))
-                .help("Where to write [default: report.html; md and latex go to standard output]"),
-        )
+        .arg(path_option(
+            "out",
+            "FILE",
+            "Where to write [default: report.html; md and latex go to standard output]",
+        ))
 }
 
 /// Runs it.

@@ -1,7 +1,9 @@
 //! `sim run`: a study's arms × seeds, then the table of arms, the verdicts and the figures.
 
 use super::answer;
-use super::flags::{check_threads, given, layer_flags, place, request, run_flags, settings, study_command};
+use super::flags::{
+    self, check_threads, given, layer_flags, on_studies, place, request, run_flags, settings, study_command,
+};
 use super::make::{Made, Workshop, exit_code};
 use super::output::Output;
 use super::plan::{self, Plan};
@@ -9,7 +11,7 @@ use super::report::REPORT;
 use super::until::{self, Rounds};
 use crate::error::{Error, Result};
 use crate::study::{Job, Request, Seeds, Study, Suite};
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use std::path::{Path, PathBuf};
 
 /// In the place of a study: every one of them.
@@ -17,21 +19,11 @@ const ALL: &str = "all";
 
 /// The command, with one subcommand per study whose flags are the study's own.
 pub fn command(studies: &[Study]) -> Command {
-    let global = |arg: Arg| arg.global(true);
-    Command::new("run")
-        .about("Run a study: train its arms with several seeds and judge its claims")
-        .subcommand_value_name("STUDY")
-        .subcommand_help_heading("Studies")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .disable_help_subcommand(true)
-        .allow_external_subcommands(true)
-        .subcommands(studies.iter().map(study_command))
+    let about = "Run a study: train its arms with several seeds and judge its claims";
+    let flags = layer_flags().into_iter().chain(until::flags()).chain(run_flags());
+    on_studies("run", about, studies.iter().map(study_command), flags)
         .subcommand(Command::new(ALL).about("Every study; a run that several of them need is made once"))
         .subcommands(Suite::ALL.map(|(_, name, about)| Command::new(name).about(about)))
-        .args(layer_flags().into_iter().map(global))
-        .args(until::flags().into_iter().chain(run_flags()).map(global))
-        .after_help("STUDY may also be a file ending in .toml.")
 }
 
 /// The studies that `name` stands for, where it names several.
@@ -50,10 +42,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let chosen = match (one, suite(name, studies)) {
         (Some(study), _) => vec![study],
         (None, Some(several)) => several,
-        (None, None) => {
-            Study::find(name)?;
-            return Err(Error::Usage(format!("put {name} directly after `run`")));
-        }
+        (None, None) => vec![flags::study(name, studies, "run")?],
     };
     place(matches)?;
     let most = until::most_seeds(matches)?;

@@ -1,36 +1,23 @@
 //! `sim show`: a study's question, arms and claims, and who set each key of its recipes.
 
-use super::flags::{given, json_flag, layer_flags, request, study_command};
+use super::flags::{given, json_flag, layer_flags, on_studies, request, study, study_command};
 use super::output::Output;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::study::{Arm, Study};
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use serde_json::json;
 
 /// The command, with one subcommand per study whose flags are the study's own.
 pub fn command(studies: &[Study]) -> Command {
-    let global = |arg: Arg| arg.global(true);
-    Command::new("show")
-        .about("Show a study: its question, arms and claims, and who set each key of its recipes")
-        .subcommand_value_name("STUDY")
-        .subcommand_help_heading("Studies")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .disable_help_subcommand(true)
-        .allow_external_subcommands(true)
-        .subcommands(studies.iter().map(study_command))
-        .args(layer_flags().into_iter().map(global))
-        .arg(global(json_flag()))
-        .after_help("STUDY may also be a file ending in .toml.")
+    let about = "Show a study: its question, arms and claims, and who set each key of its recipes";
+    let flags = layer_flags().into_iter().chain([json_flag()]);
+    on_studies("show", about, studies.iter().map(study_command), flags)
 }
 
 /// Runs it.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
-    let Some(study) = studies.iter().find(|study| study.given == name) else {
-        Study::find(name)?;
-        return Err(Error::Usage(format!("put {name} directly after `show`")));
-    };
+    let study = study(name, studies, "show")?;
     let request = request(matches, given(study, matches));
     let arms = study.resolve(&request)?;
     if matches.get_flag("json") {

@@ -1,6 +1,6 @@
 //! `sim sweep`: a grid of runs over one or two keys of a recipe, and the closed form on the same axes.
 
-use super::flags;
+use super::flags::{self, option, switch};
 use super::make::{Made, Workshop, exit_code, is_mock};
 use super::output::Output;
 use super::plan;
@@ -26,23 +26,14 @@ const FLAGS: &str = "--over, --seeds (--theory draws the closed form alone)";
 
 /// The command, with one subcommand per study.
 pub fn command(studies: &[Study]) -> Command {
-    let global = |arg: Arg| arg.global(true);
-    Command::new("sweep")
-        .about("Run a grid over one or two keys of a study's recipe and draw it as heat maps")
-        .subcommand_value_name("STUDY")
-        .subcommand_help_heading("Studies")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .disable_help_subcommand(true)
-        .allow_external_subcommands(true)
-        .subcommands(studies.iter().map(study_command))
-        .args(grid_flags().into_iter().chain(flags::layer_flags()).chain(flags::run_flags()).map(global))
-        .after_help(
-            "STUDY may also be a file ending in .toml. Examples:\n  \
-             sim sweep membank --over m=0..1:5 --over k=1,2,4,8,16\n  \
-             sim sweep simsiam --over optim.predictor_rate=0.1..10:5:log --over optim.weight_decay=1e-5..1e-1:5:log\n  \
-             sim sweep linear-em --over predictor-rate=0.1..10:16:log --over decay=1e-4..1:16:log",
-        )
+    let about = "Run a grid over one or two keys of a study's recipe and draw it as heat maps";
+    let flags = grid_flags().into_iter().chain(flags::layer_flags()).chain(flags::run_flags());
+    flags::on_studies("sweep", about, studies.iter().map(study_command), flags).after_help(
+        "STUDY may also be a file ending in .toml. Examples:\n  \
+         sim sweep membank --over m=0..1:5 --over k=1,2,4,8,16\n  \
+         sim sweep simsiam --over optim.predictor_rate=0.1..10:5:log --over optim.weight_decay=1e-5..1e-1:5:log\n  \
+         sim sweep linear-em --over predictor-rate=0.1..10:16:log --over decay=1e-4..1:16:log",
+    )
 }
 
 fn study_command(study: &Study) -> Command {
@@ -57,29 +48,25 @@ fn study_command(study: &Study) -> Command {
 
 fn grid_flags() -> Vec<Arg> {
     vec![
-        Arg::new("over")
-            .long("over")
-            .value_name("KEY=VALUES")
-            .action(ArgAction::Append)
-            .help("An axis, once or twice: a key of the recipe, such as optim.weight_decay, or a flag of the study, such as m; VALUES is v1,v2,… or from..to:count, with :log behind it for equal ratios"),
-        Arg::new("arm")
-            .long("arm")
-            .value_name("ARM")
-            .help("The arm whose other keys all runs have [default: the one that a study's flag is like, or the first]"),
-        Arg::new("theory")
-            .long("theory")
-            .action(ArgAction::SetTrue)
-            .help("Train nothing: the prediction of the closed form alone"),
+        option(
+            "over",
+            "KEY=VALUES",
+            "An axis, once or twice: a key of the recipe, such as optim.weight_decay, or a flag of the study, such as m; VALUES is v1,v2,… or from..to:count, with :log behind it for equal ratios",
+        )
+        .action(ArgAction::Append),
+        option(
+            "arm",
+            "ARM",
+            "The arm whose other keys all runs have [default: the one that a study's flag is like, or the first]",
+        ),
+        switch("theory", "Train nothing: the prediction of the closed form alone"),
     ]
 }
 
 /// Runs it.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
-    let Some(study) = studies.iter().find(|study| study.given == name) else {
-        Study::find(name)?;
-        return Err(Error::Usage(format!("put {name} directly after `sweep`")));
-    };
+    let study = flags::study(name, studies, "sweep")?;
     flags::place(matches)?;
     plan::check_folder(study)?;
     let overs: Vec<String> = matches.get_many::<String>("over").into_iter().flatten().cloned().collect();

@@ -1,12 +1,13 @@
 //! `sim theory`: the alternation in closed form, for a linear encoder of Gaussian images.
 
+use super::flags::{json_flag, option, path_option};
 use super::output::Output;
 use super::table::table;
 use crate::error::{Error, Result};
 use crate::figures::{Rules, linear_em};
 use crate::record::make_folder;
 use crate::theory::{ClosedForm, Course, Direction, Optimum, Prediction, Rates, Targets};
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -21,54 +22,28 @@ const OUTPUTS: usize = 3;
 
 /// The command.
 pub fn command() -> Command {
-    let number = |name: &'static str, default: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .value_name("NUMBER")
-            .value_parser(value_parser!(f64))
-            .default_value(default)
-            .help(help)
+    let number = |name, default: &'static str, help| {
+        option(name, "NUMBER", help).value_parser(value_parser!(f64)).default_value(default)
     };
-    let list = |name: &'static str, default: &'static str, help: &'static str| {
-        let arg = Arg::new(name)
-            .long(name)
-            .value_name("LIST")
-            .value_delimiter(',')
-            .value_parser(value_parser!(f64));
-        arg.default_value(default).help(help)
+    let list = |name, default: &'static str, help| {
+        let list = option(name, "LIST", help).value_delimiter(',').value_parser(value_parser!(f64));
+        list.default_value(default)
+    };
+    let count = |name, value, most: u64, default: &'static str, help| {
+        option(name, value, help).value_parser(value_parser!(u64).range(1..=most)).default_value(default)
     };
     Command::new("theory")
         .about("Iterate the alternation in closed form: a linear encoder of Gaussian images")
         .arg(list("signal", "2,1,0.7,0.3,0.05", "Variance λ of the images along each direction"))
         .arg(list("noise", "0.1,0.5,0.7,0.9,0.4", "Variance σ of the augmentations along each"))
-        .arg(
-            Arg::new("k")
-                .long("k")
-                .value_name("STEPS")
-                .value_parser(value_parser!(u64).range(1..=1_000_000))
-                .default_value("10")
-                .help("Gradient steps per update of η"),
-        )
+        .arg(count("k", "STEPS", 1_000_000, "10", "Gradient steps per update of η"))
         .arg(number("m", "0.8", "Momentum of the memory bank"))
         .arg(number("rate", "0.05", "Learning rate of W, and of η in joint descent"))
         .arg(number("predictor-rate", "0.2", "Learning rate of a learned predictor"))
         .arg(number("decay", "0.001", "Weight decay of the rules with a predictor"))
-        .arg(
-            Arg::new("iterations")
-                .long("iterations")
-                .value_name("N")
-                .value_parser(value_parser!(u64).range(1..=MOST_ITERATIONS))
-                .default_value("300")
-                .help("Iterations of the outer loop in the figure"),
-        )
-        .arg(
-            Arg::new("out")
-                .long("out")
-                .value_name("DIR")
-                .value_parser(value_parser!(PathBuf))
-                .help("Also draw linear-em.{svg,png,csv} into this folder"),
-        )
-        .arg(super::flags::json_flag())
+        .arg(count("iterations", "N", MOST_ITERATIONS, "300", "Iterations of the outer loop in the figure"))
+        .arg(path_option("out", "DIR", "Also draw linear-em.{svg,png,csv} into this folder"))
+        .arg(json_flag())
         .after_help("Derivations: paper-notes/theory-linear.md.")
 }
 

@@ -2,6 +2,7 @@
 //! ([`crate::study::decide`] says to whom, and why that is no peeking).
 
 use super::flags;
+use super::flags::{option, switch};
 use super::make::{Ends, Made, Workshop};
 use super::output::Output;
 use super::plan::{self, MOST_RUNS, Plan};
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::record::{AnswerClaim, Evidence};
 use crate::study::Job;
 use crate::study::decide::{Next, Open, Round, next};
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::{Arg, ArgMatches, value_parser};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -23,13 +24,16 @@ const MOST_RUNS_OF_ROUNDS: usize = 5 * MOST_RUNS;
 /// The flags.
 pub fn flags() -> Vec<Arg> {
     vec![
-        Arg::new("until-decided")
-            .long("until-decided")
-            .action(ArgAction::SetTrue)
-            .help("Give more seeds to the arms of undecided claims until each is decided, or cannot be"),
-        Arg::new("max-seeds").long("max-seeds").value_name("N").value_parser(value_parser!(u64).range(1..)).help(
-            format!("Seeds that --until-decided gives to an arm at most, the first ones counted [default: {MOST_SEEDS}]"),
+        switch(
+            "until-decided",
+            "Give more seeds to the arms of undecided claims until each is decided, or cannot be",
         ),
+        option(
+            "max-seeds",
+            "N",
+            format!("Seeds that --until-decided gives to an arm at most, the first ones counted [default: {MOST_SEEDS}]"),
+        )
+        .value_parser(value_parser!(u64).range(1..)),
     ]
 }
 
