@@ -35,8 +35,11 @@ pub fn open(path: &Path, config: &DataConfig) -> Result<Dataset> {
     Ok(Dataset { there: [train_there, test_there], ..dataset })
 }
 
+/// Images and their labels.
+type Half = (Vec<Image>, Vec<u32>);
+
 /// The first `wanted` images of one half (0: all) with their labels, and how many there are.
-fn half(folder: &Path, name: &str, wanted: usize) -> Result<((Vec<Image>, Vec<u32>), usize)> {
+fn half(folder: &Path, name: &str, wanted: usize) -> Result<(Half, usize)> {
     let read = |part: &str, most: usize| {
         let file = folder.join(format!("{name}_{part}.bin"));
         let what = "is no file of the official binary version of STL-10";
