@@ -1,12 +1,13 @@
 //! `sim compare`: runs of several recipes side by side.
 
 use super::as_given::as_given;
+use super::flags::{json_flag, path, path_option};
 use super::output::Output;
 use super::table::table;
 use crate::error::Result;
 use crate::figures::{Item, comparison, differences, items, shown};
 use crate::record::make_folder;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{ArgMatches, Command};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -15,21 +16,15 @@ pub fn command() -> Command {
     Command::new("compare")
         .about("Set runs side by side: last values, where their recipes differ, curves")
         .arg(
-            Arg::new("paths")
-                .value_name("DIR")
-                .required(true)
-                .num_args(1..)
-                .value_parser(value_parser!(PathBuf))
-                .help("Folders of a run, of an arm (its seeds' median is shown) or of a study (its arms)"),
+            path(
+                "paths",
+                "DIR",
+                "Folders of a run, of an arm (its seeds' median is shown) or of a study (its arms)",
+            )
+            .num_args(1..),
         )
-        .arg(
-            Arg::new("out")
-                .long("out")
-                .value_name("DIR")
-                .value_parser(value_parser!(PathBuf))
-                .help("Draw the curves there, as compare.csv, .svg and .png"),
-        )
-        .arg(super::flags::json_flag())
+        .arg(path_option("out", "DIR", "Draw the curves there, as compare.csv, .svg and .png"))
+        .arg(json_flag())
 }
 
 /// Runs it.

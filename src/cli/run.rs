@@ -9,7 +9,7 @@ use super::output::Output;
 use super::plan::{self, Plan};
 use super::report::REPORT;
 use super::until::{self, Rounds};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::study::{Job, Request, Seeds, Study, Suite};
 use clap::{ArgMatches, Command};
 use std::path::{Path, PathBuf};
