@@ -7,7 +7,7 @@ use crate::augment::{normalise, resize_and_centre_crop};
 use crate::data::{decode, images_in};
 use crate::error::{Error, Result};
 use crate::network::read_weights;
-use crate::record::{is_stream, write_durable, write_where_told};
+use crate::record::{csv_bytes, is_stream, write_durable, write_where_told};
 use crate::train::{BATCH, Model, Preprocessing, Pretrained};
 use candle_core::{Device, Tensor};
 use clap::{ArgMatches, Command};
@@ -73,8 +73,8 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         return Err(pretrained.overflow());
     }
     write_where_told(out, &npy(source.len(), dim, &values))?;
-    if let Some((path, text)) = &table {
-        write_durable(path, text.as_bytes())?;
+    if let Some((path, rows)) = &table {
+        write_durable(path, rows)?;
     }
     let written = Written {
         path: out,
@@ -207,7 +207,7 @@ impl Source {
     }
 
     /// Path and text of the table of rows that goes beside `out`; images of a tensor have no names.
-    fn table(&self, out: &Path) -> Result<Option<(PathBuf, String)>> {
+    fn table(&self, out: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let Source::Files { names, .. } = self else { return Ok(None) };
         // Nothing lies beside a pipe or a device.
         if is_stream(out) {
@@ -221,17 +221,14 @@ impl Source {
             );
             return Err(Error::Usage(what));
         }
-        let wrong = |e: &dyn std::fmt::Display| Error::Failure(format!("{}: {e}", path.display()));
-        let mut table = csv::Writer::from_writer(Vec::new());
-        table.write_record(["row", "path", "label"]).map_err(|e| wrong(&e))?;
-        for (row, name) in names.iter().enumerate() {
+        let row = |(row, name): (usize, &String)| {
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
             let label = folder.rsplit('/').next().unwrap_or_default();
-            table.write_record([&row.to_string(), name.as_str(), label]).map_err(|e| wrong(&e))?;
-        }
-        let bytes = table.into_inner().map_err(|e| wrong(&e))?;
-        let text = String::from_utf8(bytes).map_err(|e| wrong(&e))?;
-        Ok(Some((path, text)))
+            vec![row.to_string(), name.clone(), label.to_string()]
+        };
+        let header = vec!["row".to_string(), "path".to_string(), "label".to_string()];
+        let rows = std::iter::once(header).chain(names.iter().enumerate().map(row));
+        Ok(Some((path, csv_bytes(rows)?)))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::measure::evidence::quartiles;
 use crate::measure::metrics;
 use crate::recipe::Recipe;
-use crate::record::{METRICS_FILE, Outcome, read_metrics, read_outcome};
+use crate::record::{METRICS_FILE, Outcome, csv_bytes, read_metrics, read_outcome};
 use crate::report::{Figure, Panel, Point, Style};
 use crate::study::{Axis, Cell, DEFAULT_SCALE, Request, Study, closed_form};
 use crate::theory::{ClosedForm, Measured};
@@ -176,15 +176,12 @@ impl Sweep<'_> {
     /// # Errors
     /// [`Error::Failure`] when the numbers cannot be written down.
     pub fn csv(&self) -> Result<Vec<u8>> {
-        let fail = |e: &dyn std::fmt::Display| Error::Failure(format!("cannot write CSV: {e}"));
-        let mut writer = csv::Writer::from_writer(Vec::new());
         let panels = self.panels();
         let mut header: Vec<String> = self.axes.iter().map(|axis| axis.sets.clone()).collect();
         header.extend(panels.iter().flat_map(|(name, _)| {
             ["", " lower_quartile", " upper_quartile", " seeds"].map(|of| format!("{name}{of}"))
         }));
-        writer.write_record(&header).map_err(|e| fail(&e))?;
-        for (cell, values) in self.cells.iter().zip(&self.values) {
+        let row = |(cell, values): (&Cell, &Values)| {
             let mut row: Vec<String> =
                 self.axes.iter().zip(&cell.place).map(|(axis, &at)| axis.values[at].clone()).collect();
             for (panel, _) in &panels {
@@ -192,9 +189,9 @@ impl Sweep<'_> {
                 let of = |index: usize| found.map_or_else(String::new, |found| found[index].to_string());
                 row.extend([of(1), of(0), of(2), values.of(panel).len().to_string()]);
             }
-            writer.write_record(&row).map_err(|e| fail(&e))?;
-        }
-        writer.into_inner().map_err(|e| fail(&e))
+            row
+        };
+        csv_bytes(std::iter::once(header).chain(self.cells.iter().zip(&self.values).map(row)))
     }
 
     /// Heat maps of two axes, strips of one.

@@ -54,4 +54,4 @@ pub use provenance::{
 };
 pub use spread::{Evidence, Share, Spread};
 pub use state_file::{SavedTensor, Snapshot};
-pub use table::{Table, read_metrics};
+pub use table::{Table, csv_bytes, read_metrics};

@@ -1,4 +1,4 @@
-//! Reading metrics.csv again: columns by name, empty cells as `None`.
+//! Reading metrics.csv again: columns by name, empty cells as `None`; and tables of texts as CSV.
 
 use super::durable::parent;
 use super::outcome::read_result;
@@ -127,4 +127,16 @@ pub fn read_metrics(path: &Path) -> Result<Table> {
         }
     }
     Ok(Table { names, columns, partial })
+}
+
+/// Rows of texts as CSV.
+///
+/// # Errors
+/// [`Error::Failure`] where the rows differ in length.
+pub fn csv_bytes<T: AsRef<[u8]>>(rows: impl IntoIterator<Item = Vec<T>>) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let written = rows.into_iter().try_for_each(|row| writer.write_record(row));
+    let fail = |e: String| Error::Failure(format!("cannot write CSV: {e}"));
+    written.map_err(|e| fail(e.to_string()))?;
+    writer.into_inner().map_err(|e| fail(e.to_string()))
 }

@@ -67,10 +67,15 @@ fn svg(figure: &Figure) -> Result<String> {
     let backend = SVGBackend::with_string(&mut text, (inner_width, inner_height));
     layout.draw(figure, SVG_SCALE, Target::Svg, &backend.into_drawing_area())?;
     // plotters counts in whole dots: it draws at a larger scale, the view box brings it back.
-    let drawn = format!("<svg width=\"{inner_width}\" height=\"{inner_height}\"");
-    let shown = format!("<svg width=\"{width}\" height=\"{height}\"");
     let fonts = "font-family=\"DejaVu Sans, Verdana, Helvetica, Arial, sans-serif\"";
-    Ok(text.replacen(&drawn, &shown, 1).replace("font-family=\"sans-serif\"", fonts))
+    let text =
+        with_head(&text, (inner_width, inner_height), &format!("width=\"{width}\" height=\"{height}\""));
+    Ok(text.replace("font-family=\"sans-serif\"", fonts))
+}
+
+/// An SVG that was drawn on so many dots, with other attributes in the place of its size.
+fn with_head(svg: &str, (width, height): (u32, u32), attributes: &str) -> String {
+    svg.replacen(&format!("<svg width=\"{width}\" height=\"{height}\""), &format!("<svg {attributes}"), 1)
 }
 
 /// The figure as PNG.
@@ -109,13 +114,9 @@ pub fn panel_svg(figure: &Figure, panel: &Panel) -> Result<String> {
         }
         area.present().map_err(failed)?;
     }
-    let drawn = format!("<svg width=\"{}\" height=\"{}\"", dots.0, dots.1);
     let label = maud::html! { (panel.y) " of " (figure.title) ", seed by seed" }.into_string();
-    let shown = format!("<svg role=\"img\" aria-label=\"{label}\"");
-    let fonts = "font-family=\"inherit\"";
-    Ok(text
-        .replacen(&drawn, &shown, 1)
-        .replace("font-family=\"sans-serif\"", fonts)
+    Ok(with_head(&text, dots, &format!("role=\"img\" aria-label=\"{label}\""))
+        .replace("font-family=\"sans-serif\"", "font-family=\"inherit\"")
         .replace("</svg>", &format!("<g class=\"spots\">\n{spots}</g></svg>")))
 }
 
@@ -130,9 +131,8 @@ pub fn sample_svg(figure: &Figure, index: usize) -> Result<String> {
         draw_sample(&pen, index, (1.0, 6.0), length)?;
         area.present().map_err(failed)?;
     }
-    let drawn = format!("<svg width=\"{}\" height=\"{}\"", dots.0, dots.1);
-    let shown = format!("<svg aria-hidden=\"true\" width=\"{}\" height=\"12\"", dots.0 / SVG_SCALE);
-    Ok(text.replacen(&drawn, &shown, 1))
+    let shown = format!("aria-hidden=\"true\" width=\"{}\" height=\"12\"", dots.0 / SVG_SCALE);
+    Ok(with_head(&text, dots, &shown))
 }
 
 fn draw_sample<B: DrawingBackend>(pen: &Pen<B>, index: usize, (left, y): Place, length: f64) -> Result<()> {

@@ -172,11 +172,11 @@ impl Study {
             let head = arm.split(&ARM);
             let ArmHead { name, title, reference, at, base } = fault::deserialize(&head, &[])?;
             if let (Some(base), Some(entry)) = (&base, head.get("base")) {
-                known_base(base).map_err(|what| entry.origin.at_value(what, None))?;
+                known("base", base).map_err(|what| entry.origin.at_value(what, None))?;
             }
             let written = head.get("at").cloned().into_iter().flat_map(items);
             for (scale, entry) in at.iter().flat_map(Names::all).zip(written) {
-                known_scale(scale).map_err(|what| entry.origin.at_value(what, None))?;
+                known("scale", scale).map_err(|what| entry.origin.at_value(what, None))?;
             }
             if let Some(entry) = head.get("name") {
                 check_name(&name).map_err(|what| entry.origin.at_value(what, None))?;
@@ -210,7 +210,7 @@ impl Study {
         let fail = |path: [&str; 3], what: String| Err(fault::at_path(written, &path, what));
         let names: Vec<&str> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
         if let Some(base) = &self.head.base
-            && let Err(what) = known_base(base)
+            && let Err(what) = known("base", base)
         {
             return fail(["base", "", ""], what);
         }
@@ -281,19 +281,11 @@ impl ArmSpec {
     }
 }
 
-/// Refuses the name of a base method that is not there.
-fn known_base(base: &str) -> std::result::Result<(), String> {
-    match embedded::find("base", base) {
+/// Refuses the name of a file that is not in `folder`, of bases or of scales.
+fn known(folder: &str, name: &str) -> Result<(), String> {
+    match embedded::find(folder, name) {
         Some(_) => Ok(()),
-        None => Err(format!("unknown base `{base}`{}", hint(base, embedded::names("base")))),
-    }
-}
-
-/// Refuses the name of a scale that is not there.
-fn known_scale(scale: &str) -> std::result::Result<(), String> {
-    match embedded::find("scale", scale) {
-        Some(_) => Ok(()),
-        None => Err(format!("unknown scale `{scale}`{}", hint(scale, embedded::names("scale")))),
+        None => Err(format!("unknown {folder} `{name}`{}", hint(name, embedded::names(folder)))),
     }
 }
 
@@ -304,7 +296,7 @@ fn known_scale(scale: &str) -> std::result::Result<(), String> {
 pub(super) fn scales_of(tree: &mut Entry) -> Result<BTreeMap<String, Scale>> {
     let mut scales = BTreeMap::new();
     for (scale, entry) in tree.take("scale").into_iter().flat_map(table) {
-        known_scale(&scale).map_err(|what| entry.origin.at_key(what, None))?;
+        known("scale", &scale).map_err(|what| entry.origin.at_key(what, None))?;
         scales.insert(scale, Scale::read(entry)?);
     }
     Ok(scales)

@@ -2,7 +2,7 @@
 
 use super::file::{ArmSpec, RECIPE, Study, check_name};
 use super::nearest::hint;
-use super::resolve::{Arm, Request, SEEDS_SAY, assignment, leaf, plain};
+use super::resolve::{Arm, Request, SEEDS_SAY, assignment, shown};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -119,7 +119,7 @@ impl Study {
             let value = &axis.values[index];
             typed.push(format!("--over {}={value}", axis.key));
             let over = assignment(&typed[typed.len() - 1], &axis.sets, value)?;
-            names.push(format!("{}={}", axis.key, leaf(&over).map_or_else(|| value.clone(), plain)));
+            names.push(format!("{}={}", axis.key, shown(&over, value)));
             overs.push(over);
         }
         let name = names.join(",");

@@ -167,8 +167,7 @@ impl Study {
             for value in values {
                 let typed = format!("--{name} {value}");
                 let over = assignment(&typed, &flag.sets, value)?;
-                let shown = leaf(&over).map_or_else(|| value.clone(), plain);
-                let name = format!("{name}={shown}");
+                let name = format!("{name}={}", shown(&over, value));
                 if let Some(existing) = self.arms.iter().find(|arm| arm.name == name) {
                     wanted.push((existing.clone(), None));
                     continue;
@@ -270,16 +269,16 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_string()).to_string()
 }
 
-/// The one value that an assignment sets.
-pub(super) fn leaf(tree: &Entry) -> Option<&toml::Value> {
-    match &tree.leaves().first()?.1.node {
-        Node::Scalar(value) => Some(value),
-        _ => None,
+/// The one value that the assignment `tree` sets, as it stands in an arm's name; it was `typed`.
+pub(super) fn shown(tree: &Entry, typed: &str) -> String {
+    match tree.leaves().first().map(|(_, entry)| &entry.node) {
+        Some(Node::Scalar(value)) => plain(value),
+        _ => typed.to_string(),
     }
 }
 
 /// A value as it stands in an arm's name.
-pub(super) fn plain(value: &toml::Value) -> String {
+fn plain(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Float(float) => format!("{float}"),

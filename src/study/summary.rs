@@ -1,8 +1,8 @@
 //! `summary.csv` and `claims.csv`: a study's answer as tables.
 
 use super::results::Results;
-use crate::error::{Error, Result};
-use crate::record::{Answer, Spread, write_durable};
+use crate::error::Result;
+use crate::record::{Answer, Spread, csv_bytes, write_durable};
 use std::path::PathBuf;
 
 /// The columns of a spread. The mean and its interval (Student's t, cut where the metric's range
@@ -25,11 +25,12 @@ impl Results {
     /// their paths.
     ///
     /// # Errors
-    /// [`Error::Disk`] when one cannot be written.
+    /// [`crate::Error::Disk`] when one cannot be written.
     pub fn write(&self) -> Result<[PathBuf; 3]> {
-        let [summary, claims] = ["summary.csv", "claims.csv"].map(|name| self.folder.join(name));
-        write_durable(&summary, &csv_bytes(&arms(&self.answer))?)?;
-        write_durable(&claims, &csv_bytes(&self::claims(&self.answer))?)?;
+        let paths = ["summary.csv", "claims.csv"].map(|name| self.folder.join(name));
+        write_durable(&paths[0], &csv_bytes(arms(&self.answer))?)?;
+        write_durable(&paths[1], &csv_bytes(claims(&self.answer))?)?;
+        let [summary, claims] = paths;
         Ok([summary, claims, self.answer.write(&self.folder)?])
     }
 }
@@ -83,13 +84,4 @@ fn cells(spread: &Spread) -> Vec<String> {
     ];
     let text = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
     std::iter::once(spread.seeds.to_string()).chain(numbers.map(text)).collect()
-}
-
-fn csv_bytes(rows: &[Vec<String>]) -> Result<Vec<u8>> {
-    let fail = |e: &dyn std::fmt::Display| Error::Failure(format!("cannot write CSV: {e}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.write_record(row).map_err(|e| fail(&e))?;
-    }
-    writer.into_inner().map_err(|e| fail(&e))
 }
