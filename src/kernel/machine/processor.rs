@@ -328,3 +328,41 @@ impl Stepper for Steps {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Array;
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn processor() -> Arc<dyn Machine> {
+        Arc::new(Processor::new(crate::kernel::direct_sums().unwrap()))
+    }
+
+    #[test]
+    fn what_an_operation_reads_or_may_only_read_is_not_written() {
+        let machine = processor();
+        let refused = |run: &dyn Fn() -> Result<()>| catch_unwind(AssertUnwindSafe(run)).is_err();
+        let buffer = Buffer::of_host(8);
+        let span = |start, len| buffer.span(Precision::F32, start, len);
+        assert!(refused(&|| machine.copy(span(0, 4), span(3, 4))));
+        let values = [1.0; 4];
+        assert!(refused(&|| machine.upload(&[2.0; 4], Span::of(&values))));
+        assert!(refused(&|| machine.average_pool([2, 1, 1], span(0, 2), span(1, 1))));
+        machine.copy(Span::of(&values), span(4, 4)).unwrap();
+        assert_eq!(machine.download(span(2, 4)).unwrap(), [0.0, 0.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn arrays_keep_their_length_and_take_each_others_numbers_on_one_machine_only() {
+        let (here, there) = (processor(), processor());
+        let array = Array::new(here.clone(), &[1.0, 2.0]).unwrap();
+        let copy = array.copy().unwrap();
+        array.set(&[3.0, 4.0]).unwrap();
+        assert_eq!((array.values().unwrap(), copy.values().unwrap()), (vec![3.0, 4.0], vec![1.0, 2.0]));
+        array.take(&copy).unwrap();
+        assert_eq!(array.values().unwrap(), [1.0, 2.0]);
+        assert!(array.set(&[0.0]).is_err() && array.take(&Array::new(there, &[0.0, 0.0]).unwrap()).is_err());
+        assert!(Array::new(here, &[]).unwrap().values().unwrap().is_empty());
+    }
+}
