@@ -155,7 +155,8 @@ impl Error {
         }
     }
 
-    /// Turns an I/O error on `path` into [`Error::Disk`]; one that carries an [`Error`] gives that one. For use with `map_err`.
+    /// Turns an I/O error on `path` into [`Error::Disk`]; one that carries an [`Error`] gives that
+    /// one. For use with `map_err`.
     pub fn disk(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| match source.downcast() {

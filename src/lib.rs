@@ -6,8 +6,9 @@
 //! L(θ, η) = E_{x,T} ‖ F_θ(T(x)) − η_x ‖²
 //! ```
 //!
-//! over two unknowns: **θ**, the weights of one encoder, one flat vector of P numbers, and **η**, one
-//! target vector for each image, N × d numbers. This crate takes that literally. Every run is the loop
+//! over two unknowns: **θ**, the weights of one encoder, one flat vector of P numbers, and **η**,
+//! one target vector for each image, N × d numbers. This crate takes that literally. Every run is
+//! the loop
 //!
 //! ```text
 //! for each chunk of k batches:
@@ -21,20 +22,22 @@
 //!
 //! - `cli` — one file for each command; the only room that prints.
 //! - [`figures`] — what of a study, of a sweep and of the closed form is drawn.
-//! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms × seeds
-//!   into runs, runs into verdicts.
+//! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms ×
+//!   seeds into runs, runs into verdicts.
 //! - [`report`] — figures, pages and tables from the files of finished runs, from nothing else.
-//! - [`theory`] — the same alternation in closed form, for a linear F_θ and Gaussian images; a recipe may ask for
-//!   it in the place of training.
+//! - [`theory`] — the same alternation in closed form, for a linear F_θ and Gaussian images; a
+//!   recipe may ask for it in the place of training.
 //! - [`recipe`] — one run, completely described.
 //! - [`train`] — one run, trained: θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η).
-//! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, averaged with momentum m, or E_T[F_θ(T(x))] itself; the output
-//!   of an average of θ (BYOL, MoCo), a balanced code (SwAV), or the image's class (supervised).
+//! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, averaged with momentum m, or
+//!   E_T[F_θ(T(x))] itself; the output of an average of θ (BYOL, MoCo), a balanced code (SwAV), or
+//!   the image's class (supervised).
 //! - [`measure`] — what is read off a state: kNN, linear probe, std of z/‖z‖ · √d, RankMe, R² of h;
 //!   and what numbers over seeds are evidence of.
 //! - [`data`] — images and labels, the order of batches, batches prepared ahead.
 //! - [`record`] — the run directory: metrics, events, checkpoints, durable files.
-//! - [`objective`] — D(p, η) = −cos(p, η) and its relatives, InfoNCE among them: tensors in, scalar out.
+//! - [`objective`] — D(p, η) = −cos(p, η) and its relatives, InfoNCE among them: tensors in, scalar
+//!   out.
 //! - [`network`] — z = F_θ(x) and p = h(z), each one differentiable node over a static plan.
 //! - [`augment`] — T, the random views, or a finite set of them.
 //! - [`device`] — the processor or a GPU: where a run computes.
@@ -64,7 +67,8 @@
 //!
 //! # Invariants
 //!
-//! - Bytes of metrics and weights depend on recipe and data alone: not on threads, kills or restarts.
+//! - Bytes of metrics and weights depend on recipe and data alone: not on threads, kills or
+//!   restarts.
 //! - Randomness comes from [`rng::stream`] only; a batch is a function of (seed, step).
 //! - `unsafe` stands in [`kernel`], in the mapped file of [`store`] and in [`threads`] only, each
 //!   block with its argument.

@@ -1,5 +1,5 @@
-//! What the M-step minimises: D(p, η) averaged over images and views (Sec. 3, eq. 1 and 2; Sec. 4.5), and what the
-//! methods of Sec. 6 have in its place.
+//! What the M-step minimises: D(p, η) averaged over images and views (Sec. 3, eq. 1 and 2;
+//! Sec. 4.5), and what the methods of Sec. 6 have in its place.
 //!
 //! | method | D(p, η) | other vectors |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! | supervised | −softmax(η)·log softmax(p), η = log one-hot(class) | none |
 //! | SimCLR, MoCo v2 | −log of η's share among all candidates, exp(cos/τ) each | the batch's other images; a queue |
 //!
-//! Tensors in, scalar out. Whether a gradient reaches η is not decided here: the E-step hands η over
-//! already detached (or not, for the baseline without stop-gradient).
+//! Tensors in, scalar out. Whether a gradient reaches η is not decided here: the E-step hands η
+//! over already detached (or not, for the baseline without stop-gradient).
 
 use crate::error::{Error, Result};
 use candle_core::{D, Tensor};
@@ -37,7 +37,8 @@ pub struct ObjectiveConfig {
     pub prototypes: Option<PrototypesConfig>,
 }
 
-/// Prototypes (SwAV, Caron et al. 2020): unit vectors c₁ … c_K, learned as θ is; the scores of p are its cosines with them.
+/// Prototypes (SwAV, Caron et al. 2020): unit vectors c₁ … c_K, learned as θ is; the scores of p
+/// are its cosines with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrototypesConfig {
@@ -109,8 +110,9 @@ impl ObjectiveConfig {
         }
     }
 
-    /// The mean of D(p, η) over all rows: p and η are (V, B, d), the result a scalar. `negatives` (Q, d) are InfoNCE's
-    /// candidates beside η; without them they are the η of the batch's other images.
+    /// The mean of D(p, η) over all rows: p and η are (V, B, d), the result a scalar. `negatives`
+    /// (Q, d) are InfoNCE's candidates beside η; without them they are the η of the batch's other
+    /// images.
     ///
     /// The mean over views is the paper's ½ + ½.
     ///
@@ -154,12 +156,14 @@ impl ObjectiveConfig {
     }
 }
 
-/// Which two outputs the encoder's loss compares. SimSiam's comparison is one of several with the same h:
-/// in all others h is still trained on D(h(sg z₁), η₂), as it is in SimSiam, and θ alone follows the
-/// formula. η₂ is the E-step's target and carries no gradient, nor does anything made of it; â = a/‖a‖.
+/// Which two outputs the encoder's loss compares. SimSiam's comparison is one of several with the
+/// same h: in all others h is still trained on D(h(sg z₁), η₂), as it is in SimSiam, and θ alone
+/// follows the formula. η₂ is the E-step's target and carries no gradient, nor does anything made
+/// of it; â = a/‖a‖.
 ///
-/// Centre and residual split what SimSiam's target has beyond the symmetric predictor's: with p₂ = h(η₂),
-/// e = η̂₂ − p̂₂ is o + r, o its mean over the batch. With both parts the target is η̂₂: SimSiam.
+/// Centre and residual split what SimSiam's target has beyond the symmetric predictor's: with p₂ =
+/// h(η₂), e = η̂₂ − p̂₂ is o + r, o its mean over the batch. With both parts the target is η̂₂:
+/// SimSiam.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Comparison {
@@ -210,8 +214,9 @@ impl Comparison {
         *self == Comparison::default()
     }
 
-    /// −p̂₁·(p̂₂ + o) or −p̂₁·(p̂₂ + r), averaged over all rows: p₁ = `p`, η₂ = `eta` and p₂ = `predicted` are
-    /// (V, B, d), the result a scalar. o is the mean of e over the batch, one for each view.
+    /// −p̂₁·(p̂₂ + o) or −p̂₁·(p̂₂ + r), averaged over all rows: p₁ = `p`, η₂ = `eta` and p₂ =
+    /// `predicted` are (V, B, d), the result a scalar. o is the mean of e over the batch, one for
+    /// each view.
     pub fn loss_of_part(self, p: &Tensor, eta: &Tensor, predicted: &Tensor) -> Result<Tensor> {
         let (views, batch, _) = p.dims3()?;
         let predicted = unit_rows(predicted)?;
@@ -236,8 +241,8 @@ pub enum Similarity {
     CrossEntropy,
     /// ‖p/‖p‖ − η/‖η‖‖² = 2 − 2 cos(p, η): the cosine up to constants (BYOL).
     Mse,
-    /// −log(e^{cos(p, η)/τ} / Σ e^{cos(p, c)/τ}), c over η and the negatives (van den Oord et al. 2018). Over both views
-    /// of a batch it is SimCLR's NT-Xent, with a queue MoCo's loss.
+    /// −log(e^{cos(p, η)/τ} / Σ e^{cos(p, c)/τ}), c over η and the negatives (van den Oord et al.
+    /// 2018). Over both views of a batch it is SimCLR's NT-Xent, with a queue MoCo's loss.
     InfoNce,
 }
 
@@ -257,9 +262,9 @@ impl Similarity {
     }
 }
 
-/// InfoNCE, averaged over all rows of p (V, B, d). A row's positive is the η in its place; its negatives are `negatives`
-/// (Q, d) or the η of the batch's other images in all views. The other views' η of its own image, one of which is
-/// the row itself where η is z, are neither.
+/// InfoNCE, averaged over all rows of p (V, B, d). A row's positive is the η in its place; its
+/// negatives are `negatives` (Q, d) or the η of the batch's other images in all views. The other
+/// views' η of its own image, one of which is the row itself where η is z, are neither.
 fn info_nce(p: &Tensor, eta: &Tensor, negatives: Option<&Tensor>, temperature: f64) -> Result<Tensor> {
     let (views, batch, dim) = p.dims3()?;
     let rows = views * batch;
@@ -285,7 +290,8 @@ fn info_nce(p: &Tensor, eta: &Tensor, negatives: Option<&Tensor>, temperature: f
     Ok((log_sum_exp(&candidates, 1)? - positive)?.mean_all()?)
 }
 
-/// log Σ exp(x) along `dim`, which is kept with length 1. The largest term is taken out first, so that none overflows.
+/// log Σ exp(x) along `dim`, which is kept with length 1. The largest term is taken out first, so
+/// that none overflows.
 pub fn log_sum_exp(x: &Tensor, dim: usize) -> Result<Tensor> {
     let largest = x.max_keepdim(dim)?.detach();
     Ok((x.broadcast_sub(&largest)?.exp()?.sum_keepdim(dim)?.log()? + largest)?)

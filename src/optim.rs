@@ -1,7 +1,7 @@
 //! SGD with momentum and weight decay over flat θ, LARS, and the learning-rate curve (Sec. 3).
 //!
-//! v ← μ·v + s·(g + λ·θ), θ ← θ − lr·v, as PyTorch's `SGD` (candle-nn's has neither μ nor λ), in one
-//! pass over θ. s is 1, or LARS's rate of each layer.
+//! v ← μ·v + s·(g + λ·θ), θ ← θ − lr·v, as PyTorch's `SGD` (candle-nn's has neither μ nor λ), in
+//! one pass over θ. s is 1, or LARS's rate of each layer.
 
 mod sgd;
 
@@ -72,8 +72,9 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
-/// A rate for each layer, which batches of thousands need (SimCLR, BYOL, SwAV; the paper's linear evaluation):
-/// s = trust · ‖θₗ‖ / (‖gₗ‖ + λ‖θₗ‖) for each layer l (LARS; You, Gitman & Ginsburg 2017).
+/// A rate for each layer, which batches of thousands need (SimCLR, BYOL, SwAV; the paper's linear
+/// evaluation): s = trust · ‖θₗ‖ / (‖gₗ‖ + λ‖θₗ‖) for each layer l (LARS; You, Gitman & Ginsburg
+/// 2017).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LarsConfig {
@@ -88,7 +89,8 @@ pub enum Penalised {
     /// All that are trained (SimSiam, MoCo v2).
     #[default]
     All,
-    /// Weights of convolutions and linear layers: neither batch norm's parameters nor biases (SimCLR, BYOL).
+    /// Weights of convolutions and linear layers: neither batch norm's parameters nor biases
+    /// (SimCLR, BYOL).
     Weights,
 }
 
@@ -216,7 +218,8 @@ mod tests {
         assert!((got[0] - 0.8266).abs() < 1e-6 && (got[1] + 2.01445).abs() < 1e-6, "{got:?}");
     }
 
-    /// θ = (3, 4 | 2) with gradient (0.6, 0.8 | 0.5), the last number a bias, after one step of rate 0.1.
+    /// θ = (3, 4 | 2) with gradient (0.6, 0.8 | 0.5), the last number a bias, after one step of
+    /// rate 0.1.
     fn one_step(config: &OptimConfig) -> Vec<f32> {
         let theta = Var::from_slice(&[3f32, 4.0, 2.0], 3, &Device::Cpu).unwrap();
         let gradient = Tensor::from_slice(&[0.6f32, 0.8, 0.5], 3, &Device::Cpu).unwrap();
@@ -241,7 +244,8 @@ mod tests {
     fn lars_gives_each_layer_the_rate_of_its_norms() {
         let lars = Some(LarsConfig { trust: 0.01 });
         let all = OptimConfig { lars, ..config(Decay::Constant, 0) };
-        // Weights: ‖θ‖ = 5, ‖g‖ = 1, s = 0.01·5/(1 + 0.5) = 1/30, g + λθ = (0.9, 1.2). Bias: s = 0.02/0.7, g + λθ = 0.7.
+        // Weights: ‖θ‖ = 5, ‖g‖ = 1, s = 0.01·5/(1 + 0.5) = 1/30, g + λθ = (0.9, 1.2). Bias: s
+        // = 0.02/0.7, g + λθ = 0.7.
         near(&one_step(&all), [2.997, 3.996, 1.998]);
         let weights = OptimConfig { weight_decay_on: Penalised::Weights, ..all };
         near(&one_step(&weights), [2.997, 3.996, 1.95]);

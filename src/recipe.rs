@@ -54,7 +54,8 @@ pub enum Predictor {
     None {},
     /// The predictor MLP.
     Mlp(PredictorConfig),
-    /// A linear map set from the outputs' correlation instead of trained (Tian, Chen & Ganguli 2021).
+    /// A linear map set from the outputs' correlation instead of trained (Tian, Chen & Ganguli
+    /// 2021).
     Direct(DirectConfig),
     /// h(z) = z + b, b trained (Zhang et al. 2022).
     Bias {},
@@ -115,7 +116,8 @@ impl Recipe {
         recipe
     }
 
-    /// Views of a batch: those of the objective, or those with a term of the loss and the E-step's samples.
+    /// Views of a batch: those of the objective, or those with a term of the loss and the E-step's
+    /// samples.
     pub fn views(&self) -> usize {
         self.eta.views(self.objective.views(), self.objective.trained_views(), self.elements())
     }

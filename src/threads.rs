@@ -1,20 +1,21 @@
 //! Keeps candle's elementwise operations on the thread that asks for them.
 //!
-//! candle 0.11 spreads elementwise operations over one pool for the whole process, whose callers and
-//! workers wait for each other in busy loops. Here those operations are short (objectives, sums of
-//! gradients), while runs side by side and the threads that prepare batches want the same cores: on two
-//! busy cores a step of resnet8 took 12 % longer, because a waiting caller burned the time that the
-//! worker it waited for needed. The pool's size is an environment variable, read at its first use.
+//! candle 0.11 spreads elementwise operations over one pool for the whole process, whose callers
+//! and workers wait for each other in busy loops. Here those operations are short (objectives, sums
+//! of gradients), while runs side by side and the threads that prepare batches want the same cores:
+//! on two busy cores a step of resnet8 took 12 % longer, because a waiting caller burned the time
+//! that the worker it waited for needed. The pool's size is an environment variable, read at its
+//! first use.
 
 /// candle's variable for the size of its pool, the caller included.
 const VARIABLE: &str = "CANDLE_NUM_THREADS";
 
-/// Gives candle's pool no workers, unless the user has chosen a number. To be called before any thread is
-/// started; later, or where the threads cannot be counted, it changes nothing.
+/// Gives candle's pool no workers, unless the user has chosen a number. To be called before any
+/// thread is started; later, or where the threads cannot be counted, it changes nothing.
 pub fn on_the_caller() {
     if std::env::var_os(VARIABLE).is_none() && is_the_only_thread() {
-        // SAFETY: changing the environment is a race only with other threads that read it, and this is
-        // the only thread of the process.
+        // SAFETY: changing the environment is a race only with other threads that read it, and this
+        // is the only thread of the process.
         unsafe { std::env::set_var(VARIABLE, "1") };
     }
 }

@@ -1,4 +1,5 @@
-//! A finite T: so few views of an image that E_T[F_θ(T(x))] is a sum (Sec. 5.1, eq. 9, without sampling).
+//! A finite T: so few views of an image that E_T[F_θ(T(x))] is a sum (Sec. 5.1, eq. 9, without
+//! sampling).
 
 use super::ops::{brightness, contrast, horizontal_flip, hue, saturation};
 use super::sample::{CropBox, below};
@@ -7,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::rng::Stream;
 use serde::{Deserialize, Serialize};
 
-/// More views of one image are taken for a slip of the hand: an exact E-step passes each through F_θ.
+/// More views of one image are taken for a slip of the hand: an exact E-step passes each through
+/// F_θ.
 pub const MOST_ELEMENTS: usize = 256;
 
 /// The set: every combination of its transforms, each as likely as any other.
@@ -18,12 +20,14 @@ pub struct FiniteConfig {
     pub flips: bool,
     /// Sides of the square crop, as fractions of the image's shorter side, in (0, 1].
     pub scales: Vec<f32>,
-    /// Places of the crop along each axis, evenly spaced from edge to edge: n gives n × n. One is the centre.
+    /// Places of the crop along each axis, evenly spaced from edge to edge: n gives n × n. One is
+    /// the centre.
     pub translations: usize,
-    /// Colour shifts: factors of brightness, contrast and saturation, and a turn of the hue in [-0.5, 0.5].
+    /// Colour shifts: factors of brightness, contrast and saturation, and a turn of the hue in
+    /// [-0.5, 0.5].
     pub colours: Vec<[f32; 4]>,
-    /// View v of a batch is element v of the set instead of a drawn one: with as many pairs as elements and an
-    /// asymmetric loss an SGD step sees all of T.
+    /// View v of a batch is element v of the set instead of a drawn one: with as many pairs as
+    /// elements and an asymmetric loss an SGD step sees all of T.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exhaustive: bool,
 }
@@ -42,7 +46,8 @@ impl FiniteConfig {
         self.len() == 0
     }
 
-    /// Refuses sets of fewer than 2 or more than [`MOST_ELEMENTS`] views, and transforms out of range.
+    /// Refuses sets of fewer than 2 or more than [`MOST_ELEMENTS`] views, and transforms out of
+    /// range.
     pub fn check(&self) -> Result<()> {
         let fail = |key: &str, what: String| Err(Error::Usage(format!("augment.finite{key}: {what}")));
         let len = self.len();
@@ -76,8 +81,8 @@ impl FiniteConfig {
     }
 }
 
-/// Writes view `element` of `image` into `out`, (size, size, 3), normalised. Mirror images change first, then
-/// places, then scales, then colours.
+/// Writes view `element` of `image` into `out`, (size, size, 3), normalised. Mirror images change
+/// first, then places, then scales, then colours.
 ///
 /// Elements are counted modulo the size of `set`, which must not be empty; nor must `image`.
 pub fn element(

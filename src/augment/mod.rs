@@ -1,9 +1,10 @@
 //! T: the random views of an image (Sec. 3, "Experimental settings"; official code).
 //!
 //! A view is T(x): random resized crop, horizontal flip, colour jitter, grayscale, blur,
-//! normalisation, in that order; or T is one of a finite set ([`FiniteConfig`]). Each operation equals torchvision's on float tensors given the
-//! same parameters; parameters are drawn as torchvision draws them, from the stream handed in.
-//! No operation looks at a clock, a thread count or another image.
+//! normalisation, in that order; or T is one of a finite set ([`FiniteConfig`]). Each operation
+//! equals torchvision's on float tensors given the same parameters; parameters are drawn as
+//! torchvision draws them, from the stream handed in. No operation looks at a clock, a thread count
+//! or another image.
 
 mod finite;
 mod ops;
@@ -67,7 +68,8 @@ pub struct AugmentConfig {
     pub multi_crop: Option<SmallCrops>,
 }
 
-/// Small crops of every image, beside its views: cheap samples of T (SwAV, Caron et al. 2020, Sec. 3.3).
+/// Small crops of every image, beside its views: cheap samples of T (SwAV, Caron et al. 2020,
+/// Sec. 3.3).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SmallCrops {
@@ -208,7 +210,8 @@ pub fn view(config: &AugmentConfig, image: &Image, rng: &mut Stream, scratch: &m
     normalise(planes, config.mean, config.std, out);
 }
 
-/// Colour jitter: the four operations in random order, factors as torchvision's `ColorJitter` draws them.
+/// Colour jitter: the four operations in random order, factors as torchvision's `ColorJitter` draws
+/// them.
 fn jitter(strength: [f32; 4], planes: &mut [f32], rng: &mut Stream) {
     let mut order = [0, 1, 2, 3];
     for last in (1..4).rev() {
@@ -229,7 +232,8 @@ fn jitter(strength: [f32; 4], planes: &mut [f32], rng: &mut Stream) {
     }
 }
 
-/// True with probability `p`. Always draws once, so that one setting does not shift the others' draws.
+/// True with probability `p`. Always draws once, so that one setting does not shift the others'
+/// draws.
 fn chance(p: f32, rng: &mut Stream) -> bool {
     rng.random::<f32>() < p
 }

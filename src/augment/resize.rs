@@ -116,7 +116,8 @@ impl Resizer {
     }
 }
 
-/// `resized_crop(image, region, (height, width), antialias=True)` as planes (3, height, width) in [0, 1].
+/// `resized_crop(image, region, (height, width), antialias=True)` as planes (3, height, width) in
+/// [0, 1].
 ///
 /// `region` must lie inside the image and not be empty.
 pub fn resized_crop(image: &Image, region: CropBox, height: usize, width: usize) -> Vec<f32> {
@@ -125,7 +126,8 @@ pub fn resized_crop(image: &Image, region: CropBox, height: usize, width: usize)
     planes
 }
 
-/// The shorter side resized to `size` and the central square cut out: planes (3, size, size) in [0, 1].
+/// The shorter side resized to `size` and the central square cut out: planes (3, size, size) in [0,
+/// 1].
 ///
 /// An image of exactly that size comes back unchanged.
 pub fn resize_and_centre_crop(image: &Image, size: usize) -> Vec<f32> {

@@ -53,7 +53,8 @@ pub fn crop_box(height: usize, width: usize, scale: [f32; 2], rng: &mut Stream) 
     CropBox { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
 }
 
-/// An integer below `bound`, by multiplication, so that the draw does not depend on a library's version.
+/// An integer below `bound`, by multiplication, so that the draw does not depend on a library's
+/// version.
 pub(crate) fn below(bound: usize, rng: &mut Stream) -> usize {
     ((u128::from(rng.next_u64()) * bound as u128) >> 64) as usize
 }

@@ -64,7 +64,8 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
     let matches = match command(&studies).try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {
-            // Help goes to stdout with code 0, mistakes to stderr with code 2; a closed pipe is neither.
+            // Help goes to stdout with code 0, mistakes to stderr with code 2; a closed pipe is
+            // neither.
             let plain = error.render().to_string();
             match printable(&plain) {
                 // In colours, as long as nothing in the arguments acts on the terminal.
@@ -120,7 +121,8 @@ fn command(studies: &[Study]) -> Command {
         )
 }
 
-/// The study file that `sim run ./mine.toml`, `sim show` or `sim sweep` names, so that its flags become flags.
+/// The study file that `sim run ./mine.toml`, `sim show` or `sim sweep` names, so that its flags
+/// become flags.
 fn own_study(args: &[OsString]) -> Result<Option<Study>> {
     let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     if !matches!(args.get(1).map(AsRef::as_ref), Some("run" | "show" | "sweep")) {

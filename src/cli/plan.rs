@@ -173,8 +173,8 @@ pub struct Say<'a> {
 }
 
 /// Opens the data of the runs to be made, those behind the first `ended`, before the first of them,
-/// so that a mistake in it is told once; refuses runs that do not fit into memory. Says what there is
-/// to `say`.
+/// so that a mistake in it is told once; refuses runs that do not fit into memory. Says what there
+/// is to `say`.
 pub fn prepare(engine: &Engine, jobs: &[Job], ended: usize, settings: &Settings, say: &Say) -> Result<()> {
     let mut to_make: Vec<&Job> = Vec::new();
     for (index, first) in firsts(jobs).into_iter().enumerate().skip(ended) {

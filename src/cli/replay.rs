@@ -1,5 +1,5 @@
-//! `sim replay`: trains on given batches from given weights and prints the trajectory, so that anyone
-//! can compare the trainer with another framework.
+//! `sim replay`: trains on given batches from given weights and prints the trajectory, so that
+//! anyone can compare the trainer with another framework.
 
 use super::flags::{device_flag, json_flag, path, place};
 use super::output::Output;
@@ -27,7 +27,8 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         output.line("step,loss,lr,z_std")?;
     }
     let mut diverged = false;
-    // The forced kernel where there is one; otherwise direct sums, which keep a comparison comparable.
+    // The forced kernel where there is one; otherwise direct sums, which keep a comparison
+    // comparable.
     let kernel = match std::env::var_os(kernel::VARIABLE) {
         Some(_) => kernel::select(Precision::F32)?,
         None => kernel::direct_sums()?,

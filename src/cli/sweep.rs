@@ -1,4 +1,5 @@
-//! `sim sweep`: a grid of runs over one or two keys of a recipe, and the closed form on the same axes.
+//! `sim sweep`: a grid of runs over one or two keys of a recipe, and the closed form on the same
+//! axes.
 
 use super::flags::{self, option, switch};
 use super::make::{Made, Workshop, exit_code, is_mock};

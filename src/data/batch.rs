@@ -1,7 +1,7 @@
 //! What a batch consists of: a pure function of (seed, step).
 //!
-//! The epoch is step / steps_per_epoch; the epoch's permutation and every view's draws come from streams named by
-//! those numbers.
+//! The epoch is step / steps_per_epoch; the epoch's permutation and every view's draws come from
+//! streams named by those numbers.
 
 use super::Split;
 use crate::augment::{self, AugmentConfig, Scratch};
@@ -56,8 +56,8 @@ fn indices_in(order: &[u32], batch: usize, step: u64) -> impl Iterator<Item = u3
 /// The batch of `step`, (views, batch, size, size, 3), computed here and now.
 ///
 /// A split smaller than the batch is gone through repeatedly, in the same order. View v of position
-/// b is drawn from (seed, Augment, step, v · batch + b); small crops are counted after the views. Fails where an
-/// image cannot be decoded.
+/// b is drawn from (seed, Augment, step, v · batch + b); small crops are counted after the views.
+/// Fails where an image cannot be decoded.
 pub fn prepare(
     split: &Split,
     augment: &AugmentConfig,
@@ -73,8 +73,9 @@ pub fn prepare(
     Ok(out)
 }
 
-/// Views of the images `indices` for a measurement, (views, images, size, size, 3): like a batch of `shape`, but
-/// drawn from (seed, Measure, `key`, v · images + i). Fails where an image cannot be decoded.
+/// Views of the images `indices` for a measurement, (views, images, size, size, 3): like a batch of
+/// `shape`, but drawn from (seed, Measure, `key`, v · images + i). Fails where an image cannot be
+/// decoded.
 pub fn views_of(
     split: &Split,
     augment: &AugmentConfig,
@@ -102,8 +103,8 @@ pub struct BatchShape {
     pub images: usize,
     /// Views of each.
     pub views: usize,
-    /// How many of them, the last ones, are the elements of a finite T in turn instead of drawn; without effect where
-    /// T is random.
+    /// How many of them, the last ones, are the elements of a finite T in turn instead of drawn;
+    /// without effect where T is random.
     pub listed: usize,
 }
 
@@ -115,8 +116,8 @@ impl BatchShape {
 
     /// Which element of a finite T view `v` of the batch's `b`th image is; none for a drawn one.
     ///
-    /// Every image begins with another one: if all showed the same at once, batch norm would take away what it does
-    /// to them.
+    /// Every image begins with another one: if all showed the same at once, batch norm would take
+    /// away what it does to them.
     fn element(&self, augment: &AugmentConfig, v: usize, b: usize) -> Option<usize> {
         let set = augment.finite.as_ref()?;
         let first = self.views - self.listed.min(self.views);
@@ -157,7 +158,8 @@ impl Request {
         out.small.resize(self.small.as_ref().map_or(0, |(count, config)| len(*count, config)), 0.0);
     }
 
-    /// Writes all views of image `index`, the batch's `b`th, into `out`; `draw` names the stream of a place.
+    /// Writes all views of image `index`, the batch's `b`th, into `out`; `draw` names the stream of
+    /// a place.
     fn fill_image(
         &self,
         split: &Split,

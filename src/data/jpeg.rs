@@ -1,8 +1,8 @@
 //! Whether a JPEG file is whole.
 //!
-//! The decoder fills what a cut file lacks with grey and says nothing, so a broken download would be
-//! trained on. A whole file ends, after its last scan, with the end-of-image marker (ITU T.81, B.1.1.3);
-//! one that lies inside a segment, as that of a thumbnail does, is not it.
+//! The decoder fills what a cut file lacks with grey and says nothing, so a broken download would
+//! be trained on. A whole file ends, after its last scan, with the end-of-image marker (ITU T.81,
+//! B.1.1.3); one that lies inside a segment, as that of a thumbnail does, is not it.
 
 const START: [u8; 2] = [0xff, 0xd8];
 const END: u8 = 0xd9;

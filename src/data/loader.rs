@@ -1,7 +1,7 @@
 //! The order of images, and batches prepared ahead of the training step.
 //!
-//! A batch is a pure function of (seed, step). So the loader may prepare any sequence of steps, on any number of
-//! threads, and the bytes are those of [`prepare`].
+//! A batch is a pure function of (seed, step). So the loader may prepare any sequence of steps, on
+//! any number of threads, and the bytes are those of [`prepare`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,9 +97,11 @@ impl Loader {
         Loader { shared, workers }
     }
 
-    /// The next batch, in the order of the steps; `None` after the last. Waits only if none is ready.
+    /// The next batch, in the order of the steps; `None` after the last. Waits only if none is
+    /// ready.
     ///
-    /// An image that could not be read is reported in the place of its batch; nothing comes after it.
+    /// An image that could not be read is reported in the place of its batch; nothing comes after
+    /// it.
     #[allow(clippy::should_implement_trait)] // an iterator of results would invite `flatten`, which hides errors
     pub fn next(&mut self) -> Result<Option<Batch>> {
         let mut queue = self.shared.lock();

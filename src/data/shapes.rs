@@ -102,11 +102,12 @@ const EQUAL_AREA: [f32; 20] = [
 
 /// A motif's radius as a part of the spacing: lowest and highest.
 const RADIUS: [f32; 2] = [0.36, 0.46];
-/// Luminance by which motifs are brighter than the background: lowest and highest. The sign is fixed:
-/// a free one is an easier thing for two views to agree on than the class, and is then all they learn.
+/// Luminance by which motifs are brighter than the background: lowest and highest. The sign is
+/// fixed: a free one is an easier thing for two views to agree on than the class, and is then all
+/// they learn.
 const CONTRAST: [f32; 2] = [0.35, 0.5];
-/// Highest difference of the mean luminance from one half. Small, and the next one too: what survives
-/// colour jitter unchanged is learned instead of the class.
+/// Highest difference of the mean luminance from one half. Small, and the next one too: what
+/// survives colour jitter unchanged is learned instead of the class.
 const LUMINANCE: f32 = 0.03;
 /// Saturation of the two colours: the highest difference of a channel from the luminance.
 const TINT: f32 = 0.02;
@@ -203,7 +204,8 @@ impl Scene {
         [0, 1, 2].map(|c| self.background[c] + (self.foreground[c] - self.background[c]) * inside + shade)
     }
 
-    /// Signed distance in pixels to the nearest motif: every other row of the lattice is moved by half.
+    /// Signed distance in pixels to the nearest motif: every other row of the lattice is moved by
+    /// half.
     fn distance(&self, x: f32, y: f32) -> f32 {
         let row = ((y - self.origin[1]) / self.spacing).floor() as i32;
         let mut nearest = f32::INFINITY;

@@ -1,5 +1,6 @@
-//! `stl10:PATH`: the official binary version of STL-10 (Coates, Ng & Lee 2011), unpacked: 5,000 training and 8,000
-//! held-out images of 96 × 96 pixels in ten classes. Its 100,000 images without labels are left where they are.
+//! `stl10:PATH`: the official binary version of STL-10 (Coates, Ng & Lee 2011), unpacked: 5,000
+//! training and 8,000 held-out images of 96 × 96 pixels in ten classes. Its 100,000 images without
+//! labels are left where they are.
 
 use super::{DataConfig, Dataset, first_of_each_class};
 use crate::augment::Image;

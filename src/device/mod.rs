@@ -1,7 +1,8 @@
 //! Where a run computes: the processor, or an NVIDIA GPU in builds with the `cuda` feature.
 //!
-//! The one place where candle's arrays in GPU memory become the [`Span`]s of [`crate::kernel::device`] and back.
-//! A build without the feature has the same functions; there are no such arrays then, and no way to ask for one.
+//! The one place where candle's arrays in GPU memory become the [`Span`]s of
+//! [`crate::kernel::device`] and back. A build without the feature has the same functions; there
+//! are no such arrays then, and no way to ask for one.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -37,7 +38,8 @@ impl Place {
     /// What `--device` says: `cpu`, `cuda` or `cuda:N`; the GPU is looked for.
     ///
     /// # Errors
-    /// [`Error::Usage`] for another word, and where this build, the driver or the machine has no such GPU.
+    /// [`Error::Usage`] for another word, and where this build, the driver or the machine has no
+    /// such GPU.
     pub fn find(device: &str) -> Result<Place> {
         let (kind, index) =
             device.split_once(':').map_or((device, None), |(kind, index)| (kind, Some(index)));
@@ -62,7 +64,8 @@ impl Place {
     /// The place, opened, with a stream of its own on a GPU.
     ///
     /// # Errors
-    /// [`Error::Device`] when the GPU cannot be used, [`Error::Usage`] for a word in SIM_CUDNN that means nothing.
+    /// [`Error::Device`] when the GPU cannot be used, [`Error::Usage`] for a word in SIM_CUDNN that
+    /// means nothing.
     pub fn open(self) -> Result<Site> {
         match self {
             Place::Cpu => Ok(Site::default()),
@@ -134,7 +137,8 @@ impl Site {
         })
     }
 
-    /// The processor's kernel for networks here: where something else runs them it plans and computes nothing.
+    /// The processor's kernel for networks here: where something else runs them it plans and
+    /// computes nothing.
     ///
     /// # Errors
     /// As [`crate::kernel::select`] on the processor.
@@ -153,8 +157,9 @@ impl Site {
         }
     }
 
-    /// Where a memory bank lies that is beside the outputs of a device, and the bytes it may have: a quarter of a GPU's free memory
-    /// (a bank may have a twin), or `on_host` where a device computes in the processor's.
+    /// Where a memory bank lies that is beside the outputs of a device, and the bytes it may have:
+    /// a quarter of a GPU's free memory (a bank may have a twin), or `on_host` where a device
+    /// computes in the processor's.
     ///
     /// # Errors
     /// [`Error::Device`] when the driver does not tell.
@@ -167,8 +172,8 @@ impl Site {
         Ok(Some((self.tensors.clone(), bytes)))
     }
 
-    /// What `work` gives, which computes here. After an error, what runs here stays for ever if it has failed for good: closing
-    /// it would panic.
+    /// What `work` gives, which computes here. After an error, what runs here stays for ever if it
+    /// has failed for good: closing it would panic.
     ///
     /// # Errors
     /// Those of `work`.

@@ -1,5 +1,5 @@
-//! Where the N × d numbers of a memory bank are kept: in memory, in a memory-mapped file where they are too
-//! many, or beside the outputs of a device that has room for them.
+//! Where the N × d numbers of a memory bank are kept: in memory, in a memory-mapped file where they
+//! are too many, or beside the outputs of a device that has room for them.
 
 use super::device_rows::DeviceRows;
 use super::rows::{Rows, wrong_precision};
@@ -35,8 +35,9 @@ pub fn bank_bytes(images: usize, dim: usize, precision: Precision) -> u64 {
 /// `images` rows of `dim` zeros at `place`.
 ///
 /// # Errors
-/// [`Error::Disk`] when the mapped file cannot be made, for one because the disk lacks the space: the
-/// file is written in full before anything is trained. [`Error::Device`] when a GPU has no room for it, or fails.
+/// [`Error::Disk`] when the mapped file cannot be made, for one because the disk lacks the space:
+/// the file is written in full before anything is trained. [`Error::Device`] when a GPU has no room
+/// for it, or fails.
 pub fn zeros(images: usize, dim: usize, precision: Precision, place: &BankPlace) -> Result<Box<dyn Rows>> {
     match precision {
         Precision::F32 => zeros_of::<f32>(images, dim, place),

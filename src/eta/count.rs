@@ -32,7 +32,8 @@ impl Steps {
     }
 }
 
-/// A number of samples of T: so many, or every element of a finite set. In TOML `n = 8` or `n = "all"`.
+/// A number of samples of T: so many, or every element of a finite set. In TOML `n = 8` or `n =
+/// "all"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Samples {
     /// This many.

@@ -1,4 +1,5 @@
-//! A bank's rows in a device's memory, beside the outputs that move them: a step copies nothing to the host.
+//! A bank's rows in a device's memory, beside the outputs that move them: a step copies nothing to
+//! the host.
 
 use super::rows::{Rows, wrong_precision};
 use crate::error::{Error, Result};

@@ -1,5 +1,5 @@
-//! The E-step's expectation over augmentations: η_x ← m·η_x + (1−m)·1/n Σ F_θ(T_i(x)), made afresh for every
-//! k SGD steps (Sec. 5.1, eq. 9, of which SimSiam's one sample is n = 1, m = 0, k = 1).
+//! The E-step's expectation over augmentations: η_x ← m·η_x + (1−m)·1/n Σ F_θ(T_i(x)), made afresh
+//! for every k SGD steps (Sec. 5.1, eq. 9, of which SimSiam's one sample is n = 1, m = 0, k = 1).
 //!
 //! Where T is a finite set and the mean runs over all of it, η is the exact solution of the E-step.
 

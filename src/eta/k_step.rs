@@ -1,8 +1,8 @@
 //! The multi-step alternation: η for the next k batches is computed with θ frozen and kept, then θ
 //! makes k SGD steps against it (Sec. 5.2).
 //!
-//! With k = 1 no pass of its own is needed: θ has not moved when the M-step sees the batch, so its forward
-//! pass gives the same η. Hence k = 1 *is* SimSiam, byte for byte.
+//! With k = 1 no pass of its own is needed: θ has not moved when the M-step sees the batch, so its
+//! forward pass gives the same η. Hence k = 1 *is* SimSiam, byte for byte.
 
 use super::{EStep, Frozen, Held, Views, one_sample, other_views};
 use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
-//! The mean over all other views of the batch: η_v = 1/(V−1) Σ_{u≠v} F_θ(T_u(x)) (FastSiam; Pototzky, Sultan &
-//! Schmidt 2022). More samples of eq. 9's expectation from passes that the M-step makes anyway, where
-//! `objective.pairs` is above 1; with one pair it is SimSiam's one sample. Keeps nothing.
+//! The mean over all other views of the batch: η_v = 1/(V−1) Σ_{u≠v} F_θ(T_u(x)) (FastSiam;
+//! Pototzky, Sultan & Schmidt 2022). More samples of eq. 9's expectation from passes that the
+//! M-step makes anyway, where `objective.pairs` is above 1; with one pair it is SimSiam's one
+//! sample. Keeps nothing.
 
 use super::{EStep, Frozen, Held, Views};
 use crate::error::{Error, Result};

@@ -1,12 +1,13 @@
 //! The memory bank: η_x ← m·η_x + (1−m)·F_θ(T′(x)), one vector for each of the N images, the first
 //! visit taking the output as it is (Sec. 5.2, "Expectation over augmentations"). With it the paper
-//! leaves out the predictor. m = 0 keeps nothing of the past: a one-sample target without predictor. With
-//! k > 1 the images of the next k batches move with one θ, so the bank and the multi-step alternation meet; an
-//! image that two of them show has one η for both.
+//! leaves out the predictor. m = 0 keeps nothing of the past: a one-sample target without
+//! predictor. With k > 1 the images of the next k batches move with one θ, so the bank and the
+//! multi-step alternation meet; an image that two of them show has one η for both.
 //!
-//! A bank too large for memory lies in a memory-mapped file: a step touches the pages of its own images, and
-//! neither a checkpoint nor going on from one copies the whole. Beside a GPU that has room for it, it lies there, and goes into a
-//! checkpoint and back piece by piece. What that costs: paper-notes/memory-bank.md.
+//! A bank too large for memory lies in a memory-mapped file: a step touches the pages of its own
+//! images, and neither a checkpoint nor going on from one copies the whole. Beside a GPU that has
+//! room for it, it lies there, and goes into a checkpoint and back piece by piece. What that costs:
+//! paper-notes/memory-bank.md.
 
 use super::bank_place::{BankPlace, zeros};
 use super::rows::Rows;

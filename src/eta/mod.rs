@@ -1,4 +1,5 @@
-//! The E-step: how the targets η are made from θ. No gradient ever reaches η: that *is* stop-gradient.
+//! The E-step: how the targets η are made from θ. No gradient ever reaches η: that *is*
+//! stop-gradient.
 //!
 //! | rule | η_x for image x | source |
 //! |---|---|---|
@@ -73,11 +74,13 @@ pub trait FrozenEncoder {
     /// θ, (P); the next SGD step changes it in its place.
     fn theta(&self) -> Result<Tensor>;
 
-    /// F of other weights, `theta` (P), likewise; the encoder's running statistics stay as they are.
+    /// F of other weights, `theta` (P), likewise; the encoder's running statistics stay as they
+    /// are.
     fn z_by(&self, theta: &Tensor, x: &Tensor) -> Result<Tensor>;
 
-    /// The cosines of z (V, B, d) with the K prototypes, (V, B, K), or z itself where there are none: its entries are
-    /// scores of d categories then (Sec. 4.5). Differentiable in z and in the prototypes.
+    /// The cosines of z (V, B, d) with the K prototypes, (V, B, K), or z itself where there are
+    /// none: its entries are scores of d categories then (Sec. 4.5). Differentiable in z and in the
+    /// prototypes.
     fn scores(&self, z: &Tensor) -> Result<Tensor>;
 }
 
@@ -131,8 +134,8 @@ pub trait EStep: Send {
         0.0
     }
 
-    /// Another draw of η for the images of the batch, (B, d), as independent of the first as its augmentations; none where the
-    /// rule keeps no second one.
+    /// Another draw of η for the images of the batch, (B, d), as independent of the first as its
+    /// augmentations; none where the rule keeps no second one.
     fn second(&self, _: &Views) -> Result<Option<Tensor>> {
         Ok(None)
     }
@@ -150,7 +153,8 @@ fn other_views(z: &Tensor) -> Result<Tensor> {
     Ok(Tensor::cat(&[z.narrow(0, pairs, pairs)?, z.narrow(0, 0, pairs)?], 0)?)
 }
 
-/// η for z of all views, or of the first of every pair; then the second ones are passed through θ frozen.
+/// η for z of all views, or of the first of every pair; then the second ones are passed through θ
+/// frozen.
 fn one_sample(views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
     let all = views.x.dim(0)?;
     if z.dim(0)? == all { other_views(z) } else { frozen.z(&views.x.narrow(0, all / 2, all / 2)?) }

@@ -1,5 +1,6 @@
-//! BYOL's E-step: η is the output of a moving average of θ, ξ ← τ·ξ + (1−τ)·θ (Grill et al. 2020; Sec. 6.2 calls it
-//! another, smoother way to produce η). MoCo's as well, with a queue of earlier η as negatives (He et al. 2020).
+//! BYOL's E-step: η is the output of a moving average of θ, ξ ← τ·ξ + (1−τ)·θ (Grill et al. 2020;
+//! Sec. 6.2 calls it another, smoother way to produce η). MoCo's as well, with a queue of earlier η
+//! as negatives (He et al. 2020).
 
 use super::queue::Queue;
 use super::{EStep, Frozen, Held, Views, other_views};
@@ -30,7 +31,8 @@ pub struct MomentumEncoder {
 const QUEUE: &str = "queue";
 
 impl MomentumEncoder {
-    /// ξ = θ, with τ rising from `tau` to 1 over so many `steps`, where there are such, and a `queue` of negatives.
+    /// ξ = θ, with τ rising from `tau` to 1 over so many `steps`, where there are such, and a
+    /// `queue` of negatives.
     pub fn new(tau: f64, steps: Option<u64>, queue: Option<Queue>) -> Self {
         Self { tau, steps, step: 0, age: 0.0, xi: None, queue, negatives: None }
     }

@@ -1,5 +1,5 @@
-//! SimSiam's E-step: one sample of the other view, from the forward pass that the M-step makes anyway
-//! (Sec. 5.1, "Approximation"). Keeps nothing.
+//! SimSiam's E-step: one sample of the other view, from the forward pass that the M-step makes
+//! anyway (Sec. 5.1, "Approximation"). Keeps nothing.
 
 use super::{EStep, Frozen, Held, Views, one_sample};
 use crate::error::Result;

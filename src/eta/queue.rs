@@ -1,5 +1,5 @@
-//! The last L outputs of earlier batches, oldest first out: MoCo's negatives (He et al. 2020), and the outputs that SwAV
-//! assigns together with a small batch (Caron et al. 2020).
+//! The last L outputs of earlier batches, oldest first out: MoCo's negatives (He et al. 2020), and
+//! the outputs that SwAV assigns together with a small batch (Caron et al. 2020).
 
 use super::Held;
 use crate::error::{Error, Result};
@@ -23,7 +23,8 @@ const PUSHED: &str = "pushed";
 const EXACT: u64 = 1 << 24;
 
 impl Queue {
-    /// L = `len` random directions, as MoCo starts from; `place` tells several queues of a run apart.
+    /// L = `len` random directions, as MoCo starts from; `place` tells several queues of a run
+    /// apart.
     ///
     /// # Errors
     /// [`Error::Failure`] when there is no memory for them.
@@ -48,7 +49,8 @@ impl Queue {
         self.pushed >= self.len() as u64
     }
 
-    /// A copy of all rows on `device`, (L, d); their order is that of their places, not of their age.
+    /// A copy of all rows on `device`, (L, d); their order is that of their places, not of their
+    /// age.
     pub fn tensor(&self, device: &Device) -> Result<Tensor> {
         Ok(self.rows.to_device(device)?.copy()?)
     }

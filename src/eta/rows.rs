@@ -9,7 +9,8 @@ use std::fmt::Debug;
 pub trait Rows: Debug + Send {
     /// The rows of `indices` as f32, (B, d), on `device`.
     fn get(&self, indices: &[u32], device: &Device) -> Result<Tensor>;
-    /// Each row of `indices` ← keep·row + (1 − keep)·z, one after the other where an index comes twice; `keep` (B), z (B, d).
+    /// Each row of `indices` ← keep·row + (1 − keep)·z, one after the other where an index comes
+    /// twice; `keep` (B), z (B, d).
     fn absorb(&mut self, indices: &[u32], keep: &[f32], z: &Tensor) -> Result<()>;
     /// All numbers as they are when they are read, for a checkpoint.
     fn numbers(&self) -> Numbers<'_>;

@@ -195,8 +195,8 @@ impl Rule {
         }
     }
 
-    /// Whether η of an image's second view is made of samples that η of its first is made of too: then
-    /// it is no other draw of it.
+    /// Whether η of an image's second view is made of samples that η of its first is made of too:
+    /// then it is no other draw of it.
     pub fn shares_samples(&self) -> bool {
         matches!(self, Rule::Expectation { .. } | Rule::MeanOfOthers {})
     }
@@ -209,9 +209,9 @@ impl Rule {
         }
     }
 
-    /// Views of a batch, where the objective has `all`, of which `trained` have a term of the loss, and a finite T
-    /// `elements`: an expectation has its samples in the place of the others, and labels need
-    /// no others.
+    /// Views of a batch, where the objective has `all`, of which `trained` have a term of the loss,
+    /// and a finite T `elements`: an expectation has its samples in the place of the others, and
+    /// labels need no others.
     pub fn views(&self, all: usize, trained: usize, elements: usize) -> usize {
         match self {
             Rule::Expectation { n, .. } => trained + n.number(elements),
@@ -220,8 +220,8 @@ impl Rule {
         }
     }
 
-    /// How many of `all` views of a batch pass through the network with gradient: the `trained` ones, which
-    /// have a term of the loss. Without stop-gradient all do, whatever the loss.
+    /// How many of `all` views of a batch pass through the network with gradient: the `trained`
+    /// ones, which have a term of the loss. Without stop-gradient all do, whatever the loss.
     pub fn views_with_gradient(&self, all: usize, trained: usize) -> usize {
         match self {
             Rule::None {} | Rule::Sinkhorn { stop_gradient: false, .. } => all,
@@ -229,8 +229,8 @@ impl Rule {
         }
     }
 
-    /// Numbers of f32 that it keeps between steps, where banks beyond `bank_limit_bytes` lie in a file; θ has
-    /// `theta_len`, a batch `batch` images.
+    /// Numbers of f32 that it keeps between steps, where banks beyond `bank_limit_bytes` lie in a
+    /// file; θ has `theta_len`, a batch `batch` images.
     pub fn kept_floats(&self, size: &Size, batch: usize, theta_len: usize, bank_limit_bytes: u64) -> usize {
         let Size { images, dim, per_epoch, steps, views, .. } = *size;
         match self {
@@ -251,7 +251,8 @@ impl Rule {
         }
     }
 
-    /// The rule whose every step costs what this one's costs beside an E-step of its own once in a while.
+    /// The rule whose every step costs what this one's costs beside an E-step of its own once in a
+    /// while.
     pub fn of_every_step(&self) -> Rule {
         match *self {
             // Only the samples of an expectation belong to every step.
@@ -337,7 +338,8 @@ pub struct Size {
     pub views: usize,
     /// The run's seed.
     pub seed: u64,
-    /// Whether a rule that keeps one η for each image keeps a second one, of other draws, to be compared with.
+    /// Whether a rule that keeps one η for each image keeps a second one, of other draws, to be
+    /// compared with.
     pub second: bool,
 }
 

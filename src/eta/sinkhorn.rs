@@ -1,9 +1,10 @@
-//! SwAV's E-step: η is the code of the other view, its assignment to K clusters under the constraint that a batch uses
-//! all of them alike (Caron et al. 2020, Sec. 3.1; Sec. 6.2 of the paper: "online clustering").
+//! SwAV's E-step: η is the code of the other view, its assignment to K clusters under the
+//! constraint that a batch uses all of them alike (Caron et al. 2020, Sec. 3.1; Sec. 6.2 of the
+//! paper: "online clustering").
 //!
-//! A code is one row of Q = argmax tr(Q Sᵀ) + ε H(Q) with equal sums over columns and equal sums over rows, S the scores;
-//! Sinkhorn–Knopp finds it by turns. Everything stays in logarithms, so no ε overflows, and η is log Q: the
-//! cross-entropy's softmax(η) is then the code itself.
+//! A code is one row of Q = argmax tr(Q Sᵀ) + ε H(Q) with equal sums over columns and equal sums
+//! over rows, S the scores; Sinkhorn–Knopp finds it by turns. Everything stays in logarithms, so no
+//! ε overflows, and η is log Q: the cross-entropy's softmax(η) is then the code itself.
 
 use super::queue::Queue;
 use super::{EStep, Frozen, Held, Views, other_views};
@@ -41,8 +42,8 @@ impl Sinkhorn {
     }
 }
 
-/// log Q for scores S (N, K), (N, K): each of `iterations` times the columns are scaled to equal sums, then the rows
-/// to 1. Differentiable.
+/// log Q for scores S (N, K), (N, K): each of `iterations` times the columns are scaled to equal
+/// sums, then the rows to 1. Differentiable.
 pub fn log_codes(scores: &Tensor, epsilon: f64, iterations: usize) -> Result<Tensor> {
     let mut log_q = (scores / epsilon)?;
     for _ in 0..iterations {

@@ -1,5 +1,6 @@
-//! Two memory banks of the same images and different draws: the difference of the two tells how much of η is
-//! the luck of its augmentations, their common part how far old outputs have fallen behind.
+//! Two memory banks of the same images and different draws: the difference of the two tells how
+//! much of η is the luck of its augmentations, their common part how far old outputs have fallen
+//! behind.
 
 use super::{EStep, Frozen, Held, MemoryBank, Views};
 use crate::error::Result;
@@ -27,7 +28,8 @@ impl EStep for Twins {
     }
 
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
-        // What the M-step's own pass made of the other view: a pass for the twin would move running statistics.
+        // What the M-step's own pass made of the other view: a pass for the twin would move running
+        // statistics.
         self.second.absorb(views, &z.get(0)?.detach())?;
         self.first.targets(views, z, frozen)
     }

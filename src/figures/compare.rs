@@ -1,5 +1,5 @@
-//! Runs of several recipes side by side: what their folders hold, their last values, where their recipes differ,
-//! and their curves.
+//! Runs of several recipes side by side: what their folders hold, their last values, where their
+//! recipes differ, and their curves.
 
 use super::runs::Run;
 use super::study::{curve_panels, curves_of};

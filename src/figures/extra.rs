@@ -11,7 +11,8 @@ use crate::report::{Extra, Figure, Panel, Point, Style};
 use crate::study::Results;
 use std::path::{Path, PathBuf};
 
-/// Singular values below this share of the largest are rounding noise (they come from a Gram matrix in f64).
+/// Singular values below this share of the largest are rounding noise (they come from a Gram matrix
+/// in f64).
 const NOISE: f64 = 1e-6;
 /// The accuracy against which others are drawn.
 const KNN: &str = "val/knn_top1";
@@ -111,8 +112,8 @@ fn spectrum(run: &Path) -> Result<Vec<(f64, f64)>> {
     Ok(share.filter(|(_, share)| *share >= NOISE).collect())
 }
 
-/// L after each half-step of an epoch, counted from 1: odd ones are E-steps. An epoch of several alternations has
-/// their means.
+/// L after each half-step of an epoch, counted from 1: odd ones are E-steps. An epoch of several
+/// alternations has their means.
 fn half_steps(run: &Path) -> Result<Vec<(f64, f64)>> {
     let table = read_metrics(&run.join("metrics.csv"))?;
     let e = table.points("epoch", "em/loss_after_e").into_iter().map(|(epoch, l)| (2.0 * epoch - 1.0, l));

@@ -1,5 +1,5 @@
-//! The figure of trajectories: where runs from one start go, in the plane of their parameters and in that of
-//! alignment and spread.
+//! The figure of trajectories: where runs from one start go, in the plane of their parameters and
+//! in that of alignment and spread.
 
 use super::runs::{Run, points_of};
 use crate::error::{Error, Result};
@@ -40,7 +40,8 @@ pub fn of(runs: &[Run]) -> Result<(Vec<Panel>, Vec<Point>)> {
     Ok((panels, points))
 }
 
-/// The places of each run's θ in the principal plane of all, and the shares of variance along its axes.
+/// The places of each run's θ in the principal plane of all, and the shares of variance along its
+/// axes.
 fn plane<'a>(runs: impl Iterator<Item = &'a Run>) -> Result<(Vec<Point>, [f64; 2])> {
     let (mut names, mut rows) = (Vec::new(), Vec::new());
     let mut len = 0;

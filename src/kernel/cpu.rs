@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 /// The environment variable that forces an implementation: `portable`, `avx2` or `avx512`.
 pub const VARIABLE: &str = "SIM_KERNEL";
 
-/// The kernels on instruction set `S`, `W` for Winograd's algorithm; made only where the CPU has both.
+/// The kernels on instruction set `S`, `W` for Winograd's algorithm; made only where the CPU has
+/// both.
 struct Cpu<S, W = S> {
     /// Uses Winograd's algorithm where it wins; otherwise every sum is direct.
     winograd: bool,
@@ -38,13 +39,13 @@ impl<S: Simd, W: Simd> Cpu<S, W> {
     }
 }
 
-/// The fastest supported instruction set without Winograd's algorithm, for comparing trajectories with
-/// another framework.
+/// The fastest supported instruction set without Winograd's algorithm, for comparing trajectories
+/// with another framework.
 ///
-/// A trajectory with ReLU is chaotic: an activation within rounding of zero falls on the other side, and
-/// the difference grows tenfold with each step. PyTorch differs from itself by 7e-3 after eight steps
-/// when only its memory layout changes. Direct sums, ten times as accurate as transformed ones, keep
-/// such events rare.
+/// A trajectory with ReLU is chaotic: an activation within rounding of zero falls on the other
+/// side, and the difference grows tenfold with each step. PyTorch differs from itself by 7e-3 after
+/// eight steps when only its memory layout changes. Direct sums, ten times as accurate as
+/// transformed ones, keep such events rare.
 pub fn direct_sums() -> Result<Arc<dyn Kernel>> {
     #[cfg(target_arch = "x86_64")]
     let all = [
@@ -72,8 +73,8 @@ pub fn all_supported() -> Vec<Arc<dyn Kernel>> {
 
 /// The kernel whose Winograd products take factors rounded to bf16, where this machine has one.
 ///
-/// Tiles and weights are transformed in f32, rounded, multiplied, and added up in f32; everything else is as
-/// in f32. Twice the multiplications in the same time.
+/// Tiles and weights are transformed in f32, rounded, multiplied, and added up in f32; everything
+/// else is as in f32. Twice the multiplications in the same time.
 pub fn bf16() -> Option<Arc<dyn Kernel>> {
     #[cfg(target_arch = "x86_64")]
     return Cpu::<super::x86::Avx512, super::x86::Avx512Bf16>::if_supported();
@@ -97,7 +98,8 @@ pub fn named(name: &str) -> Result<Arc<dyn Kernel>> {
     all.into_iter().find(|k| k.name() == name).ok_or(Error::Usage(message))
 }
 
-/// The implementation to use: the one that [`VARIABLE`] names, otherwise the fastest of `precision`.
+/// The implementation to use: the one that [`VARIABLE`] names, otherwise the fastest of
+/// `precision`.
 ///
 /// # Errors
 /// [`Error::Usage`] where this machine has none of that name or precision.
@@ -194,8 +196,8 @@ impl<S: Simd, W: Simd> Kernel for Cpu<S, W> {
     }
 }
 
-/// Whether Winograd's algorithm beats the direct sum: 3×3, stride 1 or 2, and enough channels and tiles to
-/// pay for the transforms. A function of the shape only.
+/// Whether Winograd's algorithm beats the direct sum: 3×3, stride 1 or 2, and enough channels and
+/// tiles to pay for the transforms. A function of the shape only.
 fn suits_winograd(s: &Conv) -> bool {
     let [height, width] = [s.out_height(), s.out_width()];
     let strides = match s.stride {

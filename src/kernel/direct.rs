@@ -1,9 +1,9 @@
 //! Forward pass and input gradient by implicit matrix product: patches are never written out.
 //!
-//! A block of pixels (some images, or some rows of one) is copied once with its zero border to a slab
-//! that stays in the level-two cache, unless no border is needed; the register blocks then read the
-//! rows of the patch matrix straight from it. Few pixels and many weights (linear layers) are cut by
-//! columns instead, each task packing the columns it uses.
+//! A block of pixels (some images, or some rows of one) is copied once with its zero border to a
+//! slab that stays in the level-two cache, unless no border is needed; the register blocks then
+//! read the rows of the patch matrix straight from it. Few pixels and many weights (linear layers)
+//! are cut by columns instead, each task packing the columns it uses.
 
 use super::gather::Gather;
 use super::pack::{Panels, Weights};
@@ -20,8 +20,8 @@ const TASK_FLOPS: f64 = 2e6;
 /// Tasks that a pass is cut into at most by columns and roughly by pixels.
 const TASKS: usize = 32;
 
-/// Where the input is read: the pixel that the first tap of pixel (image, row, column) looks at lies
-/// image·step + … numbers after `base`.
+/// Where the input is read: the pixel that the first tap of pixel (image, row, column) looks at
+/// lies image·step + … numbers after `base`.
 #[derive(Clone, Copy)]
 struct Source {
     base: *const f32,
@@ -41,8 +41,8 @@ struct Region {
     rows: [usize; 2],
 }
 
-/// The slab of a region: image, row and pixel steps. Channel counts that would put neighbouring pixels
-/// into the same cache sets get a line of distance.
+/// The slab of a region: image, row and pixel steps. Channel counts that would put neighbouring
+/// pixels into the same cache sets get a line of distance.
 fn slab_steps(g: &Gather, rows: usize) -> [usize; 3] {
     let pixel = if g.input[2].is_multiple_of(256) { g.input[2] + 16 } else { g.input[2] };
     let span = |[first, last]: [isize; 2], n: usize| (n - 1) * g.in_step + (last - first) as usize + 1;
@@ -70,7 +70,8 @@ unsafe fn fill_slab(g: &Gather, x: &[f32], region: Region, slab: *mut f32) -> So
     for image in region.images[0]..region.images[1] {
         for row in 0..steps[0] / steps[1] {
             let start = (image - region.images[0]) * steps[0] + row * steps[1];
-            // SAFETY: one row of the slab, inside what the caller vouches for; no other reference to it.
+            // SAFETY: one row of the slab, inside what the caller vouches for; no other reference
+            // to it.
             let to = unsafe { std::slice::from_raw_parts_mut(slab.add(start), steps[1]) };
             let y = top + row as isize;
             if y < 0 || y >= height as isize {
@@ -161,9 +162,9 @@ impl Job for Product<'_> {
                 let c = self.y.at(columns.start);
                 let block =
                     Rows { a: self.source.base, rows, runs: &runs, len, b, c, outs, columns: columns.len() };
-                // SAFETY: the source holds every tap of every pixel of the region (its border is in the
-                // slab, or it needs none); the panel has runs·len packed rows; the pixels and columns of
-                // this task are its own, inside y.
+                // SAFETY: the source holds every tap of every pixel of the region (its border is in
+                // the slab, or it needs none); the panel has runs·len packed rows; the pixels and
+                // columns of this task are its own, inside y.
                 unsafe { tile::rows::<S>(block) };
             }
             b = b.wrapping_add(g.depth() * panels.width(n));

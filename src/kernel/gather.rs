@@ -1,8 +1,9 @@
-//! A convolution as a gather: every computed pixel is a sum over taps of input pixels times a matrix.
+//! A convolution as a gather: every computed pixel is a sum over taps of input pixels times a
+//! matrix.
 //!
-//! out[start + step·g] = Σ_t in[g·in_step + t] · W_t. The forward pass is one gather; the input gradient
-//! is one per phase of the stride (start = phase, in_step = 1), each with only the taps that reach its
-//! pixels, so nothing is multiplied by the zeros of a dilated gradient.
+//! out[start + step·g] = Σ_t in[g·in_step + t] · W_t. The forward pass is one gather; the input
+//! gradient is one per phase of the stride (start = phase, in_step = 1), each with only the taps
+//! that reach its pixels, so nothing is multiplied by the zeros of a dilated gradient.
 
 use super::Conv;
 
@@ -58,7 +59,8 @@ impl Gather {
         }
     }
 
-    /// dx = dy ∗ᵀ w, one gather per phase: x pixel i receives from y pixel (i + padding − k)/stride.
+    /// dx = dy ∗ᵀ w, one gather per phase: x pixel i receives from y pixel (i + padding −
+    /// k)/stride.
     pub(super) fn input_gradient(s: &Conv) -> impl Iterator<Item = Self> {
         let s = *s;
         (0..s.stride * s.stride).filter_map(move |phase| {

@@ -2,8 +2,8 @@
 //!
 //! One small trait, [`Kernel`]; [`reference`] is its specification in plain loops, every other
 //! implementation is tested against it. Images are (B, H, W, C), channels last; convolution weights
-//! are (K, K, I, O), so that a convolution is the product of a (B·H'·W') × (K·K·I) matrix of patches
-//! and a (K·K·I) × O matrix. A linear layer is a 1×1 convolution of 1×1 images.
+//! are (K, K, I, O), so that a convolution is the product of a (B·H'·W') × (K·K·I) matrix of
+//! patches and a (K·K·I) × O matrix. A linear layer is a 1×1 convolution of 1×1 images.
 //!
 //! Results never depend on the number of threads: work is cut into chunks fixed by the shape, and
 //! sums over chunks are taken in a fixed order.
@@ -38,16 +38,16 @@ pub use peak::multiply_adds;
 
 use serde::{Deserialize, Serialize};
 
-/// How numbers are rounded: what the products of the encoder multiply, whose sums are f32 in either case,
-/// or what a memory bank keeps.
+/// How numbers are rounded: what the products of the encoder multiply, whose sums are f32 in either
+/// case, or what a memory bank keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 24 significant bits.
     #[default]
     F32,
-    /// 8 significant bits: in a bank, half the bytes; in an encoder, only in the 3×3 convolutions that suit
-    /// Winograd's algorithm, and twice as fast there.
+    /// 8 significant bits: in a bank, half the bytes; in an encoder, only in the 3×3 convolutions
+    /// that suit Winograd's algorithm, and twice as fast there.
     Bf16,
 }
 

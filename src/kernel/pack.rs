@@ -1,8 +1,8 @@
 //! Weights laid out for the register blocks: panels of one or two vectors of output columns.
 //!
-//! Panel n holds columns 2L·n.. of the product's right factor (L lanes), row after row, the last panel
-//! padded with zeros to one or two vectors. (K, K, I, O) weights are read along O for the forward pass
-//! and across O, as their transpose, for the input gradient.
+//! Panel n holds columns 2L·n.. of the product's right factor (L lanes), row after row, the last
+//! panel padded with zeros to one or two vectors. (K, K, I, O) weights are read along O for the
+//! forward pass and across O, as their transpose, for the input gradient.
 
 use std::ops::Range;
 
@@ -42,7 +42,8 @@ pub(super) struct Weights<'a> {
 }
 
 impl Weights<'_> {
-    /// Writes columns `columns` of the factor of tap `tap` to `to`, rows of `width` numbers, zero padded.
+    /// Writes columns `columns` of the factor of tap `tap` to `to`, rows of `width` numbers, zero
+    /// padded.
     pub(super) fn pack(&self, tap: usize, columns: Range<usize>, width: usize, to: &mut [f32]) {
         let (size, o) = (self.in_channels * self.out_channels, self.out_channels);
         let w = &self.w[tap * size..(tap + 1) * size];
@@ -61,7 +62,8 @@ impl Weights<'_> {
     }
 }
 
-/// to[c][r] = from[r][c] for all rows of `from` (of `from_step` numbers), rows of `to` being `to_step`.
+/// to[c][r] = from[r][c] for all rows of `from` (of `from_step` numbers), rows of `to` being
+/// `to_step`.
 pub(super) fn transpose(from: &[f32], from_step: usize, to: &mut [f32], to_step: usize) {
     const SIDE: usize = 4;
     let (rows, columns) = (from.len() / from_step, from_step);

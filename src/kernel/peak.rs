@@ -1,4 +1,5 @@
-//! The ceiling that benches print beside their numbers: multiply-adds that never leave the registers.
+//! The ceiling that benches print beside their numbers: multiply-adds that never leave the
+//! registers.
 
 use super::simd::{Job, Portable, Simd};
 use super::work::for_each;
@@ -29,8 +30,8 @@ impl Job for Burst {
     }
 }
 
-/// Runs `rounds` rounds of multiply-adds on every thread of the current pool with the instructions of
-/// the kernel called `name`; returns how many operations that was, 0 if this CPU lacks them.
+/// Runs `rounds` rounds of multiply-adds on every thread of the current pool with the instructions
+/// of the kernel called `name`; returns how many operations that was, 0 if this CPU lacks them.
 pub fn multiply_adds(name: &str, rounds: usize) -> f64 {
     fn on<S: Simd>(rounds: usize) -> f64 {
         if !S::supported() {

@@ -29,7 +29,8 @@ pub fn max_pool(x: &[f32], (height, width, channels): (usize, usize, usize), y: 
     });
 }
 
-/// dx: each dy (plus `other`, the gradient of a second reader) goes to the first largest of its window.
+/// dx: each dy (plus `other`, the gradient of a second reader) goes to the first largest of its
+/// window.
 pub fn max_pool_gradient(
     dy: &[f32],
     other: Option<&[f32]>,

@@ -1,8 +1,8 @@
 //! What the kernels need of an instruction set: a vector of f32 and a dozen operations on it.
 //!
-//! Every algorithm is written once over [`Simd`]; an instruction set is one impl of it. A [`Job`] is a
-//! piece of such an algorithm; [`Simd::enter`] runs it inside a function compiled for the set, into
-//! which everything below is inlined.
+//! Every algorithm is written once over [`Simd`]; an instruction set is one impl of it. A [`Job`]
+//! is a piece of such an algorithm; [`Simd::enter`] runs it inside a function compiled for the set,
+//! into which everything below is inlined.
 
 /// A piece of work generic over the instruction set. `run` must be `#[inline(always)]`, as must all
 /// it calls, so that it is compiled with the features of [`Simd::enter`].
@@ -17,8 +17,9 @@ pub(super) trait Job {
 /// A vector of [`Simd::LANES`] f32 on some instruction set.
 ///
 /// # Safety
-/// Every method is unsafe for the same reasons: the CPU must have the instructions, and pointers must
-/// be valid for the lanes read or written (`first` many for the `_first` forms). No alignment is needed.
+/// Every method is unsafe for the same reasons: the CPU must have the instructions, and pointers
+/// must be valid for the lanes read or written (`first` many for the `_first` forms). No alignment
+/// is needed.
 pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// The name users see.
     const NAME: &'static str;
@@ -69,8 +70,8 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: passed on.
         unsafe { Self::store(to, v) }
     }
-    /// Words whose first numbers are those of `first` and whose second ones, if there are two, those of
-    /// `second`.
+    /// Words whose first numbers are those of `first` and whose second ones, if there are two,
+    /// those of `second`.
     #[inline(always)]
     unsafe fn words(first: Self::Vector, second: Self::Vector) -> Self::Vector {
         let _ = second;

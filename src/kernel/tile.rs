@@ -1,9 +1,9 @@
 //! The two register-blocked products that all algorithms end in.
 //!
-//! [`rows`] computes C = A·B for a few rows of A given by their offsets (pixels of an image, gathered in
-//! place) and a packed panel of B, one or two vectors wide. [`outer`] adds Σ_p a_p ⊗ b_p over a grid of
-//! pixels. Each element of C is one chain of multiply-adds in the order of the sum, whatever the block
-//! it falls into: that keeps results independent of how work was cut.
+//! [`rows`] computes C = A·B for a few rows of A given by their offsets (pixels of an image,
+//! gathered in place) and a packed panel of B, one or two vectors wide. [`outer`] adds Σ_p a_p ⊗
+//! b_p over a grid of pixels. Each element of C is one chain of multiply-adds in the order of the
+//! sum, whatever the block it falls into: that keeps results independent of how work was cut.
 
 use super::simd::{Job, Simd};
 
@@ -28,7 +28,8 @@ pub(super) struct Rows<'a> {
     pub columns: usize,
 }
 
-/// A block with MR rows; the slices hold at least one and at most MR of them, the last one repeated.
+/// A block with MR rows; the slices hold at least one and at most MR of them, the last one
+/// repeated.
 struct Block<'a, const MR: usize, const NV: usize>(Rows<'a>);
 
 impl<const MR: usize, const NV: usize> Job for Block<'_, MR, NV> {
@@ -36,8 +37,8 @@ impl<const MR: usize, const NV: usize> Job for Block<'_, MR, NV> {
     unsafe fn run<S: Simd>(self) {
         let t = self.0;
         let last = t.rows.len() - 1;
-        // SAFETY: `rows` (below) demands that A holds every row's runs, B the panel, and C every row's
-        // columns; indices into the slices are capped at their last element.
+        // SAFETY: `rows` (below) demands that A holds every row's runs, B the panel, and C every
+        // row's columns; indices into the slices are capped at their last element.
         unsafe {
             let mut a = [t.a; MR];
             for (r, a) in a.iter_mut().enumerate() {
@@ -140,7 +141,8 @@ impl<const MR: usize, const NV: usize> Job for OuterBlock<MR, NV> {
         let t = self.0;
         let partial = t.width - (NV - 1) * S::LANES;
         let whole = partial == S::LANES;
-        // SAFETY: `outer` (below) demands that a and b are readable over the whole grid and C writable.
+        // SAFETY: `outer` (below) demands that a and b are readable over the whole grid and C
+        // writable.
         unsafe {
             let mut sum = [[S::splat(0.0); NV]; MR];
             if !t.fresh {
@@ -188,8 +190,8 @@ impl<const MR: usize, const NV: usize> Job for OuterBlock<MR, NV> {
 /// Runs the block.
 ///
 /// # Safety
-/// Over the whole grid a is readable for `height` and b for `width` numbers (for whole vectors where
-/// `b_padded`); C is readable and writable for `height` × `width`; the CPU has `S`.
+/// Over the whole grid a is readable for `height` and b for `width` numbers (for whole vectors
+/// where `b_padded`); C is readable and writable for `height` × `width`; the CPU has `S`.
 #[inline(always)]
 pub(super) unsafe fn outer<S: Simd>(t: Outer) {
     // SAFETY: passed on.

@@ -2,12 +2,14 @@
 //! multiplications where 16·9 stood, and for stride 2 its sibling of 81.
 //!
 //! **Stride 1**, one direction first. With interpolation points 0, ±a, ±b, ∞ a 3-tap correlation of six
-//! inputs is y = Aᵀ[(G w) ⊙ (Bᵀ d)], and its gradient in w is dw = Gᵀ[(Bᵀ d) ⊙ (A dy)]; two directions
-//! apply each matrix from both sides. Lavin & Gray 2016; the points a² = ½, b² = 2 keep every matrix near
-//! one in size: a quarter of the rounding error of the usual ±1, ±2 (measured; tests/kernel.rs bounds it).
-//! Opposite points share even and odd halves, which is all the structure the code exploits.
+//! inputs is y = Aᵀ[(G w) ⊙ (Bᵀ d)], and its gradient in w is dw = Gᵀ[(Bᵀ d) ⊙ (A dy)]; two
+//! directions apply each matrix from both sides. Lavin & Gray 2016; the points a² = ½, b² = 2 keep
+//! every matrix near one in size: a quarter of the rounding error of the usual ±1, ±2 (measured;
+//! tests/kernel.rs bounds it). Opposite points share even and odd halves, which is all the
+//! structure the code exploits.
 //!
-//! `winograd_strided.rs` has the transforms for stride 2, `winograd_tiles.rs` cuts images into tiles.
+//! `winograd_strided.rs` has the transforms for stride 2, `winograd_tiles.rs` cuts images into
+//! tiles.
 
 use super::simd::Simd;
 use std::mem::MaybeUninit;

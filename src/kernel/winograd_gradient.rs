@@ -1,9 +1,9 @@
 //! The weight gradient by [`winograd`](super::winograd).
 //!
 //! dw = Gᵀ[ Σ_tiles (Bᵀ x B) ⊙ (A dy Aᵀ) ] G: tiles of x and of dy are transformed in blocks and 36
-//! products I × tiles by tiles × O are added up; only the sums are transformed back to 3×3. A task is
-//! a chunk of tiles and a group of I and of O channels, so that its sums stay in the level-two cache;
-//! chunks are added in their order.
+//! products I × tiles by tiles × O are added up; only the sums are transformed back to 3×3. A task
+//! is a chunk of tiles and a group of I and of O channels, so that its sums stay in the level-two
+//! cache; chunks are added in their order.
 
 use super::Conv;
 use super::simd::{Job, Simd};
@@ -147,7 +147,8 @@ impl<F: WeightScheme<IN, SPREAD>, const IN: usize, const SPREAD: usize> Job for 
                             c: self.sums.wrapping_add(sums_layout.point(row, column) + i * sum_row + o),
                             c_step: sum_row,
                             height: S::OUTER_ROWS.min(i_len - i),
-                            // Whole vectors: the padding of z is zeros, that of the sums is not used.
+                            // Whole vectors: the padding of z is zeros, that of the sums is not
+                            // used.
                             width: (2 * S::LANES).min((o_len - o).next_multiple_of(S::LANES)),
                             fresh: next == self.tiles.start,
                             b_padded: true,

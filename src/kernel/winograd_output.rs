@@ -15,8 +15,8 @@ pub(super) struct OutputPixels {
 }
 
 impl OutputPixels {
-    /// Those of the tile at this image, row and column of tiles of OUT² pixels, in an output of this
-    /// height, width and depth.
+    /// Those of the tile at this image, row and column of tiles of OUT² pixels, in an output of
+    /// this height, width and depth.
     #[inline(always)]
     pub(super) fn of<const OUT: usize>(
         [height, width, depth]: [usize; 3],

@@ -1,9 +1,9 @@
 //! Forward pass and input gradient by [`winograd`](super::winograd).
 //!
-//! Blocks of a few dozen tiles are transformed, multiplied by the transformed weights (36 products of
-//! tiles × I by I × O, one panel of O at a time) and transformed back while they are in the level-two
-//! cache. The input gradient of a stride-1 convolution is the convolution of dy with the weights
-//! turned by half a turn and transposed; that of stride 2 has tiles of its own.
+//! Blocks of a few dozen tiles are transformed, multiplied by the transformed weights (36 products
+//! of tiles × I by I × O, one panel of O at a time) and transformed back while they are in the
+//! level-two cache. The input gradient of a stride-1 convolution is the convolution of dy with the
+//! weights turned by half a turn and transposed; that of stride 2 has tiles of its own.
 
 use super::Conv;
 use super::pack::{Panels, Weights};
@@ -55,8 +55,8 @@ impl Pass {
     fn panels<S: Simd>(&self) -> Panels {
         Panels { columns: self.output[2], lanes: S::LANES }
     }
-    /// Tiles of `side`² points in a block: whole register blocks, more where many weights are read; a few
-    /// blocks are made an even number, for two threads to share.
+    /// Tiles of `side`² points in a block: whole register blocks, more where many weights are read;
+    /// a few blocks are made an even number, for two threads to share.
     fn block<S: Simd>(&self, side: usize, out: usize) -> usize {
         let tiles = if self.input[2] * self.output[2] > 1 << 16 { 64 } else { 24 };
         let wanted = (tiles * POINTS * POINTS / (side * side)).next_multiple_of(S::ROWS);
@@ -168,8 +168,9 @@ fn buffers<S: Simd>(p: &Pass, side: usize, out: usize) -> [usize; 3] {
     [v.len(), m.len(), p.input[2].next_multiple_of(16)]
 }
 
-/// Offsets of all (tile point, tile) that weight points share, seen from the first of them: four lists,
-/// for a weight point that has `many` tile points in neither direction, across, down, in both.
+/// Offsets of all (tile point, tile) that weight points share, seen from the first of them: four
+/// lists, for a weight point that has `many` tile points in neither direction, across, down, in
+/// both.
 fn offsets(to: &mut Vec<usize>, layout: &Layout, tiles: usize, many: usize) {
     to.clear();
     for (down, across) in [(1, 1), (1, many), (many, 1), (many, many)] {

@@ -1,11 +1,13 @@
-//! The transforms of [`winograd`](super::winograd) for stride 2: 81 multiplications where 16·9 stood.
+//! The transforms of [`winograd`](super::winograd) for stride 2: 81 multiplications where 16·9
+//! stood.
 //!
-//! In one direction yᵢ = w₀ x₂ᵢ + w₁ x₂ᵢ₊₁ + w₂ x₂ᵢ₊₂ is a 2-tap correlation of every other input and a
-//! 1-tap one of those between. The first is F(4, 2) on the points ±a, ±b, ∞, five products for four
-//! outputs; the second keeps its four. That is one bilinear algorithm again, with nine products where
-//! twelve stood, and its four plain products share one weight: G w has six rows in either case. So weights
-//! always lie at 6 × 6 points, tiles at 6 × 6 or 9 × 9, and weight point 5 serves the tile points from 5
-//! on (`winograd::copies`). The input gradient is the same with inputs and outputs exchanged.
+//! In one direction yᵢ = w₀ x₂ᵢ + w₁ x₂ᵢ₊₁ + w₂ x₂ᵢ₊₂ is a 2-tap correlation of every other input
+//! and a 1-tap one of those between. The first is F(4, 2) on the points ±a, ±b, ∞, five products
+//! for four outputs; the second keeps its four. That is one bilinear algorithm again, with nine
+//! products where twelve stood, and its four plain products share one weight: G w has six rows in
+//! either case. So weights always lie at 6 × 6 points, tiles at 6 × 6 or 9 × 9, and weight point 5
+//! serves the tile points from 5 on (`winograd::copies`). The input gradient is the same with
+//! inputs and outputs exchanged.
 
 use super::simd::Simd;
 use super::winograd::{A, A2, B, B2, OutputGradient, POINTS, Scheme, Transform, WeightScheme};
@@ -35,7 +37,8 @@ impl Scheme<5, 9, 8> for Stride2Gradient {
     type Output = GradientOutput;
 }
 
-/// Π (p − q) over the other finite points q of F(4, 2), for p = ±a and ±b, without the sign and a or b.
+/// Π (p − q) over the other finite points q of F(4, 2), for p = ±a and ±b, without the sign and a
+/// or b.
 const MA: f32 = 2.0 * (A2 - B2);
 const MB: f32 = 2.0 * (B2 - A2);
 

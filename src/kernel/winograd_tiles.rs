@@ -3,8 +3,9 @@
 use super::simd::Simd;
 use super::winograd::{POINTS, Sink, Source, Transform, both};
 
-/// Where transformed tiles lie: (rows of points, tiles, columns of points, channels). A few streams of
-/// contiguous numbers keep both the writes of one tile and the reads of one point within few pages.
+/// Where transformed tiles lie: (rows of points, tiles, columns of points, channels). A few streams
+/// of contiguous numbers keep both the writes of one tile and the reads of one point within few
+/// pages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     /// Rows of points.
@@ -16,8 +17,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// For `tiles` tiles of `side`² points and `channels` numbers (or words) at each, in whole lines. The extra line between
-    /// tiles keeps their channels out of each other's cache sets.
+    /// For `tiles` tiles of `side`² points and `channels` numbers (or words) at each, in whole
+    /// lines. The extra line between tiles keeps their channels out of each other's cache sets.
     pub(super) fn new(side: usize, tiles: usize, channels: usize) -> Self {
         let column = channels.next_multiple_of(16);
         let tile = side * column + 16;
@@ -134,7 +135,8 @@ impl Pace {
 }
 
 impl Image {
-    /// Pointers to the pixels of the N×N window from (y, x) on; `zeros` for those outside the image.
+    /// Pointers to the pixels of the N×N window from (y, x) on; `zeros` for those outside the
+    /// image.
     #[inline(always)]
     pub(super) fn window<const N: usize>(
         &self,
@@ -270,8 +272,8 @@ pub(super) unsafe fn spread<S: Simd, T: Transform<N, M>, const N: usize, const M
     }
 }
 
-/// The same for as many tiles as a word has numbers, which share words; the last of `windows` may be
-/// missing.
+/// The same for as many tiles as a word has numbers, which share words; the last of `windows` may
+/// be missing.
 ///
 /// # Safety
 /// As for [`spread`], of every window.

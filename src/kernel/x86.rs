@@ -203,7 +203,8 @@ impl Simd for Avx512Bf16 {
     }
     #[inline(always)]
     unsafe fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: the caller vouches for the instruction set; both types are 64 bytes of any content.
+        // SAFETY: the caller vouches for the instruction set; both types are 64 bytes of any
+        // content.
         unsafe {
             use std::mem::transmute;
             _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b))
@@ -211,8 +212,8 @@ impl Simd for Avx512Bf16 {
     }
     #[inline(always)]
     unsafe fn store_words(to: *mut f32, v: __m512) {
-        // SAFETY: the caller vouches for the instruction set and eight writable words; both types are 32
-        // bytes of any content.
+        // SAFETY: the caller vouches for the instruction set and eight writable words; both types
+        // are 32 bytes of any content.
         unsafe {
             let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
             _mm256_storeu_si256(to.cast(), rounded);
@@ -220,7 +221,8 @@ impl Simd for Avx512Bf16 {
     }
     #[inline(always)]
     unsafe fn words(first: __m512, second: __m512) -> __m512 {
-        // SAFETY: the caller vouches for the instruction set; all three types are 64 bytes of any content.
+        // SAFETY: the caller vouches for the instruction set; all three types are 64 bytes of any
+        // content.
         unsafe {
             let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
             let order = _mm512_loadu_si512(PAIRS.as_ptr().cast());

@@ -1,5 +1,5 @@
-//! How far from collapse an output is: std of z/‖z‖ (Fig. 2), effective rank (RankMe, Garrido et al.
-//! 2023) and the singular spectrum (Li et al. 2022). Sums in f64.
+//! How far from collapse an output is: std of z/‖z‖ (Fig. 2), effective rank (RankMe, Garrido et
+//! al. 2023) and the singular spectrum (Li et al. 2022). Sums in f64.
 
 use ndarray::{Array2, ArrayView2, Axis};
 
@@ -32,8 +32,8 @@ pub fn singular_values(z: ArrayView2<f32>) -> Vec<f64> {
     values
 }
 
-/// RankMe: exp of the entropy of the singular values divided by their sum. Between 1 and their number;
-/// 0 when all are zero.
+/// RankMe: exp of the entropy of the singular values divided by their sum. Between 1 and their
+/// number; 0 when all are zero.
 pub fn rankme(singular_values: &[f64]) -> f64 {
     let sum: f64 = singular_values.iter().sum();
     if sum <= 0.0 {
@@ -44,9 +44,10 @@ pub fn rankme(singular_values: &[f64]) -> f64 {
     entropy.exp()
 }
 
-/// log E exp(−2‖ẑ − ẑ′‖²) over pairs of different rows of z (N, d), ẑ = z/‖z‖ (Wang & Isola 2020): 0 where all are the
-/// same, near −4 where they are spread evenly over the sphere in many dimensions. Unlike the std it tells two points
-/// (−0.69) from a sphere. NaN for fewer than two rows.
+/// log E exp(−2‖ẑ − ẑ′‖²) over pairs of different rows of z (N, d), ẑ = z/‖z‖ (Wang & Isola 2020):
+/// 0 where all are the same, near −4 where they are spread evenly over the sphere in many
+/// dimensions. Unlike the std it tells two points (−0.69) from a sphere. NaN for fewer than two
+/// rows.
 pub fn uniformity(z: ArrayView2<f32>) -> f64 {
     let unit = super::knn::unit_rows(z).mapv(f64::from);
     let cosines = unit.dot(&unit.t());

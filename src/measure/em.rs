@@ -1,5 +1,5 @@
-//! The hypothesis in numbers: how much of z's variation over T the predictor removes, how far η is from the
-//! expectation that it stands for. Sums in f64, in a fixed order.
+//! The hypothesis in numbers: how much of z's variation over T the predictor removes, how far η is
+//! from the expectation that it stands for. Sums in f64, in a fixed order.
 
 mod best_linear;
 
@@ -13,7 +13,8 @@ use std::sync::atomic::AtomicBool;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmConfig {
-    /// Images of each measurement: held-out ones for the predictor, training ones for the objective.
+    /// Images of each measurement: held-out ones for the predictor, training ones for the
+    /// objective.
     pub images: usize,
     /// Views of each image by which E_T is estimated; of a finite T all are taken instead.
     pub views: usize,
@@ -30,7 +31,8 @@ pub struct EmConfig {
 
 /// More images or views are taken for a slip of the hand.
 const MOST: usize = 1 << 16;
-/// A variance of rows of unit length that rounding to f32 alone makes: collapsed outputs have none to remove.
+/// A variance of rows of unit length that rounding to f32 alone makes: collapsed outputs have none
+/// to remove.
 const ROUNDING: f64 = 1e-12;
 /// Views that two halves with a variance each have at least.
 const LEAST_VIEWS: usize = 4;
@@ -48,10 +50,12 @@ impl EmConfig {
     }
 }
 
-/// What a predictor does to the variation over T, for rows of unit length ẑ = z/‖z‖ and p̂ = h(z)/‖h(z)‖.
+/// What a predictor does to the variation over T, for rows of unit length ẑ = z/‖z‖ and p̂ =
+/// h(z)/‖h(z)‖.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PredictorGap {
-    /// R² = 1 − E‖p̂ − E_T ẑ‖² / E‖ẑ − E_T ẑ‖²: 1 where h gives the expectation, 0 for the identity.
+    /// R² = 1 − E‖p̂ − E_T ẑ‖² / E‖ẑ − E_T ẑ‖²: 1 where h gives the expectation, 0 for the
+    /// identity.
     pub r2: f64,
     /// The same of the affine map of ẑ that predicts images best which it was not fitted to, its
     /// output scaled to unit length as p̂ is: what a linear h could do. Falls below the identity's
@@ -63,8 +67,9 @@ pub struct PredictorGap {
 
 /// Measures outputs `z` and predictions `p`, (N · `views`, d), image by image.
 ///
-/// `exact` where the views are all of T. Otherwise E_T is known by the mean over an image's other views only, whose own
-/// variance is taken off: no number here depends on how many views there are, but for its noise.
+/// `exact` where the views are all of T. Otherwise E_T is known by the mean over an image's other
+/// views only, whose own variance is taken off: no number here depends on how many views there are,
+/// but for its noise.
 ///
 /// # Errors
 /// [`Error::Failure`] for outputs that are not finite;
@@ -125,8 +130,8 @@ impl Spread {
     }
 }
 
-/// How far the η that trains is from the exact one, μ_x = E_T[F_θ(T(x))], as multiples of the variance of one
-/// sample, E‖F_θ(T(x)) − μ_x‖².
+/// How far the η that trains is from the exact one, μ_x = E_T[F_θ(T(x))], as multiples of the
+/// variance of one sample, E‖F_θ(T(x)) − μ_x‖².
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EtaGap {
     /// Mean cosine of η and μ.
@@ -137,10 +142,11 @@ pub struct EtaGap {
     pub variance: Option<f64>,
 }
 
-/// Compares `eta` (B, d), and a `second` draw of it, with the mean of `samples`, (B, d) each, of the same images.
+/// Compares `eta` (B, d), and a `second` draw of it, with the mean of `samples`, (B, d) each, of
+/// the same images.
 ///
-/// `exact` where the samples are all of T. Two draws with one expectation tell bias from variance without it:
-/// E⟨η − μ, η′ − μ⟩ is the bias, ½E‖η − η′‖² the variance.
+/// `exact` where the samples are all of T. Two draws with one expectation tell bias from variance
+/// without it: E⟨η − μ, η′ − μ⟩ is the bias, ½E‖η − η′‖² the variance.
 pub fn eta_gap(
     eta: ArrayView2<f32>,
     second: Option<ArrayView2<f32>>,
@@ -185,7 +191,8 @@ mod tests {
         super::predictor_gap(z, p, views, exact, &AtomicBool::new(false))
     }
 
-    /// `images` Gaussian means with `views` noisy copies each, image by image: (means repeated, copies).
+    /// `images` Gaussian means with `views` noisy copies each, image by image: (means repeated,
+    /// copies).
     fn world(images: usize, views: usize, noise: f32) -> (Array2<f32>, Array2<f32>) {
         let mut rng = stream(0, Purpose::Test, 0, 0);
         let mut normal = || -> f32 { StandardNormal.sample(&mut rng) };
@@ -205,7 +212,8 @@ mod tests {
             // Noise is the same in all directions, so that no linear map is better.
             assert!(floor.r2_linear.abs() < 0.2, "{floor:?}");
         }
-        // p̂ has unit length and the mean of unit vectors has not: (1 − m)/(1 + m) is left of it, with m = ‖μ‖.
+        // p̂ has unit length and the mean of unit vectors has not: (1 − m)/(1 + m) is left of it,
+        // with m = ‖μ‖.
         let means: Vec<Array1<f32>> =
             unit.axis_chunks_iter(Axis(0), 5).map(|image| image.mean_axis(Axis(0)).unwrap()).collect();
         let p = Array2::from_shape_fn(z.dim(), |(row, j)| means[row / 5][j]);
@@ -247,7 +255,8 @@ mod tests {
             scale * Array2::from_shape_simple_fn((images, DIM), &mut normal)
         };
         let samples: Vec<Array2<f32>> = (0..16).map(|_| &means + &noise(1.0)).collect();
-        // Old by a shift of 0.5 in every coordinate, and half as noisy: bias 0.25, variance 0.25 of a sample's.
+        // Old by a shift of 0.5 in every coordinate, and half as noisy: bias 0.25, variance 0.25 of
+        // a sample's.
         let mut old = || &means + 0.5 + &noise(0.5);
         let (eta, second) = (old(), old());
         let gap = eta_gap(eta.view(), Some(second.view()), &samples, false);

@@ -35,8 +35,8 @@ fn quantile(degrees: usize) -> f64 {
     StudentsT::new(0.0, 1.0, degrees as f64).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
 }
 
-/// Spearman's rank correlation of pairs: Pearson's of their ranks, equal numbers sharing the mean of theirs.
-/// None for fewer than two pairs, or where all x or all y are equal.
+/// Spearman's rank correlation of pairs: Pearson's of their ranks, equal numbers sharing the mean
+/// of theirs. None for fewer than two pairs, or where all x or all y are equal.
 pub fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
     let ranks = |of: fn(&(f64, f64)) -> f64| -> Vec<f64> {
         let values: Vec<f64> = pairs.iter().map(of).collect();

@@ -2,8 +2,8 @@
 //!
 //! In every seed a claim holds, fails, or ties. The estimand is whether it holds in more than half
 //! of all seeds without a tie, p > ½. Under p ≤ ½ the likelihood ratio of any p > ½ to ½ has a mean
-//! of at most 1 after every seed, and so has its average over p (a beta-binomial mixture, uniform on
-//! (½, 1)):
+//! of at most 1 after every seed, and so has its average over p (a beta-binomial mixture, uniform
+//! on (½, 1)):
 //!
 //! ```text
 //! E = 2^(n+1) ∫_½^1 p^h (1−p)^f dp,   h seeds hold, f fail, n = h + f

@@ -1,5 +1,5 @@
-//! The weighted kNN classifier (Wu et al. 2018, as in the paper's Appendix D): each of the k nearest
-//! training images by cosine votes for its class with weight exp(cos/T).
+//! The weighted kNN classifier (Wu et al. 2018, as in the paper's Appendix D): each of the k
+//! nearest training images by cosine votes for its class with weight exp(cos/T).
 
 use super::Labelled;
 use crate::error::{Result, go_on};

@@ -1,9 +1,10 @@
-//! Linear evaluation: a linear classifier trained on frozen features (Sec. 3, "Experimental settings").
+//! Linear evaluation: a linear classifier trained on frozen features (Sec. 3, "Experimental
+//! settings").
 //!
 //! Features are standardised per dimension by the training set's mean and standard deviation, as an
-//! affine-less batch norm before the classifier does, so that one learning rate serves every encoder.
-//! Then SGD with momentum 0.9, no weight decay, cosine decay, cross-entropy. The features are those of
-//! the unaugmented images: a probe of what the encoder gives, in seconds.
+//! affine-less batch norm before the classifier does, so that one learning rate serves every
+//! encoder. Then SGD with momentum 0.9, no weight decay, cosine decay, cross-entropy. The features
+//! are those of the unaugmented images: a probe of what the encoder gives, in seconds.
 
 use super::knn::top1;
 use super::{Labelled, MeasureConfig};

@@ -69,7 +69,8 @@ impl Metric {
 /// the rest. `val/z_std`, on held-out images by running statistics, has no such floor and shows
 /// collapse as 0.
 ///
-/// `val/uniformity` is log E exp(−2‖ẑ − ẑ′‖²) of z/‖z‖: 0 at collapse, near −4 where outputs are spread evenly.
+/// `val/uniformity` is log E exp(−2‖ẑ − ẑ′‖²) of z/‖z‖: 0 at collapse, near −4 where outputs are
+/// spread evenly.
 ///
 /// `val/knn_top1` reads the backbone's features, `val/z_knn_top1` the outputs z that the loss sees.
 ///

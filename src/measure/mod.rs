@@ -37,8 +37,8 @@ pub struct MeasureConfig {
     pub every: u64,
     /// Neighbours of the weighted kNN classifier (200 on full CIFAR-10).
     pub knn_k: usize,
-    /// Training images whose labels it reads, the first of each class in equal parts, so that runs on more and
-    /// on fewer images are compared with the same labels; 0 reads all.
+    /// Training images whose labels it reads, the first of each class in equal parts, so that runs
+    /// on more and on fewer images are compared with the same labels; 0 reads all.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub knn_images: usize,
     /// Temperature of its weights exp(cos/T).

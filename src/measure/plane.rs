@@ -13,8 +13,8 @@ pub struct Plane {
 
 /// The plane of `points` (n, P); none for fewer than two points or where all are equal.
 ///
-/// From the Gram matrix of the n points, because P is large. An axis may point either way: here the first point
-/// lies on its negative side.
+/// From the Gram matrix of the n points, because P is large. An axis may point either way: here the
+/// first point lies on its negative side.
 pub fn principal_plane(points: &Array2<f32>) -> Option<Plane> {
     let points = points.mapv(f64::from);
     let n = points.nrows();

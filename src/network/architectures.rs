@@ -1,5 +1,5 @@
-//! The architectures: backbones (He et al. 2016, torchvision's names), projection and prediction MLP
-//! (Sec. 3, "Experimental settings"; official code).
+//! The architectures: backbones (He et al. 2016, torchvision's names), projection and prediction
+//! MLP (Sec. 3, "Experimental settings"; official code).
 
 use super::config::{Backbone, EncoderConfig, HeadNorm, PredictorConfig, ProjectorConfig, Stem};
 use super::infer::MOST_STAGES;
@@ -84,7 +84,8 @@ impl Network {
         Ok(net)
     }
 
-    /// The scores C ẑ of `count` prototypes for vectors of `dim` numbers, C (count, dim), without bias (SwAV).
+    /// The scores C ẑ of `count` prototypes for vectors of `dim` numbers, C (count, dim), without
+    /// bias (SwAV).
     ///
     /// # Errors
     /// [`Error::Usage`] when a width is out of range.
@@ -211,8 +212,8 @@ fn residual_block(net: &mut Network, name: &str, input: ValueId, residual: Resid
     value = net.conv(&format!("{name}.conv{last}"), value, out_width, convs[last - 1])?;
     let scale = if zero_init { 0.0 } else { 1.0 };
     let changes = stride != 1 || net.values[input].channels != out_width;
-    // The downsampling branch is computed before the sum that needs it; its parameters come after the
-    // block's own in torchvision's state dict, which is a matter of names only.
+    // The downsampling branch is computed before the sum that needs it; its parameters come after
+    // the block's own in torchvision's state dict, which is a matter of names only.
     let residual = if changes {
         let down = net.conv(&format!("{name}.downsample.0"), input, out_width, (1, stride, 0))?;
         net.norm(&format!("{name}.downsample.1"), down, Some(1.0), None, false)

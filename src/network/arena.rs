@@ -10,7 +10,8 @@ use std::ops::Range;
 
 /// How the images and the weights of each convolution reach it.
 pub struct Staging {
-    /// For each node whose weights are staged, where they lie, and whether their gradient comes back there.
+    /// For each node whose weights are staged, where they lie, and whether their gradient comes
+    /// back there.
     pub(super) places: Vec<Option<(Range<usize>, bool)>>,
     /// What stages them.
     pub(super) staged: Option<Staged>,
@@ -57,7 +58,8 @@ impl Staging {
         self.staged.as_ref().map_or(0, Staged::len)
     }
 
-    /// Numbers of the first convolution's weights with their rows of zeros, where images are unfolded.
+    /// Numbers of the first convolution's weights with their rows of zeros, where images are
+    /// unfolded.
     fn filled_len(&self) -> usize {
         match self.places.first() {
             Some(Some((place, _))) if self.unfolds => place.len(),

@@ -118,14 +118,14 @@ pub struct PredictorConfig {
     pub hidden: usize,
     /// Where batch normalisation stands; the paper's default is `hidden`.
     pub norm: HeadNorm,
-    /// Whether an inverse h⁻¹ of the same architecture is trained beside it, D(h⁻¹(sg p), sg z) (Zhang et al.
-    /// 2022, Fig. 2c).
+    /// Whether an inverse h⁻¹ of the same architecture is trained beside it, D(h⁻¹(sg p), sg z)
+    /// (Zhang et al. 2022, Fig. 2c).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inverse: bool,
 }
 
-/// DirectPred (Tian, Chen & Ganguli 2021): a linear h without gradient, W = U diag(√(s/max s) + ε) Uᵀ, from
-/// the eigenvalues s and eigenvectors U of F, the moving average of z zᵀ.
+/// DirectPred (Tian, Chen & Ganguli 2021): a linear h without gradient, W = U diag(√(s/max s) + ε)
+/// Uᵀ, from the eigenvalues s and eigenvectors U of F, the moving average of z zᵀ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DirectConfig {

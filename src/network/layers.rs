@@ -1,8 +1,8 @@
 //! An architecture made concrete: a list of nodes over values, with the names and places of its
 //! parameters in flat θ.
 //!
-//! A value is an image-shaped array (H, W, C) for each image; value 0 is the input. A node reads one
-//! value (a normalisation may add a second one, the residual) and makes the next. Adding an
+//! A value is an image-shaped array (H, W, C) for each image; value 0 is the input. A node reads
+//! one value (a normalisation may add a second one, the residual) and makes the next. Adding an
 //! architecture is adding a function to `architectures.rs`; adding a kind of layer is a variant of
 //! [`Op`] and its three passes in `plan.rs`.
 
@@ -236,7 +236,8 @@ impl Network {
         let inputs = s.len();
         let kind = ParameterKind::Linear { inputs };
         let weight = self.parameter(format!("{name}.weight"), vec![outputs, inputs], kind);
-        // The flattened image is one pixel of `inputs` channels: the same numbers in the same order.
+        // The flattened image is one pixel of `inputs` channels: the same numbers in the same
+        // order.
         let op = Op::Conv { weight, kernel: 1, stride: 1, padding: 0 };
         self.node(op, input, Shape { height: 1, width: 1, channels: outputs })
     }

@@ -1,8 +1,8 @@
 //! F_θ and h: an architecture as a list of layers over one flat θ, run as one differentiable node.
 //!
-//! [`Network`] is the list with its names; `plan` lays it out for a batch; `passes` runs it forward and
-//! backward with the convolutions of [`crate::kernel`]; [`Engine`] joins it to candle. F_θ is backbone
-//! and projector together, h another network of the same kind.
+//! [`Network`] is the list with its names; `plan` lays it out for a batch; `passes` runs it forward
+//! and backward with the convolutions of [`crate::kernel`]; [`Engine`] joins it to candle. F_θ is
+//! backbone and projector together, h another network of the same kind.
 
 mod architectures;
 mod arena;

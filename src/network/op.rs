@@ -1,5 +1,5 @@
-//! The one place where the network meets candle: a node with two inputs, x and flat θ, whose backward
-//! pass returns the gradient of both.
+//! The one place where the network meets candle: a node with two inputs, x and flat θ, whose
+//! backward pass returns the gradient of both.
 
 use super::arena::Arena;
 use super::layers::Network;
@@ -66,7 +66,8 @@ impl Inner {
         Ok(Pass { machine, network, plan, storage: self.storage(), x, theta, arena })
     }
 
-    /// A pass in training mode: x and θ in, the output out. The arena is what the backward pass needs.
+    /// A pass in training mode: x and θ in, the output out. The arena is what the backward pass
+    /// needs.
     fn train(&self, plan: &Plan, inputs: [Span; 2], output: Span) -> Result<Arena> {
         let arena = self.arena(plan)?;
         let pass = self.pass(plan, &arena, inputs)?;
@@ -102,8 +103,8 @@ impl Inner {
     }
 }
 
-/// Numbers of f32 that a training pass of `network` over `views` × `batch` images holds beside θ and its
-/// input: values, gradients, statistics, scratch.
+/// Numbers of f32 that a training pass of `network` over `views` × `batch` images holds beside θ
+/// and its input: values, gradients, statistics, scratch.
 pub fn pass_floats(network: &Network, kernel: &Arc<dyn Kernel>, views: usize, batch: usize) -> usize {
     let machine = Processor::new(kernel.clone());
     let plan = Plan::new(network, &machine, views, batch, Mode::Train);
@@ -126,7 +127,8 @@ impl Engine {
         Ok(Self::of(network, machine, precision, running))
     }
 
-    /// An engine for the same layers on images of another size: its passes move these running statistics.
+    /// An engine for the same layers on images of another size: its passes move these running
+    /// statistics.
     ///
     /// # Errors
     /// [`Error::Usage`] when the layers' parameters depend on the size.
@@ -188,8 +190,9 @@ impl Engine {
         self.inner.running.set(values)
     }
 
-    /// Batch norm in training mode, differentiable in x and θ: x (V, B, H, W, C) or (V, B, d), θ (P) →
-    /// (V, B, output). Each view has its own statistics; running statistics move in the order of views.
+    /// Batch norm in training mode, differentiable in x and θ: x (V, B, H, W, C) or (V, B, d), θ
+    /// (P) → (V, B, output). Each view has its own statistics; running statistics move in the order
+    /// of views.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

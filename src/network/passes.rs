@@ -1,7 +1,8 @@
 //! The forward and the backward pass of a plan, on whichever machine its numbers lie.
 //!
-//! Values and their gradients are stored as the machine says, θ, its gradient and statistics always as f32 (in bf16,
-//! cuDNN's gradients of weights pass through 16 bits). Nothing here waits for a device.
+//! Values and their gradients are stored as the machine says, θ, its gradient and statistics always
+//! as f32 (in bf16, cuDNN's gradients of weights pass through 16 bits). Nothing here waits for a
+//! device.
 
 use super::arena::Arena;
 use super::layers::{Network, Node, Op, Parameter};
@@ -154,7 +155,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The gradient of the last training forward pass: `dy` (V·B, output) in, the flat gradient of θ out, both f32.
+    /// The gradient of the last training forward pass: `dy` (V·B, output) in, the flat gradient of
+    /// θ out, both f32.
     pub fn backward(&self, dy: Span, d_theta: Span) -> Result<()> {
         self.machine.copy(dy, self.gradient(self.plan.output_gradient.start, dy.len()))?;
         for (index, node) in self.network.nodes.iter().enumerate().rev() {

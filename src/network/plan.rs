@@ -1,5 +1,5 @@
-//! A network laid out for a number of views and images: where each value and each gradient lies in the
-//! arenas. Made once for each (views, batch, mode) and used for every step.
+//! A network laid out for a number of views and images: where each value and each gradient lies in
+//! the arenas. Made once for each (views, batch, mode) and used for every step.
 
 use super::layers::{Network, Op, ValueId};
 use crate::kernel::Conv;
@@ -23,8 +23,8 @@ pub struct Plan {
     /// The place of each value in the arena of values; the input (value 0) lies outside.
     pub values: Vec<Range<usize>>,
     pub values_len: usize,
-    /// For each node, where the gradient of its input is written, and that of its residual stays; both
-    /// in the arena of gradients. Filled for [`Mode::Train`] only.
+    /// For each node, where the gradient of its input is written, and that of its residual stays;
+    /// both in the arena of gradients. Filled for [`Mode::Train`] only.
     pub gradients: Vec<Gradients>,
     pub gradients_len: usize,
     /// Where the gradient of the network's output is put at the start of the backward pass.
@@ -97,7 +97,8 @@ impl Plan {
         self.convs.push(conv);
     }
 
-    /// The views, rows and channels of node `index`, a normalisation or a bias, which knows no views.
+    /// The views, rows and channels of node `index`, a normalisation or a bias, which knows no
+    /// views.
     pub fn norm_shape(&self, network: &Network, index: usize) -> NormShape {
         let shape = network.values[index + 1];
         let rows = self.batch * shape.height * shape.width;
@@ -156,8 +157,8 @@ impl Plan {
     }
 }
 
-/// The convolution that node `index` is of `images` images. Where its output is one pixel and its kernel
-/// too, all of its input are channels.
+/// The convolution that node `index` is of `images` images. Where its output is one pixel and its
+/// kernel too, all of its input are channels.
 fn shape_of_conv(
     network: &Network,
     index: usize,

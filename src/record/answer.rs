@@ -1,4 +1,5 @@
-//! `answer.json` in a study's folder: all that a table or a report says of the study, beside its curves.
+//! `answer.json` in a study's folder: all that a table or a report says of the study, beside its
+//! curves.
 
 use super::digest::digest_bytes;
 use super::durable::{read_if_there, write_durable};

@@ -1,12 +1,12 @@
 //! Checkpoints: saving one generation, taking a run up again from the newest that is whole.
 //!
-//! Saving: sync the logs · write state and manifest into a temporary folder, syncing each file and the
-//! folder · rename it to `step-N` · sync checkpoints/ · forget all but the newest two. Killed anywhere
-//! before the rename, the previous generation is the newest; after it, this one.
+//! Saving: sync the logs · write state and manifest into a temporary folder, syncing each file and
+//! the folder · rename it to `step-N` · sync checkpoints/ · forget all but the newest two. Killed
+//! anywhere before the rename, the previous generation is the newest; after it, this one.
 //!
-//! Taking up: the newest generation whose manifest, lengths and SHA-256 are right and whose logs are at
-//! least as long as it says; logs are then cut back to those lengths, or removed where there is no
-//! generation, so that rows of steps that will be trained again do not stand twice.
+//! Taking up: the newest generation whose manifest, lengths and SHA-256 are right and whose logs
+//! are at least as long as it says; logs are then cut back to those lengths, or removed where there
+//! is no generation, so that rows of steps that will be trained again do not stand twice.
 
 use super::RunDir;
 use super::digest::{Digested, digest_file};
@@ -40,8 +40,8 @@ impl RunDir {
     /// Saves a generation: whole and durable when this returns, or the previous one is untouched.
     ///
     /// # Errors
-    /// [`Error::Disk`] naming path and action, [`Error::Device`] when a GPU does not give its numbers; nothing already on
-    /// disk is lost.
+    /// [`Error::Disk`] naming path and action, [`Error::Device`] when a GPU does not give its
+    /// numbers; nothing already on disk is lost.
     pub fn save(&self, snapshot: &Snapshot, logs: &mut MetricsLog) -> Result<()> {
         let logs = logs.sync()?;
         let checkpoints = self.checkpoints();
@@ -65,7 +65,8 @@ impl RunDir {
     /// ones, and told by [`RunDir::take_notes`].
     ///
     /// # Errors
-    /// [`Error::Data`] for a checkpoint of a newer program; [`Error::Disk`] where reading is refused.
+    /// [`Error::Data`] for a checkpoint of a newer program; [`Error::Disk`] where reading is
+    /// refused.
     pub fn resume(&self) -> Result<Option<Snapshot<'static>>> {
         let checkpoints = self.checkpoints();
         if checkpoints.exists() {
@@ -191,8 +192,8 @@ fn write_generation(
     sync_folder(folder)
 }
 
-/// Renames `temporary` to `generation`. A folder cannot replace another one in one go: a generation of
-/// the same step steps back to `….old` first, where [`RunDir::resume`] still finds it.
+/// Renames `temporary` to `generation`. A folder cannot replace another one in one go: a generation
+/// of the same step steps back to `….old` first, where [`RunDir::resume`] still finds it.
 fn put_in_place(temporary: &Path, generation: &Path) -> std::io::Result<()> {
     let mut replaced = generation.as_os_str().to_owned();
     replaced.push(REPLACED);

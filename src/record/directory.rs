@@ -37,8 +37,8 @@ impl RunDir {
     ///
     /// # Errors
     /// - [`Error::InUse`] while another process holds it.
-    /// - [`Error::Usage`] where it belongs to another recipe (the keys that differ are named), or holds
-    ///   files but no config.toml.
+    /// - [`Error::Usage`] where it belongs to another recipe (the keys that differ are named), or
+    ///   holds files but no config.toml.
     /// - [`Error::Data`] where its config.toml is not TOML.
     /// - [`Error::Disk`] where it cannot be created or written.
     pub fn open(path: &Path, config: &str, fresh: bool) -> Result<RunDir> {
@@ -119,10 +119,12 @@ pub fn has_begun(path: &Path) -> bool {
     path.join(OUTCOME).exists() || path.join("checkpoints").exists()
 }
 
-/// Refuses, without changing anything, a folder in which [`RunDir::open`] would refuse the recipe `config`.
+/// Refuses, without changing anything, a folder in which [`RunDir::open`] would refuse the recipe
+/// `config`.
 ///
 /// # Errors
-/// [`Error::Usage`] where the folder belongs to another recipe, [`Error::Data`] where its recipe is damaged.
+/// [`Error::Usage`] where the folder belongs to another recipe, [`Error::Data`] where its recipe is
+/// damaged.
 pub fn check_recipe(path: &Path, config: &str) -> Result<()> {
     let file = path.join(CONFIG);
     read_if_there(&file, files::SHORT)?.map_or(Ok(()), |kept| compare(&file, &kept, config))

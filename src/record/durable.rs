@@ -16,14 +16,16 @@ const TEMPORARY: &str = ".tmp-";
 /// Links that are followed, one after the other; more are a circle.
 const MOST_LINKS: usize = 40;
 
-/// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one, whole.
+/// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one,
+/// whole.
 ///
 /// A link to a regular file stays, and that file is written. A pipe, a device or a link to one is
 /// replaced by a file: a pipe would wait for a reader who may never come, and a device may lose the
 /// bytes. Files that killed writers of `path` left beside it are removed.
 ///
 /// # Errors
-/// [`Error::Disk`] naming `path`; then the old file is untouched and no temporary file stays behind.
+/// [`Error::Disk`] naming `path`; then the old file is untouched and no temporary file stays
+/// behind.
 pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = destination(path).and_then(|destination| match destination {
         Destination::Replaced(file) => replace(&file, bytes),

@@ -1,7 +1,7 @@
 //! metrics.csv, wide and tidy, and the same numbers as TensorBoard events. Append-only.
 //!
-//! Invariants: a row is on disk whole or not at all, also on a full disk; `wall_s` is the only column
-//! that differs between two equal runs.
+//! Invariants: a row is on disk whole or not at all, also on a full disk; `wall_s` is the only
+//! column that differs between two equal runs.
 
 use super::RunDir;
 use super::digest::Digested;
@@ -24,7 +24,8 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Appends a row: SGD steps made, epochs (fractional), images seen, seconds, and `values` by column.
+    /// Appends a row: SGD steps made, epochs (fractional), images seen, seconds, and `values` by
+    /// column.
     ///
     /// Columns without a value stay empty. Numbers are written so that reading gives the same bits.
     ///
@@ -64,8 +65,8 @@ impl MetricsLog {
 }
 
 impl RunDir {
-    /// Opens metrics.csv (`step, epoch, samples, wall_s` and `columns`) and the events for appending.
-    /// Call [`RunDir::resume`] before: it cuts both back to the checkpoint.
+    /// Opens metrics.csv (`step, epoch, samples, wall_s` and `columns`) and the events for
+    /// appending. Call [`RunDir::resume`] before: it cuts both back to the checkpoint.
     ///
     /// # Errors
     /// [`Error::Data`] where metrics.csv has other columns.

@@ -18,9 +18,10 @@
 //! from another process.
 //!
 //! Invariants: a file under its final name is whole (it was written under a temporary name, synced
-//! and renamed); the two logs are cut back to the lengths in the checkpoint from which a run goes on,
-//! so that an interrupted run ends with the bytes of an uninterrupted one; of all this only wall-clock
-//! columns, event times and the lengths of the logs in a manifest differ between two equal runs.
+//! and renamed); the two logs are cut back to the lengths in the checkpoint from which a run goes
+//! on, so that an interrupted run ends with the bytes of an uninterrupted one; of all this only
+//! wall-clock columns, event times and the lengths of the logs in a manifest differ between two
+//! equal runs.
 
 mod answer;
 mod checkpoint;

@@ -4,11 +4,12 @@
 //! u64 length of the header · header (JSON, padded with spaces to 8 bytes) · numbers    little-endian
 //! ```
 //!
-//! Written here rather than by the safetensors crate because that one orders its metadata at random,
-//! never syncs, sets mode 0600 and wants all bytes in memory at once. Any reader of safetensors opens it.
+//! Written here rather than by the safetensors crate because that one orders its metadata at
+//! random, never syncs, sets mode 0600 and wants all bytes in memory at once. Any reader of
+//! safetensors opens it.
 //!
-//! Large tensors are never copied as a whole: they are written from where they lie, and reading checks their
-//! bytes but leaves them in the file, for the caller to fetch piece by piece.
+//! Large tensors are never copied as a whole: they are written from where they lie, and reading
+//! checks their bytes but leaves them in the file, for the caller to fetch piece by piece.
 //!
 //! Invariant: the bytes depend on the snapshot alone; step and integers stand in `__metadata__`.
 
@@ -139,7 +140,8 @@ pub fn read(path: &Path, expected: &Digested) -> Result<Snapshot<'static>> {
 /// A tensor as the header has it: where its numbers begin, its name, shape and precision.
 type Entry<'a> = (u64, &'a String, Vec<usize>, Precision);
 
-/// The tensors of a header in the order of their numbers, none of which may lie beyond `room` bytes.
+/// The tensors of a header in the order of their numbers, none of which may lie beyond `room`
+/// bytes.
 fn entries(header: &Map<String, Value>, room: u64) -> Result<Vec<Entry<'_>>> {
     let mut entries = Vec::new();
     for (name, entry) in header {
@@ -163,7 +165,8 @@ fn entries(header: &Map<String, Value>, room: u64) -> Result<Vec<Entry<'_>>> {
     Ok(entries)
 }
 
-/// Passes over `len` numbers, which begin at the byte `at` of `file`, and keeps them unless they are many.
+/// Passes over `len` numbers, which begin at the byte `at` of `file`, and keeps them unless they
+/// are many.
 fn take<T: Plain>(input: &mut Passing, (file, at, len): (Arc<File>, u64, usize)) -> Result<Part<'static, T>> {
     let size = T::PRECISION.bytes();
     let large = size * len > LARGE;

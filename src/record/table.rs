@@ -53,8 +53,8 @@ impl Table {
         self.column(name)?.iter().flatten().copied().filter(|value| value.is_finite()).reduce(f64::max)
     }
 
-    /// The file's last line had no end, as a run that is being written or was killed leaves it. It is
-    /// not in the table: half a number reads as another number.
+    /// The file's last line had no end, as a run that is being written or was killed leaves it. It
+    /// is not in the table: half a number reads as another number.
     pub fn is_partial(&self) -> bool {
         self.partial
     }

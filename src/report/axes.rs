@@ -1,4 +1,5 @@
-//! Axes: the range of a panel, its ticks, its frame; from numbers to places and labels that avoid data.
+//! Axes: the range of a panel, its ticks, its frame; from numbers to places and labels that avoid
+//! data.
 
 use super::pen::{GRID, INK, Letters, Pen, Place, text_width};
 use crate::error::Result;
@@ -192,7 +193,8 @@ pub fn without_far(values: &[f64], kept: &[f64]) -> Vec<f64> {
     sorted.into_iter().filter(near).chain([low, high]).collect()
 }
 
-/// Round numbers in `range`, about `count` of them; their distance is one of `steps` times a power of 10.
+/// Round numbers in `range`, about `count` of them; their distance is one of `steps` times a power
+/// of 10.
 pub(super) fn ticks(range: &Range<f64>, count: usize, steps: &[f64]) -> Vec<f64> {
     let rough = (range.end - range.start) / count as f64;
     let power = 10f64.powf(rough.log10().floor());

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct Chapter {
     /// Arms, claims, provenance.
     pub answer: Answer,
-    /// The figures that lie in the folder: curves, final values, and those that the study asked for.
+    /// The figures that lie in the folder: curves, final values, and those that the study asked
+    /// for.
     pub figures: Vec<Figure>,
 }
 

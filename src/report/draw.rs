@@ -91,8 +91,8 @@ fn png(figure: &Figure) -> Result<Vec<u8>> {
     super::sheet::encode(&image::imageops::thumbnail(&drawn, width, height))
 }
 
-/// One panel of the figure as SVG for a page: as wide as its place, without background, legend and letters
-/// around it; its values tell their numbers when pointed at.
+/// One panel of the figure as SVG for a page: as wide as its place, without background, legend and
+/// letters around it; its values tell their numbers when pointed at.
 pub fn panel_svg(figure: &Figure, panel: &Panel) -> Result<String> {
     prepare_font()?;
     let (width, height) = panel::size(figure, panel, true);

@@ -14,7 +14,8 @@ pub enum Extra {
     Spectrum,
     /// kNN accuracy against RankMe: a marker for each run, and the rank correlation over runs.
     RankAccuracy,
-    /// kNN accuracy against the last loss: a marker for each run, and the rank correlation over runs.
+    /// kNN accuracy against the last loss: a marker for each run, and the rank correlation over
+    /// runs.
     LossAccuracy,
     /// kNN accuracy against the forward passes that the E-step makes: a marker for each run.
     CostAccuracy,

@@ -1,4 +1,5 @@
-//! A heat map: rows of cells from bottom to top, columns from left to right, a bar that says what colours mean.
+//! A heat map: rows of cells from bottom to top, columns from left to right, a bar that says what
+//! colours mean.
 
 use super::axes::{LABEL, TICK, labels, ticks};
 use super::figure::{Figure, Panel};
@@ -24,8 +25,8 @@ const NUMBERED: usize = 8;
 /// Labels are at least this far apart along the columns.
 const LABEL_GAP: f64 = 6.0;
 
-/// viridis (van der Walt & Smith 2015), every eighth of its length: light where values are high, in even steps
-/// of lightness, and told apart without red and green.
+/// viridis (van der Walt & Smith 2015), every eighth of its length: light where values are high, in
+/// even steps of lightness, and told apart without red and green.
 const PALETTE: [RGBColor; 9] = [
     RGBColor(68, 1, 84),
     RGBColor(71, 45, 123),

@@ -1,8 +1,8 @@
 //! Strokes, markers and letters in units, for both backends alike.
 //!
-//! Everything is placed in units (CSS pixels of the drawing) and drawn at `scale` dots per unit; the
-//! backends know whole dots only. Text is placed by its baseline, which the two backends of plotters
-//! put at different heights of the box they are asked to draw into.
+//! Everything is placed in units (CSS pixels of the drawing) and drawn at `scale` dots per unit;
+//! the backends know whole dots only. Text is placed by its baseline, which the two backends of
+//! plotters put at different heights of the box they are asked to draw into.
 
 use crate::error::{Error, Result};
 use plotters::coord::Shift;
@@ -37,7 +37,8 @@ const COLOURS: [RGBColor; 8] = [
 const DASHES: [&[f64]; 5] = [&[], &[7.0, 3.5], &[1.8, 2.6], &[9.0, 3.0, 1.8, 3.0], &[13.0, 4.0]];
 /// The name under which the embedded font is known to plotters.
 const FONT: &str = "sans-serif";
-/// DejaVu Sans' ascent and descent in em, the unit in which plotters' bitmap fonts count their size.
+/// DejaVu Sans' ascent and descent in em, the unit in which plotters' bitmap fonts count their
+/// size.
 const LINE_EM: f64 = 1.164;
 
 /// An embedded font, so that a machine without any renders the same letters.
@@ -140,8 +141,8 @@ impl<'a, B: DrawingBackend> Pen<'a, B> {
 
     /// A text whose baseline begins, has its middle or ends at `place`.
     pub fn text(&self, text: &str, place: Place, letters: Letters) -> Result<()> {
-        // plotters: SVG's font-size is size / 1.24, its baseline 0.76 em below the top; a bitmap's size
-        // is a line's height, its baseline half of that below the top.
+        // plotters: SVG's font-size is size / 1.24, its baseline 0.76 em below the top; a bitmap's
+        // size is a line's height, its baseline half of that below the top.
         let (size, drop) = match self.target {
             Target::Svg => (1.24 * letters.size, 0.76 * letters.size),
             Target::Bitmap => (LINE_EM * letters.size, LINE_EM * letters.size / 2.0),

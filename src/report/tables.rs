@@ -165,7 +165,8 @@ fn latex(table: &Table, label: &str) -> String {
     )
 }
 
-/// Text as LaTeX sets it: special characters escaped, the symbols of this program's texts as mathematics.
+/// Text as LaTeX sets it: special characters escaped, the symbols of this program's texts as
+/// mathematics.
 fn latex_text(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

@@ -11,7 +11,8 @@ use std::path::Path;
 pub enum Store<T> {
     /// In memory.
     Memory(Vec<T>),
-    /// In a mapped file; the system keeps in memory what is in use, and takes it away where memory is short.
+    /// In a mapped file; the system keeps in memory what is in use, and takes it away where memory
+    /// is short.
     Mapped(memmap2::MmapMut, PhantomData<T>),
 }
 
@@ -34,8 +35,9 @@ impl<T: Plain> Store<T> {
         Ok(Store::Mapped(unsafe { memmap2::MmapMut::map_mut(&file)? }, PhantomData))
     }
 
-    /// Says that the numbers in `ranges` are used next and nothing around them: the system fetches them side
-    /// by side. Without this it reads megabytes around each of them, and throws out what is needed next.
+    /// Says that the numbers in `ranges` are used next and nothing around them: the system fetches
+    /// them side by side. Without this it reads megabytes around each of them, and throws out what
+    /// is needed next.
     pub fn fetch(&self, ranges: impl Iterator<Item = Range<usize>>) {
         #[cfg(unix)]
         if let Store::Mapped(map, _) = self {

@@ -1,7 +1,9 @@
-//! Numbers on their way into a checkpoint and back: f32 or bf16, in memory, still in a file, or still on a device.
+//! Numbers on their way into a checkpoint and back: f32 or bf16, in memory, still in a file, or
+//! still on a device.
 //!
-//! A bank of 1.28 M × 2048 numbers takes 10 GB, and it is never copied as a whole: it is borrowed, or read from its device piece by
-//! piece, when it is saved, and read from the checkpoint piece by piece into the place where it is kept.
+//! A bank of 1.28 M × 2048 numbers takes 10 GB, and it is never copied as a whole: it is borrowed,
+//! or read from its device piece by piece, when it is saved, and read from the checkpoint piece by
+//! piece into the place where it is kept.
 
 use crate::kernel::Precision;
 use std::borrow::Cow;

@@ -1,5 +1,5 @@
-//! Base methods, the files of `studies/base/`. `simsiam.toml` is a method in full; the others are what differs from it, as
-//! each method's own paper has it, in general and at a scale.
+//! Base methods, the files of `studies/base/`. `simsiam.toml` is a method in full; the others are
+//! what differs from it, as each method's own paper has it, in general and at a scale.
 
 use super::embedded;
 use super::file::{Scale, embedded_source, scales_of};
@@ -39,8 +39,8 @@ impl Base {
         Ok(Base { about, of, overlay, scales })
     }
 
-    /// The method in full that `name` is or differs from, and the layers that lie on it and on the scale called `scale`, from
-    /// the bottom.
+    /// The method in full that `name` is or differs from, and the layers that lie on it and on the
+    /// scale called `scale`, from the bottom.
     ///
     /// # Errors
     /// As for [`Base::find`].

@@ -29,12 +29,13 @@ pub struct Claim {
     /// Which number of the curve it is about.
     #[serde(default)]
     pub of: Of,
-    /// The arm it is compared with, or `random initialisation`, or `chance`, or another metric of the same run.
+    /// The arm it is compared with, or `random initialisation`, or `chance`, or another metric of
+    /// the same run.
     pub than: Option<String>,
     /// The constant it is compared with.
     pub value: Option<f64>,
-    /// What a difference may be in favour of the claim's opposite ("not worse than"), or must exceed
-    /// ("better than").
+    /// What a difference may be in favour of the claim's opposite ("not worse than"), or must
+    /// exceed ("better than").
     #[serde(default)]
     pub margin: f64,
     /// An arm that a `*` does not mean.
@@ -108,7 +109,8 @@ impl Relation {
 }
 
 impl Claim {
-    /// Refuses unknown arms and metrics and a comparison without its other side: the key and the reason.
+    /// Refuses unknown arms and metrics and a comparison without its other side: the key and the
+    /// reason.
     pub fn check(&self, arms: &[&str]) -> std::result::Result<(), (&'static str, String)> {
         match &self.metric {
             Some(metric) if !metrics::of(metric).is_judged() => {

@@ -1,5 +1,5 @@
-//! A recipe in closed form: what its keys mean for a linear encoder of Gaussian images, and the run that the
-//! closed form makes in the place of training.
+//! A recipe in closed form: what its keys mean for a linear encoder of Gaussian images, and the run
+//! that the closed form makes in the place of training.
 
 use super::drive::{Substitute, Values, drive};
 use crate::data::loader;
@@ -12,17 +12,18 @@ use crate::theory::{ClosedForm, Course, Measured, Optimum, Point, Prediction, Ra
 use crate::train::{Ending, Progress};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The columns of metrics.csv of a run in closed form. `val/z_std` is the std of the outputs, 1 at the start;
-/// `train/loss` the mean of L over the epoch.
+/// The columns of metrics.csv of a run in closed form. `val/z_std` is the std of the outputs, 1 at
+/// the start; `train/loss` the mean of L over the epoch.
 const COLUMNS: [&str; 6] = ["train/loss", "train/lr", "train/z_std", "val/z_std", "val/rankme", "em/r2"];
 /// Steps after which a run looks whether it is asked to stop.
 const STEPS_BETWEEN_LOOKS: u64 = 4096;
 /// Steps of an epoch beside runs whose number of images is not in the recipe.
 const STEPS_PER_EPOCH: u64 = 100;
 
-/// What the eta rule, k, m, the predictor and the weight decay of `recipe` mean in `world`. The cosine stands
-/// for the mean squared error of normalised outputs, of which the closed form keeps the error and, where
-/// the world says so, the normalisation; samples of T have the mean of their expectation.
+/// What the eta rule, k, m, the predictor and the weight decay of `recipe` mean in `world`. The
+/// cosine stands for the mean squared error of normalised outputs, of which the closed form keeps
+/// the error and, where the world says so, the normalisation; samples of T have the mean of their
+/// expectation.
 ///
 /// # Errors
 /// [`Error::Usage`] for what the closed form does not model, naming the key.
@@ -38,8 +39,8 @@ pub fn course(recipe: &Recipe, world: &ClosedForm) -> Result<Course> {
         eta::Rule::Expectation { m, k, .. } => updated(m, k),
         eta::Rule::KStep { k } => updated(0.0, k),
         eta::Rule::MemoryBank { m, k, .. } => updated(m, k),
-        // Without stop-gradient an encoder's targets are its own outputs; only in the closed form's own world is η an
-        // unknown of its own that descends.
+        // Without stop-gradient an encoder's targets are its own outputs; only in the closed form's
+        // own world is η an unknown of its own that descends.
         eta::Rule::None {} if recipe.closed_form.is_none() => {
             return fail("eta.none: a gradient into targets that are outputs");
         }

@@ -1,4 +1,5 @@
-//! A study file: the question, the arms as differences, the flags it offers, the claims that can fail.
+//! A study file: the question, the arms as differences, the flags it offers, the claims that can
+//! fail.
 
 use super::embedded;
 use super::fault;
@@ -114,8 +115,8 @@ impl Study {
     /// The embedded study called `name`, or the one in the file `name` when it ends in `.toml`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a name that no study has, [`Error::Disk`] for a file that cannot be read,
-    /// [`Error::Config`] for a mistake inside it.
+    /// [`Error::Usage`] for a name that no study has, [`Error::Disk`] for a file that cannot be
+    /// read, [`Error::Config`] for a mistake inside it.
     pub fn find(name: &str) -> Result<Study> {
         if name.ends_with(".toml") {
             let path = Path::new(name);

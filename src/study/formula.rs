@@ -1,5 +1,5 @@
-//! A formula in place of training, so that schedule, verdicts and output are tested byte for byte in
-//! no time: `sim run <study> --scale mock`.
+//! A formula in place of training, so that schedule, verdicts and output are tested byte for byte
+//! in no time: `sim run <study> --scale mock`.
 //!
 //! kNN, spread and loss follow saturating curves whose end depends on the recipe the way the paper
 //! reports it; a seed shifts them a little. No image is opened and no weight is made.

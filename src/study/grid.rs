@@ -35,7 +35,8 @@ impl Study {
     /// Reads `KEY=V1,V2,…` or `KEY=FROM..TO:COUNT`, with `:log` behind it for equal ratios.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a key that neither the study's flags nor a recipe have, or for no values.
+    /// [`Error::Usage`] for a key that neither the study's flags nor a recipe have, or for no
+    /// values.
     pub fn axis(&self, over: &str) -> Result<Axis> {
         let fail = |what: String| Err(Error::Usage(format!("--over {over}: {what}")));
         let Some((key, list)) = over.split_once('=') else {
@@ -92,8 +93,8 @@ impl Study {
         Ok(axes)
     }
 
-    /// The arm whose other keys all cells have: `asked`, or what the first axis that is a flag is like, or the
-    /// first.
+    /// The arm whose other keys all cells have: `asked`, or what the first axis that is a flag is
+    /// like, or the first.
     ///
     /// # Errors
     /// [`Error::Usage`] for a name that no arm has.
@@ -154,8 +155,8 @@ impl Study {
     }
 }
 
-/// The values of `from..to:count` or `from..to:count:log`. Between whole numbers they stay whole where the
-/// steps are, or the ratios are equal, as counts need it.
+/// The values of `from..to:count` or `from..to:count:log`. Between whole numbers they stay whole
+/// where the steps are, or the ratios are equal, as counts need it.
 fn range(from: &str, rest: &str) -> std::result::Result<Vec<String>, String> {
     let shape = || "expected from..to:count or from..to:count:log, such as 0..1:5".to_string();
     let mut parts = rest.split(':');

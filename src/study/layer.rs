@@ -168,7 +168,8 @@ fn scalar_value(value: &DeValue) -> toml::Value {
         DeValue::String(text) => toml::Value::String(text.to_string()),
         DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
             Ok(integer) => toml::Value::Integer(integer),
-            // Beyond 64 bits: no key takes such a number, so the text goes on and is refused by type.
+            // Beyond 64 bits: no key takes such a number, so the text goes on and is refused by
+            // type.
             Err(_) => toml::Value::String(integer.to_string()),
         },
         DeValue::Float(float) => match float.as_str().parse() {

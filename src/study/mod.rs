@@ -1,9 +1,9 @@
 //! A question, its arms and its answer.
 //!
-//! Layers of TOML, each remembering who set a key, merge into one recipe per arm ([`Study::resolve`]);
-//! arms × seeds become runs on a few workers ([`schedule`]); what the runs left in their folders
-//! becomes a table and a verdict on every claim ([`Results`]). Results are read from files alone, so a
-//! study that was run in pieces has the same answer as one run at once.
+//! Layers of TOML, each remembering who set a key, merge into one recipe per arm
+//! ([`Study::resolve`]); arms × seeds become runs on a few workers ([`schedule`]); what the runs
+//! left in their folders becomes a table and a verdict on every claim ([`Results`]). Results are
+//! read from files alone, so a study that was run in pieces has the same answer as one run at once.
 
 mod base;
 mod claim;

@@ -1,4 +1,5 @@
-//! What makes one run: the engine, the closed form where the recipe says so, or in its place a formula ([`super::Formula`]).
+//! What makes one run: the engine, the closed form where the recipe says so, or in its place a
+//! formula ([`super::Formula`]).
 
 use super::closed_form;
 use super::job::Job;

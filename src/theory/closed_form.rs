@@ -20,7 +20,8 @@ pub struct ClosedForm {
     pub outputs: usize,
     /// SGD steps in an epoch, in each of which every image is seen once.
     pub steps_per_epoch: u64,
-    /// Scales each output to variance 1 after every step, as a batch norm without affine parameters does.
+    /// Scales each output to variance 1 after every step, as a batch norm without affine parameters
+    /// does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub normalised: bool,
     /// What jumps to its optimum instead of making a gradient step.
@@ -49,8 +50,8 @@ impl Optimum {
 }
 
 impl ClosedForm {
-    /// The world of `sim theory` with variances of a tenth, in which the learning rates of the scales settle:
-    /// where a sweep draws the prediction beside runs on images.
+    /// The world of `sim theory` with variances of a tenth, in which the learning rates of the
+    /// scales settle: where a sweep draws the prediction beside runs on images.
     pub fn beside_runs(steps_per_epoch: u64, normalised: bool) -> ClosedForm {
         ClosedForm {
             signal: vec![0.2, 0.1, 0.07, 0.03, 0.005],

@@ -1,4 +1,5 @@
-//! The alternation in closed form, step by step: E-step once in k steps, M-step in each, as `train` has it.
+//! The alternation in closed form, step by step: E-step once in k steps, M-step in each, as `train`
+//! has it.
 //!
 //! In the common eigenbasis Σ and C are diagonal, so that a product with them scales columns.
 
@@ -13,8 +14,8 @@ use std::borrow::Cow;
 /// What becomes of η, and when.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Targets {
-    /// Before every `k` steps η ← m·η + (1−m)·E_T\[F(T(x))\] for the images of the next k batches, of which
-    /// an epoch has `batches`; an image's first visit takes the output as it is.
+    /// Before every `k` steps η ← m·η + (1−m)·E_T\[F(T(x))\] for the images of the next k batches,
+    /// of which an epoch has `batches`; an image's first visit takes the output as it is.
     Updated {
         /// Momentum; at 0 nothing of the past is kept.
         m: f64,
@@ -79,8 +80,8 @@ pub struct Measured {
     pub std: f64,
     /// RankMe of the outputs.
     pub rank: f64,
-    /// 1 − E‖P z − E_T\[z\]‖² / E‖E_T\[z\]‖²: how well the prediction meets the expectation; none where outputs
-    /// have vanished.
+    /// 1 − E‖P z − E_T\[z\]‖² / E‖E_T\[z\]‖²: how well the prediction meets the expectation; none
+    /// where outputs have vanished.
     pub r2: Option<f64>,
 }
 
@@ -120,14 +121,15 @@ pub struct Point {
     pub encoder: Array2<f64>,
     /// P (d, d).
     pub predictor: Array2<f64>,
-    /// A (d, n) of the images of each batch of an epoch; none before the first visit. Without memory one for
-    /// all.
+    /// A (d, n) of the images of each batch of an epoch; none before the first visit. Without
+    /// memory one for all.
     targets: Vec<Option<Array2<f64>>>,
     step: u64,
 }
 
 impl Point {
-    /// W of normal numbers drawn for `seed`, each output at variance 1, and the identity as predictor.
+    /// W of normal numbers drawn for `seed`, each output at variance 1, and the identity as
+    /// predictor.
     pub fn start(world: &ClosedForm, seed: u64) -> Point {
         let mut rng = stream(seed, Purpose::Init, 0, 0);
         let shape = (world.outputs, world.signal.len());
@@ -162,7 +164,8 @@ impl Point {
         let place = self.e_step(course);
         let Some(target) = self.targets.get(place).and_then(Option::as_ref) else { return f64::NAN };
 
-        // M-step: one step on L(W, P) = tr(P W C Wᵀ Pᵀ) − 2 tr(P W Σ Aᵀ) + tr(A Σ Aᵀ), A being a constant.
+        // M-step: one step on L(W, P) = tr(P W C Wᵀ Pᵀ) − 2 tr(P W Σ Aᵀ) + tr(A Σ Aᵀ), A being a
+        // constant.
         if course.prediction == Prediction::Best
             && let Some(best) = best_predictor(world, &self.encoder)
         {
@@ -258,8 +261,8 @@ fn views(world: &ClosedForm) -> Array1<f64> {
     world.signal.iter().zip(&world.noise).map(|(signal, noise)| signal + noise).collect()
 }
 
-/// The predictor that is best for W: P = W Σ Wᵀ (W C Wᵀ)⁻¹; none where outputs have collapsed onto a
-/// subspace.
+/// The predictor that is best for W: P = W Σ Wᵀ (W C Wᵀ)⁻¹; none where outputs have collapsed onto
+/// a subspace.
 fn best_predictor(world: &ClosedForm, encoder: &Array2<f64>) -> Option<Array2<f64>> {
     let signal = Array1::from(world.signal.clone());
     let outputs = (encoder * &views(world)).dot(&encoder.t());

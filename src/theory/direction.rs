@@ -30,12 +30,13 @@ impl Direction {
         self.signal / self.views()
     }
 
-    /// By what w shrinks in the long run in an iteration of `course`, from one update of all η to the
-    /// next: below 1 the direction collapses. None where (w, a) goes through no linear map: with a
-    /// learned predictor ([`Direction::resting_predictor`]), or the best one for outputs of the past.
+    /// By what w shrinks in the long run in an iteration of `course`, from one update of all η to
+    /// the next: below 1 the direction collapses. None where (w, a) goes through no linear map:
+    /// with a learned predictor ([`Direction::resting_predictor`]), or the best one for outputs of
+    /// the past.
     pub fn rate(self, course: &Course, rates: Rates) -> Option<f64> {
-        // The larger root of x² − trace·x + determinant, of a map of (w, a) with real eigenvalues or their
-        // common modulus.
+        // The larger root of x² − trace·x + determinant, of a map of (w, a) with real eigenvalues
+        // or their common modulus.
         let largest = |trace: f64, determinant: f64| {
             let under = trace * trace / 4.0 - determinant;
             if under < 0.0 { determinant.sqrt() } else { trace.abs() / 2.0 + under.sqrt() }
@@ -63,9 +64,10 @@ impl Direction {
         }
     }
 
-    /// Where a learned predictor comes to rest with w alive: 2c p² − 2λ p + decay = 0, the larger root, at
-    /// which w² = p². None where weight decay is above λ²/(2c): then the direction collapses (the condition
-    /// of Tian, Chen & Ganguli 2021, with decay and noise in this program's units).
+    /// Where a learned predictor comes to rest with w alive: 2c p² − 2λ p + decay = 0, the larger
+    /// root, at which w² = p². None where weight decay is above λ²/(2c): then the direction
+    /// collapses (the condition of Tian, Chen & Ganguli 2021, with decay and noise in this
+    /// program's units).
     pub fn resting_predictor(self, decay: f64) -> Option<f64> {
         let under = self.signal * self.signal - 2.0 * self.views() * decay;
         (under >= 0.0).then(|| (self.signal + under.sqrt()) / (2.0 * self.views()))

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 /// Hands out batches by step; they are prepared ahead on other threads.
 ///
-/// A k-step chunk asks for its batches twice, once in the E-step and once in the M-step. They are made
-/// again instead of kept: a batch is a function of (seed, step), and k may be a whole epoch.
+/// A k-step chunk asks for its batches twice, once in the E-step and once in the M-step. They are
+/// made again instead of kept: a batch is a function of (seed, step), and k may be a whole epoch.
 pub struct Batches {
     loader: Loader,
     last: Option<Views>,

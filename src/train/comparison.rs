@@ -10,8 +10,8 @@ use candle_core::Tensor;
 pub struct Losses {
     /// The encoder's, which is reported.
     pub encoder: Tensor,
-    /// Its gradient is the step's: the encoder's loss plus, where they descend losses of their own, those of
-    /// h and h⁻¹. Each has a gradient in its own weights only.
+    /// Its gradient is the step's: the encoder's loss plus, where they descend losses of their own,
+    /// those of h and h⁻¹. Each has a gradient in its own weights only.
     pub descended: Tensor,
 }
 
@@ -28,10 +28,11 @@ pub struct Compared<'a> {
 }
 
 impl Losses {
-    /// Into η a gradient goes in SimSiam's comparison only, and there only where the E-step left one.
+    /// Into η a gradient goes in SimSiam's comparison only, and there only where the E-step left
+    /// one.
     ///
-    /// h passes up to three times in comparisons other than SimSiam's; its running statistics, which nothing
-    /// here reads, then move with each pass.
+    /// h passes up to three times in comparisons other than SimSiam's; its running statistics,
+    /// which nothing here reads, then move with each pass.
     pub fn new(model: &Model, objective: &ObjectiveConfig, compared: &Compared) -> Result<Self> {
         let Compared { z, eta, small, negatives } = *compared;
         let d = |a: &Tensor, b: &Tensor| objective.loss(a, b, negatives);
@@ -64,8 +65,9 @@ impl Losses {
     }
 }
 
-/// The mean of D over all pairs of a crop and another one's target: `large` is that over the V views, `p` (n, B, ·) belongs
-/// to small crops, which have no target of their own (Caron et al. 2020, eq. 6).
+/// The mean of D over all pairs of a crop and another one's target: `large` is that over the V
+/// views, `p` (n, B, ·) belongs to small crops, which have no target of their own (Caron et al.
+/// 2020, eq. 6).
 fn with_small_crops(
     large: Tensor,
     p: &Tensor,
@@ -76,7 +78,8 @@ fn with_small_crops(
     let mut sum = large;
     for view in 0..views {
         let target = eta.narrow(0, view, 1)?.broadcast_as(p.shape().clone())?.contiguous()?;
-        // D is a mean over crops; a view counts once for each of them, and `large` once for each view.
+        // D is a mean over crops; a view counts once for each of them, and `large` once for each
+        // view.
         sum = (sum + (d(p, &target)? * (crops as f64 / views as f64))?)?;
     }
     Ok((sum * (1.0 / (1 + crops) as f64))?)

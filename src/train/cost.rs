@@ -19,9 +19,9 @@ const COPIES_OF_THETA: usize = 5;
 /// Batches that are held at once: the step's own and those prepared ahead of it.
 const BATCHES: usize = 5;
 
-/// Bytes that a run on `images` training images holds at its fullest, to within a quarter or so; the
-/// images themselves, which all runs share, are not counted, nor is a memory bank in a mapped file: what is
-/// resident of it, the system takes away when memory is short.
+/// Bytes that a run on `images` training images holds at its fullest, to within a quarter or so;
+/// the images themselves, which all runs share, are not counted, nor is a memory bank in a mapped
+/// file: what is resident of it, the system takes away when memory is short.
 ///
 /// # Errors
 /// [`crate::Error::Usage`] for a recipe whose networks cannot be made.
@@ -75,8 +75,9 @@ fn evaluation_floats(recipe: &Recipe, images: usize, features: usize, dim: usize
     images * features + (dim * (images + read)).max(features * read.max(probe))
 }
 
-/// Numbers that the objective makes of outputs of `dim` numbers beside those of h: scores of prototypes and codes, or the
-/// cosines of all pairs of a batch, each several times over with their gradients.
+/// Numbers that the objective makes of outputs of `dim` numbers beside those of h: scores of
+/// prototypes and codes, or the cosines of all pairs of a batch, each several times over with their
+/// gradients.
 fn objective_floats(recipe: &Recipe, dim: usize) -> usize {
     let rows = recipe.objective.views() * recipe.schedule.batch;
     let copies = 8;
@@ -94,8 +95,8 @@ fn objective_floats(recipe: &Recipe, dim: usize) -> usize {
 /// Steps that are timed, after one that warms up.
 const TIMED: u64 = 3;
 
-/// Seconds that a run takes on `threads` threads, judging by a few steps on noise: training, and passing all
-/// images through the encoder whenever it is measured. To within a third or so.
+/// Seconds that a run takes on `threads` threads, judging by a few steps on noise: training, and
+/// passing all images through the encoder whenever it is measured. To within a third or so.
 ///
 /// # Errors
 /// [`crate::Error::Usage`] for a recipe that cannot be trained.
@@ -106,8 +107,8 @@ pub fn seconds(recipe: &Recipe, train_images: usize, test_images: usize, threads
 fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) -> Result<f64> {
     let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.views());
     let step = seconds_of_a_step(recipe)?;
-    // A view with gradient passes forward and backward, which is twice as much; the others forward only. An
-    // E-step of its own passes all once more.
+    // A view with gradient passes forward and backward, which is twice as much; the others forward
+    // only. An E-step of its own passes all once more.
     let trained = recipe.objective.trained_views();
     let with_gradient = recipe.eta.views_with_gradient(recipe.objective.views(), trained);
     // A small crop passes as a view does, over fewer pixels.

@@ -1,5 +1,5 @@
-//! DirectPred's predictor: a linear map set from the eigenspace of the outputs' correlation (Tian, Chen &
-//! Ganguli 2021, Sec. 4; official code).
+//! DirectPred's predictor: a linear map set from the eigenspace of the outputs' correlation (Tian,
+//! Chen & Ganguli 2021, Sec. 4; official code).
 
 use super::Model;
 use crate::error::{Error, Result};
@@ -24,11 +24,11 @@ impl Direct {
         Self { config, dim, correlation: Vec::new() }
     }
 
-    /// F ← ρF + (1−ρ) mean z zᵀ over all rows of z (V, B, d), the first batch being taken as it is; then, in
-    /// every `every`-th step, the predictor's weights from F.
+    /// F ← ρF + (1−ρ) mean z zᵀ over all rows of z (V, B, d), the first batch being taken as it is;
+    /// then, in every `every`-th step, the predictor's weights from F.
     ///
-    /// The official code sets W after the step, for the next one; here F has the step's own outputs, so that
-    /// the first step needs no other W.
+    /// The official code sets W after the step, for the next one; here F has the step's own
+    /// outputs, so that the first step needs no other W.
     pub fn set_predictor(&mut self, step: u64, z: &Tensor, model: &Model) -> Result<()> {
         self.absorb(z)?;
         // Outputs that are not finite end the run by their loss.
@@ -53,10 +53,11 @@ impl Direct {
         Ok(())
     }
 
-    /// W = U diag(√(s/max s) + ε) Uᵀ, (d, d), from F = U diag(s) Uᵀ. ε alone on the diagonal where F is 0.
+    /// W = U diag(√(s/max s) + ε) Uᵀ, (d, d), from F = U diag(s) Uᵀ. ε alone on the diagonal where
+    /// F is 0.
     ///
-    /// The paper has √s + ε max s; the official code divides s by its maximum first, as here. The cosine
-    /// does not see the common factor, and with it ε means the same at every scale of z.
+    /// The paper has √s + ε max s; the official code divides s by its maximum first, as here. The
+    /// cosine does not see the common factor, and with it ε means the same at every scale of z.
     pub fn weights(&self) -> Vec<f32> {
         let d = self.dim;
         let f = |i: usize, j: usize| f64::from(self.correlation.get(i * d + j).copied().unwrap_or(0.0));
@@ -113,7 +114,8 @@ mod tests {
 
     #[test]
     fn the_predictor_has_the_eigenvectors_of_f_and_the_roots_of_its_eigenvalues() {
-        // F = [[2.5, 1.5], [1.5, 2.5]]: eigenvalue 4 along (1, 1), 1 along (1, −1). So W has 1 + ε and ½ + ε.
+        // F = [[2.5, 1.5], [1.5, 2.5]]: eigenvalue 4 along (1, 1), 1 along (1, −1). So W has 1 + ε
+        // and ½ + ε.
         let mut direct = direct(0.3, 0.1);
         direct.restore(vec![2.5, 1.5, 1.5, 2.5]).unwrap();
         near(&direct.weights(), [0.85, 0.25, 0.25, 0.85]);

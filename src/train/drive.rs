@@ -107,8 +107,8 @@ impl Drive<'_> {
         self.read(now)
     }
 
-    /// Takes note of the steps whose numbers are known, of all where that is asked for `now`; after a
-    /// loss that is not finite no number means anything, and the run has ended.
+    /// Takes note of the steps whose numbers are known, of all where that is asked for `now`; after
+    /// a loss that is not finite no number means anything, and the run has ended.
     fn read(&mut self, now: bool) -> Result<Option<Ending>> {
         let state = &mut *self.state;
         let read = self.readings.take(now)?;

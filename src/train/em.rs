@@ -87,8 +87,8 @@ pub fn held_out_gap(
     predictor_gap(z.view(), p.view(), views, exact, stop)
 }
 
-/// F_θ of views of a batch's images that stand for E_T, (B, d) each, batch norm in training mode: what an
-/// exact E-step at `step` would take the mean of.
+/// F_θ of views of a batch's images that stand for E_T, (B, d) each, batch norm in training mode:
+/// what an exact E-step at `step` would take the mean of.
 ///
 /// # Errors
 /// [`Error::Stopped`] once `stop` is set.
@@ -111,7 +111,8 @@ pub fn samples(
     model.unmoved(|| (0..views).map(sample).collect())
 }
 
-/// The η that a step trained on, (V', B, d) with a `second` draw of it where there is one, against `samples`.
+/// The η that a step trained on, (V', B, d) with a `second` draw of it where there is one, against
+/// `samples`.
 pub fn trained_gap(
     eta: &Tensor,
     second: Option<Tensor>,

@@ -49,7 +49,8 @@ pub fn environment(recipe: &Recipe, dataset: &Dataset, site: &Site) -> Result<Va
     Ok(environment)
 }
 
-/// `now`, in which a run goes on from `step`, with what held `before` where it was another machine's.
+/// `now`, in which a run goes on from `step`, with what held `before` where it was another
+/// machine's.
 pub fn resumed(mut now: Value, before: Option<&BTreeMap<String, Value>>, step: u64) -> Value {
     let Some(before) = before.filter(|_| step > 0) else { return now };
     let mut earlier = before.get(EARLIER).and_then(Value::as_array).cloned().unwrap_or_default();

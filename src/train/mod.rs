@@ -1,8 +1,8 @@
 //! One run: the alternation of Sec. 5.1, θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η).
 //!
-//! Every method is a value on this one loop: its E-step rule, its objective, its optimiser. The state
-//! at a step is exactly what a checkpoint holds; batches and augmentations are functions of (seed,
-//! step), so a run that was interrupted ends with the bytes of one that was not.
+//! Every method is a value on this one loop: its E-step rule, its objective, its optimiser. The
+//! state at a step is exactly what a checkpoint holds; batches and augmentations are functions of
+//! (seed, step), so a run that was interrupted ends with the bytes of one that was not.
 
 mod alternation;
 mod batches;
@@ -128,13 +128,14 @@ impl From<usize> for Resources {
     }
 }
 
-/// Trains one run in `dir` to its end, from its newest checkpoint if it has one, with these `resources`.
+/// Trains one run in `dir` to its end, from its newest checkpoint if it has one, with these
+/// `resources`.
 ///
 /// `stop` asks for a checkpoint and an early return. A run that has already ended returns at once.
 ///
 /// # Errors
-/// [`Error::Usage`] for a recipe that cannot be trained, [`Error::Data`] for images or a checkpoint that
-/// cannot be read, [`Error::Disk`] when a record cannot be written.
+/// [`Error::Usage`] for a recipe that cannot be trained, [`Error::Data`] for images or a checkpoint
+/// that cannot be read, [`Error::Disk`] when a record cannot be written.
 pub fn run(
     recipe: &Recipe,
     dataset: &Arc<Dataset>,
@@ -152,7 +153,8 @@ pub fn run(
     pool(threads)?.install(|| run_at(&place.open()?, recipe, dataset, dir, stop, watch))
 }
 
-/// [`run`] of a run that has not ended, at an open place, on the threads of the pool that it is called from.
+/// [`run`] of a run that has not ended, at an open place, on the threads of the pool that it is
+/// called from.
 ///
 /// # Errors
 /// As [`run`].

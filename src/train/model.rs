@@ -101,7 +101,8 @@ impl Model {
     /// The same weights at `site`; tensors given to the model go there too.
     ///
     /// # Errors
-    /// [`Error::Device`] when a GPU fails, [`Error::Failure`] for a model that runs on a device already.
+    /// [`Error::Device`] when a GPU fails, [`Error::Failure`] for a model that runs on a device
+    /// already.
     pub fn on(mut self, site: &Site) -> Result<Self> {
         let heads = [&mut self.predictor, &mut self.inverse, &mut self.prototypes].into_iter().flatten();
         for theta in std::iter::once(&mut self.theta).chain(heads.map(|head| &mut head.theta)) {
@@ -132,7 +133,8 @@ impl Model {
     /// The model that `recipe` trains, with its initial weights.
     ///
     /// # Errors
-    /// [`Error::Usage`] for widths out of range, and for small crops of a backbone that takes one size only.
+    /// [`Error::Usage`] for widths out of range, and for small crops of a backbone that takes one
+    /// size only.
     pub fn of(recipe: &Recipe, kernel: &Arc<dyn Kernel>) -> Result<Self> {
         let Recipe { encoder, predictor, augment, seed, .. } = recipe;
         let mut model = Self::new(encoder, predictor, augment.size, *seed, kernel)?;

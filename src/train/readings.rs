@@ -1,5 +1,5 @@
-//! What steps gave, read as soon as it is known: at once on the processor, many steps at a time from a device,
-//! so that no step waits for the one before it.
+//! What steps gave, read as soon as it is known: at once on the processor, many steps at a time
+//! from a device, so that no step waits for the one before it.
 
 use super::unknowns::Outcome;
 use crate::device::Reading;
@@ -45,7 +45,8 @@ impl Readings {
         Ok(())
     }
 
-    /// The steps whose numbers are known, the oldest first; all of them where many are waiting, or `now`.
+    /// The steps whose numbers are known, the oldest first; all of them where many are waiting, or
+    /// `now`.
     pub fn take(&mut self, now: bool) -> Result<Vec<Read>> {
         let known = self.numbers.iter().all(|number| number.known().is_some());
         if !(now || known || self.known.len() >= READ_EVERY) {

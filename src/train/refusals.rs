@@ -1,5 +1,5 @@
-//! What a device's library has no algorithm for, told once: plain loops run in its place, and nothing else would show it but
-//! the time that they take.
+//! What a device's library has no algorithm for, told once: plain loops run in its place, and
+//! nothing else would show it but the time that they take.
 
 use super::Progress;
 use crate::device::Site;

@@ -1,4 +1,5 @@
-//! The state of a run: exactly what a checkpoint holds, and what is made of it at the end of an epoch.
+//! The state of a run: exactly what a checkpoint holds, and what is made of it at the end of an
+//! epoch.
 
 mod saved;
 
@@ -60,7 +61,8 @@ struct EpochSums {
     lr: f64,
 }
 
-/// The place for banks of `rule` at `site`, where it keeps any and they may lie beside the outputs: [`Site::room_for_bank`].
+/// The place for banks of `rule` at `site`, where it keeps any and they may lie beside the outputs:
+/// [`Site::room_for_bank`].
 pub(super) fn beside(rule: &Rule, site: &Site, on_host: u64) -> Result<Option<(Device, u64)>> {
     if rule.keeps_bank() { site.room_for_bank(on_host) } else { Ok(None) }
 }

@@ -1,8 +1,8 @@
-//! cuDNN's convolutions, channels last: descriptors and the fastest algorithm for each shape, searched once in a process
-//! (`search.rs`).
+//! cuDNN's convolutions, channels last: descriptors and the fastest algorithm for each shape,
+//! searched once in a process (`search.rs`).
 //!
-//! An algorithm that gives the same bytes every time comes before any that does not, and in f32 none is taken that rounds
-//! more than it was asked to.
+//! An algorithm that gives the same bytes every time comes before any that does not, and in f32
+//! none is taken that rounds more than it was asked to.
 
 use super::{allocated, failed};
 use crate::error::{Error, Result};
@@ -15,7 +15,8 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex};
 
-/// What a search is for: the GPU, the pass and its shape, how numbers are stored and whether f32 is rounded to TF32.
+/// What a search is for: the GPU, the pass and its shape, how numbers are stored and whether f32 is
+/// rounded to TF32.
 type Key = (usize, Pass, Conv, Precision, bool);
 
 /// What searches found; runs of one process compute alike, and none searches again.
@@ -70,8 +71,8 @@ pub struct Dnn {
     pub(super) ranked: bool,
 }
 
-// SAFETY: a handle and its descriptors may be used from any thread as long as it is one at a time, which `&mut self`
-// sees to.
+// SAFETY: a handle and its descriptors may be used from any thread as long as it is one at a time,
+// which `&mut self` sees to.
 unsafe impl Send for Dnn {}
 
 fn cudnn(e: CudnnError) -> Error {
@@ -122,7 +123,8 @@ impl Descriptors {
 
 impl Drop for Descriptors {
     fn drop(&mut self) {
-        // SAFETY: each was created once and is destroyed once. A failure leaves a few bytes behind, no more.
+        // SAFETY: each was created once and is destroyed once. A failure leaves a few bytes behind,
+        // no more.
         unsafe {
             let _ = result::destroy_tensor_descriptor(self.x);
             let _ = result::destroy_filter_descriptor(self.w);
@@ -223,8 +225,8 @@ impl Dnn {
                 )
             };
         }
-        // SAFETY: the caller has checked the spans' lengths against the shape that the descriptors were made of, and the
-        // workspace has the bytes that the algorithm asked for.
+        // SAFETY: the caller has checked the spans' lengths against the shape that the descriptors
+        // were made of, and the workspace has the bytes that the algorithm asked for.
         unsafe {
             match algorithm {
                 Algorithm::Forward(found) => pass!(convolution_forward, found, x: a, w: b, y),

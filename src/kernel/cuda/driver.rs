@@ -1,9 +1,10 @@
 //! NVIDIA's driver, loaded when a GPU is asked for.
 //!
-//! candle has cudarc link `libcuda.so.1`, which comes with the driver and not with the toolkit: a program that needs it does
-//! not even start where there is no GPU, and cannot say why. So the driver's functions are defined here, each a jump
-//! through a table; the linker then has no reason to ask for the library, and [`load`] fills the table from it. Where a
-//! function is missing from the list, the program links as before and needs the driver to start.
+//! candle has cudarc link `libcuda.so.1`, which comes with the driver and not with the toolkit: a
+//! program that needs it does not even start where there is no GPU, and cannot say why. So the
+//! driver's functions are defined here, each a jump through a table; the linker then has no reason
+//! to ask for the library, and [`load`] fills the table from it. Where a function is missing from
+//! the list, the program links as before and needs the driver to start.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod table {
@@ -20,7 +21,8 @@ mod table {
 
             global_asm!(
                 ".pushsection .text",
-                // What a function does before the driver is loaded, or without it in the driver: 500, CUDA_ERROR_NOT_FOUND.
+                // What a function does before the driver is loaded, or without it in the driver:
+                // 500, CUDA_ERROR_NOT_FOUND.
                 "sim_driver_absent: mov eax, 500",
                 "ret",
                 ".set sim_driver_index, 0",
@@ -47,7 +49,8 @@ mod table {
     }
     driver_functions!(jumps);
 
-    // SAFETY: the first is the table above, whose entries are addresses; the others are the C library's.
+    // SAFETY: the first is the table above, whose entries are addresses; the others are the C
+    // library's.
     unsafe extern "C" {
         static sim_driver_table: [AtomicPtr<c_void>; NAMES.len()];
         fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void;
@@ -58,7 +61,8 @@ mod table {
     const RTLD_NOW: c_int = 2;
 
     fn fill() -> Result<(), String> {
-        // SAFETY: the names end with a zero byte; the library is never closed, so that its addresses stay good.
+        // SAFETY: the names end with a zero byte; the library is never closed, so that its
+        // addresses stay good.
         unsafe {
             let library = dlopen(c"libcuda.so.1".as_ptr(), RTLD_NOW);
             if library.is_null() {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 /// Numbers that a thread moves at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Two lanes for batches on their way to the GPU, in turn. Copies have a stream of their own, so that one is under way while
-/// the run's stream computes and the next batch is filled in.
+/// Two lanes for batches on their way to the GPU, in turn. Copies have a stream of their own, so
+/// that one is under way while the run's stream computes and the next batch is filled in.
 #[derive(Default)]
 pub struct Lanes {
     copies: Option<Arc<CudaStream>>,
@@ -20,8 +20,8 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Puts `values` at `to`, which is as long, before anything that is given to `stream` from now on. Waits for no more than
-    /// the copy before the last.
+    /// Puts `values` at `to`, which is as long, before anything that is given to `stream` from now
+    /// on. Waits for no more than the copy before the last.
     pub fn send(&mut self, stream: &Arc<CudaStream>, values: &[f32], to: Span) -> Result<()> {
         let copies = match &self.copies {
             Some(copies) => copies,
@@ -39,8 +39,8 @@ impl Lanes {
     }
 }
 
-/// Page-locked memory here, and a landing place on the GPU, from where numbers move on to where they are wanted in a hundredth
-/// of the time.
+/// Page-locked memory here, and a landing place on the GPU, from where numbers move on to where
+/// they are wanted in a hundredth of the time.
 struct Lane {
     copies: Arc<CudaStream>,
     departure: PinnedHostSlice<f32>,
@@ -80,14 +80,16 @@ impl Lane {
             .for_each(|(to, from)| to.copy_from_slice(from));
         self.copies.wait(&self.cleared).map_err(failed)?;
         let (landing, _) = self.landing.device_ptr(stream);
-        // SAFETY: the landing place is as long as the page-locked memory, which nothing touches before `wait` has seen the event
-        // behind the copy; what was in it has been used, by the wait above.
+        // SAFETY: the landing place is as long as the page-locked memory, which nothing touches
+        // before `wait` has seen the event behind the copy; what was in it has been used, by the
+        // wait above.
         unsafe { raw::memcpy_htod_async(landing, slot, self.copies.cu_stream()) }.map_err(failed)?;
         // Who waits for it leaves its core to those who prepare batches.
         let sleeping = Some(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC);
         let landed = self.landed.insert(self.copies.record_event(sleeping).map_err(failed)?);
         stream.wait(landed).map_err(failed)?;
-        // SAFETY: both places are as long as `values`, and the copy above is done first, by the wait.
+        // SAFETY: both places are as long as `values`, and the copy above is done first, by the
+        // wait.
         unsafe { raw::memcpy_dtod_async(to.address(), landing, 4 * values.len(), stream.cu_stream()) }
             .map_err(failed)?;
         self.cleared = stream.record_event(None).map_err(failed)?;

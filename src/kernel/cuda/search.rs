@@ -57,8 +57,8 @@ impl Report {
     }
 }
 
-/// How many of the `found` reports there are behind a call that ended with `status`; none where cuDNN
-/// refuses the shape.
+/// How many of the `found` reports there are behind a call that ended with `status`; none where
+/// cuDNN refuses the shape.
 fn count(status: Status, found: i32) -> Result<usize> {
     match meaning(status) {
         Meaning::Works => Ok(usize::try_from(found).unwrap_or(0)),
@@ -70,7 +70,8 @@ fn count(status: Status, found: i32) -> Result<usize> {
 }
 
 impl Dnn {
-    /// Times every algorithm on the spans themselves, whose result is overwritten anyway; or asks cuDNN which it would take.
+    /// Times every algorithm on the spans themselves, whose result is overwritten anyway; or asks
+    /// cuDNN which it would take.
     pub(super) fn search(
         &self,
         pass: Pass,
@@ -82,7 +83,8 @@ impl Dnn {
         let attempt = |bytes: usize| -> Result<Vec<Report>> {
             let scratch = if self.ranked { None } else { Some(self.scratch(bytes)?) };
             let reports = self.reports(pass, descriptors, spans, scratch.as_ref())?;
-            // A search needs much more than what it finds; a run of a small network should not keep it.
+            // A search needs much more than what it finds; a run of a small network should not keep
+            // it.
             if scratch.is_some() {
                 drop(scratch);
                 trim(&self.stream)?;
@@ -101,7 +103,8 @@ impl Dnn {
                 was_short = true;
             }
         }
-        // Reports come fastest first; those that give the same bytes every time come before the others.
+        // Reports come fastest first; those that give the same bytes every time come before the
+        // others.
         let repeats = |report: &&Report| report.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC;
         let candidates = || reports.iter().filter(|report| usable(report));
         let ordered = candidates().filter(repeats).chain(candidates().filter(|report| !repeats(report)));
@@ -135,7 +138,8 @@ impl Dnn {
         Ok(self.execute(descriptors, choice.algorithm, workspace, spans).is_ok())
     }
 
-    /// What cuDNN found with `scratch`, or how it ranks algorithms without; nothing where it refuses the shape.
+    /// What cuDNN found with `scratch`, or how it ranks algorithms without; nothing where it
+    /// refuses the shape.
     fn reports(
         &self,
         pass: Pass,
@@ -169,8 +173,9 @@ impl Dnn {
                 entries[..count(status, found)?].iter().map(report).collect()
             }};
         }
-        // SAFETY: the descriptors are alive and the spans as long as they say; an entry is plain numbers, of which zeros are
-        // valid, and cuDNN writes at most the `most` entries that there are.
+        // SAFETY: the descriptors are alive and the spans as long as they say; an entry is plain
+        // numbers, of which zeros are valid, and cuDNN writes at most the `most` entries that there
+        // are.
         Ok(unsafe {
             match pass {
                 Pass::Forward => reports!(

@@ -1,4 +1,5 @@
-//! Convolutions, products and pooling on a device: a library's where it has one for the shape, plain loops otherwise.
+//! Convolutions, products and pooling on a device: a library's where it has one for the shape,
+//! plain loops otherwise.
 
 use super::{Arg, Device, Launch, Span, THREADS, int, long};
 use crate::error::Result;
@@ -58,8 +59,9 @@ pub fn as_product(s: &Conv) -> Option<usize> {
 /// Most columns of unfolded images, as in `cu/conv.cu`.
 const MOST_COLUMNS: usize = 256;
 
-/// A convolution of images with so few channels that it is better unfolded: the product of its patches, whose rows are
-/// K·K·I numbers and zeros up to a multiple of 16 bytes, with weights to which rows of zeros are added.
+/// A convolution of images with so few channels that it is better unfolded: the product of its
+/// patches, whose rows are K·K·I numbers and zeros up to a multiple of 16 bytes, with weights to
+/// which rows of zeros are added.
 pub fn unfolded(s: &Conv, precision: Precision) -> Option<Conv> {
     let columns = (s.kernel * s.kernel * s.in_channels).next_multiple_of(16 / precision.bytes());
     (s.in_channels < 8 && s.kernel > 1 && columns <= MOST_COLUMNS).then(|| Conv {
@@ -153,7 +155,8 @@ impl dyn Device + '_ {
         unsafe { self.launch_flat(name, y.len() / pack, args) }
     }
 
-    /// dx: each dy (plus `other`) goes to the first largest of its window; `scratch` as [`pool_scratch_len`] says.
+    /// dx: each dy (plus `other`) goes to the first largest of its window; `scratch` as
+    /// [`pool_scratch_len`] says.
     pub fn max_pool_gradient(
         &self,
         [height, width, channels]: [usize; 3],

@@ -1,11 +1,12 @@
 //! A device beside the processor that runs the encoder: its memory, its kernels, its convolutions.
 //!
-//! [`Device`] is what differs between devices; everything above it (which kernel, which grid, which place) is
-//! here and the same for all. The kernels stand in `cu/`, one source for the GPU and for the tests, which compile it
-//! as plain C++ and run it on the processor. Values are stored as f32 or bf16 and summed in f32.
+//! [`Device`] is what differs between devices; everything above it (which kernel, which grid, which
+//! place) is here and the same for all. The kernels stand in `cu/`, one source for the GPU and for
+//! the tests, which compile it as plain C++ and run it on the processor. Values are stored as f32
+//! or bf16 and summed in f32.
 //!
-//! A [`Span`] is a checked range of device memory. Its lifetime is that of the memory; what it holds is
-//! decided by the order of the calls, as on a stream.
+//! A [`Span`] is a checked range of device memory. Its lifetime is that of the memory; what it
+//! holds is decided by the order of the calls, as on a stream.
 
 mod conv;
 mod norm;
@@ -33,7 +34,8 @@ pub const SOURCE: &str = concat!(
 /// The variable that may say `ranked`.
 pub const CUDNN_VARIABLE: &str = "SIM_CUDNN";
 
-/// Whether cuDNN's algorithms are taken by its own ranking, which is the same in every process, and not by their time.
+/// Whether cuDNN's algorithms are taken by its own ranking, which is the same in every process, and
+/// not by their time.
 ///
 /// # Errors
 /// [`Error::Usage`] where [`CUDNN_VARIABLE`] says anything but `ranked`.
@@ -108,7 +110,8 @@ impl From<f64> for Arg {
     }
 }
 
-/// A size as a kernel's `int`: of one array's side or a batch's pixels, which memory keeps far below 2³¹.
+/// A size as a kernel's `int`: of one array's side or a batch's pixels, which memory keeps far
+/// below 2³¹.
 fn int(value: usize) -> Arg {
     match i32::try_from(value) {
         Ok(value) => Arg::Int(value),
@@ -139,7 +142,8 @@ pub struct Launch {
     pub args: Vec<Arg>,
 }
 
-/// What a device does for the encoder. Calls are carried out in order; only [`Device::download`] waits for them.
+/// What a device does for the encoder. Calls are carried out in order; only [`Device::download`]
+/// waits for them.
 ///
 /// # Safety
 /// Every call reads and writes its spans and nothing else, and [`Device::gpu`] tells the truth.
@@ -152,8 +156,8 @@ pub unsafe trait Device: Send + Sync {
     /// How it convolves, for env.json.
     fn algorithm(&self) -> &'static str;
 
-    /// The GPU whose memory its addresses lie in; none where they are this process's own, and calls are done when they
-    /// return.
+    /// The GPU whose memory its addresses lie in; none where they are this process's own, and calls
+    /// are done when they return.
     fn gpu(&self) -> Option<usize>;
 
     /// Memory for so many bytes, all zero.
@@ -168,12 +172,12 @@ pub unsafe trait Device: Send + Sync {
     /// Runs a kernel.
     ///
     /// # Safety
-    /// The arguments are those that the kernel declares, and every place that it reads or writes lies in the spans they
-    /// were made of.
+    /// The arguments are those that the kernel declares, and every place that it reads or writes
+    /// lies in the spans they were made of.
     unsafe fn launch(&self, launch: &Launch) -> Result<()>;
 
-    /// A pass of a convolution by a library, with weights (O, K, K, I) stored like the values; false where it has none for
-    /// this shape.
+    /// A pass of a convolution by a library, with weights (O, K, K, I) stored like the values;
+    /// false where it has none for this shape.
     fn conv(&self, _pass: Pass, _shape: &Conv, _a: Span, _b: Span, _out: Span) -> Result<bool> {
         Ok(false)
     }
@@ -183,7 +187,8 @@ pub unsafe trait Device: Send + Sync {
         Vec::new()
     }
 
-    /// A pass of a 1×1 convolution as a matrix product by a library, with weights (I, O); false where it has none.
+    /// A pass of a 1×1 convolution as a matrix product by a library, with weights (I, O); false
+    /// where it has none.
     fn product(&self, _pass: Pass, _shape: &Conv, _a: Span, _b: Span, _out: Span) -> Result<bool> {
         Ok(false)
     }

@@ -37,12 +37,13 @@ impl Mask {
     }
 }
 
-/// Blocks of a kernel that leaves sums: enough for the largest GPUs, 132 multiprocessors with four blocks each,
-/// and no more, since what each leaves has to be added up.
+/// Blocks of a kernel that leaves sums: enough for the largest GPUs, 132 multiprocessors with four
+/// blocks each, and no more, since what each leaves has to be added up.
 const SUM_BLOCKS: usize = 528;
 /// Blocks of the others.
 const BLOCKS: usize = 2048;
-/// Rows that a thread walks over at least, so that it reads its channels' numbers for more than one.
+/// Rows that a thread walks over at least, so that it reads its channels' numbers for more than
+/// one.
 const ROWS_EACH: usize = 8;
 /// As in `cu/common.cu`.
 const THREADS: usize = 256;
@@ -115,8 +116,8 @@ fn check(s: &NormShape, values: &[Span], affine: Affine, saved: Option<Span>) {
 }
 
 impl dyn Device + '_ {
-    /// μ and 1/√(σ² + ε) of every view of x into `saved` (views, 2, C); the running statistics move by `momentum`,
-    /// view after view.
+    /// μ and 1/√(σ² + ε) of every view of x into `saved` (views, 2, C); the running statistics move
+    /// by `momentum`, view after view.
     pub fn norm_statistics(
         &self,
         s: &NormShape,
@@ -154,7 +155,8 @@ impl dyn Device + '_ {
                 EPSILON.into(),
             ],
         };
-        // SAFETY: the lengths were checked above and by `part`; the arguments are those of cu/norm.cu.
+        // SAFETY: the lengths were checked above and by `part`; the arguments are those of
+        // cu/norm.cu.
         unsafe {
             self.launch(&sums)?;
             self.launch(&finish)
@@ -203,8 +205,8 @@ impl dyn Device + '_ {
         unsafe { self.launch(&Launch { kernel, grid: cut.grid, block: cut.block, args }) }
     }
 
-    /// First half of the gradient: g ← (g + other)·[y > 0] as `mask` says, γ's and β's gradients into `d_affine`, and what
-    /// the second half needs into `scratch`.
+    /// First half of the gradient: g ← (g + other)·[y > 0] as `mask` says, γ's and β's gradients
+    /// into `d_affine`, and what the second half needs into `scratch`.
     #[allow(clippy::too_many_arguments)]
     pub fn norm_gradient_sums(
         &self,
@@ -257,14 +259,16 @@ impl dyn Device + '_ {
                 int(cut.grid[1]),
             ],
         };
-        // SAFETY: the lengths were checked above and by `part`; the arguments are those of cu/norm.cu.
+        // SAFETY: the lengths were checked above and by `part`; the arguments are those of
+        // cu/norm.cu.
         unsafe {
             self.launch(&sums)?;
             self.launch(&finish)
         }
     }
 
-    /// Second half of the gradient: dx from g, which may be the same place, with what the first half left in `scratch`.
+    /// Second half of the gradient: dx from g, which may be the same place, with what the first
+    /// half left in `scratch`.
     #[allow(clippy::too_many_arguments)]
     pub fn norm_gradient_apply(
         &self,
@@ -294,7 +298,8 @@ impl dyn Device + '_ {
             mask.arg(),
         ];
         let kernel = format!("norm_gradient_apply_{}", cut.suffix);
-        // SAFETY: the lengths were checked above and by `part`; the arguments are those of cu/norm.cu.
+        // SAFETY: the lengths were checked above and by `part`; the arguments are those of
+        // cu/norm.cu.
         unsafe { self.launch(&Launch { kernel, grid: cut.grid, block: cut.block, args }) }
     }
 }

@@ -8,8 +8,8 @@ use std::ops::Range;
 /// Memory that a device gave.
 ///
 /// # Safety
-/// `bytes` bytes from `address` on belong to the value until it is dropped, and work that was given to the device
-/// before is done before they are used for anything else.
+/// `bytes` bytes from `address` on belong to the value until it is dropped, and work that was given
+/// to the device before is done before they are used for anything else.
 pub unsafe trait Memory: Send {
     /// Where it begins, in the device's own addresses.
     fn address(&self) -> u64;
@@ -47,7 +47,8 @@ unsafe impl Memory for Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // SAFETY: the pointer and the length are those of the box that `Buffer::of_host` took apart.
+        // SAFETY: the pointer and the length are those of the box that `Buffer::of_host` took
+        // apart.
         drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.start, self.len)) });
     }
 }

@@ -1,4 +1,5 @@
-//! θ on a device: weights on their way into the convolutions, their gradients on the way back, and the step.
+//! θ on a device: weights on their way into the convolutions, their gradients on the way back, and
+//! the step.
 
 use super::{Buffer, Device, Launch, Span, THREADS, int, long, place};
 use crate::error::Result;
@@ -124,7 +125,8 @@ impl dyn Device + '_ {
         if layers.count == 0 {
             return Ok(());
         }
-        // SAFETY: the table was made for these lengths, which `launch` has checked; the arguments are those of cu/theta.cu.
+        // SAFETY: the table was made for these lengths, which `launch` has checked; the arguments
+        // are those of cu/theta.cu.
         unsafe { self.launch(&layers.launch("stage_weights", theta, staged, false)) }
     }
 
@@ -166,8 +168,8 @@ impl dyn Device + '_ {
         unsafe { self.launch(&launch) }
     }
 
-    /// The same part by part: v ← μ·v + s·(g + λ·θ), with the penalty on penalised parts only, and s LARS's rate of each where
-    /// `lars` says (trust, λ).
+    /// The same part by part: v ← μ·v + s·(g + λ·θ), with the penalty on penalised parts only, and
+    /// s LARS's rate of each where `lars` says (trust, λ).
     pub fn sgd_parts(
         &self,
         parts: &Parts,
@@ -189,7 +191,8 @@ impl dyn Device + '_ {
             let args =
                 vec![theta.into(), gradient.into(), table.into(), rates.into(), trust.into(), decay.into()];
             let (grid, block) = ([parts.count, 1, 1], [THREADS, 1]);
-            // SAFETY: the table was made for these lengths, which were just checked; the arguments are those of cu/theta.cu.
+            // SAFETY: the table was made for these lengths, which were just checked; the arguments
+            // are those of cu/theta.cu.
             unsafe { self.launch(&Launch { kernel: "lars_rates".into(), grid, block, args })? };
         }
         let args = vec![

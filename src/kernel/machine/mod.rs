@@ -1,5 +1,5 @@
-//! What runs networks: one set of operations on [`Span`]s, carried out by the processor's kernels or by a
-//! device's.
+//! What runs networks: one set of operations on [`Span`]s, carried out by the processor's kernels
+//! or by a device's.
 //!
 //! [`Machine`] is all that a network, its running statistics and its momentum know of the place
 //! where their numbers lie. Another kind of place is another implementation of it.
@@ -35,8 +35,8 @@ pub struct Statistics<'a> {
     pub mean: Span<'a>,
     /// Variances.
     pub variance: Span<'a>,
-    /// The share by which they move towards the batch's statistics, view by view, by which values are
-    /// normalised; none where values are normalised by the running ones, in one view.
+    /// The share by which they move towards the batch's statistics, view by view, by which values
+    /// are normalised; none where values are normalised by the running ones, in one view.
     pub momentum: Option<f32>,
 }
 
@@ -71,10 +71,11 @@ pub struct Flow<'a> {
 /// The pooling of images of this many pixels and channels.
 pub type PoolShape = [usize; 3];
 
-/// The operations of an encoder and of its training, on numbers that lie where the machine computes.
+/// The operations of an encoder and of its training, on numbers that lie where the machine
+/// computes.
 ///
-/// Calls are carried out in order; only [`Machine::download`] waits for them. Every operation panics
-/// for spans of other lengths than its shape says.
+/// Calls are carried out in order; only [`Machine::download`] waits for them. Every operation
+/// panics for spans of other lengths than its shape says.
 pub trait Machine: Send + Sync {
     /// The GPU whose memory its spans lie in; none where that is this process's own.
     fn gpu(&self) -> Option<usize>;
@@ -94,7 +95,8 @@ pub trait Machine: Send + Sync {
 
     /// How the weights of `conv` are taken, for values stored as `storage`.
     fn weights(&self, conv: &Conv, storage: Precision) -> Weights;
-    /// The product that a convolution of images is made, where it is better [unfolded](Machine::unfold).
+    /// The product that a convolution of images is made, where it is better
+    /// [unfolded](Machine::unfold).
     fn unfolded(&self, conv: &Conv, storage: Precision) -> Option<Conv>;
     /// The patches of images x that [`Machine::unfolded`]'s product multiplies.
     fn unfold(&self, conv: &Conv, x: Span, patches: Span) -> Result<()>;

@@ -7,8 +7,8 @@ use crate::kernel::device::{Affine, Buffer, Layer, Mask, NormShape, Part, Pass, 
 use crate::kernel::{Conv, Kernel, Precision, norm, pool};
 use std::sync::Arc;
 
-/// A machine that computes with a kernel of the processor. Its values are f32; `bf16` is what such a
-/// kernel multiplies.
+/// A machine that computes with a kernel of the processor. Its values are f32; `bf16` is what such
+/// a kernel multiplies.
 pub struct Processor(Arc<dyn Kernel>);
 
 impl Processor {

@@ -20,7 +20,8 @@ pub struct Rates {
 
 /// What makes the steps of one vector on a machine.
 pub trait Stepper: Send {
-    /// One step on `theta` with its momentum `velocity` along `gradient`, all f32 and of one length.
+    /// One step on `theta` with its momentum `velocity` along `gradient`, all f32 and of one
+    /// length.
     fn step(&self, theta: Span, velocity: Span, gradient: Span, rates: &Rates) -> Result<()>;
 }
 
@@ -65,7 +66,8 @@ fn step_part(
     parts.zip(gradient.par_chunks(CHUNK)).for_each(chunk);
 }
 
-/// s of one part; 1 where its weights or its gradient are zero, as nothing could be learned otherwise.
+/// s of one part; 1 where its weights or its gradient are zero, as nothing could be learned
+/// otherwise.
 fn lars(trust: f64, theta: &[f32], gradient: &[f32], decay: f64) -> f64 {
     let (theta, gradient) = (norm(theta), norm(gradient));
     if theta > 0.0 && gradient > 0.0 { trust * theta / (gradient + decay * theta) } else { 1.0 }
