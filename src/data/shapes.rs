@@ -136,6 +136,39 @@ pub fn render(config: &ShapesConfig, seed: u64, split: u64, index: usize, size: 
     Image { height: size, width: size, pixels }
 }
 
+/// What image `index` of `split` was drawn from beside its class, as numbers by name: lengths in
+/// pixels, angles in radians, luminances of which 1 is the whole range. Where the lattice lies is
+/// told by the cosine and sine of its phase in either direction, because it repeats itself.
+pub fn factors(
+    config: &ShapesConfig,
+    seed: u64,
+    split: u64,
+    index: usize,
+    size: usize,
+) -> Vec<(&'static str, f32)> {
+    let mut rng = stream(seed, Purpose::Shapes, split, index as u64);
+    let scene = Scene::draw(config, label(index, config.classes) as usize, size, &mut rng);
+    let luminance = |colour: [f32; 3]| colour.iter().sum::<f32>() / 3.0;
+    let (foreground, background) = (luminance(scene.foreground), luminance(scene.background));
+    let mut named = vec![
+        ("spacing", scene.spacing),
+        ("size", scene.radius / scene.spacing),
+        ("tilt", scene.tilt),
+        ("contrast", foreground - background),
+        ("luminance", (foreground + background) / 2.0),
+        ("strokes", scene.strokes.len() as f32),
+    ];
+    named.extend(scene.shade.map(|shade| ("shade", shade)));
+    for at in scene.origin {
+        let (sin, cos) = (TAU * at / scene.spacing).sin_cos();
+        named.extend([("position", cos), ("position", sin)]);
+    }
+    for (colour, mean) in [(scene.foreground, foreground), (scene.background, background)] {
+        named.extend([0, 1].map(|channel| ("tint", colour[channel] - mean)));
+    }
+    named
+}
+
 /// Everything about an image but its noise.
 struct Scene {
     class: usize,
@@ -301,5 +334,32 @@ mod tests {
             let area = inside as f32 * (2.6 / SIDE as f32).powi(2) * enlarged * enlarged;
             assert!((area / 1.72 - 1.0).abs() < 0.01, "{}: {area}", MOTIFS[class]);
         }
+    }
+
+    /// Noise off, strokes none: an image is as dark as its background and as bright as its motifs,
+    /// but for the shade across it, a channel's tint and the rounding of a byte.
+    #[test]
+    fn factors_say_what_was_drawn() {
+        const SIZE: usize = 96;
+        let config = ShapesConfig { noise: 0.0, ..ShapesConfig::default() };
+        let mut seen = 0;
+        for index in 0..40 {
+            let named = factors(&config, 3, 1, index, SIZE);
+            let all = |name| -> Vec<f32> {
+                named.iter().filter(|factor| factor.0 == name).map(|factor| factor.1).collect()
+            };
+            if all("strokes")[0] > 0.0 {
+                continue;
+            }
+            seen += 1;
+            let image = render(&config, 3, 1, index, SIZE);
+            let values = image.pixels.iter().map(|byte| f32::from(*byte) / 255.0);
+            let (dark, bright) = values.fold((1.0f32, 0.0f32), |(low, high), v| (low.min(v), high.max(v)));
+            let shade: f32 = all("shade").iter().map(|shade| shade.abs() * SIZE as f32).sum();
+            let contrast = all("contrast")[0];
+            let slack = shade + 4.0 * TINT + 2.0 / 255.0;
+            assert!((bright - dark - contrast).abs() <= slack, "{index}: {dark} to {bright}, not {contrast}");
+        }
+        assert!(seen > 5);
     }
 }
