@@ -37,6 +37,24 @@ fn arms_are_set_side_by_side_with_their_medians_and_their_recipes_differences() 
 }
 
 #[test]
+fn arms_of_one_name_are_told_apart_by_their_paths_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    study(folder.path());
+    std::fs::create_dir(folder.path().join("earlier")).unwrap();
+    std::fs::rename(folder.path().join("runs/membank"), folder.path().join("earlier/membank")).unwrap();
+    study(folder.path());
+    let both = ["compare", "earlier/membank/m=0.8", "runs/membank/m=0.8", "--out", "here"];
+    let shown = output(folder.path(), &both);
+    let out = text(&shown.stdout);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    let drawn = std::fs::read_to_string(folder.path().join("here/compare.csv")).unwrap();
+    for name in ["earlier/membank/m=0.8", "runs/membank/m=0.8"] {
+        assert!(out.contains(name), "{out}");
+        assert!(drawn.contains(&format!("val/knn_top1,{name},1,")), "{drawn}");
+    }
+}
+
+#[test]
 fn a_study_is_its_arms_and_a_run_is_itself() {
     let folder = tempfile::tempdir().unwrap();
     study(folder.path());

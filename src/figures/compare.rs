@@ -56,7 +56,7 @@ pub fn items(paths: &[PathBuf]) -> Result<Vec<Item>> {
     let shared = |name: &str| found.iter().filter(|(_, item)| item.name == name).count() > 1;
     let whole: Vec<bool> = found.iter().map(|(_, item)| shared(&item.name)).collect();
     let named = found.into_iter().zip(whole).map(|((path, item), whole)| match whole {
-        true => Item { name: path.display().to_string(), ..item },
+        true => item.called(path.display().to_string()),
         false => item,
     });
     Ok(named.collect())
@@ -100,6 +100,12 @@ fn item(folder: &Path, paths: Vec<PathBuf>) -> Result<Item> {
 }
 
 impl Item {
+    /// The same under another name, which its runs' curves have too.
+    fn called(mut self, name: String) -> Item {
+        self.runs.iter_mut().for_each(|run| run.arm.clone_from(&name));
+        Item { name, ..self }
+    }
+
     /// The last value of `metric` in each run that has it.
     ///
     /// # Errors
