@@ -47,6 +47,9 @@ fn unreadable(path: &Path, error: std::io::Error) -> Error {
 
 /// Why a file is refused, with the way out.
 fn refused(path: &Path, what: impl std::fmt::Display) -> Error {
+    // A decoder's words may end in a line break.
+    let what = what.to_string();
+    let what = what.trim_end();
     Error::data(path, format!("is not an image that can be used: {what}; remove it or pass --skip-bad"))
 }
 
