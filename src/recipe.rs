@@ -4,6 +4,8 @@
 //! alone reaches training and is written into the run directory as `config.toml`. Two runs with the
 //! same recipe are the same run.
 
+pub mod keys;
+
 use crate::augment::{AugmentConfig, FiniteConfig};
 use crate::data::loader::BatchShape;
 use crate::data::{DataConfig, RunSeed, ShapesSeed};

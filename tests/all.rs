@@ -22,6 +22,7 @@ mod gpu_kernels;
 mod gpu_runs;
 mod identity;
 mod kernel;
+mod keys;
 mod laws;
 mod layering;
 mod methods;

@@ -1,9 +1,11 @@
-//! `sim show`: a study's question, arms and claims, and who set each key of its recipes.
+//! `sim show`: a study's question, arms and claims, and who set each key of its recipes; or every
+//! key and what it means.
 
-use super::flags::{given, json_flag, layer_flags, on_studies, request, study, study_command};
+use super::flags::{given, json_flag, layer_flags, on_studies, request, study, study_command, switch};
 use super::output::Output;
-use crate::error::Result;
-use crate::study::{Arm, Study};
+use crate::error::{Error, Result};
+use crate::recipe::keys::{KEYS, Key};
+use crate::study::{Arm, Study, keys};
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
@@ -11,12 +13,21 @@ use serde_json::json;
 pub fn command(studies: &[Study]) -> Command {
     let about = "Show a study: its question, arms and claims, and who set each key of its recipes";
     let flags = layer_flags().into_iter().chain([json_flag()]);
-    on_studies("show", about, studies.iter().map(study_command), flags)
+    on_studies("show", about, studies.iter().map(study_command), flags).subcommand_required(false).arg(
+        switch("keys", "List every key of study files and recipes: its meaning, values, default and source"),
+    )
 }
 
 /// Runs it.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
-    let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
+    let Some((name, matches)) = matches.subcommand() else {
+        return match matches.get_flag("keys") {
+            true => all_keys(matches.get_flag("json"), output),
+            false => {
+                Err(Error::Usage("name a study (sim list), or ask for all keys: sim show --keys".into()))
+            }
+        };
+    };
     let study = study(name, studies, "show")?;
     let request = request(matches, given(study, matches));
     let arms = study.resolve(&request)?;
@@ -81,4 +92,33 @@ fn rows(arm: &Arm, reference: Option<&Arm>) -> Vec<[String; 3]> {
     leaves
         .map(|(key, entry)| [format!("  {key}"), entry.value().to_string(), entry.origin.source.name.clone()])
         .collect()
+}
+
+/// Every key with its meaning.
+fn all_keys(json: bool, output: &Output) -> Result<i32> {
+    let defaults = keys::defaults()?;
+    for (index, key) in keys::STUDY.iter().chain(KEYS).enumerate() {
+        let Key { name, kind, range, source, meaning, .. } = key;
+        let default = keys::default_of(key, &defaults);
+        if json {
+            let (kind, range) = (kind.to_string(), range.to_string());
+            let line = json!({"key": name, "meaning": meaning, "value": kind, "range": range,
+                "default": default, "source": source});
+            output.line(&line.to_string())?;
+            continue;
+        }
+        match index {
+            0 => output.line("Keys of a study file")?,
+            n if n == keys::STUDY.len() => output.line("\nKeys of a recipe")?,
+            _ => {}
+        }
+        let default = match default.as_str() {
+            "" => "required in its table".to_string(),
+            default => format!("default {default}"),
+        };
+        let parts = [kind.to_string(), range.to_string(), default, format!("from {source}")];
+        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        output.line(&format!("  {name}\n      {meaning}\n      {}", parts.join("; ")))?;
+    }
+    Ok(0)
 }

@@ -17,10 +17,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Keys of a study file that are not keys of a recipe.
-const HEAD: [&str; 10] =
+pub(super) const HEAD: [&str; 10] =
     ["title", "question", "paper", "base", "suite", "shows", "facts", "figures", "flag", "claim"];
 /// Keys of a study file with recipes inside.
-const BODY: [&str; 2] = ["arm", "scale"];
+pub(super) const BODY: [&str; 2] = ["arm", "scale"];
 /// Keys of a recipe.
 pub(super) const RECIPE: [&str; 11] = [
     "seed",
@@ -39,9 +39,9 @@ pub(super) const RECIPE: [&str; 11] = [
 const RESERVED: &str =
     "scale data skip-bad set seeds until-decided max-seeds jobs threads out device fresh quiet json help";
 /// Keys of an arm that are not keys of a recipe.
-const ARM: [&str; 5] = ["name", "title", "reference", "at", "base"];
+pub(super) const ARM: [&str; 5] = ["name", "title", "reference", "at", "base"];
 /// Keys of a scale that are not keys of a recipe.
-const SCALE: [&str; 2] = ["about", "seeds"];
+pub(super) const SCALE: [&str; 2] = ["about", "seeds"];
 
 /// A question and how it is put to the test.
 #[derive(Clone, Debug)]

@@ -20,6 +20,7 @@ mod head;
 mod identity;
 mod job;
 mod judge;
+pub mod keys;
 pub mod layer;
 mod nearest;
 mod resolve;

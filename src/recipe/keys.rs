@@ -1,0 +1,375 @@
+//! What each key of a recipe means: one row for each key, in the order of the structs. `sim show
+//! --keys` and paper-notes/guide/keys.md are made from it, `tests/keys.rs` compares it with the
+//! structs.
+
+use std::fmt;
+
+/// A key as it stands in TOML.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its dotted name.
+    pub name: &'static str,
+    /// What kind of value it takes.
+    pub kind: Kind,
+    /// Which values.
+    pub range: Range,
+    /// What a table that leaves it out has, as TOML, or [`CHOICE`]; none for a key that its table
+    /// must have.
+    pub left_out: Option<&'static str>,
+    /// Where it comes from: a section of the SimSiam paper, another paper, or the program.
+    pub source: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// A key may be left out, and its meaning says what then.
+pub const CHOICE: Option<&str> = Some("");
+
+/// Kinds of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number.
+    Whole,
+    /// A whole number or this word.
+    WholeOr(&'static str),
+    /// A number.
+    Number,
+    /// A list of so many numbers; 0: of any length.
+    Numbers(usize),
+    /// A list of whole numbers.
+    Wholes,
+    /// A list of lists of four numbers.
+    Fours,
+    /// `true` or `false`.
+    Switch,
+    /// Text in quotes.
+    Text,
+    /// A list of texts.
+    Texts,
+    /// `{}`: it is there or not.
+    Empty,
+    /// A table whose names are free.
+    Table,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Kind::Whole => f.write_str("whole number"),
+            Kind::WholeOr(word) => write!(f, "whole number or \"{word}\""),
+            Kind::Number => f.write_str("number"),
+            Kind::Numbers(0) => f.write_str("list of numbers"),
+            Kind::Numbers(n) => write!(f, "list of {n} numbers"),
+            Kind::Wholes => f.write_str("list of whole numbers"),
+            Kind::Fours => f.write_str("list of lists of 4 numbers"),
+            Kind::Switch => f.write_str("true or false"),
+            Kind::Text => f.write_str("text"),
+            Kind::Texts => f.write_str("list of texts"),
+            Kind::Empty => f.write_str("{}"),
+            Kind::Table => f.write_str("table"),
+        }
+    }
+}
+
+/// Which values a key takes. Of a list it is said of every entry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Range {
+    /// Every value of its kind; nothing is said of it.
+    Any,
+    /// From the first to the second, both included.
+    Within(f64, f64),
+    /// From the first, included, to the second, which is not.
+    Below(f64, f64),
+    /// From the first, which is not included, to the second, which is.
+    AboveTo(f64, f64),
+    /// This or more.
+    AtLeast(f64),
+    /// More than this.
+    Above(f64),
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// What is said here.
+    Said(&'static str),
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Range::Any => Ok(()),
+            Range::Within(low, high) => write!(f, "{low} to {high}"),
+            Range::Below(low, high) => write!(f, "at least {low}, below {high}"),
+            Range::AboveTo(low, high) => write!(f, "above {low}, at most {high}"),
+            Range::AtLeast(low) => write!(f, "at least {low}"),
+            Range::Above(low) => write!(f, "above {low}"),
+            Range::Words(words) => {
+                let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                f.write_str(&quoted.join(", "))
+            }
+            Range::Said(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Rows: name, kind, range, what leaving it out means, source: meaning.
+macro_rules! rows {
+    ($($name:literal, $kind:expr, $range:expr, $left_out:expr, $source:literal: $meaning:literal;)*) => {
+        &[$(Key {
+            name: $name, kind: $kind, range: $range, left_out: $left_out, source: $source, meaning: $meaning,
+        }),*]
+    };
+}
+pub(crate) use rows;
+
+use Kind::{Empty, Fours, Number, Numbers, Switch, Text, Whole, WholeOr, Wholes};
+use Range::{Above, AboveTo, Any, AtLeast, Below, Said, Within, Words};
+
+const STEM: Range = Words(&["cifar", "imagenet"]);
+const NORM: Range = Words(&["none", "hidden", "all"]);
+const PRECISION: Range = Words(&["f32", "bf16"]);
+const COUNT: Range = AtLeast(1.0);
+const SHARE: Range = Within(0.0, 1.0);
+const WIDTH: Range = Within(1.0, 65536.0);
+const PIXELS: Range = Within(4.0, 1024.0);
+
+/// Every key of a recipe.
+pub const KEYS: &[Key] = rows! {
+    "seed", Whole, AtLeast(0.0), None, "sim":
+        "Seed of initial weights, order of images and augmentation. Set by `--seeds`, never by `--set`.";
+    "schedule.batch", Whole, Within(1.0, 1048576.0), None, "Sec. 4.3":
+        "Images per batch; each gives all its views.";
+    "schedule.epochs", Whole, Within(1.0, 10000000.0), None, "Sec. 4":
+        "Passes over the training images.";
+    "schedule.checkpoint_every", Whole, COUNT, None, "sim":
+        "Epochs between checkpoints. The last epoch always makes one.";
+
+    "eta.one-step", Empty, Any, None, "Sec. 3; 5.2":
+        "E-step of SimSiam: η is the other view's output, made anew in every step.";
+    "eta.k-step.k", WholeOr("epoch"), COUNT, None, "Sec. 5.2":
+        "SGD steps on θ between two updates of η.";
+    "eta.mean-of-others", Empty, Any, None, "FastSiam":
+        "η is the mean over all other views of the image in the batch; objective.pairs says how many there are.";
+    "eta.memory-bank.m", Number, SHARE, None, "Sec. 5.2":
+        "Momentum of η ← m·η + (1−m)·F(T′(x)), one η for each image: the part of the old value that stays.";
+    "eta.memory-bank.precision", Text, PRECISION, Some("\"f32\""), "sim":
+        "How the bank keeps its numbers; \"bf16\" takes half the bytes.";
+    "eta.memory-bank.k", WholeOr("epoch"), COUNT, Some("1"), "sim":
+        "SGD steps between two updates of the bank.";
+    "eta.expectation.n", WholeOr("all"), Within(1.0, 256.0), None, "Sec. 5.1, eq. 9":
+        "Samples whose mean is η, each a view that no term of the loss shows; \"all\" is every element of augment.finite.";
+    "eta.expectation.normalised", Switch, Any, None, "Zhang et al. 2022":
+        "Whether the mean is that of z/‖z‖ instead of z.";
+    "eta.expectation.k", WholeOr("epoch"), COUNT, Some("1"), "sim":
+        "SGD steps between two updates of η.";
+    "eta.expectation.m", Number, SHARE, Some("0.0"), "sim":
+        "Momentum of a moving average over updates, one η for each image.";
+    "eta.momentum-encoder.tau", Number, SHARE, None, "BYOL; MoCo":
+        "Momentum τ of the moving average of θ whose output is η.";
+    "eta.momentum-encoder.rises", Switch, Any, Some("true"), "BYOL; MoCo":
+        "Whether τ rises to 1 at the last step (BYOL) or stays (MoCo).";
+    "eta.momentum-encoder.queue", Whole, Within(0.0, 4194304.0), Some("0"), "MoCo":
+        "Outputs of earlier batches that are kept as negatives; needs objective.similarity = \"info-nce\".";
+    "eta.sinkhorn.epsilon", Number, Above(0.0), None, "SwAV":
+        "ε of Sinkhorn–Knopp: the larger, the more even a code.";
+    "eta.sinkhorn.iterations", Whole, Within(1.0, 1000.0), None, "SwAV":
+        "Normalisations of columns and rows.";
+    "eta.sinkhorn.stop_gradient", Switch, Any, Some("true"), "Table 6b":
+        "Whether no gradient flows into the codes.";
+    "eta.sinkhorn.queue", Whole, Within(0.0, 4194304.0), Some("0"), "SwAV":
+        "Outputs of earlier batches, for each view, that are assigned together with a batch.";
+    "eta.sinkhorn.queue_from_epoch", Whole, AtLeast(0.0), Some("0"), "SwAV":
+        "The epoch from which on they are kept.";
+    "eta.labels", Empty, Any, None, "He et al. 2016":
+        "η is the image's class: supervised training.";
+    "eta.none", Empty, Any, None, "Sec. 4.1":
+        "No stop-gradient: gradient flows into the targets.";
+
+    "data.source", Text, Said("shapes, folder:DIR, cifar10:PATH, cifar100:PATH, stl10:PATH"), None, "sim":
+        "Where images come from; `--data` sets it.";
+    "data.train_images", Whole, AtLeast(0.0), None, "sim":
+        "Training images used, the first of each class in equal parts; 0 means all.";
+    "data.test_images", Whole, AtLeast(0.0), None, "sim":
+        "Held-out images used, likewise.";
+    "data.shapes_size", Whole, PIXELS, None, "sim":
+        "Side in pixels of the procedural images.";
+    "data.shapes_seed", WholeOr("run"), AtLeast(0.0), None, "sim":
+        "Which procedural images are drawn: those of this number, or those of the run's own seed.";
+    "data.shapes.classes", Whole, Within(1.0, 20.0), Some("10"), "sim":
+        "Classes of the procedural images.";
+    "data.shapes.spacing", Numbers(2), Within(4.0, 48.0), Some("[9.0, 12.0]"), "sim":
+        "Distance between neighbouring motifs, lowest and highest, in 24ths of the image's side.";
+    "data.shapes.scatter", Number, Within(0.0, 0.5), Some("0.2"), "sim":
+        "Largest displacement of a motif from its place, as a part of the spacing.";
+    "data.shapes.tilt", Number, Within(0.0, 3.1415), Some("0.25"), "sim":
+        "Largest tilt of the motifs in radians.";
+    "data.shapes.noise", Number, SHARE, Some("0.04"), "sim":
+        "Standard deviation of each channel's noise, where 1 is the whole range.";
+    "data.skip_bad", Switch, Any, None, "sim":
+        "Counts files that cannot be decoded and goes on, instead of stopping at the first; `--skip-bad` sets it.";
+    "data.held_out", Text, Words(&["test", "val"]), CHOICE, "sim":
+        "Which folder of folder:DIR is held out where both are there; left out: test.";
+
+    "augment.size", Whole, PIXELS, None, "Sec. 3; App. D":
+        "Side of a view in pixels.";
+    "augment.crop_scale", Numbers(2), AboveTo(0.0, 1.0), None, "Sec. 3":
+        "Area of the random crop as a part of the image's, lowest and highest.";
+    "augment.flip", Number, SHARE, None, "Sec. 3":
+        "Probability of a horizontal flip.";
+    "augment.jitter", Number, SHARE, None, "Sec. 3":
+        "Probability of colour jitter.";
+    "augment.jitter_strength", Numbers(4), Said("0 to 1; the hue's 0 to 0.5"), None, "Sec. 3":
+        "Strength of brightness, contrast, saturation and hue, as in torchvision's ColorJitter.";
+    "augment.grayscale", Number, SHARE, None, "Sec. 3":
+        "Probability of grayscale.";
+    "augment.blur", Number, SHARE, None, "Sec. 3; App. D":
+        "Probability of Gaussian blur.";
+    "augment.blur_sigma", Numbers(2), Above(0.0), None, "Sec. 3":
+        "σ of the blur in pixels, lowest and highest.";
+    "augment.mean", Numbers(3), Any, None, "the data set":
+        "What is subtracted from each channel of values in [0, 1].";
+    "augment.std", Numbers(3), Above(0.0), None, "the data set":
+        "What each channel is divided by.";
+    "augment.finite.flips", Switch, Any, None, "sim":
+        "A finite set of views in place of random ones: whether it has both mirror images. 2 to 256 views in all.";
+    "augment.finite.scales", Numbers(0), AboveTo(0.0, 1.0), None, "sim":
+        "Sides of the square crop as parts of the image's shorter side.";
+    "augment.finite.translations", Whole, COUNT, None, "sim":
+        "Places of the crop along each axis: n gives n × n.";
+    "augment.finite.colours", Fours, Said("factors 0 to 4; hue −0.5 to 0.5"), None, "sim":
+        "Colour shifts: factors of brightness, contrast and saturation, and a turn of the hue.";
+    "augment.finite.exhaustive", Switch, Any, Some("false"), "sim":
+        "Whether view v of a batch is element v of the set instead of a drawn one.";
+    "augment.multi_crop.count", Whole, Within(1.0, 64.0), None, "SwAV":
+        "Small crops of every image beside its views.";
+    "augment.multi_crop.size", Whole, PIXELS, None, "SwAV":
+        "Their side in pixels.";
+    "augment.multi_crop.crop_scale", Numbers(2), AboveTo(0.0, 1.0), None, "SwAV":
+        "Their area as a part of the image's, lowest and highest.";
+
+    "encoder.backbone.mlp.widths", Wholes, WIDTH, None, "sim":
+        "Linear + BN + ReLU on the flattened image: the width of each layer, the last being the feature dimension.";
+    "encoder.backbone.resnet8.width", Whole, WIDTH, None, "sim":
+        "Three stages of one basic block: channels of the first; the next have twice and four times as many.";
+    "encoder.backbone.resnet18.stem", Text, STEM, None, "He et al. 2016; App. D":
+        "First layers of a ResNet-18: 3×3 convolution, or 7×7 with stride 2 and max pooling.";
+    "encoder.backbone.resnet34.stem", Text, STEM, None, "He et al. 2016":
+        "First layers of a ResNet-34.";
+    "encoder.backbone.resnet50.stem", Text, STEM, None, "Sec. 3":
+        "First layers of a ResNet-50.";
+    "encoder.backbone.resnet.blocks", Wholes, COUNT, None, "sim":
+        "Any other residual network: blocks of each of its 1 to 8 stages.";
+    "encoder.backbone.resnet.bottleneck", Switch, Any, None, "sim":
+        "Bottleneck blocks instead of basic ones.";
+    "encoder.backbone.resnet.width", Whole, WIDTH, None, "sim":
+        "Channels of its first convolution.";
+    "encoder.backbone.resnet.widths", Wholes, WIDTH, CHOICE, "sim":
+        "Channels of each stage; left out: `width`, then twice as many in each next stage.";
+    "encoder.backbone.resnet.stem", Text, STEM, None, "sim":
+        "Its first layers.";
+    "encoder.zero_init_residual", Switch, Any, None, "official code":
+        "Starts the last BN scale of each residual block at zero.";
+    "encoder.projector.layers", Whole, Within(1.0, 3.0), None, "Sec. 3; App. D":
+        "Linear layers of the projection MLP.";
+    "encoder.projector.hidden", Whole, WIDTH, CHOICE, "sim":
+        "Width of its layers before the last; left out: that of the last.";
+    "encoder.projector.dim", Whole, WIDTH, None, "Sec. 3":
+        "Width d of its last layer: z and η have d numbers.";
+    "encoder.projector.norm", Text, NORM, None, "Table 3":
+        "Which of its layers batch normalisation follows.";
+    "encoder.precision", Text, PRECISION, Some("\"f32\""), "sim":
+        "What convolutions multiply; sums are f32 in either case.";
+
+    "predictor.none", Empty, Any, None, "Table 1":
+        "No predictor: p = z.";
+    "predictor.mlp.hidden", Whole, WIDTH, None, "Sec. 3":
+        "Width of the predictor's hidden layer; d/4 in the paper.";
+    "predictor.mlp.norm", Text, NORM, None, "Table 3":
+        "Which of its layers batch normalisation follows.";
+    "predictor.mlp.inverse", Switch, Any, Some("false"), "Zhang et al. 2022":
+        "Trains an inverse of h beside it, for objective.comparison = \"inverse-predictor\".";
+    "predictor.direct.rho", Number, Below(0.0, 1.0), None, "Tian et al. 2021":
+        "DirectPred, a linear h set from the outputs' correlation: the part of the old correlation that stays.";
+    "predictor.direct.epsilon", Number, AtLeast(0.0), None, "Tian et al. 2021":
+        "What directions without variance keep.";
+    "predictor.direct.every", Whole, COUNT, None, "Tian et al. 2021":
+        "Steps between two eigen-decompositions.";
+    "predictor.bias", Empty, Any, None, "Zhang et al. 2022":
+        "h(z) = z + b with a trained b.";
+
+    "objective.similarity", Text, Words(&["cosine", "cross-entropy", "mse", "info-nce"]), None, "Sec. 3; 4.5; 6":
+        "D(p, η), what the M-step minimises.";
+    "objective.symmetric", Switch, Any, None, "Sec. 4.6":
+        "Whether both views are trained, ½D(p₁, η₂) + ½D(p₂, η₁), or the first alone.";
+    "objective.pairs", Whole, Within(1.0, 16.0), None, "Sec. 4.6":
+        "Pairs of views per image.";
+    "objective.comparison", Text,
+        Words(&["simsiam", "symmetric-predictor", "mirror", "inverse-predictor", "centre", "residual"]),
+        Some("\"simsiam\""), "Zhang et al. 2022":
+        "Which two outputs the encoder's loss compares.";
+    "objective.temperature", Number, Above(0.0), Some("1.0"), "SimCLR; MoCo; SwAV":
+        "τ, which divides p in the cross-entropy and cosines in InfoNCE.";
+    "objective.prototypes.count", Whole, Within(2.0, 65536.0), None, "SwAV":
+        "Prototypes whose scores take the place of p; needs eta.sinkhorn.";
+    "objective.prototypes.frozen_steps", Whole, AtLeast(0.0), Some("0"), "SwAV":
+        "Steps at the start in which they stay as they are.";
+
+    "optim.base_lr", Number, AtLeast(0.0), None, "Sec. 3":
+        "The learning rate is this × batch / 256.";
+    "optim.momentum", Number, Below(0.0, 1.0), None, "Sec. 3":
+        "SGD's momentum.";
+    "optim.weight_decay", Number, AtLeast(0.0), None, "Sec. 3; App. D":
+        "L2 penalty.";
+    "optim.weight_decay_on", Text, Words(&["all", "weights"]), Some("\"all\""), "SimCLR; BYOL":
+        "What it is on: all that is trained, or weights without biases and batch norm. LARS scales the same.";
+    "optim.lars.trust", Number, AtLeast(0.0), None, "You et al. 2017":
+        "LARS, a rate for each layer: its trust coefficient.";
+    "optim.decay", Text, Words(&["cosine-epoch", "cosine-step", "constant"]), None, "Sec. 3; official code":
+        "How the learning rate falls: by a cosine, once an epoch or once a step, or not at all.";
+    "optim.final_lr", Number, AtLeast(0.0), Some("0.0"), "SwAV":
+        "What it falls to, as a share of its start.";
+    "optim.warmup_epochs", Whole, AtLeast(0.0), None, "Table 2":
+        "Epochs over which it rises from 0 in a straight line.";
+    "optim.predictor_lr", Text, Words(&["decayed", "constant", "zero"]), None, "Table 1":
+        "The predictor's learning rate: the encoder's, its start kept, or 0.";
+    "optim.predictor_rate", Number, AtLeast(0.0), Some("1.0"), "Tian et al. 2021":
+        "A factor on the predictor's learning rate.";
+
+    "measure.every", Whole, COUNT, None, "sim":
+        "Epochs between measurements. The last epoch is always measured.";
+    "measure.knn_k", Whole, COUNT, None, "App. D":
+        "Neighbours of the weighted kNN classifier.";
+    "measure.knn_images", Whole, AtLeast(0.0), Some("0"), "sim":
+        "Training images whose labels it reads, the first of each class in equal parts; 0 means all.";
+    "measure.knn_temperature", Number, Above(0.0), None, "App. D; Wu et al. 2018":
+        "Temperature of its weights exp(cos/T).";
+    "measure.probe_epochs", Whole, Within(0.0, 1000000.0), None, "Sec. 3":
+        "Epochs of the linear probe; 0 leaves it out.";
+    "measure.probe_base_lr", Number, Above(0.0), None, "sim":
+        "The probe's learning rate is this × batch / 256.";
+    "measure.probe_batch", Whole, COUNT, None, "sim":
+        "The probe's batch.";
+    "measure.probe_always", Switch, Any, Some("false"), "sim":
+        "Runs the probe at every measurement, not at the end alone.";
+    "measure.em.images", Whole, Within(2.0, 65536.0), None, "sim":
+        "Measures the alternation itself, the em/ columns, on so many images.";
+    "measure.em.views", Whole, Within(4.0, 65536.0), None, "sim":
+        "Views of each by which the expectation over augmentations is estimated.";
+    "measure.em.eta", Switch, Any, Some("false"), "sim":
+        "Compares the η that trains with the exact one.";
+    "measure.em.objective", Switch, Any, Some("false"), "Sec. 5.1":
+        "Takes L(θ, η) before and after every half-step.";
+    "measure.em.trajectory", Switch, Any, Some("false"), "Sec. 5.3":
+        "Keeps θ at every measurement.";
+
+    "closed_form.signal", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":
+        "A linear encoder of Gaussian images in place of training: variance of images along 1 to 64 directions.";
+    "closed_form.noise", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":
+        "Variance of augmentations along each.";
+    "closed_form.outputs", Whole, Within(1.0, 64.0), None, "sim":
+        "Outputs of the encoder.";
+    "closed_form.steps_per_epoch", Whole, COUNT, None, "sim":
+        "SGD steps in an epoch; 10000000 in a run at most.";
+    "closed_form.normalised", Switch, Any, Some("false"), "sim":
+        "Scales each output to variance 1 after every step, as batch norm does.";
+    "closed_form.optimum", Text, Words(&["none", "encoder", "predictor"]), Some("\"none\""), "sim":
+        "What jumps to its optimum in every step instead of making a gradient step.";
+};
