@@ -25,6 +25,7 @@ mod kernel;
 mod keys;
 mod laws;
 mod layering;
+mod links;
 mod methods;
 mod norm;
 mod numbers;
