@@ -141,7 +141,9 @@ fn inside(path: &str) -> Option<Vec<String>> {
         }
     }
     let refusal = recipe(&tree).expect_err("a stray key is refused");
-    let names = |behind: &str| behind.split('`').skip(1).step_by(2).map(String::from).collect();
+    // Further lines say where.
+    let list = |behind: &str| behind.lines().next().unwrap_or_default().to_string();
+    let names = |behind: &str| list(behind).split('`').skip(1).step_by(2).map(String::from).collect();
     let word = refusal.contains("unknown variant") && !CHOICES.contains(&path);
     match refusal.split_once("`zzz`, expected") {
         Some((_, behind)) if !word => Some(names(behind)),

@@ -103,7 +103,9 @@ fn dead(page: &Path, text: &str) -> Vec<String> {
             if path.is_empty() { page.to_path_buf() } else { plain(&page.parent().unwrap().join(path)) };
         let inside = file.starts_with(root());
         let there = inside && (file == page || file.exists());
-        let held = || if file == page { text.to_string() } else { std::fs::read_to_string(&file).unwrap() };
+        // A folder shows its README.
+        let shown = if file.is_dir() { file.join("README.md") } else { file.clone() };
+        let held = || if file == page { text.to_string() } else { std::fs::read_to_string(&shown).unwrap() };
         if !there || !anchor.is_empty() && !anchors(&held()).contains(anchor) {
             dead.push(format!("{}: {target}", page.strip_prefix(root()).unwrap().display()));
         }
@@ -134,13 +136,29 @@ fn the_table_of_contents_names_every_page_once() {
     assert_eq!(named, there);
 }
 
+/// mdBook takes every link to a page for one to a page of the book, so that a page of the book links to
+/// the folder of one that is none.
+#[test]
+fn pages_of_the_book_link_to_no_page_outside_of_it() {
+    let notes = root().join("paper-notes");
+    for page in pages().iter().filter(|page| page.starts_with(&notes)) {
+        for target in targets(&std::fs::read_to_string(page).unwrap()) {
+            let path = target.split('#').next().unwrap();
+            let inside = plain(&page.parent().unwrap().join(path)).starts_with(&notes);
+            let far = target.contains("://") || !path.ends_with(".md");
+            assert!(far || inside, "{}: {target}", page.display());
+        }
+    }
+}
+
 #[test]
 fn a_link_that_leads_nowhere_is_found() {
     let page = root().join("paper-notes/x.md");
     let text = "# One *link*: [words](log.md) & `code`\n## Two\n## Two\n[a](log.md) [b](nowhere.md) `[c](code.md)`\n\
                 ```\n# no heading [d](code.md)\n```\n![e](../plots/nothing.png) [f](#two-1) [g](#two-2)\n\
-                [h](../README.md#tests) [i](log.md#no-such) [j](https://example.org/x) [k](#one-link-words--code)\n";
+                [h](../README.md#tests) [i](log.md#no-such) [j](https://example.org/x) [k](#one-link-words--code)\n\
+                [l](../src/eta/#adding-a-method) [m](../src/eta/#no-such)\n";
     let told = dead(&page, text);
-    let expected = ["nowhere.md", "../plots/nothing.png", "#two-2", "log.md#no-such"];
+    let expected = ["nowhere.md", "../plots/nothing.png", "#two-2", "log.md#no-such", "../src/eta/#no-such"];
     assert_eq!(told, expected.map(|target| format!("paper-notes/x.md: {target}")));
 }

@@ -191,14 +191,16 @@ mod tests {
     fn fields<T: serde::de::DeserializeOwned>() -> Vec<String> {
         let refusal = toml::from_str::<T>("zzz = 1").err().map(|e| e.to_string()).unwrap_or_default();
         let (_, expected) = refusal.split_once("expected").unwrap();
-        expected.split('`').skip(1).step_by(2).map(String::from).collect()
+        let list = expected.lines().next().unwrap_or_default();
+        list.split('`').skip(1).step_by(2).map(String::from).collect()
     }
 
     /// The words that serde's refusal of another one lists.
     fn words<T: serde::de::DeserializeOwned>(text: &str) -> BTreeSet<String> {
         let refusal = toml::from_str::<T>(text).err().map(|e| e.to_string()).unwrap_or_default();
         let (_, expected) = refusal.split_once("`zzz`, expected").unwrap();
-        expected.split('`').skip(1).step_by(2).map(String::from).collect()
+        let list = expected.lines().next().unwrap_or_default();
+        list.split('`').skip(1).step_by(2).map(String::from).collect()
     }
 
     #[test]
