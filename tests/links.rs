@@ -136,8 +136,8 @@ fn the_table_of_contents_names_every_page_once() {
     assert_eq!(named, there);
 }
 
-/// mdBook takes every link to a page for one to a page of the book, so that a page of the book links to
-/// the folder of one that is none.
+/// mdBook takes every link to a page for one to a page of the book, so that a page of the book
+/// links to the folder of one that is none.
 #[test]
 fn pages_of_the_book_link_to_no_page_outside_of_it() {
     let notes = root().join("paper-notes");
