@@ -2,6 +2,7 @@
 //! --keys` and paper-notes/guide/keys.md are made from it, `tests/keys.rs` compares it with the
 //! structs.
 
+use std::f64::consts::PI;
 use std::fmt;
 
 /// A key as it stands in TOML.
@@ -96,6 +97,7 @@ impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Range::Any => Ok(()),
+            Range::Within(low, PI) => write!(f, "{low} to π"),
             Range::Within(low, high) => write!(f, "{low} to {high}"),
             Range::Below(low, high) => write!(f, "at least {low}, below {high}"),
             Range::AboveTo(low, high) => write!(f, "above {low}, at most {high}"),
@@ -199,7 +201,7 @@ pub const KEYS: &[Key] = rows! {
         "Distance between neighbouring motifs, lowest and highest, in 24ths of the image's side.";
     "data.shapes.scatter", Number, Within(0.0, 0.5), Some("0.2"), "sim":
         "Largest displacement of a motif from its place, as a part of the spacing.";
-    "data.shapes.tilt", Number, Within(0.0, 3.1415), Some("0.25"), "sim":
+    "data.shapes.tilt", Number, Within(0.0, PI), Some("0.25"), "sim":
         "Largest tilt of the motifs in radians.";
     "data.shapes.noise", Number, SHARE, Some("0.04"), "sim":
         "Standard deviation of each channel's noise, where 1 is the whole range.";
