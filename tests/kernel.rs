@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use simsiam_em::kernel::{Conv, Kernel, all_supported, bf16, named, portable_bf16, reference::Reference};
+use simsiam_em::device::kernel_named;
+use simsiam_em::kernel::{Conv, Kernel, Precision, all_supported, bf16, portable_bf16, reference::Reference};
 
 fn conv(b: usize, hw: [usize; 2], io: [usize; 2], kernel: usize, stride: usize, padding: usize) -> Conv {
     Conv {
@@ -229,6 +230,7 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn an_unknown_kernel_is_an_error_that_lists_the_choices() {
+    let named = |name| kernel_named(Some(name), Precision::F32);
     let message = named("avx9000").err().map(|e| e.to_string()).unwrap_or_default();
     for kernel in all_supported() {
         assert!(message.contains(kernel.name()), "{message}");

@@ -75,9 +75,6 @@ const UNSAFE: [&str; 2] = ["store/mapped.rs", "threads.rs"];
 /// What arithmetic does without, as paths begin: the world outside of the slices that it is given.
 const IMPURE: [&str; 8] =
     ["std::fs", "std::env", "std::io", "candle_core", "candle_nn", "safetensors", "memmap2", "tempfile"];
-/// Files of the kernel room that read a variable by which a person chooses among its
-/// implementations.
-const CHOOSING: [&str; 3] = ["kernel/cpu.rs", "kernel/cuda/mod.rs", "kernel/device/mod.rs"];
 /// A longer file is hard to read at one go.
 const MOST_LINES: usize = 400;
 /// So is a longer function.
@@ -136,11 +133,9 @@ fn round(sources: &Sources) -> BTreeSet<String> {
 fn impure(sources: &Sources) -> BTreeSet<String> {
     let mut faults = BTreeSet::new();
     for named in named(sources).into_iter().filter(|named| room(&named.from) == "kernel") {
-        let begins = |with: &&&str| {
-            named.path.strip_prefix(**with).is_some_and(|r| r.is_empty() || r.starts_with(':'))
-        };
-        let chooses = CHOOSING.contains(&named.from.as_str());
-        if IMPURE.iter().find(begins).is_some_and(|with| !(chooses && *with == "std::env")) {
+        let begins =
+            |with: &&str| named.path.strip_prefix(*with).is_some_and(|r| r.is_empty() || r.starts_with(':'));
+        if IMPURE.iter().any(begins) {
             faults.insert(format!("{} is arithmetic and names {}", named.from, named.path));
         }
     }

@@ -4,6 +4,7 @@
 use crate::support::relative_difference;
 use candle_core::{D, Device, Tensor, Var};
 use rand::Rng;
+use simsiam_em::device::processor_kernel;
 use simsiam_em::kernel::{self, Precision};
 use simsiam_em::network::config::*;
 use simsiam_em::network::{Engine, Network, Tensors, names};
@@ -296,7 +297,7 @@ fn a_target_pass_gives_the_bytes_of_a_training_pass() {
     let theta = Tensor::from_vec(network.init(0, 0), network.theta_len(), &Device::Cpu).unwrap();
     let x = Tensor::from_vec(random(2 * 8 * 768, 1), (2, 8, 16, 16, 3), &Device::Cpu).unwrap();
     let [a, b] =
-        [0, 1].map(|_| Engine::new(network.clone(), kernel::select(Precision::F32).unwrap()).unwrap());
+        [0, 1].map(|_| Engine::new(network.clone(), processor_kernel(Precision::F32).unwrap()).unwrap());
     let (trained, target) = (a.train(&x, &theta).unwrap(), b.target(&x, &theta).unwrap());
     let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(numbers(&trained), numbers(&target));
@@ -315,7 +316,7 @@ fn a_gradient_step_gives_the_same_bytes_for_any_number_of_threads() {
     let gradient = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let engine = Engine::new(network.clone(), kernel::select(Precision::F32).unwrap()).unwrap();
+            let engine = Engine::new(network.clone(), processor_kernel(Precision::F32).unwrap()).unwrap();
             let theta = Var::from_vec(network.init(0, 0), network.theta_len(), &Device::Cpu).unwrap();
             let loss = engine.train(&x, &theta).unwrap().sqr().unwrap().sqr().unwrap().sum_all().unwrap();
             let gradients = loss.backward().unwrap();

@@ -4,7 +4,8 @@
 use crate::support::{golden, save_tensors};
 use image::{Rgb, RgbImage};
 use simsiam_em::data::{DataConfig, Dataset};
-use simsiam_em::kernel::{self, Precision};
+use simsiam_em::device::processor_kernel;
+use simsiam_em::kernel::Precision;
 use simsiam_em::network::config::*;
 use simsiam_em::network::read_weights;
 use simsiam_em::recipe::Predictor;
@@ -269,7 +270,7 @@ fn stages_of_any_width_and_number_are_trained_and_read_back() {
 
 #[test]
 fn a_small_file_whose_activations_fill_memory_is_refused() {
-    let kernel = kernel::select(Precision::F32).unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
     let backbone = Backbone::Resnet {
         blocks: vec![1],
         bottleneck: false,

@@ -3,7 +3,8 @@
 
 use crate::support::{golden, max_difference};
 use candle_core::{Device, Tensor};
-use simsiam_em::kernel::{self, Precision};
+use simsiam_em::device::processor_kernel;
+use simsiam_em::kernel::Precision;
 use simsiam_em::network::config::*;
 use simsiam_em::network::{Tensors, read_weights};
 use simsiam_em::recipe::Predictor;
@@ -28,7 +29,7 @@ fn numbers(x: &Tensor) -> Vec<f32> {
 
 #[test]
 fn every_kind_of_checkpoint_gives_pytorchs_features() {
-    let kernel = kernel::select(Precision::F32).unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
     for (file, projector) in [
         ("state_dict.pth", true),
         ("protocol_4.pth", true),
@@ -51,7 +52,7 @@ fn every_kind_of_checkpoint_gives_pytorchs_features() {
 
 /// What reading the weights of `file` and making an encoder of them says.
 fn refusal(file: &Path) -> String {
-    let kernel = kernel::select(Precision::F32).unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
     let read = read_weights(file).and_then(|tensors| weights::encoder_of(&tensors, SIZE, &kernel));
     read.map(drop).unwrap_err().to_string()
 }
@@ -115,7 +116,7 @@ fn a_damaged_checkpoint_is_found_by_its_checksums() {
 
 /// The weights of a small model with all parts.
 fn whole_model() -> Tensors {
-    let kernel = kernel::select(Precision::F32).unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
     let projector = ProjectorConfig { layers: 2, hidden: None, dim: 6, norm: HeadNorm::All };
     let backbone = Backbone::Resnet8 { width: 2 };
     let encoder = EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 };
@@ -131,7 +132,7 @@ fn whole_model() -> Tensors {
 
 #[test]
 fn a_tensor_of_any_other_shape_is_refused_by_a_sentence() {
-    let kernel = kernel::select(Precision::F32).unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
     let whole = whole_model();
     assert!(weights::model_of(&whole, SIZE, &kernel).is_ok());
     for name in whole.keys() {
@@ -172,7 +173,7 @@ fn a_tensor_of_any_other_shape_is_refused_by_a_sentence() {
 
 #[test]
 fn shapes_are_compared_before_memory_is_taken() {
-    let kernel = kernel::select(Precision::F32).unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
     let of = |shapes: &[(&str, &[usize])]| -> Tensors {
         let zeros = |shape: &[usize]| (shape.to_vec(), vec![0.0; shape.iter().product()]);
         shapes.iter().map(|(name, shape)| (name.to_string(), zeros(shape))).collect()
@@ -190,7 +191,7 @@ fn shapes_are_compared_before_memory_is_taken() {
 
 #[test]
 fn what_belongs_to_no_layer_is_not_left_out_silently() {
-    let kernel = kernel::select(Precision::F32).unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
     for strange in [
         "encoder.conv1.bias",
         "encoder.layer1.0.conv9.weight",
@@ -211,7 +212,7 @@ fn what_belongs_to_no_layer_is_not_left_out_silently() {
 
 #[test]
 fn weights_that_are_no_numbers_are_refused_by_name() {
-    let kernel = kernel::select(Precision::F32).unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
     for (bad, of) in [(f32::NAN, ""), (f32::INFINITY, ""), (-1.0, "running_var")] {
         for name in whole_model().keys().filter(|name| name.ends_with(of)) {
             let mut tensors = whole_model();
@@ -227,7 +228,7 @@ fn weights_that_are_no_numbers_are_refused_by_name() {
 
 #[test]
 fn residual_networks_of_any_stages_are_read_back() {
-    let kernel = kernel::select(Precision::F32).unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
     let resnet = |blocks: &[usize], bottleneck, width, widths: Option<&[usize]>, stem| Backbone::Resnet {
         blocks: blocks.to_vec(),
         bottleneck,

@@ -3,8 +3,9 @@
 
 use super::flags::{device_flag, json_flag, path, place};
 use super::output::Output;
+use crate::device;
 use crate::error::Result;
-use crate::kernel::{self, Precision};
+use crate::kernel::{Precision, direct_sums};
 use crate::train::{self, Case, Trajectory};
 use clap::{ArgMatches, Command};
 use serde_json::json;
@@ -29,9 +30,9 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let mut diverged = false;
     // The forced kernel where there is one; otherwise direct sums, which keep a comparison
     // comparable.
-    let kernel = match std::env::var_os(kernel::VARIABLE) {
-        Some(_) => kernel::select(Precision::F32)?,
-        None => kernel::direct_sums()?,
+    let kernel = match device::forced_kernel() {
+        Some(name) => device::kernel_named(Some(&name), Precision::F32)?,
+        None => direct_sums()?,
     };
     let site = place(matches)?.open()?;
     let mut line = |row: &Trajectory| {

@@ -1,8 +1,8 @@
 //! candle's GPU arrays and the kernels' spans.
 
-use super::{Site, tensor_of};
+use super::{Site, choice, tensor_of};
 use crate::error::{Error, Result};
-use crate::kernel::cuda::{self, Cuda, Lanes};
+use crate::kernel::cuda::{self, Choices, Cuda, Lanes, Products, TF32};
 use crate::kernel::device::Span;
 use candle_core::backend::BackendDevice;
 use candle_core::{CudaDevice, CudaStorage, Device, Layout, Tensor};
@@ -24,12 +24,36 @@ pub fn count() -> Result<usize, String> {
     }
 }
 
+/// The variable that may say `ranked`.
+const CUDNN_VARIABLE: &str = "SIM_CUDNN";
+
+/// What SIM_KERNEL and SIM_CUDNN ask of a GPU.
+///
+/// # Errors
+/// [`Error::Usage`] where SIM_CUDNN says anything but `ranked`.
+fn choices() -> Result<Choices> {
+    let ranked = match std::env::var_os(CUDNN_VARIABLE) {
+        None => false,
+        Some(word) if word == "ranked" => true,
+        Some(word) => {
+            return Err(Error::Usage(format!(
+                "{CUDNN_VARIABLE}={}: expected ranked, or the variable unset for the fastest algorithms",
+                word.to_string_lossy()
+            )));
+        }
+    };
+    let products =
+        if choice::word().is_some_and(|name| name == TF32) { Products::Tf32 } else { Products::Full };
+    Ok(Choices { products, ranked })
+}
+
 /// GPU `index`, with a stream of its own.
 pub fn open(index: usize) -> Result<Site> {
+    let choices = choices()?;
     cuda::load_driver().map_err(Error::Device)?;
     let device = CudaDevice::new_with_stream(index)?;
     cuda::prepare(&device.cuda_stream())?;
-    match Cuda::new(device.cuda_stream()) {
+    match Cuda::new(device.cuda_stream(), choices) {
         Ok(kernels) => Site::new(Device::Cuda(device), Arc::new(kernels)),
         Err(why) => {
             if has_failed(&device) {

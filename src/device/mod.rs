@@ -4,6 +4,7 @@
 //! [`crate::kernel::device`] and back. A build without the feature has the same functions; there
 //! are no such arrays then, and no way to ask for one.
 
+mod choice;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
@@ -14,6 +15,7 @@ mod reading;
 #[cfg(not(feature = "cuda"))]
 use none as gpu;
 
+pub use choice::{forced_kernel, kernel_named, processor_kernel};
 pub use gpu::{Upload, span, span_mut, unset_like};
 pub use reading::Reading;
 
@@ -129,11 +131,11 @@ impl Site {
     /// What runs networks here whose values are of `precision`.
     ///
     /// # Errors
-    /// As [`crate::kernel::select`] on the processor.
+    /// As [`processor_kernel`] on the processor.
     pub fn machine(&self, precision: Precision) -> Result<Arc<dyn Machine>> {
         Ok(match &self.kernels {
             Some(kernels) => Arc::new(Accelerator::new(kernels.clone())),
-            None => Arc::new(Processor::new(crate::kernel::select(precision)?)),
+            None => Arc::new(Processor::new(processor_kernel(precision)?)),
         })
     }
 
@@ -141,19 +143,19 @@ impl Site {
     /// computes nothing.
     ///
     /// # Errors
-    /// As [`crate::kernel::select`] on the processor.
+    /// As [`processor_kernel`] on the processor.
     pub fn host_kernel(&self, precision: Precision) -> Result<Arc<dyn Kernel>> {
-        if self.kernels.is_none() { crate::kernel::select(precision) } else { crate::kernel::direct_sums() }
+        if self.kernels.is_none() { processor_kernel(precision) } else { crate::kernel::direct_sums() }
     }
 
     /// The name of the kernels that train here, for env.json.
     ///
     /// # Errors
-    /// As [`crate::kernel::select`] on the processor.
+    /// As [`processor_kernel`] on the processor.
     pub fn kernel_name(&self, precision: Precision) -> Result<&'static str> {
         match &self.kernels {
             Some(kernels) => Ok(kernels.name(precision)),
-            None => Ok(crate::kernel::select(precision)?.name()),
+            None => Ok(processor_kernel(precision)?.name()),
         }
     }
 

@@ -9,11 +9,8 @@ use super::simd::{Portable, PortableBf16, Simd};
 use super::winograd::Stride1;
 use super::winograd_pass::Pass;
 use super::winograd_strided::{Stride2, Stride2Gradient};
-use super::{Conv, Kernel, Precision, direct, weight_gradient, winograd_gradient, winograd_pass};
+use super::{Conv, Kernel, direct, weight_gradient, winograd_gradient, winograd_pass};
 use crate::error::{Error, Result};
-
-/// The environment variable that forces an implementation: `portable`, `avx2` or `avx512`.
-pub const VARIABLE: &str = "SIM_KERNEL";
 
 /// The kernels on instruction set `S`, `W` for Winograd's algorithm; made only where the CPU has
 /// both.
@@ -27,10 +24,6 @@ impl<S: Simd, W: Simd> Cpu<S, W> {
     fn make(winograd: bool) -> Option<Arc<dyn Kernel>> {
         let supported = S::supported() && W::supported();
         supported.then(|| Arc::new(Self { winograd, sets: PhantomData }) as Arc<dyn Kernel>)
-    }
-
-    fn if_supported() -> Option<Arc<dyn Kernel>> {
-        Self::make(true)
     }
 
     /// The stride for which Winograd's algorithm is used, if it is.
@@ -47,27 +40,24 @@ impl<S: Simd, W: Simd> Cpu<S, W> {
 /// eight steps when only its memory layout changes. Direct sums, ten times as accurate as
 /// transformed ones, keep such events rare.
 pub fn direct_sums() -> Result<Arc<dyn Kernel>> {
-    #[cfg(target_arch = "x86_64")]
-    let all = [
-        Cpu::<super::x86::Avx512>::make(false),
-        Cpu::<super::x86::Avx2>::make(false),
-        Cpu::<Portable>::make(false),
-    ];
-    #[cfg(not(target_arch = "x86_64"))]
-    let all = [Cpu::<Portable>::make(false)];
-    all.into_iter().flatten().next().ok_or_else(|| Error::Failure("no kernel runs on this machine".into()))
+    let fastest = on_supported_sets(false).into_iter().next();
+    fastest.ok_or_else(|| Error::Failure("no kernel runs on this machine".into()))
 }
 
-/// The implementations that this machine can run, the fastest first.
+/// The implementations that this machine can run, the fastest first; [`bf16`] is none of them.
 pub fn all_supported() -> Vec<Arc<dyn Kernel>> {
-    #[cfg(target_arch = "x86_64")]
+    on_supported_sets(true)
+}
+
+/// A kernel for each instruction set that this machine has, the widest first.
+fn on_supported_sets(winograd: bool) -> Vec<Arc<dyn Kernel>> {
     let all = [
-        Cpu::<super::x86::Avx512>::if_supported(),
-        Cpu::<super::x86::Avx2>::if_supported(),
-        Cpu::<Portable>::if_supported(),
+        #[cfg(target_arch = "x86_64")]
+        Cpu::<super::x86::Avx512>::make(winograd),
+        #[cfg(target_arch = "x86_64")]
+        Cpu::<super::x86::Avx2>::make(winograd),
+        Cpu::<Portable>::make(winograd),
     ];
-    #[cfg(not(target_arch = "x86_64"))]
-    let all = [Cpu::<Portable>::if_supported()];
     all.into_iter().flatten().collect()
 }
 
@@ -77,7 +67,7 @@ pub fn all_supported() -> Vec<Arc<dyn Kernel>> {
 /// else is as in f32. Twice the multiplications in the same time.
 pub fn bf16() -> Option<Arc<dyn Kernel>> {
     #[cfg(target_arch = "x86_64")]
-    return Cpu::<super::x86::Avx512, super::x86::Avx512Bf16>::if_supported();
+    return Cpu::<super::x86::Avx512, super::x86::Avx512Bf16>::make(true);
     #[cfg(not(target_arch = "x86_64"))]
     None
 }
@@ -85,39 +75,6 @@ pub fn bf16() -> Option<Arc<dyn Kernel>> {
 /// [`bf16`]'s algorithms in plain Rust, for tests on machines without it.
 pub fn portable_bf16() -> Arc<dyn Kernel> {
     Arc::new(Cpu::<Portable, PortableBf16> { winograd: true, sets: PhantomData })
-}
-
-/// The implementation called `name`, or an error that lists the choices.
-pub fn named(name: &str) -> Result<Arc<dyn Kernel>> {
-    let all = all_supported();
-    let choices: Vec<&str> = all.iter().map(|k| k.name()).collect();
-    let message = format!(
-        "{VARIABLE}={name}: no such kernel on this machine; choose one of {}, or unset it for the fastest",
-        choices.join(", ")
-    );
-    all.into_iter().find(|k| k.name() == name).ok_or(Error::Usage(message))
-}
-
-/// The implementation to use: the one that [`VARIABLE`] names, otherwise the fastest of
-/// `precision`.
-///
-/// # Errors
-/// [`Error::Usage`] where this machine has none of that name or precision.
-pub fn select(precision: Precision) -> Result<Arc<dyn Kernel>> {
-    let forced = std::env::var_os(VARIABLE).map(|name| name.to_string_lossy().into_owned());
-    // A choice among the GPU's kernels leaves the processor's alone.
-    let forced = forced.filter(|name| !name.starts_with("cuda"));
-    if precision == Precision::F32 {
-        return match forced {
-            Some(name) => named(&name),
-            None => named(all_supported().first().map_or(Portable::NAME, |k| k.name())),
-        };
-    }
-    let message =
-        "precision bf16 needs a processor with AVX512-BF16, and SIM_KERNEL unset; f32 runs everywhere";
-    bf16()
-        .filter(|kernel| forced.is_none_or(|name| name == kernel.name()))
-        .ok_or_else(|| Error::Usage(message.to_string()))
 }
 
 impl<S: Simd, W: Simd> Kernel for Cpu<S, W> {

@@ -33,7 +33,7 @@ mod work;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use cpu::{VARIABLE, all_supported, bf16, direct_sums, named, portable_bf16, select};
+pub use cpu::{all_supported, bf16, direct_sums, portable_bf16};
 pub use peak::multiply_adds;
 
 use serde::{Deserialize, Serialize};

@@ -197,7 +197,7 @@ impl Engine {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use candle_core::{Device, Tensor};
-    /// use simsiam_em::kernel::{Precision, select};
+    /// use simsiam_em::kernel::{Precision, direct_sums};
     /// use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, ProjectorConfig};
     /// use simsiam_em::network::{Engine, Network};
     ///
@@ -209,7 +209,7 @@ impl Engine {
     /// };
     /// let network = Network::encoder(&config, (16, 16))?;
     /// let theta = Tensor::from_vec(network.init(0, 0), network.theta_len(), &Device::Cpu)?;
-    /// let engine = Engine::new(network, select(Precision::F32)?)?;
+    /// let engine = Engine::new(network, direct_sums()?)?;
     /// let views = Tensor::rand(-1f32, 1f32, (2, 4, 16, 16, 3), &Device::Cpu)?;
     /// assert_eq!(engine.train(&views, &theta)?.dims(), [2, 4, 32]);
     /// # Ok(())

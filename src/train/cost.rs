@@ -4,9 +4,9 @@ use super::em::views_of_t;
 use super::state::BANK_MEMORY_BYTES;
 use super::{Alternation, Model, Rates};
 use crate::data::loader;
+use crate::device::processor_kernel;
 use crate::error::Result;
 use crate::eta::{BankPlace, Rule, Size, Steps, Views};
-use crate::kernel;
 use crate::network::Network;
 use crate::network::pass_floats;
 use crate::objective::Similarity;
@@ -26,7 +26,7 @@ const BATCHES: usize = 5;
 /// # Errors
 /// [`crate::Error::Usage`] for a recipe whose networks cannot be made.
 pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
-    let kernel = kernel::select(recipe.encoder.precision)?;
+    let kernel = processor_kernel(recipe.encoder.precision)?;
     let (encoder, heads) = recipe.networks()?;
     let (batch, size) = (recipe.schedule.batch, recipe.augment.size);
     let views = recipe.views();
@@ -134,7 +134,7 @@ struct Timed {
 
 /// Times a few steps of `recipe` on noise.
 fn seconds_of_a_step(recipe: &Recipe) -> Result<Timed> {
-    let kernel = kernel::select(recipe.encoder.precision)?;
+    let kernel = processor_kernel(recipe.encoder.precision)?;
     let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.views());
     let mut predictor = recipe.predictor.clone();
     if let Predictor::Direct(config) = &mut predictor {

@@ -11,7 +11,8 @@
 
 use std::time::{Duration, Instant};
 
-use simsiam_em::kernel::{Conv, Precision, multiply_adds, select};
+use simsiam_em::device::processor_kernel;
+use simsiam_em::kernel::{Conv, Precision, multiply_adds};
 
 /// Least seconds of a call, over at least five calls and a third of a second.
 fn seconds(mut call: impl FnMut()) -> f64 {
@@ -61,7 +62,7 @@ const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 29] = [
 fn main() -> Result<(), simsiam_em::Error> {
     let filter = std::env::args().skip(1).find(|a| !a.starts_with("--")).unwrap_or_default();
     let bf16 = std::env::var("SIM_PRECISION").is_ok_and(|precision| precision == "bf16");
-    let kernel = select(if bf16 { Precision::Bf16 } else { Precision::F32 })?;
+    let kernel = processor_kernel(if bf16 { Precision::Bf16 } else { Precision::F32 })?;
     let name = kernel.name();
     let rounds = 1_000_000;
     let mut operations = 0.0;

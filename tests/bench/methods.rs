@@ -6,8 +6,8 @@
 
 use candle_core::{Device, Tensor};
 use rand::Rng;
+use simsiam_em::device::processor_kernel;
 use simsiam_em::eta::{BankPlace, Size, Views};
-use simsiam_em::kernel;
 use simsiam_em::recipe::Recipe;
 use simsiam_em::rng::{Purpose, stream};
 use simsiam_em::study::{Request, Study};
@@ -42,7 +42,7 @@ struct Timed {
 
 impl Timed {
     fn new(name: String, recipe: &Recipe) -> Self {
-        let model = Model::of(recipe, &kernel::select(recipe.encoder.precision).unwrap()).unwrap();
+        let model = Model::of(recipe, &processor_kernel(recipe.encoder.precision).unwrap()).unwrap();
         let (batch, side) = (recipe.schedule.batch, recipe.augment.size);
         let size = Size {
             images: batch,

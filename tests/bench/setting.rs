@@ -1,7 +1,8 @@
 //! The networks that the benches train, the same as in `pytorch.py`.
 
+use simsiam_em::device::processor_kernel;
 use simsiam_em::eta::{BankPlace, Rule, Size};
-use simsiam_em::kernel::{self, Kernel, Precision};
+use simsiam_em::kernel::{Kernel, Precision};
 use simsiam_em::network::config::*;
 use simsiam_em::objective::ObjectiveConfig;
 use simsiam_em::optim::{Decay, OptimConfig};
@@ -68,7 +69,7 @@ pub fn alternation(s: &Setting) -> Alternation {
     let size = Size { images: s.batch, dim: s.dim, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place).unwrap();
     Alternation::new(
-        model(s, &kernel::select(precision()).unwrap()),
+        model(s, &processor_kernel(precision()).unwrap()),
         &rule,
         e_step,
         ObjectiveConfig::default(),

@@ -7,7 +7,8 @@ use candle_core::{D, Device, Tensor};
 use ndarray::Array2;
 use simsiam_em::data::loader::{BatchShape, prepare, steps_per_epoch};
 use simsiam_em::data::{Dataset, Split};
-use simsiam_em::kernel::{self, Precision};
+use simsiam_em::device::processor_kernel;
+use simsiam_em::kernel::Precision;
 use simsiam_em::measure::{Labelled, knn};
 use simsiam_em::network::config::{EncoderConfig, HeadNorm, ProjectorConfig};
 use simsiam_em::optim::{Decay, OptimConfig, Sgd};
@@ -54,7 +55,7 @@ fn network(recipe: &Recipe, seed: u64) -> Model {
         projector: ProjectorConfig { layers: 1, hidden: None, dim, norm: HeadNorm::None },
         ..recipe.encoder.clone()
     };
-    let kernel = kernel::select(Precision::F32).unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
     Model::new(&encoder, &Predictor::None {}, recipe.augment.size, seed, &kernel).unwrap()
 }
 

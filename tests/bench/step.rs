@@ -10,8 +10,9 @@ mod setting;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng;
 use setting::{Setting, alternation, median, model, optim, precision, settings};
+use simsiam_em::device::processor_kernel;
 use simsiam_em::eta::{EStep, Expectation, Views};
-use simsiam_em::kernel::{self, Conv, Kernel};
+use simsiam_em::kernel::{Conv, Kernel};
 use simsiam_em::objective::ObjectiveConfig;
 use simsiam_em::optim::Sgd;
 use simsiam_em::rng::{Purpose, stream};
@@ -118,7 +119,7 @@ fn parts(clocked: &Clocked, model: &Model, momentum: &[Sgd], x: &Tensor) -> [f64
 
 fn print_parts(s: &Setting, x: &Tensor, repetitions: usize) {
     let clocked =
-        Arc::new(Clocked { kernel: kernel::select(precision()).unwrap(), nanoseconds: Default::default() });
+        Arc::new(Clocked { kernel: processor_kernel(precision()).unwrap(), nanoseconds: Default::default() });
     let kernel: Arc<dyn Kernel> = clocked.clone();
     let model = model(s, &kernel);
     let momentum: Vec<Sgd> =
@@ -138,7 +139,7 @@ const ELEMENTS: usize = 16;
 
 /// η = E_T[F_θ(T(x))] by enumeration against the encoder in evaluation mode on as many images.
 fn print_e_step(s: &Setting, repetitions: usize) {
-    let model = model(s, &kernel::select(precision()).unwrap());
+    let model = model(s, &processor_kernel(precision()).unwrap());
     let mut rng = stream(0, Purpose::Test, 1, 0);
     let len = (ELEMENTS + 1) * s.batch * s.size * s.size * 3;
     let x: Vec<f32> = (0..len).map(|_| rng.random::<f32>() - 0.5).collect();
@@ -166,7 +167,7 @@ fn main() {
     let number = |i: usize, default: usize| arguments.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (repetitions, threads) = (number(1, 7), number(2, 2));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    println!("kernel {}, {threads} threads", kernel::select(precision()).unwrap().name());
+    println!("kernel {}, {threads} threads", processor_kernel(precision()).unwrap().name());
     for s in settings() {
         if arguments.first().is_some_and(|wanted| wanted != s.name && wanted != "all") {
             continue;

@@ -3,6 +3,7 @@
 #[cfg(test)]
 use super::run;
 use candle_core::{DType, Device, Tensor};
+use simsiam_em::device::processor_kernel;
 use simsiam_em::kernel::{self, Precision};
 use simsiam_em::network::read_weights;
 use simsiam_em::train::{Case, replay, weights};
@@ -33,7 +34,7 @@ fn with_file(bytes: &[u8], read: impl FnOnce(&Path)) {
 pub fn model(bytes: &[u8]) {
     with_file(bytes, |path| {
         let Ok(tensors) = read_weights(path) else { return };
-        let kernel = kernel::select(Precision::F32).expect("a kernel");
+        let kernel = processor_kernel(Precision::F32).expect("a kernel");
         let x = Tensor::ones((1, SIZE, SIZE, 3), DType::F32, &Device::Cpu).expect("an image");
         let encoder = weights::encoder_of(&tensors, SIZE, &kernel);
         for model in [encoder, weights::model_of(&tensors, SIZE, &kernel)].into_iter().flatten() {

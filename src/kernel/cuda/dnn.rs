@@ -6,7 +6,7 @@
 
 use super::{allocated, failed};
 use crate::error::{Error, Result};
-use crate::kernel::device::{Pass, Span, ranked};
+use crate::kernel::device::{Pass, Span};
 use crate::kernel::{Conv, Precision};
 use cudarc::cudnn::sys::{self, cudnnMathType_t as Math};
 use cudarc::cudnn::{CudnnError, result};
@@ -151,17 +151,11 @@ pub(super) fn write(span: Span) -> *mut c_void {
 }
 
 impl Dnn {
-    /// Works on `stream`.
-    pub fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+    /// Works on `stream`; `ranked` takes algorithms by cuDNN's own ranking, not by their time.
+    pub fn new(stream: &Arc<CudaStream>, ranked: bool) -> Result<Self> {
         stream.context().bind_to_thread().map_err(|e| failed("choosing the device", e))?;
         let handle = result::create_handle().map_err(cudnn)?;
-        let dnn = Self {
-            handle,
-            stream: stream.clone(),
-            chosen: HashMap::new(),
-            workspace: None,
-            ranked: ranked()?,
-        };
+        let dnn = Self { handle, stream: stream.clone(), chosen: HashMap::new(), workspace: None, ranked };
         // SAFETY: the handle was just created; the stream lives as long as it does.
         unsafe { result::set_stream(handle, stream.cu_stream() as *mut _) }.map_err(cudnn)?;
         Ok(dnn)

@@ -15,7 +15,7 @@ pub use driver::load as load_driver;
 pub use pinned::Lanes;
 
 use super::device::{self, Buffer, Device, Launch, Memory, Pass, Span, as_product};
-use super::{Conv, Precision, VARIABLE};
+use super::{Conv, Precision};
 use crate::error::{Error, Result};
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
 use cudarc::driver::{
@@ -28,8 +28,8 @@ use std::ffi::{CStr, CString};
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// What [`VARIABLE`] says for products of f32 numbers rounded to 10 bits, eight times as fast.
-const TF32: &str = "cuda-tf32";
+/// The name of the kernels that multiply f32 numbers rounded to TF32.
+pub const TF32: &str = "cuda-tf32";
 
 /// A call of a CUDA library failed.
 fn failed(what: &str, e: impl Display) -> Error {
@@ -43,11 +43,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How products of values are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Products {
+pub enum Products {
     /// Every product of f32 numbers exact to f32.
     Full,
-    /// f32 numbers rounded to TF32 first.
+    /// f32 numbers rounded to TF32, 10 bits, first: eight times as fast.
     Tf32,
+}
+
+/// What a person may choose of how a GPU computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Choices {
+    /// How products of values are made.
+    pub products: Products,
+    /// Whether cuDNN's algorithms are taken by its own ranking, which is the same in every process,
+    /// and not by their time.
+    pub ranked: bool,
 }
 
 /// One stream of a GPU with its libraries.
@@ -177,7 +187,7 @@ static MODULES: Mutex<Option<HashMap<usize, Arc<CudaModule>>>> = Mutex::new(None
 
 impl Cuda {
     /// On `stream`, which is the only one that its arrays are used on.
-    pub fn new(stream: Arc<CudaStream>) -> Result<Self> {
+    pub fn new(stream: Arc<CudaStream>, choices: Choices) -> Result<Self> {
         let context = stream.context().clone();
         let module = {
             let mut modules = lock(&MODULES);
@@ -191,21 +201,20 @@ impl Cuda {
                 }
             }
         };
-        let tf32 = std::env::var_os(VARIABLE).is_some_and(|name| name == TF32);
         let blas = CudaBlas::new(stream.clone()).map_err(|e| failed("starting cuBLAS", e))?;
         // Otherwise a long sum that cuBLAS cuts in pieces may be rounded to bf16 piece by piece.
         let mode = blas_sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
         // SAFETY: the handle was just created.
         unsafe { blas_sys::cublasSetMathMode(*blas.handle(), mode).result() }
             .map_err(|e| failed("setting up cuBLAS", e))?;
-        let dnn = Dnn::new(&stream)?;
+        let dnn = Dnn::new(&stream, choices.ranked)?;
         Ok(Self {
             stream,
             module,
             functions: Mutex::default(),
             blas: Mutex::new(blas),
             dnn: Mutex::new(dnn),
-            products: if tf32 { Products::Tf32 } else { Products::Full },
+            products: choices.products,
         })
     }
 

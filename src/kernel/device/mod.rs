@@ -31,25 +31,6 @@ pub const SOURCE: &str = concat!(
     include_str!("cu/conv.cu"),
 );
 
-/// The variable that may say `ranked`.
-pub const CUDNN_VARIABLE: &str = "SIM_CUDNN";
-
-/// Whether cuDNN's algorithms are taken by its own ranking, which is the same in every process, and
-/// not by their time.
-///
-/// # Errors
-/// [`Error::Usage`] where [`CUDNN_VARIABLE`] says anything but `ranked`.
-pub fn ranked() -> Result<bool> {
-    match std::env::var_os(CUDNN_VARIABLE) {
-        None => Ok(false),
-        Some(word) if word == "ranked" => Ok(true),
-        Some(word) => Err(Error::Usage(format!(
-            "{CUDNN_VARIABLE}={}: expected ranked, or the variable unset for the fastest algorithms",
-            word.to_string_lossy()
-        ))),
-    }
-}
-
 /// An argument of a kernel, as wide as the kernel declares it.
 #[derive(Clone, Copy, Debug)]
 pub enum Arg {
