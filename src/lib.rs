@@ -40,7 +40,7 @@
 //!   out.
 //! - [`network`] — z = F_θ(x) and p = h(z), each one differentiable node over a static plan.
 //! - [`augment`] — T, the random views, or a finite set of them.
-//! - [`device`] — the processor or a GPU: where a run computes.
+//! - [`device`] — the processor or a GPU: where a run computes, and by which of the kernels.
 //! - [`optim`] — SGD with momentum over flat θ, LARS, learning-rate curves.
 //! - [`store`] — numbers where they are kept: in memory, in a mapped file, in a checkpoint, on a
 //!   device.
@@ -50,7 +50,8 @@
 //!   exit codes.
 //!
 //! A room imports only from rooms below it, and no two files need each other but a module's and
-//! those within it: `tests/layering.rs` holds the table.
+//! those within it: `tests/layering.rs` holds the table. Every large room has a README.md in its
+//! folder: what each file holds, how one adds to it, what must stay true.
 //!
 //! # Glossary
 //!
