@@ -12,6 +12,7 @@
 //! Tensors in, scalar out. Whether a gradient reaches η is not decided here: the E-step hands η
 //! over already detached (or not, for the baseline without stop-gradient).
 
+use crate::defaults::{is_default, is_one, one};
 use crate::error::{Error, Result};
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ pub struct ObjectiveConfig {
     /// Pairs of views per image: 2 for the "asym. 2×" of Sec. 4.6, otherwise 1.
     pub pairs: usize,
     /// Which two outputs the encoder's loss compares.
-    #[serde(default, skip_serializing_if = "Comparison::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub comparison: Comparison,
     /// τ, which divides p in the cross-entropy and cosines in InfoNCE.
     #[serde(default = "one", skip_serializing_if = "is_one")]
@@ -47,15 +48,6 @@ pub struct PrototypesConfig {
     /// Steps at the start in which they stay as they are.
     #[serde(default)]
     pub frozen_steps: u64,
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-/// Recipes leave it out.
-fn is_one(value: &f64) -> bool {
-    *value == 1.0
 }
 
 /// SimSiam's (Sec. 3).
@@ -208,10 +200,6 @@ impl Comparison {
     /// Whether its target is not a unit vector but one plus a part of e.
     pub fn takes_a_part(self) -> bool {
         matches!(self, Comparison::Centre | Comparison::Residual)
-    }
-
-    fn is_default(&self) -> bool {
-        *self == Comparison::default()
     }
 
     /// −p̂₁·(p̂₂ + o) or −p̂₁·(p̂₂ + r), averaged over all rows: p₁ = `p`, η₂ = `eta` and p₂ =

@@ -7,6 +7,7 @@ mod sgd;
 
 pub use sgd::{Layer, Sgd};
 
+use crate::defaults::{is_default, is_one, one};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ pub struct OptimConfig {
     /// L2 penalty λ.
     pub weight_decay: f64,
     /// What it is on.
-    #[serde(default, skip_serializing_if = "Penalised::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub weight_decay_on: Penalised,
     /// A rate for each layer, as large batches need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,7 +30,7 @@ pub struct OptimConfig {
     /// How the learning rate falls.
     pub decay: Decay,
     /// What it falls to, as a share of its start (SwAV: 0.001).
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub final_lr: f64,
     /// Epochs over which the learning rate rises linearly from 0 (Table 2: 10 for batches ≥ 1024).
     pub warmup_epochs: u64,
@@ -58,20 +59,6 @@ impl Default for OptimConfig {
     }
 }
 
-fn one() -> f64 {
-    1.0
-}
-
-/// Recipes leave it out.
-fn is_one(value: &f64) -> bool {
-    *value == 1.0
-}
-
-/// Recipes leave it out.
-fn is_zero(value: &f64) -> bool {
-    *value == 0.0
-}
-
 /// A rate for each layer, which batches of thousands need (SimCLR, BYOL, SwAV; the paper's linear
 /// evaluation): s = trust · ‖θₗ‖ / (‖gₗ‖ + λ‖θₗ‖) for each layer l (LARS; You, Gitman & Ginsburg
 /// 2017).
@@ -92,12 +79,6 @@ pub enum Penalised {
     /// Weights of convolutions and linear layers: neither batch norm's parameters nor biases
     /// (SimCLR, BYOL).
     Weights,
-}
-
-impl Penalised {
-    fn is_default(&self) -> bool {
-        *self == Penalised::default()
-    }
 }
 
 /// The learning rate of h, which Table 1 varies.

@@ -11,8 +11,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each room and the rooms it may import, from the ground up. Those of [`OPEN`] are open to all.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("error", &[]),
+    ("defaults", &[]),
     ("files", &[]),
     ("rng", &[]),
     ("threads", &[]),
@@ -66,7 +67,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
 ];
 
 /// Rooms on which any other may stand.
-const OPEN: [&str; 3] = ["error", "files", "rng"];
+const OPEN: [&str; 4] = ["defaults", "error", "files", "rng"];
 /// Rooms whose files may print.
 const PRINTING: [&str; 1] = ["cli"];
 /// Files beside the kernel room where `unsafe` may stand: a mapped file is memory that another

@@ -4,6 +4,7 @@
 use super::ops::{brightness, contrast, horizontal_flip, hue, saturation};
 use super::sample::{CropBox, below};
 use super::{AugmentConfig, Image, Scratch};
+use crate::defaults::is_default;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ pub struct FiniteConfig {
     pub colours: Vec<[f32; 4]>,
     /// View v of a batch is element v of the set instead of a drawn one: with as many pairs as
     /// elements and an asymmetric loss an SGD step sees all of T.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub exhaustive: bool,
 }
 

@@ -17,6 +17,7 @@ mod stl10;
 mod walk;
 
 use crate::augment::{self, AugmentConfig, Image};
+use crate::defaults::is_default;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -50,7 +51,7 @@ pub struct DataConfig {
     /// Which procedural images are drawn.
     pub shapes_seed: ShapesSeed,
     /// What the procedural images look like.
-    #[serde(default, skip_serializing_if = "ShapesConfig::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub shapes: ShapesConfig,
     /// Counts undecodable files and goes on, instead of stopping at the first.
     pub skip_bad: bool,

@@ -49,12 +49,6 @@ impl Default for ShapesConfig {
 }
 
 impl ShapesConfig {
-    /// Whether nothing was asked for: recipes of other images, and of versions without these keys,
-    /// say nothing of them.
-    pub fn is_default(&self) -> bool {
-        *self == ShapesConfig::default()
-    }
-
     /// The names of the classes by label.
     pub fn names(&self) -> Vec<String> {
         MOTIFS[..self.classes].iter().map(|name| name.to_string()).collect()

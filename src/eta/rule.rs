@@ -4,6 +4,7 @@ use super::{
     BankPlace, EStep, Expectation, KStep, Labels, MeanOfOthers, MemoryBank, MomentumEncoder, OneStep, Queue,
     Samples, Sinkhorn, Steps, Twins, bank_bytes,
 };
+use crate::defaults::{is_default, is_yes, yes};
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ pub enum Rule {
         /// Momentum m: the part of the old value that stays.
         m: f64,
         /// How its numbers are kept: `"f32"`, or `"bf16"` in half the bytes.
-        #[serde(default, skip_serializing_if = "Precision::is_default")]
+        #[serde(default, skip_serializing_if = "is_default")]
         precision: Precision,
         /// SGD steps per alternation: η of the next k batches moves with one θ, as in k-step.
         #[serde(default = "Steps::one", skip_serializing_if = "Steps::is_one")]
@@ -42,7 +43,7 @@ pub enum Rule {
         #[serde(default = "Steps::one", skip_serializing_if = "Steps::is_one")]
         k: Steps,
         /// Momentum m: the part of the old value that stays.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "is_default")]
         m: f64,
     },
     /// A moving average of θ.
@@ -53,7 +54,7 @@ pub enum Rule {
         #[serde(default = "yes", skip_serializing_if = "is_yes")]
         rises: bool,
         /// Outputs of earlier batches that are kept as negatives (MoCo).
-        #[serde(default, skip_serializing_if = "is_none")]
+        #[serde(default, skip_serializing_if = "is_default")]
         queue: usize,
     },
     /// Balanced codes.
@@ -66,10 +67,10 @@ pub enum Rule {
         #[serde(default = "yes", skip_serializing_if = "is_yes")]
         stop_gradient: bool,
         /// Outputs of earlier batches that are assigned together with a batch, for each view.
-        #[serde(default, skip_serializing_if = "is_none")]
+        #[serde(default, skip_serializing_if = "is_default")]
         queue: usize,
         /// The epoch from which on they are kept.
-        #[serde(default, skip_serializing_if = "is_first")]
+        #[serde(default, skip_serializing_if = "is_default")]
         queue_from_epoch: u64,
     },
     /// The images' classes: supervised training.
@@ -85,27 +86,6 @@ const MOST_SAMPLES: usize = 256;
 const MOST_QUEUED: usize = 1 << 22;
 /// More iterations of Sinkhorn–Knopp are; SwAV has 3.
 const MOST_ITERATIONS: usize = 1000;
-
-fn yes() -> bool {
-    true
-}
-
-// Recipes leave defaults out.
-fn is_yes(value: &bool) -> bool {
-    *value
-}
-
-fn is_none(value: &usize) -> bool {
-    *value == 0
-}
-
-fn is_first(value: &u64) -> bool {
-    *value == 0
-}
-
-fn is_zero(value: &f64) -> bool {
-    *value == 0.0
-}
 
 impl Rule {
     /// Every rule in reading order, with the paper's numbers; help, docs and tests iterate over it.

@@ -51,13 +51,6 @@ pub enum Precision {
     Bf16,
 }
 
-impl Precision {
-    /// Whether it is the default, which recipes leave out.
-    pub fn is_default(&self) -> bool {
-        *self == Precision::default()
-    }
-}
-
 /// The shape of a convolution with a square kernel, zero padding and no bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv {

@@ -4,6 +4,7 @@
 mod best_linear;
 
 use super::knn::unit_rows;
+use crate::defaults::is_default;
 use crate::error::{Error, Result};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -19,13 +20,13 @@ pub struct EmConfig {
     /// Views of each image by which E_T is estimated; of a finite T all are taken instead.
     pub views: usize,
     /// Whether the η that trains is compared with the exact one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub eta: bool,
     /// Whether L(θ, η) is taken before and after every half-step.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub objective: bool,
     /// Whether θ is kept at every measurement.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub trajectory: bool,
 }
 

@@ -13,6 +13,7 @@ pub mod linear_probe;
 pub mod metrics;
 pub mod plane;
 
+use crate::defaults::is_default;
 use crate::error::{Error, Result};
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,7 @@ pub struct MeasureConfig {
     pub knn_k: usize,
     /// Training images whose labels it reads, the first of each class in equal parts, so that runs
     /// on more and on fewer images are compared with the same labels; 0 reads all.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub knn_images: usize,
     /// Temperature of its weights exp(cos/T).
     pub knn_temperature: f64,
@@ -50,21 +51,11 @@ pub struct MeasureConfig {
     /// The probe's batch.
     pub probe_batch: usize,
     /// Runs the probe at every measurement, for a curve, and not at the end alone.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub probe_always: bool,
     /// What is measured of the alternation itself; nothing where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub em: Option<em::EmConfig>,
-}
-
-/// Recipes leave it out.
-fn is_false(value: &bool) -> bool {
-    !*value
-}
-
-/// See [`is_false`].
-fn is_zero(value: &usize) -> bool {
-    *value == 0
 }
 
 impl MeasureConfig {

@@ -1,5 +1,6 @@
 //! What F_θ and h are made of, as data.
 
+use crate::defaults::is_default;
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
 use serde::{Deserialize, Serialize};
@@ -83,7 +84,7 @@ pub struct EncoderConfig {
     /// The projection MLP.
     pub projector: ProjectorConfig,
     /// What its convolutions multiply.
-    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub precision: Precision,
 }
 
@@ -120,7 +121,7 @@ pub struct PredictorConfig {
     pub norm: HeadNorm,
     /// Whether an inverse h⁻¹ of the same architecture is trained beside it, D(h⁻¹(sg p), sg z)
     /// (Zhang et al. 2022, Fig. 2c).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub inverse: bool,
 }
 

@@ -1,5 +1,6 @@
 //! The world of the closed form, as a recipe describes it.
 
+use crate::defaults::is_default;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +23,10 @@ pub struct ClosedForm {
     pub steps_per_epoch: u64,
     /// Scales each output to variance 1 after every step, as a batch norm without affine parameters
     /// does.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub normalised: bool,
     /// What jumps to its optimum instead of making a gradient step.
-    #[serde(default, skip_serializing_if = "Optimum::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub optimum: Optimum,
 }
 
@@ -40,13 +41,6 @@ pub enum Optimum {
     Encoder,
     /// The predictor, which is then the best one for the present W.
     Predictor,
-}
-
-impl Optimum {
-    /// Recipes leave it out.
-    fn is_none(&self) -> bool {
-        *self == Optimum::None
-    }
 }
 
 impl ClosedForm {
