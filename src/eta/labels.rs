@@ -6,7 +6,7 @@
 //! −log softmax(z) at y, and its gradient in z is softmax(z) − one-hot(y). z is the output of a
 //! linear head, one number for each class.
 
-use super::{EStep, Frozen, Held, Views};
+use super::{EStep, Frozen, Views};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 
@@ -15,10 +15,6 @@ use candle_core::Tensor;
 pub struct Labels;
 
 impl EStep for Labels {
-    fn reads(&self, _: u64) -> std::ops::Range<u64> {
-        0..0
-    }
-
     fn targets(&mut self, views: &Views, z: &Tensor, _: Frozen) -> Result<Tensor> {
         let (shown, batch, classes) = z.dims3()?;
         if let Some(label) = views.labels.iter().find(|label| **label as usize >= classes) {
@@ -30,13 +26,5 @@ impl EStep for Labels {
         let full = |value: f32| Tensor::full(value, (1, batch, classes), z.device());
         let eta = of_class.where_cond(&full(0.0)?, &full(f32::NEG_INFINITY)?)?;
         Ok(eta.broadcast_as((shown, batch, classes))?.contiguous()?)
-    }
-
-    fn state(&self) -> Result<Vec<Held<'_>>> {
-        Ok(Vec::new())
-    }
-
-    fn restore(&mut self, _: Vec<Held<'static>>) -> Result<()> {
-        Ok(())
     }
 }

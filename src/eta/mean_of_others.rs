@@ -3,7 +3,7 @@
 //! M-step makes anyway, where `objective.pairs` is above 1; with one pair it is SimSiam's one
 //! sample. Keeps nothing.
 
-use super::{EStep, Frozen, Held, Views};
+use super::{EStep, Frozen, Views};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 
@@ -12,10 +12,6 @@ use candle_core::Tensor;
 pub struct MeanOfOthers;
 
 impl EStep for MeanOfOthers {
-    fn reads(&self, _: u64) -> std::ops::Range<u64> {
-        0..0
-    }
-
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
         let (all, trained) = (views.x.dim(0)?, z.dim(0)?);
         if all < 2 {
@@ -32,13 +28,5 @@ impl EStep for MeanOfOthers {
         };
         let means: Vec<Tensor> = (0..trained).map(mean).collect::<Result<_>>()?;
         Ok(Tensor::stack(&means, 0)?)
-    }
-
-    fn state(&self) -> Result<Vec<Held<'_>>> {
-        Ok(Vec::new())
-    }
-
-    fn restore(&mut self, _: Vec<Held<'static>>) -> Result<()> {
-        Ok(())
     }
 }

@@ -97,8 +97,11 @@ pub trait EStep: Send {
         1
     }
 
-    /// Which batches of a chunk of `steps`, counted from 0, the E-step has to see.
-    fn reads(&self, steps: u64) -> std::ops::Range<u64>;
+    /// Which batches of a chunk of `steps`, counted from 0, the E-step has to see; none where the
+    /// targets are made of the batch's own passes.
+    fn reads(&self, _steps: u64) -> std::ops::Range<u64> {
+        0..0
+    }
 
     /// Begins the E-step proper, with θ frozen.
     fn begin(&mut self, _: Frozen) -> Result<()> {
@@ -140,11 +143,15 @@ pub trait EStep: Send {
         Ok(None)
     }
 
-    /// What the rule keeps, for a checkpoint.
-    fn state(&self) -> Result<Vec<Held<'_>>>;
+    /// What the rule keeps, for a checkpoint; nothing where it keeps nothing.
+    fn state(&self) -> Result<Vec<Held<'_>>> {
+        Ok(Vec::new())
+    }
 
     /// Takes back what [`EStep::state`] gave.
-    fn restore(&mut self, held: Vec<Held<'static>>) -> Result<()>;
+    fn restore(&mut self, _held: Vec<Held<'static>>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// All views (V, …), or their outputs, each in the place of the other view of its pair.

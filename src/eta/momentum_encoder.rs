@@ -96,10 +96,6 @@ impl InplaceOp2 for Average {
 }
 
 impl EStep for MomentumEncoder {
-    fn reads(&self, _: u64) -> std::ops::Range<u64> {
-        0..0
-    }
-
     fn begin(&mut self, frozen: Frozen) -> Result<()> {
         let theta = frozen.theta()?;
         let tau = self.momentum();

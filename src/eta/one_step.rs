@@ -1,7 +1,7 @@
 //! SimSiam's E-step: one sample of the other view, from the forward pass that the M-step makes
 //! anyway (Sec. 5.1, "Approximation"). Keeps nothing.
 
-use super::{EStep, Frozen, Held, Views, one_sample};
+use super::{EStep, Frozen, Views, one_sample};
 use crate::error::Result;
 use candle_core::Tensor;
 
@@ -13,20 +13,8 @@ pub struct OneStep {
 }
 
 impl EStep for OneStep {
-    fn reads(&self, _: u64) -> std::ops::Range<u64> {
-        0..0
-    }
-
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
         let eta = one_sample(views, z, frozen)?;
         Ok(if self.stop_gradient { eta.detach() } else { eta })
-    }
-
-    fn state(&self) -> Result<Vec<Held<'_>>> {
-        Ok(Vec::new())
-    }
-
-    fn restore(&mut self, _: Vec<Held<'static>>) -> Result<()> {
-        Ok(())
     }
 }

@@ -122,21 +122,18 @@ impl Rule {
     /// [`Error::Usage`] naming the key.
     pub fn check(&self) -> Result<()> {
         let fail = |key: &str, what: String| Err(Error::Usage(format!("eta.{}.{key}: {what}", self.name())));
-        let (k, share) = match self {
-            Rule::KStep { k } => (*k, ("m", 0.0)),
-            Rule::MemoryBank { m, k, .. } | Rule::Expectation { m, k, .. } => (*k, ("m", *m)),
-            Rule::MomentumEncoder { tau, .. } => (Steps::one(), ("tau", *tau)),
-            Rule::OneStep {}
-            | Rule::MeanOfOthers {}
-            | Rule::Sinkhorn { .. }
-            | Rule::Labels {}
-            | Rule::None {} => return self.check_sinkhorn(),
-        };
-        if k == Steps::Count(0) {
+        if let Rule::KStep { k } | Rule::MemoryBank { k, .. } | Rule::Expectation { k, .. } = self
+            && *k == Steps::Count(0)
+        {
             return fail("k", "0 steps per alternation would never train; k is at least 1".into());
         }
-        if !(0.0..=1.0).contains(&share.1) {
-            return fail(share.0, format!("{} is not between 0 and 1", share.1));
+        let share = match self {
+            Rule::MemoryBank { m, .. } | Rule::Expectation { m, .. } => Some(("m", *m)),
+            Rule::MomentumEncoder { tau, .. } => Some(("tau", *tau)),
+            _ => None,
+        };
+        if let Some((key, value)) = share.filter(|(_, value)| !(0.0..=1.0).contains(value)) {
+            return fail(key, format!("{value} is not between 0 and 1"));
         }
         match self {
             Rule::Expectation { n: Samples::Count(n), .. } if !(1..=MOST_SAMPLES).contains(n) => {
@@ -144,26 +141,17 @@ impl Rule {
                     format!("{n} samples; from 1 to {MOST_SAMPLES}, each a forward pass in every step");
                 fail("n", what)
             }
-            Rule::MomentumEncoder { queue, .. } if *queue > MOST_QUEUED => {
+            Rule::Sinkhorn { epsilon, .. } if !(*epsilon > 0.0 && epsilon.is_finite()) => {
+                fail("epsilon", format!("{epsilon} must be a number above 0"))
+            }
+            Rule::Sinkhorn { iterations, .. } if !(1..=MOST_ITERATIONS).contains(iterations) => {
+                fail("iterations", format!("{iterations} must be between 1 and {MOST_ITERATIONS}"))
+            }
+            Rule::MomentumEncoder { queue, .. } | Rule::Sinkhorn { queue, .. } if *queue > MOST_QUEUED => {
                 fail("queue", format!("{queue} rows; at most {MOST_QUEUED}"))
             }
             _ => Ok(()),
         }
-    }
-
-    fn check_sinkhorn(&self) -> Result<()> {
-        let Rule::Sinkhorn { epsilon, iterations, queue, .. } = self else { return Ok(()) };
-        let fail = |key: &str, what: String| Err(Error::Usage(format!("eta.{}.{key}: {what}", self.name())));
-        if !(*epsilon > 0.0 && epsilon.is_finite()) {
-            return fail("epsilon", format!("{epsilon} must be a number above 0"));
-        }
-        if !(1..=MOST_ITERATIONS).contains(iterations) {
-            return fail("iterations", format!("{iterations} must be between 1 and {MOST_ITERATIONS}"));
-        }
-        if *queue > MOST_QUEUED {
-            return fail("queue", format!("{queue} rows; at most {MOST_QUEUED}"));
-        }
-        Ok(())
     }
 
     /// Whether it keeps one η for each image.

@@ -54,10 +54,6 @@ pub fn log_codes(scores: &Tensor, epsilon: f64, iterations: usize) -> Result<Ten
 }
 
 impl EStep for Sinkhorn {
-    fn reads(&self, _: u64) -> std::ops::Range<u64> {
-        0..0
-    }
-
     fn targets(&mut self, views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
         let (all, given) = (views.x.dim(0)?, z.dim(0)?);
         let z = match given < all {
