@@ -75,6 +75,11 @@ pub fn text(path: &Path, most: u64) -> Result<String> {
     Ok(text)
 }
 
+/// Lower-case hexadecimal digits, as digests of files are written.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Whether the error says that what was found is not what is read here, and not that the system
 /// failed.
 pub fn is_refusal(error: &Error) -> bool {

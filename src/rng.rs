@@ -5,7 +5,7 @@
 //! whether the run reached it in one go, was killed in between, or prepares batches on another
 //! thread. candle's own generator is never used (it cannot be seeded on the CPU).
 
-use rand::SeedableRng;
+use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// The generator behind every stream; `rand` and `rand_distr` draw from it.
@@ -42,6 +42,12 @@ pub fn stream(seed: u64, purpose: Purpose, a: u64, b: u64) -> Stream {
         slot.copy_from_slice(&word.to_le_bytes());
     }
     ChaCha8Rng::from_seed(key)
+}
+
+/// An integer below `bound`, by multiplication, so that the draw does not depend on a library's
+/// version.
+pub fn below(bound: usize, rng: &mut Stream) -> usize {
+    ((u128::from(rng.next_u64()) * bound as u128) >> 64) as usize
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 //! sampling).
 
 use super::ops::{brightness, contrast, horizontal_flip, hue, saturation};
-use super::sample::{CropBox, below};
+use super::sample::CropBox;
 use super::{AugmentConfig, Image, Scratch};
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
-use crate::rng::Stream;
+use crate::rng::{Stream, below};
 use serde::{Deserialize, Serialize};
 
 /// More views of one image are taken for a slip of the hand: an exact E-step passes each through

@@ -23,7 +23,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::rng::Stream;
+use crate::rng::{Stream, below};
 
 /// An RGB image: 8 bits per channel, (H, W, 3), row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,7 +215,7 @@ pub fn view(config: &AugmentConfig, image: &Image, rng: &mut Stream, scratch: &m
 fn jitter(strength: [f32; 4], planes: &mut [f32], rng: &mut Stream) {
     let mut order = [0, 1, 2, 3];
     for last in (1..4).rev() {
-        order.swap(last, sample::below(last + 1, rng));
+        order.swap(last, below(last + 1, rng));
     }
     let [b, c, s, h] = strength;
     let mut factor = |strength: f32| uniform((1.0 - strength).max(0.0), 1.0 + strength, rng);

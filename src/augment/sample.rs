@@ -1,8 +1,8 @@
 //! Which part of an image a view shows: torchvision's `RandomResizedCrop.get_params`.
 
-use rand::{Rng, RngCore};
+use rand::Rng;
 
-use crate::rng::Stream;
+use crate::rng::{Stream, below};
 
 /// Width over height of a crop, lowest and highest; log-uniform between them.
 const RATIO: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
@@ -51,12 +51,6 @@ pub fn crop_box(height: usize, width: usize, scale: [f32; 2], rng: &mut Stream) 
     };
     let (h, w) = (h.clamp(1, height), w.clamp(1, width));
     CropBox { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
-}
-
-/// An integer below `bound`, by multiplication, so that the draw does not depend on a library's
-/// version.
-pub(crate) fn below(bound: usize, rng: &mut Stream) -> usize {
-    ((u128::from(rng.next_u64()) * bound as u128) >> 64) as usize
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@
 use super::Split;
 use crate::augment::{self, AugmentConfig, Scratch};
 use crate::error::{Error, Result};
-use crate::rng::{Purpose, Stream, stream};
-use rand::RngCore;
+use crate::rng::{Purpose, Stream, below, stream};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What one training step reads.
@@ -35,8 +34,7 @@ pub fn order(images: usize, seed: u64, epoch: u64) -> Vec<u32> {
     let mut rng = stream(seed, Purpose::Order, epoch, 0);
     let mut order: Vec<u32> = (0..images as u32).collect();
     for last in (1..images).rev() {
-        let other = (u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64;
-        order.swap(last, other as usize);
+        order.swap(last, below(last + 1, &mut rng));
     }
     order
 }

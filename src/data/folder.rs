@@ -5,9 +5,10 @@
 
 use super::halves::{self, Half};
 use super::picture::{decode_listed, header};
-use super::{DataConfig, Dataset, Images, Split, first_of_each_class, hex};
+use super::{DataConfig, Dataset, Images, Split, first_of_each_class};
 use crate::augment::Image;
 use crate::error::{Error, Result};
+use crate::files::hex;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};

@@ -43,7 +43,7 @@ struct Shared {
 
 struct Queue {
     steps: Box<dyn Iterator<Item = u64> + Send>,
-    /// Batches handed to workers so far; None once `steps` has ended.
+    /// Batches handed to workers so far.
     issued: u64,
     ended: bool,
     taken: u64,
@@ -165,7 +165,8 @@ impl Shared {
 
     fn work(&self) {
         let mut scratch = Scratch::default();
-        while let Some((turn, step, order, mut batch)) = self.take() {
+        while let Some((turn, step, order)) = self.take() {
+            let mut batch = Batch::default();
             let filled = self.request.fill(&self.split, &order, step, &mut scratch, &mut batch, &self.stop);
             if self.stop.load(Ordering::Relaxed) {
                 return;
@@ -175,8 +176,8 @@ impl Shared {
         }
     }
 
-    /// The next step to prepare, with the order of its epoch and memory for its batch.
-    fn take(&self) -> Option<(u64, u64, Arc<Vec<u32>>, Batch)> {
+    /// The turn of the next batch to prepare, its step, and the order of its epoch.
+    fn take(&self) -> Option<(u64, u64, Arc<Vec<u32>>)> {
         let mut queue = self.lock();
         loop {
             if self.stop.load(Ordering::Relaxed) || queue.ended {
@@ -206,6 +207,6 @@ impl Shared {
             queue.orders.push((epoch, Arc::clone(&order)));
             order
         });
-        Some((turn, step, order, Batch::default()))
+        Some((turn, step, order))
     }
 }

@@ -19,6 +19,7 @@ mod walk;
 use crate::augment::{self, AugmentConfig, Image};
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
+use crate::files::hex;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -295,10 +296,6 @@ fn thousands(n: usize) -> String {
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
     groups.join(",")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {

@@ -1,6 +1,7 @@
 //! Length and SHA-256 of bytes, taken as they pass.
 
 use crate::error::{Error, Result};
+use crate::files::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -76,9 +77,4 @@ pub fn digest_file(path: &Path, limit: u64) -> Result<Option<Digested>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::disk(path, "read the file")(error)),
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

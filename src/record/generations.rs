@@ -4,11 +4,10 @@
 //! `broken-…` one that failed its checks and is out of use. Invariant: a manifest that is believed
 //! has passed its own checksum.
 
-use super::digest::{Digested, hex};
+use super::digest::{Digested, digest_bytes};
 use super::durable::{names, remove};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -142,5 +141,5 @@ impl Manifest {
 
 /// SHA-256 of a file of JSON without its checksum, as compact JSON.
 pub(super) fn checksum(value: &Value) -> String {
-    hex(&Sha256::digest(value.to_string().as_bytes()))
+    digest_bytes(value.to_string().as_bytes()).sha256
 }
