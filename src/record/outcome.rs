@@ -76,13 +76,11 @@ impl Sealed {
         Ok(Some(Sealed { outcome, files }))
     }
 
-    /// Refuses bytes that are not those of the result `name`, where it is sealed.
-    pub(super) fn check(&self, run: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-        let expected = self.files.get(name);
-        match expected.and_then(|expected| difference(Some(&digest_bytes(bytes)), expected)) {
-            Some(what) => Err(changed(run, name, what)),
-            None => Ok(()),
-        }
+    /// Refuses the result `name` of `run`, where it is sealed and its digest, if there is such a
+    /// file, is not that of the seal.
+    pub(super) fn check(&self, run: &Path, name: &str, found: Option<&Digested>) -> Result<()> {
+        let difference = self.files.get(name).and_then(|expected| difference(found, expected));
+        difference.map_or(Ok(()), |what| Err(changed(run, name, what)))
     }
 
     /// The first result below `run` that is not what the run left, as a sentence without a subject.
@@ -148,11 +146,7 @@ pub fn is_whole(path: &Path) -> Result<bool> {
 /// [`Error::Data`] naming the file.
 pub fn check_result(run: &Path, name: &str) -> Result<()> {
     let Some(sealed) = Sealed::read(run)? else { return Ok(()) };
-    let Some(expected) = sealed.files.get(name) else { return Ok(()) };
-    match difference(digest_file(&run.join(name), u64::MAX)?.as_ref(), expected) {
-        Some(what) => Err(changed(run, name, what)),
-        None => Ok(()),
-    }
+    sealed.check(run, name, digest_file(&run.join(name), u64::MAX)?.as_ref())
 }
 
 /// The result `name` in the folder `run` was changed after the run had ended.
@@ -179,14 +173,11 @@ pub fn read_result(run: &Path, name: &str, most: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`read_result`].
 pub fn read_result_if_any(run: &Path, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
-    let file = run.join(name);
-    let bytes = read_if_there(&file, most)?;
-    let sealed = Sealed::read(run)?;
-    let Some(expected) = sealed.as_ref().and_then(|sealed| sealed.files.get(name)) else { return Ok(bytes) };
-    match difference(bytes.as_deref().map(digest_bytes).as_ref(), expected) {
-        Some(what) => Err(changed(run, name, what)),
-        None => Ok(bytes),
+    let bytes = read_if_there(&run.join(name), most)?;
+    if let Some(sealed) = Sealed::read(run)? {
+        sealed.check(run, name, bytes.as_deref().map(digest_bytes).as_ref())?;
     }
+    Ok(bytes)
 }
 
 /// What env.json of the run in the folder `path` holds; `None` where there is none.

@@ -1,7 +1,7 @@
 //! How a run leaves its results and how another process finds them: sealed at its end, taken back
 //! where they are damaged, copied where another run is the same one.
 
-use super::digest::digest_file;
+use super::digest::{digest_bytes, digest_file};
 use super::directory::RunDir;
 use super::durable::{names, parent, read_if_there, remove, write_durable};
 use super::events::EVENTS_PREFIX;
@@ -72,7 +72,7 @@ impl RunDir {
             let (file, copy) = (from.join(&name), self.path().join(&name));
             let missing = || Error::data(&file, "there is no such file; the run was taken away meanwhile");
             let bytes = read_if_there(&file, u64::MAX)?.ok_or_else(missing)?;
-            sealed.check(from, &name, &bytes)?;
+            sealed.check(from, &name, Some(&digest_bytes(&bytes)))?;
             if name == ENV {
                 environment =
                     serde_json::from_slice(&bytes).map_err(|e| Error::data(&file, e.to_string()))?;

@@ -17,7 +17,6 @@ const MOST_COLUMNS: usize = 1000;
 pub struct Table {
     names: Vec<String>,
     columns: Vec<Vec<Option<f64>>>,
-    partial: bool,
 }
 
 impl Table {
@@ -52,15 +51,10 @@ impl Table {
     pub fn largest(&self, name: &str) -> Option<f64> {
         self.column(name)?.iter().flatten().copied().filter(|value| value.is_finite()).reduce(f64::max)
     }
-
-    /// The file's last line had no end, as a run that is being written or was killed leaves it. It
-    /// is not in the table: half a number reads as another number.
-    pub fn is_partial(&self) -> bool {
-        self.partial
-    }
 }
 
-/// Reads a table of numbers as [`super::MetricsLog`] writes it.
+/// Reads a table of numbers as [`super::MetricsLog`] writes it. A last line without an end, as a run
+/// that is being written or was killed leaves it, is left out: half a number reads as another one.
 ///
 /// # Errors
 /// [`Error::Data`] naming file and line where a line is damaged, or where the file is missing or is
@@ -83,7 +77,6 @@ pub fn read_metrics(path: &Path) -> Result<Table> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let bytes = read_result(parent(path), &name, files::TABLE)?;
     let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let partial = end < bytes.len();
     let damaged = |line: usize, what: String| Error::data(path, format!("line {line}: {what}"));
     let text = std::str::from_utf8(&bytes[..end]).map_err(|e| {
         let line = 1 + bytes[..e.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
@@ -91,11 +84,7 @@ pub fn read_metrics(path: &Path) -> Result<Table> {
     })?;
     let mut lines = text.trim_start_matches(files::MARK).lines().enumerate();
     let Some((_, header)) = lines.next() else {
-        return if partial {
-            Ok(Table { partial, ..Table::default() })
-        } else {
-            Err(damaged(1, "no header".into()))
-        };
+        return if end < bytes.len() { Ok(Table::default()) } else { Err(damaged(1, "no header".into())) };
     };
     if header.split(',').nth(MOST_COLUMNS).is_some() {
         return Err(damaged(1, format!("more than {MOST_COLUMNS} columns")));
@@ -126,7 +115,7 @@ pub fn read_metrics(path: &Path) -> Result<Table> {
             cells += 1;
         }
     }
-    Ok(Table { names, columns, partial })
+    Ok(Table { names, columns })
 }
 
 /// Rows of texts as CSV.
