@@ -57,8 +57,7 @@ impl Network {
     /// [`Error::Usage`] when a width is 0.
     pub fn predictor(config: &PredictorConfig, dim: usize) -> Result<Network> {
         in_range("predictor.hidden", config.hidden)?;
-        in_range("encoder.projector.dim", dim)?;
-        let mut net = Network::start(Shape { height: 1, width: 1, channels: dim }, true);
+        let mut net = head(dim)?;
         let hidden = net.linear("0", 0, config.hidden);
         let hidden = match config.norm {
             HeadNorm::None => net.bias("0", hidden, dim, true),
@@ -78,8 +77,7 @@ impl Network {
     /// # Errors
     /// [`Error::Usage`] when the width is out of range.
     pub fn linear_predictor(dim: usize) -> Result<Network> {
-        in_range("encoder.projector.dim", dim)?;
-        let mut net = Network::start(Shape { height: 1, width: 1, channels: dim }, true);
+        let mut net = head(dim)?;
         net.features = net.linear("0", 0, dim);
         Ok(net)
     }
@@ -90,9 +88,8 @@ impl Network {
     /// # Errors
     /// [`Error::Usage`] when a width is out of range.
     pub fn prototypes(dim: usize, count: usize) -> Result<Network> {
-        in_range("encoder.projector.dim", dim)?;
+        let mut net = head(dim)?;
         in_range("objective.prototypes.count", count)?;
-        let mut net = Network::start(Shape { height: 1, width: 1, channels: dim }, true);
         net.features = net.linear("0", 0, count);
         Ok(net)
     }
@@ -102,8 +99,7 @@ impl Network {
     /// # Errors
     /// [`Error::Usage`] when the width is out of range.
     pub fn bias_predictor(dim: usize) -> Result<Network> {
-        in_range("encoder.projector.dim", dim)?;
-        let mut net = Network::start(Shape { height: 1, width: 1, channels: dim }, true);
+        let mut net = head(dim)?;
         net.features = net.bias("0", 0, dim, false);
         Ok(net)
     }
@@ -117,6 +113,12 @@ fn in_range(key: &str, width: usize) -> Result<()> {
         1..=WIDEST => Ok(()),
         _ => Err(Error::Usage(format!("{key}: {width} must be between 1 and {WIDEST}"))),
     }
+}
+
+/// A network of vectors of `dim` numbers, as images of one pixel, that has no layers yet.
+fn head(dim: usize) -> Result<Network> {
+    in_range("encoder.projector.dim", dim)?;
+    Ok(Network::start(Shape { height: 1, width: 1, channels: dim }, true))
 }
 
 fn mlp(net: &mut Network, widths: &[usize]) -> Result<ValueId> {

@@ -4,7 +4,7 @@
 //! A value is an image-shaped array (H, W, C) for each image; value 0 is the input. A node reads
 //! one value (a normalisation may add a second one, the residual) and makes the next. Adding an
 //! architecture is adding a function to `architectures.rs`; adding a kind of layer is a variant of
-//! [`Op`] and its three passes in `plan.rs`.
+//! [`Op`], its place in `plan.rs` and its two passes in `passes.rs`.
 
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, stream};

@@ -14,28 +14,23 @@ pub type Named = (String, Vec<usize>, Vec<f32>);
 /// Looks a tensor up by name: its shape and its numbers.
 pub type Find<'a> = &'a dyn Fn(&str) -> Option<&'a Numbers>;
 
-/// (O, I, K²) of a parameter that has to be transposed.
-fn transposed(p: &Parameter) -> Option<(usize, usize, usize)> {
-    match p.torch_shape[..] {
-        [o, i, height, width] => Some((o, i, height * width)),
-        [o, i] => Some((o, i, 1)),
-        _ => None,
-    }
+/// The place of each number of a parameter in PyTorch's tensor, in the order of flat θ.
+fn places(p: &Parameter) -> Vec<usize> {
+    let (outputs, inputs, taps) = match p.torch_shape[..] {
+        [o, i, height, width] => (o, i, height * width),
+        [o, i] => (o, i, 1),
+        _ => return (0..p.len).collect(),
+    };
+    let of_input = |t: usize, i: usize| (0..outputs).map(move |o| (o * inputs + i) * taps + t);
+    (0..taps).flat_map(|t| (0..inputs).flat_map(move |i| of_input(t, i))).collect()
 }
 
 /// θ as PyTorch has it, tensor by tensor.
 pub fn to_torch(network: &Network, theta: &[f32]) -> Vec<Named> {
     let named = |p: &Parameter| {
-        let flat = &theta[p.offset..p.offset + p.len];
-        let mut values = flat.to_vec();
-        if let Some((outputs, inputs, taps)) = transposed(p) {
-            for o in 0..outputs {
-                for i in 0..inputs {
-                    for t in 0..taps {
-                        values[(o * inputs + i) * taps + t] = flat[(t * inputs + i) * outputs + o];
-                    }
-                }
-            }
+        let mut values = vec![0.0; p.len];
+        for (place, value) in places(p).into_iter().zip(&theta[p.offset..]) {
+            values[place] = *value;
         }
         (p.name.clone(), p.torch_shape.clone(), values)
     };
@@ -99,18 +94,8 @@ pub fn from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
     let mut theta = vec![0.0; network.theta_len()];
     for p in network.parameters() {
         let values = found(p, find)?;
-        let flat = &mut theta[p.offset..p.offset + p.len];
-        match transposed(p) {
-            None => flat.copy_from_slice(values),
-            Some((outputs, inputs, taps)) => {
-                for o in 0..outputs {
-                    for i in 0..inputs {
-                        for t in 0..taps {
-                            flat[(t * inputs + i) * outputs + o] = values[(o * inputs + i) * taps + t];
-                        }
-                    }
-                }
-            }
+        for (place, value) in places(p).into_iter().zip(&mut theta[p.offset..]) {
+            *value = values[place];
         }
     }
     Ok(theta)

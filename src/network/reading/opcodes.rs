@@ -192,14 +192,13 @@ impl<'a> Interpreter<'a> {
 
     /// The value of an opcode that makes one of the bytes behind it alone.
     fn atom(&mut self, code: u8) -> Result<Option<Value<'a>>> {
-        let small = |n: u64, bits: u32| (n << (64 - bits)) as i64 >> (64 - bits);
         Ok(Some(match code {
             b'N' => Value::Other,
             0x88 => Value::Int(1),
             0x89 => Value::Int(0),
             b'K' => Value::Int(self.number(1)? as i64),
             b'M' => Value::Int(self.number(2)? as i64),
-            b'J' => Value::Int(small(self.number(4)?, 32)),
+            b'J' => self.long(4)?,
             0x8a => {
                 let len = self.length(1)?;
                 self.long(len)?
