@@ -115,7 +115,8 @@ pub struct Point {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Figure {
     /// Its title.
     pub title: String,
@@ -125,7 +126,8 @@ pub struct Figure {
     pub arms: Vec<(String, String)>,
     /// Panels in order. One in which nothing differs is not drawn.
     pub panels: Vec<Panel>,
-    /// All data.
+    /// All data: the rows of the CSV, whose comment line holds the rest.
+    #[serde(skip)]
     pub points: Vec<Point>,
 }
 
@@ -133,26 +135,10 @@ pub struct Figure {
 const MOST_POINTS: usize = 2_000_000;
 const NOT_OURS: &str = "does not describe a figure; the file was not written by sim";
 
-/// The part of a figure that stands in the comment line.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Head {
-    title: String,
-    caption: String,
-    arms: Vec<(String, String)>,
-    panels: Vec<Panel>,
-}
-
 impl Figure {
     pub(super) fn to_csv(&self) -> Result<String> {
-        let head = Head {
-            title: self.title.clone(),
-            caption: self.caption.clone(),
-            arms: self.arms.clone(),
-            panels: self.panels.clone(),
-        };
         let fail = |e: &dyn std::fmt::Display| Error::Failure(format!("cannot write a figure's data: {e}"));
-        let head = serde_json::to_string(&head).map_err(|e| fail(&e))?;
+        let head = serde_json::to_string(self).map_err(|e| fail(&e))?;
         let mut writer = csv::Writer::from_writer(format!("# {head}\n").into_bytes());
         for point in &self.points {
             writer.serialize(point).map_err(|e| fail(&e))?;
@@ -205,13 +191,13 @@ impl Figure {
         let damaged = |line: u64, what: String| Error::data(path, format!("line {line}: {what}"));
         let (head, data) = text.split_once('\n').unwrap_or((&text, ""));
         let json = head.strip_prefix("# ").ok_or_else(|| damaged(1, NOT_OURS.into()))?;
-        let head: Head = serde_json::from_str(json).map_err(|e| damaged(1, format!("{NOT_OURS} ({e})")))?;
+        let mut figure: Figure =
+            serde_json::from_str(json).map_err(|e| damaged(1, format!("{NOT_OURS} ({e})")))?;
         if !text.ends_with('\n') {
             let what =
                 "it has no end, as if the file were cut short; if it is whole, end it with a line feed";
             return Err(damaged(text.lines().count() as u64, what.into()));
         }
-        let mut points: Vec<Point> = Vec::new();
         let mut rows = csv::Reader::from_reader(data.as_bytes());
         let header = rows.headers().map_err(|e| damaged(2, e.to_string()))?.clone();
         for row in rows.records() {
@@ -220,17 +206,17 @@ impl Figure {
             // The comment line stands before what the reader sees.
             let line = 1 + row.position().map_or(1, csv::Position::line);
             let point: Point = row.deserialize(Some(&header)).map_err(|e| damaged(line, e.to_string()))?;
-            if !head.panels.iter().any(|panel| panel.name == point.panel) {
+            if !figure.panels.iter().any(|panel| panel.name == point.panel) {
                 return Err(damaged(line, format!("line 1 names no panel '{}'", point.panel)));
             }
-            if !head.arms.iter().any(|(arm, _)| *arm == point.arm) {
+            if !figure.arms.iter().any(|(arm, _)| *arm == point.arm) {
                 return Err(damaged(line, format!("line 1 names no arm '{}'", point.arm)));
             }
-            points.push(point);
-            if points.len() > MOST_POINTS {
+            figure.points.push(point);
+            if figure.points.len() > MOST_POINTS {
                 return Err(damaged(line, format!("a figure has at most {MOST_POINTS} points")));
             }
         }
-        Ok(Figure { title: head.title, caption: head.caption, arms: head.arms, panels: head.panels, points })
+        Ok(figure)
     }
 }
