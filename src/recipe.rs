@@ -10,7 +10,7 @@ use crate::augment::{AugmentConfig, FiniteConfig};
 use crate::data::loader::BatchShape;
 use crate::data::{DataConfig, RunSeed, ShapesSeed};
 use crate::error::{Error, Result};
-use crate::eta::{Rule, Samples};
+use crate::eta::{Rule, Samples, Size};
 use crate::measure::MeasureConfig;
 use crate::network::Network;
 use crate::network::config::{Backbone, DirectConfig, EncoderConfig, HeadNorm, PredictorConfig};
@@ -127,6 +127,21 @@ impl Recipe {
     /// Elements of a finite T; 0 where T is random.
     pub fn elements(&self) -> usize {
         self.augment.finite.as_ref().map_or(0, FiniteConfig::len)
+    }
+
+    /// What the E-step rule has to know of the run on `images` training images, whose epochs have
+    /// `per_epoch` SGD steps.
+    pub fn rule_size(&self, images: usize, per_epoch: u64) -> Size {
+        Size {
+            images,
+            dim: self.encoder.projector.dim,
+            per_epoch,
+            steps: per_epoch * self.schedule.epochs,
+            elements: self.elements(),
+            views: self.views(),
+            seed: self.seed,
+            second: false,
+        }
     }
 
     /// What a batch of training consists of.

@@ -41,15 +41,7 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
         floats += pass_floats(&small, &kernel, crops.count, batch);
     }
     let d = encoder.output_dim();
-    let per_epoch = loader::steps_per_epoch(images, batch);
-    let size_of_run = Size {
-        images,
-        dim: d,
-        per_epoch,
-        steps: per_epoch * recipe.schedule.epochs,
-        views,
-        ..Size::default()
-    };
+    let size_of_run = recipe.rule_size(images, loader::steps_per_epoch(images, batch));
     floats += recipe.eta.kept_floats(&size_of_run, batch, encoder.theta_len(), BANK_MEMORY_BYTES);
     floats += objective_floats(recipe, d);
     if let Predictor::Direct(_) = recipe.predictor {
@@ -144,17 +136,7 @@ fn seconds_of_a_step(recipe: &Recipe) -> Result<Timed> {
     let model = Model::of(&Recipe { predictor, ..recipe.clone() }, &kernel)?;
     let place = BankPlace::default();
     let rule = recipe.eta.of_every_step();
-    let elements = recipe.elements();
-    let sizes = Size {
-        images: batch,
-        dim: model.output_dim(),
-        per_epoch: 1,
-        steps: 1,
-        elements,
-        views,
-        ..Size::default()
-    };
-    let e_step = rule.build(&sizes, &place)?;
+    let e_step = rule.build(&Size { steps: 1, ..recipe.rule_size(batch, 1) }, &place)?;
     let mut alternation =
         Alternation::new(model, &rule, e_step, recipe.objective.clone(), recipe.optim.clone())?;
     let x = Tensor::randn(0f32, 1.0, (views, batch, size, size, 3), &Device::Cpu)?;

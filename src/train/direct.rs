@@ -2,11 +2,11 @@
 //! Chen & Ganguli 2021, Sec. 4; official code).
 
 use super::Model;
+use super::evaluate::rows;
 use crate::error::{Error, Result};
 use crate::network::config::DirectConfig;
 use candle_core::Tensor;
 use nalgebra::{DMatrix, SymmetricEigen};
-use ndarray::Array2;
 
 /// F, the moving average of z zᵀ, and how W is made of it.
 ///
@@ -39,14 +39,10 @@ impl Direct {
     }
 
     fn absorb(&mut self, z: &Tensor) -> Result<()> {
-        let (views, batch, dim) = z.dims3()?;
-        let rows = views * batch;
-        let values = z.flatten_all()?.to_vec1::<f32>()?;
-        let z = Array2::from_shape_vec((rows, dim), values).map_err(|e| Error::Failure(e.to_string()))?;
-        let z = z.mapv(f64::from);
-        let batch_mean = z.t().dot(&z) / rows as f64;
+        let z = rows(&z.flatten(0, 1)?)?.mapv(f64::from);
+        let batch_mean = z.t().dot(&z) / z.nrows() as f64;
         let rho = if self.correlation.is_empty() { 0.0 } else { self.config.rho };
-        self.correlation.resize(dim * dim, 0.0);
+        self.correlation.resize(self.dim * self.dim, 0.0);
         for (old, new) in self.correlation.iter_mut().zip(&batch_mean) {
             *old = (rho * f64::from(*old) + (1.0 - rho) * new) as f32;
         }

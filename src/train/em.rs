@@ -4,6 +4,7 @@
 //!
 //! Nothing here moves θ, η, momentum or running statistics.
 
+use super::evaluate::rows;
 use super::{Model, weights};
 use crate::data::loader::{self, BatchShape};
 use crate::data::{Dataset, Split};
@@ -48,12 +49,6 @@ pub(super) fn tensor(
     let size = recipe.augment.size;
     let x = loader::views_of(split, &recipe.augment, indices, shape, recipe.seed, key)?;
     Ok(Tensor::from_vec(x, (shape.views, indices.len(), size, size, 3), &Device::Cpu)?)
-}
-
-fn rows(tensor: &Tensor) -> Result<Array2<f32>> {
-    let shape = tensor.dims2()?;
-    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-    Array2::from_shape_vec(shape, values).map_err(|e| Error::Failure(e.to_string()))
 }
 
 /// R² of the predictor on held-out images, in evaluation mode.

@@ -60,6 +60,13 @@ pub struct Protocol<'a> {
     pub seed: u64,
 }
 
+/// A tensor of two dimensions as an array of the same.
+pub(super) fn rows(tensor: &Tensor) -> Result<Array2<f32>> {
+    let shape = tensor.dims2()?;
+    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    Array2::from_shape_vec(shape, values).map_err(|e| crate::Error::Failure(e.to_string()))
+}
+
 /// Evaluation-mode (features (N, D), z (N, d)) of a whole split, unaugmented.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use super::em::{OBJECTIVE, spaced, tensor, views_of_t};
 use crate::data::Dataset;
 use crate::data::loader::BatchShape;
 use crate::error::{Error, Result, go_on};
-use crate::eta::{BankPlace, EStep, Held, Rule, Size, Views};
+use crate::eta::{BankPlace, EStep, Held, Rule, Views};
 use crate::measure::em::EmConfig;
 use crate::recipe::Recipe;
 use candle_core::{Device, Tensor};
@@ -56,17 +56,7 @@ impl HalfSteps {
     pub fn new(recipe: &Recipe, em: &EmConfig, dataset: &Dataset, per_epoch: u64) -> Result<Self> {
         let images = spaced(dataset.train.len(), em.images);
         let place = BankPlace::default();
-        let size = Size {
-            images: images.len(),
-            dim: recipe.encoder.projector.dim,
-            per_epoch,
-            steps: per_epoch * recipe.schedule.epochs,
-            elements: recipe.elements(),
-            views: recipe.views(),
-            seed: recipe.seed,
-            second: false,
-        };
-        let rule = recipe.eta.build(&size, &place)?;
+        let rule = recipe.eta.build(&recipe.rule_size(images.len(), per_epoch), &place)?;
         // A bank visits an image once in an epoch.
         let k = if matches!(recipe.eta, Rule::MemoryBank { .. }) { per_epoch } else { rule.chunk() };
         let (views, _) = views_of_t(recipe, em);

@@ -1,13 +1,13 @@
 //! What steps gave, read as soon as it is known: at once on the processor, many steps at a time
 //! from a device, so that no step waits for the one before it.
 
+use super::evaluate::rows;
 use super::unknowns::Outcome;
 use crate::device::Reading;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::measure::collapse;
 use crate::objective::unit_rows;
 use candle_core::Tensor;
-use ndarray::ArrayView2;
 
 /// Steps between two readings of a device.
 const READ_EVERY: usize = 32;
@@ -68,9 +68,7 @@ fn spread(z: &Tensor) -> Result<f64> {
     if batch < 2 {
         return Ok(0.0);
     }
-    let values = z.flatten_all()?.to_vec1::<f32>()?;
-    let z = ArrayView2::from_shape((batch, dim), &values).map_err(|e| Error::Failure(e.to_string()))?;
-    Ok(collapse::std(z) * (dim as f64).sqrt())
+    Ok(collapse::std(rows(z)?.view()) * (dim as f64).sqrt())
 }
 
 /// The same as a scalar beside z, in f32.

@@ -1,14 +1,14 @@
 //! Training on given batches from given weights, to be compared with another framework step by
 //! step.
 
+use super::evaluate::rows;
 use super::state::beside;
 use super::{Alternation, Case, Model, Rates};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eta::{BankPlace, EStep, Rule, Size, Views};
 use crate::kernel::Kernel;
 use crate::measure::collapse;
 use crate::optim::PredictorLr;
-use ndarray::ArrayView2;
 use std::sync::Arc;
 
 /// One line of a trajectory.
@@ -72,10 +72,8 @@ pub fn replay_with(
         let rates = Rates { encoder: lr, predictor };
         let views = |step| case.views(step).and_then(|v| Ok(Views { x: v.x.to_device(&device)?, ..v }));
         let made = alternation.step(step, given, rates, &mut { views })?;
-        let (n, dim) = made.z.dims2()?;
-        let z = made.z.flatten_all()?.to_vec1::<f32>()?;
-        let z = ArrayView2::from_shape((n, dim), &z).map_err(|e| Error::Failure(e.to_string()))?;
-        let row = Trajectory { step, loss: made.loss.wait()?, lr, z_std: collapse::std(z) };
+        let z_std = collapse::std(rows(&made.z)?.view());
+        let row = Trajectory { step, loss: made.loss.wait()?, lr, z_std };
         line(&row)?;
         trajectory.push(row);
         let Some(gradients) = made.gradients else { break };

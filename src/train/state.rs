@@ -85,18 +85,9 @@ impl State {
             folder: dir.path().to_path_buf(),
             beside: beside(&recipe.eta, site, BANK_MEMORY_BYTES)?,
         };
-        let dim = recipe.encoder.projector.dim;
         let em = recipe.measure.em.as_ref();
-        let size = Size {
-            images: dataset.train.len(),
-            dim,
-            per_epoch,
-            steps: per_epoch * recipe.schedule.epochs,
-            elements: recipe.elements(),
-            views: recipe.views(),
-            seed: recipe.seed,
-            second: em.is_some_and(|em| em.eta),
-        };
+        let size =
+            Size { second: em.is_some_and(|em| em.eta), ..recipe.rule_size(dataset.train.len(), per_epoch) };
         let rule = recipe.eta.build(&size, &place)?;
         let half_steps = em
             .filter(|em| em.objective)
@@ -106,7 +97,7 @@ impl State {
         let alternation = Alternation::new(model, &recipe.eta, rule, objective, optim)?;
         let mut state = Self {
             step: 0,
-            steps: per_epoch * recipe.schedule.epochs,
+            steps: size.steps,
             alternation,
             half_steps,
             eta_gap: Vec::new(),
