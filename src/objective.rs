@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectiveConfig {
-    /// D.
+    /// The dissimilarity D(p, η).
     pub similarity: Similarity,
     /// ½D(p₁, η₂) + ½D(p₂, η₁) when true, D(p₁, η₂) when false (Sec. 4.6).
     pub symmetric: bool,
@@ -43,9 +43,9 @@ pub struct ObjectiveConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrototypesConfig {
-    /// K.
+    /// Their number K.
     pub count: usize,
-    /// Steps at the start in which they stay as they are.
+    /// SGD steps at the start in which they stay as they are.
     #[serde(default)]
     pub frozen_steps: u64,
 }
@@ -66,7 +66,7 @@ impl Default for ObjectiveConfig {
 
 /// More pairs of views are taken for a slip of the hand.
 const MOST_PAIRS: usize = 16;
-/// More prototypes are; SwAV has 3000.
+/// More prototypes are taken for a slip of the hand; SwAV has 3000.
 const MOST_PROTOTYPES: usize = 1 << 16;
 
 impl ObjectiveConfig {
@@ -108,6 +108,9 @@ impl ObjectiveConfig {
     ///
     /// The mean over views is the paper's ½ + ½.
     ///
+    /// # Errors
+    /// [`Error::Tensor`] where the shapes differ.
+    ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use candle_core::{Device, Tensor};
@@ -142,7 +145,7 @@ impl ObjectiveConfig {
         2 * self.pairs
     }
 
-    /// How many of them, from the first on, have a term of the loss.
+    /// How many views, from the first on, have a term of the loss.
     pub fn trained_views(&self) -> usize {
         if self.symmetric { self.views() } else { self.pairs }
     }
@@ -205,6 +208,9 @@ impl Comparison {
     /// −p̂₁·(p̂₂ + o) or −p̂₁·(p̂₂ + r), averaged over all rows: p₁ = `p`, η₂ = `eta` and p₂ =
     /// `predicted` are (V, B, d), the result a scalar. o is the mean of e over the batch, one for
     /// each view.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where the shapes differ.
     pub fn loss_of_part(self, p: &Tensor, eta: &Tensor, predicted: &Tensor) -> Result<Tensor> {
         let (views, batch, _) = p.dims3()?;
         let predicted = unit_rows(predicted)?;
@@ -219,7 +225,7 @@ impl Comparison {
     }
 }
 
-/// D(p, η).
+/// A dissimilarity D(p, η) of two vectors of d numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Similarity {
@@ -280,6 +286,9 @@ fn info_nce(p: &Tensor, eta: &Tensor, negatives: Option<&Tensor>, temperature: f
 
 /// log Σ exp(x) along `dim`, which is kept with length 1. The largest term is taken out first, so
 /// that none overflows.
+///
+/// # Errors
+/// [`Error::Tensor`] where x has no such dimension.
 pub fn log_sum_exp(x: &Tensor, dim: usize) -> Result<Tensor> {
     let largest = x.max_keepdim(dim)?.detach();
     Ok((x.broadcast_sub(&largest)?.exp()?.sum_keepdim(dim)?.log()? + largest)?)
@@ -290,7 +299,11 @@ fn cosine(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok((unit_rows(a)? * unit_rows(b)?)?.sum_keepdim(D::Minus1)?)
 }
 
-/// Rows divided by their length, which is taken as at least 1e-12 (PyTorch's `F.normalize`).
+/// x (…, d) with each row divided by its length, which is taken as at least 1e-12 (PyTorch's
+/// `F.normalize`).
+///
+/// # Errors
+/// [`Error::Device`] where a GPU fails.
 pub fn unit_rows(x: &Tensor) -> Result<Tensor> {
     let length = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-24)?.sqrt()?;
     Ok(x.broadcast_div(&length)?)

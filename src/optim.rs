@@ -21,7 +21,7 @@ pub struct OptimConfig {
     pub momentum: f64,
     /// L2 penalty λ.
     pub weight_decay: f64,
-    /// What it is on.
+    /// Which parameters the penalty is on.
     #[serde(default, skip_serializing_if = "is_default")]
     pub weight_decay_on: Penalised,
     /// A rate for each layer, as large batches need it.
@@ -29,14 +29,14 @@ pub struct OptimConfig {
     pub lars: Option<LarsConfig>,
     /// How the learning rate falls.
     pub decay: Decay,
-    /// What it falls to, as a share of its start (SwAV: 0.001).
+    /// What the learning rate falls to, as a share of its start (SwAV: 0.001).
     #[serde(default, skip_serializing_if = "is_default")]
     pub final_lr: f64,
     /// Epochs over which the learning rate rises linearly from 0 (Table 2: 10 for batches ≥ 1024).
     pub warmup_epochs: u64,
     /// The predictor's learning rate.
     pub predictor_lr: PredictorLr,
-    /// A factor on it.
+    /// A factor on the predictor's learning rate.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub predictor_rate: f64,
 }
@@ -65,7 +65,7 @@ impl Default for OptimConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LarsConfig {
-    /// 0.001 in every paper that uses it here.
+    /// The factor `trust`: 0.001 in every paper that uses LARS here.
     pub trust: f64,
 }
 
@@ -73,7 +73,7 @@ pub struct LarsConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Penalised {
-    /// All that are trained (SimSiam, MoCo v2).
+    /// All parameters that are trained (SimSiam, MoCo v2).
     #[default]
     All,
     /// Weights of convolutions and linear layers: neither batch norm's parameters nor biases
@@ -107,6 +107,9 @@ pub enum Decay {
 
 impl OptimConfig {
     /// Refuses rates that are not numbers or have the wrong sign.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key.
     pub fn check(&self) -> Result<()> {
         let positive = [
             ("base_lr", self.base_lr),
@@ -127,7 +130,8 @@ impl OptimConfig {
         Ok(())
     }
 
-    /// h's learning rate at `step` of `steps`, which make up `epochs` epochs.
+    /// h's learning rate at `step` of `steps`, which make up `epochs` epochs of batches of `batch`
+    /// images.
     pub fn predictor_lr(&self, batch: usize, step: u64, steps: u64, epochs: u64) -> f64 {
         let lr = match self.predictor_lr {
             PredictorLr::Decayed => self.lr(batch, step, steps, epochs),
@@ -137,7 +141,8 @@ impl OptimConfig {
         lr * self.predictor_rate
     }
 
-    /// The learning rate at `step` of `steps`, which make up `epochs` epochs.
+    /// The encoder's learning rate at `step` of `steps`, which make up `epochs` epochs of batches
+    /// of `batch` images.
     ///
     /// Warm-up rises step by step and decay runs over what follows it.
     pub fn lr(&self, batch: usize, step: u64, steps: u64, epochs: u64) -> f64 {

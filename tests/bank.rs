@@ -1,8 +1,9 @@
-//! A memory bank in a mapped file streams: visiting all images, saving a checkpoint and going on from it never
-//! hold it in memory. At 1/64 of ImageNet: 20,000 × 2048.
+//! A memory bank in a mapped file streams: visiting all images, saving a checkpoint and going on
+//! from it never hold it in memory. At 1/64 of ImageNet: 20,000 × 2048.
 //!
-//! Each case is a process of its own, this test program again, whose private memory the system limits to less
-//! than the bank (`ulimit -d`, which counts heap and stacks, not files), and which reads off what it holds.
+//! Each case is a process of its own, this test program again, whose private memory the system
+//! limits to less than the bank (`ulimit -d`, which counts heap and stacks, not files), and which
+//! reads off what it holds.
 
 use super::support::Rows;
 use candle_core::{Device, Tensor};

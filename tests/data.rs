@@ -180,8 +180,8 @@ fn a_truncated_or_mislabelled_binary_file_is_refused() {
     refused(open(), "train.bin");
 }
 
-/// A tiny STL-10: image i of a half has the label i % 10 + 1, and in plane c at column x and row y the
-/// number x + 2y + 20c + i, cut to a byte.
+/// A tiny STL-10: image i of a half has the label i % 10 + 1, and in plane c at column x and row y
+/// the number x + 2y + 20c + i, cut to a byte.
 fn stl10(folder: &Path, half: &str, n: usize) {
     let label = |i: usize| (i % 10) as u8 + 1;
     std::fs::write(folder.join(format!("{half}_y.bin")), (0..n).map(label).collect::<Vec<_>>()).unwrap();

@@ -1,5 +1,6 @@
-//! What the study `dispute` is made of: each comparison's gradient against finite differences of its formula
-//! in f64, exact laws between comparisons, DirectPred's predictor, resumption, refusals.
+//! What the study `dispute` is made of: each comparison's gradient against finite differences of
+//! its formula in f64, exact laws between comparisons, DirectPred's predictor, resumption,
+//! refusals.
 
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;

@@ -28,7 +28,8 @@ fn the_exact_e_step_never_raises_the_objective_and_a_sample_is_no_minimiser() {
     assert!(of("exact", "em/e_rise").iter().all(|rise| *rise <= 1e-6), "{:?}", of("exact", "em/e_rise"));
     assert_eq!(of("exact", "em/e_rise").len(), 7, "no η comes before the first E-step");
     assert_eq!(of("exact", "em/loss_after_e").len(), 8);
-    // L is the same function of the same θ for both: at the first E-step the exact η must be the better one.
+    // L is the same function of the same θ for both: at the first E-step the exact η must be the
+    // better one.
     assert!(of("exact", "em/loss_after_e")[0] < of("sample", "em/loss_after_e")[0] - 0.01);
 }
 

@@ -1,8 +1,9 @@
-//! A device for tests: the GPU's kernels, compiled as C++ and run on the processor, block after block.
+//! A device for tests: the GPU's kernels, compiled as C++ and run on the processor, block after
+//! block.
 //!
-//! It has no libraries: convolutions and products are the plain loops of `cu/conv.cu`, or the processor's kernel in a
-//! library's place. What it shows is that kernels, their grids and arguments, and the order of a pass are right; a GPU adds
-//! cuDNN, cuBLAS and speed.
+//! It has no libraries: convolutions and products are the plain loops of `cu/conv.cu`, or the
+//! processor's kernel in a library's place. What it shows is that kernels, their grids and
+//! arguments, and the order of a pass are right; a GPU adds cuDNN, cuBLAS and speed.
 
 use simsiam_em::Result;
 use simsiam_em::kernel::device::{Arg, Buffer, Device, Launch, Memory, Pass, SOURCE, Span};
@@ -35,7 +36,8 @@ struct Emulated {
 /// 16 bytes, so that packs are aligned.
 struct Host(Vec<u128>);
 
-// SAFETY: the vector is never resized and lives as long as the buffer; launches are done when they return.
+// SAFETY: the vector is never resized and lives as long as the buffer; launches are done when they
+// return.
 unsafe impl Memory for Host {
     fn address(&self) -> u64 {
         self.0.as_ptr() as u64
@@ -88,7 +90,8 @@ unsafe impl Device for Emulated {
         let (grid, block) = (launch.grid.map(|n| n as c_uint), launch.block.map(|n| n as c_uint));
         let mut params: Vec<*mut c_void> = launch.args.iter().map(Arg::pointer).collect();
         let run = self.run.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // SAFETY: the caller answers for the arguments; the shim calls the kernel of that name with them.
+        // SAFETY: the caller answers for the arguments; the shim calls the kernel of that name with
+        // them.
         let code = unsafe { run(name.as_ptr(), grid.as_ptr(), block.as_ptr(), params.as_mut_ptr()) };
         match code {
             0 => Ok(()),
@@ -216,7 +219,8 @@ fn compile(folder: &Path) -> std::io::Result<Run> {
         .output()?;
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let name = CString::new(library.to_string_lossy().as_bytes()).unwrap();
-    // SAFETY: the library was just made and is never closed; `run` has the type that the table above gives it.
+    // SAFETY: the library was just made and is never closed; `run` has the type that the table
+    // above gives it.
     unsafe {
         let opened = dlopen(name.as_ptr(), 2);
         assert!(!opened.is_null(), "{} cannot be loaded", library.display());
@@ -231,8 +235,8 @@ pub fn emulated() -> Option<Arc<dyn Device>> {
     device(None, None)
 }
 
-/// The same with the processor's kernel in place of a GPU's libraries, fast enough for whole runs, but for kernels of the side
-/// that it `refuses`.
+/// The same with the processor's kernel in place of a GPU's libraries, fast enough for whole runs,
+/// but for kernels of the side that it `refuses`.
 pub fn emulated_with_library(refuses: Option<usize>) -> Option<Arc<dyn Device>> {
     device(Some(direct_sums().unwrap()), refuses)
 }

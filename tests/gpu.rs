@@ -1,7 +1,8 @@
-//! The device side of the engine against the processor's: kernels, whole networks, golden trajectories.
+//! The device side of the engine against the processor's: kernels, whole networks, golden
+//! trajectories.
 //!
-//! Every check runs on the emulation (see `emulation.rs`) and, in a build with the `cuda` feature on a machine that has
-//! one, on the GPU.
+//! Every check runs on the emulation (see `emulation.rs`) and, in a build with the `cuda` feature
+//! on a machine that has one, on the GPU.
 
 use crate::emulation::{emulated, transposed};
 use crate::support::{golden, relative_difference, shared};
@@ -52,7 +53,8 @@ fn numbers(t: &Tensor) -> Vec<f32> {
     t.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Outputs, gradients of θ and of the input, running statistics, features and outputs in evaluation mode.
+/// Outputs, gradients of θ and of the input, running statistics, features and outputs in evaluation
+/// mode.
 fn results(
     network: &Network,
     engine: &Engine,
@@ -95,7 +97,8 @@ fn encoder(backbone: Backbone, norm: HeadNorm) -> EncoderConfig {
     EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 }
 }
 
-/// (what, network, views, batch): every kind of layer, packs and single numbers, one block and many.
+/// (what, network, views, batch): every kind of layer, packs and single numbers, one block and
+/// many.
 fn networks() -> Vec<(&'static str, Network, usize, usize)> {
     let resnet = |blocks: &[usize], bottleneck, width, stem| Backbone::Resnet {
         blocks: blocks.to_vec(),
@@ -126,8 +129,8 @@ fn networks() -> Vec<(&'static str, Network, usize, usize)> {
     encoders.chain(heads).chain(rest).collect()
 }
 
-/// Differences over the length of the whole vector: what values and what gradients are allowed, for networks that `of`
-/// takes.
+/// Differences over the length of the whole vector: what values and what gradients are allowed, for
+/// networks that `of` takes.
 fn compare(precision: Precision, values: f64, gradients: f64, of: impl Fn(&str) -> bool) {
     for under in devices() {
         for (what, network, views, batch) in networks().into_iter().filter(|(what, ..)| of(what)) {
@@ -155,17 +158,19 @@ fn networks_on_a_device_agree_with_the_processor_in_f32() {
     compare(Precision::F32, 2e-4, 2e-4, |_| true);
 }
 
-/// A value has 8 significant bits. Through a few layers of them outputs move by a per cent, by several where a batch norm
-/// sees three rows; gradients by more, since with a handful of images one ReLU that falls on the other side is a share of
-/// the whole. A mistake is off by 100 % and more.
+/// A value has 8 significant bits. Through a few layers of them outputs move by a per cent, by
+/// several where a batch norm sees three rows; gradients by more, since with a handful of images
+/// one ReLU that falls on the other side is a share of the whole. A mistake is off by 100 % and
+/// more.
 #[test]
 fn networks_on_a_device_agree_with_the_processor_in_bf16() {
     compare(Precision::Bf16, 0.15, 0.5, |_| true);
 }
 
-/// Sharper where nothing amplifies: a linear layer's results are sums of products of two rounded factors, rounded once more.
-/// A rounding to 8 bits is off by 2⁻⁸ at most and by 0.4 of that on the mean; three of them, independent, are 0.7 · 2⁻⁸ of
-/// a whole vector. Partial sums of 16 terms kept in bf16 would add 1.2 · 2⁻⁸ and come to 1.4; the bound lies below.
+/// Sharper where nothing amplifies: a linear layer's results are sums of products of two rounded
+/// factors, rounded once more. A rounding to 8 bits is off by 2⁻⁸ at most and by 0.4 of that on the
+/// mean; three of them, independent, are 0.7 · 2⁻⁸ of a whole vector. Partial sums of 16 terms kept
+/// in bf16 would add 1.2 · 2⁻⁸ and come to 1.4; the bound lies below.
 #[test]
 fn a_linear_layer_in_bf16_is_off_by_its_roundings_alone() {
     let bound = 1.25 / 256.0;
@@ -202,9 +207,10 @@ fn check_golden(under: &Under, path: &Path) {
         let error = (row.loss - f64::from(*loss)).abs();
         let what = format!("{} {}, step {}", under.name, path.display(), row.step);
         println!("{what}: loss off by {error:.1e}");
-        // The emulation has the processor's order of sums nearly everywhere. A GPU has its own; 2e-3 is what is asked of it.
-        // Rounding grows tenfold a step in some cases, and the processor's own kernels end 6e-3 from each other in the
-        // largest ones, so a failure in late steps alone is to be looked at before it is believed.
+        // The emulation has the processor's order of sums nearly everywhere. A GPU has its own;
+        // 2e-3 is what is asked of it. Rounding grows tenfold a step in some cases, and the
+        // processor's own kernels end 6e-3 from each other in the largest ones, so a failure in
+        // late steps alone is to be looked at before it is believed.
         let allowed = if under.is_emulated() { 1e-4 } else { 2e-3 };
         assert!(error < allowed, "{what}: loss {} instead of {loss}", row.loss);
     }

@@ -1,5 +1,6 @@
-//! The kernels of a device one by one, at the sizes that networks of real width have: blocks side by side, many chunks of
-//! rows, images that are not square. Whole networks are in `gpu.rs`; they are small.
+//! The kernels of a device one by one, at the sizes that networks of real width have: blocks side
+//! by side, many chunks of rows, images that are not square. Whole networks are in `gpu.rs`; they
+//! are small.
 
 use crate::gpu::{devices, random};
 use crate::support::relative_difference;
@@ -56,7 +57,8 @@ impl Values {
     }
 }
 
-/// A value's number is off by half of its last bit, 2⁻⁸ of it at most, and by a few roundings of f32 in any case.
+/// A value's number is off by half of its last bit, 2⁻⁸ of it at most, and by a few roundings of
+/// f32 in any case.
 fn allowed(precision: Precision) -> f64 {
     match precision {
         Precision::F32 => 1e-5,
@@ -73,7 +75,8 @@ fn check(what: &str, got: &[f32], expected: &[f64], allowed: f64) {
 /// Statistics, the value, and both halves of the gradient, against the formulas in f64.
 #[test]
 fn norms_of_real_width_keep_to_their_formulas() {
-    // (views, rows, channels): the widest layer and a pack more; as many chunks as there are blocks; neither a pack nor a chunk full.
+    // (views, rows, channels): the widest layer and a pack more; as many chunks as there are
+    // blocks; neither a pack nor a chunk full.
     let shapes = [(2, 70, 2056), (1, 20_000, 256), (2, 333, 20), (3, 2_500, 64)];
     for under in devices() {
         let device = under.kernels();
@@ -122,7 +125,8 @@ fn check_norm(device: &dyn Device, s: &NormShape, precision: Precision, what: &s
     check(&format!("{what}: running means"), &mean.read(device), &moved.0, 1e-5);
     check(&format!("{what}: running variances"), &variance.read(device), &moved.1, 1e-5);
 
-    // What follows is given the device's own statistics, so that every sign is the same here and there.
+    // What follows is given the device's own statistics, so that every sign is the same here and
+    // there.
     let at = |i: usize| {
         let (view, channel) = (i / (s.rows * channels), i % channels);
         let of_view = &of_views[2 * view * channels..];
@@ -291,8 +295,8 @@ fn unfolded_images_are_what_a_convolution_sees() {
     }
 }
 
-/// A result of bf16 is off by its own rounding, 2⁻⁸ at most, if all sums are f32. Sums cut into pieces that are rounded one by one
-/// are off by several.
+/// A result of bf16 is off by its own rounding, 2⁻⁸ at most, if all sums are f32. Sums cut into
+/// pieces that are rounded one by one are off by several.
 #[test]
 fn long_products_of_bf16_numbers_are_summed_in_f32() {
     for under in devices() {
@@ -311,7 +315,8 @@ fn long_products_of_bf16_numbers_are_summed_in_f32() {
         let turned = Conv { in_channels: outputs, out_channels: inputs, ..s };
         let (x, w) = (random(rows * inputs, 1), random(inputs * outputs, 2));
         let (x, w) = (stored(x, Precision::Bf16), stored(w, Precision::Bf16));
-        // The gradient of a layer's input sums over outputs: the same product with the weights the other way round.
+        // The gradient of a layer's input sums over outputs: the same product with the weights the
+        // other way round.
         let w_turned: Vec<f32> = (0..w.len()).map(|i| w[i % inputs * outputs + i / inputs]).collect();
         let expected: Vec<f64> = (0..rows * outputs)
             .map(|i| {

@@ -1,5 +1,6 @@
-//! Whole runs on a device: the arms of the studies, and runs that change devices half-way. On the emulation (see
-//! `emulation.rs`) some arms, one for each kind of state that a run has; on a GPU, where there is one, all.
+//! Whole runs on a device: the arms of the studies, and runs that change devices half-way. On the
+//! emulation (see `emulation.rs`) some arms, one for each kind of state that a run has; on a GPU,
+//! where there is one, all.
 
 use crate::emulation::emulated_with_library;
 use candle_core::Device;
@@ -18,7 +19,8 @@ use std::sync::{Arc, Mutex};
 /// Opens a place; every run has a stream of its own on a GPU.
 type Open<'a> = &'a (dyn Fn() -> Site + Sync);
 
-/// Every arm of every study that is trained, at the smallest scale; a run that several studies need once.
+/// Every arm of every study that is trained, at the smallest scale; a run that several studies need
+/// once.
 fn arms() -> Vec<(String, Recipe)> {
     let request = Request { scale: Some("smoke".into()), ..Request::default() };
     let mut known = std::collections::HashSet::new();
@@ -83,9 +85,10 @@ fn difference(a: &Path, b: &Path) -> f64 {
     (difference / length).sqrt()
 }
 
-/// Whether `recipe`, trained at `place` and at both by turns, ends within `allowed` of the processor's weights. By turns in
-/// two ways: for one step each, so that every state goes both ways at every step of an epoch and of a chunk; and from the
-/// processor to the place in an epoch's middle.
+/// Whether `recipe`, trained at `place` and at both by turns, ends within `allowed` of the
+/// processor's weights. By turns in two ways: for one step each, so that every state goes both ways
+/// at every step of an epoch and of a chunk; and from the processor to the place in an epoch's
+/// middle.
 fn agrees((what, recipe): &(String, Recipe), place: Open, allowed: f64) -> bool {
     let dataset = Arc::new(Dataset::open(&recipe.data).unwrap());
     let folder = tempfile::tempdir().unwrap();
@@ -104,8 +107,9 @@ fn agrees((what, recipe): &(String, Recipe), place: Open, allowed: f64) -> bool 
     off.iter().all(|off| *off < allowed)
 }
 
-/// A GPU's gradients are off by some 1e-6. Perturbed by 7e-6 a step, 860 runs on the processor ended within 1.2e-2 of the
-/// unperturbed ones: a few ReLUs fall on the other side, without stop-gradient while everything shrinks.
+/// A GPU's gradients are off by some 1e-6. Perturbed by 7e-6 a step, 860 runs on the processor
+/// ended within 1.2e-2 of the unperturbed ones: a few ReLUs fall on the other side, without
+/// stop-gradient while everything shrinks.
 const ALLOWED: f64 = 0.03;
 
 /// Four arms at a time, as `sim run --jobs` has them; all, so that one run shows everything.
@@ -144,9 +148,9 @@ fn every_arm_trains_on_the_emulation_and_changes_devices() {
     every_arm_agrees(&|| Site::new(Device::Cpu, device.clone()).unwrap(), 3e-3);
 }
 
-/// One for each kind of state that a run has: targets of a chunk, a bank, twins, a momentum encoder with and without a queue,
-/// prototypes with small crops, labels, a rate of its own for h, a second network beside it, an F
-/// that sets it, L of half-steps.
+/// One for each kind of state that a run has: targets of a chunk, a bank, twins, a momentum encoder
+/// with and without a queue, prototypes with small crops, labels, a rate of its own for h, a second
+/// network beside it, an F that sets it, L of half-steps.
 const SOME: [&str; 11] = [
     "multistep, k=10",
     "membank, m=0.8",
@@ -161,8 +165,9 @@ const SOME: [&str; 11] = [
     "em-objective, k=10+h",
 ];
 
-/// The emulation adds up as the processor does, nearly everywhere: of all arms three end further than 1e-4 from it, at most
-/// 1.2e-3, none of them here. Momentum that is lost on its way to a device is 2.8e-2 in the first (8.6e-3 in parts).
+/// The emulation adds up as the processor does, nearly everywhere: of all arms three end further
+/// than 1e-4 from it, at most 1.2e-3, none of them here. Momentum that is lost on its way to a
+/// device is 2.8e-2 in the first (8.6e-3 in parts).
 #[test]
 fn arms_train_on_the_emulation_and_change_devices() {
     let Some(device) = emulated_with_library(None) else { return };

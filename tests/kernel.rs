@@ -152,8 +152,9 @@ fn every_kernel_computes_every_pass_of_every_shape() {
     }
 }
 
-/// Measured, numbers uniform in [−1, 1), stride 1: 0.6e-6 to 3.6e-6 of the largest value, growing slowly
-/// with the number of channels summed; the points ±1, ±2 gave 3e-6 to 9e-6 on the same shapes.
+/// Measured, numbers uniform in [−1, 1), stride 1: 0.6e-6 to 3.6e-6 of the largest value, growing
+/// slowly with the number of channels summed; the points ±1, ±2 gave 3e-6 to 9e-6 on the same
+/// shapes.
 #[test]
 fn transformed_passes_lose_hardly_any_precision() {
     let shapes = [
@@ -183,9 +184,10 @@ fn transformed_passes_lose_hardly_any_precision() {
     }
 }
 
-/// Factors rounded to 8 significant bits have an error of u = 2⁻⁹ of themselves at most. The transforms back add
-/// 36 products of either sign and larger than their sum: measured, 3 u to 10 u of the largest value over all
-/// shapes and passes, where direct sums of the same factors would have 1 u to 2 u.
+/// Factors rounded to 8 significant bits have an error of u = 2⁻⁹ of themselves at most. The
+/// transforms back add 36 products of either sign and larger than their sum: measured, 3 u to 10 u
+/// of the largest value over all shapes and passes, where direct sums of the same factors would
+/// have 1 u to 2 u.
 #[test]
 fn products_of_bf16_numbers_are_as_good_as_their_bits() {
     for kernel in bf16().into_iter().chain([portable_bf16()]) {

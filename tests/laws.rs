@@ -265,7 +265,8 @@ fn a_momentum_encoder_without_momentum_is_one_sample_and_with_it_an_average_of_t
     let eta = |tau: f64| {
         let mut rule = build(&Rule::MomentumEncoder { tau, rises: true, queue: 0 });
         rule.refresh(&TWICE, &mut std::iter::empty()).unwrap();
-        // Later θ is 6: ξ = τ·2 + (1 − τ)·6 after the second step, τ having risen by half a cosine over 5.
+        // Later θ is 6: ξ = τ·2 + (1 − τ)·6 after the second step, τ having risen by half a cosine
+        // over 5.
         rule.refresh(&Scaled(6.0), &mut std::iter::empty()).unwrap();
         let views = views(1);
         let z = frozen(&views.x).unwrap();

@@ -80,8 +80,8 @@ const IMPURE: [&str; 8] =
 const MOST_LINES: usize = 400;
 /// So is a longer function.
 const MOST_LINES_OF_A_FUNCTION: usize = 60;
-/// More of them are mixed up where a function is called. Arithmetic, which is called by one place, is
-/// let off.
+/// More of them are mixed up where a function is called. Arithmetic, which is called by one place,
+/// is let off.
 const MOST_PARAMETERS: usize = 6;
 
 fn add(folder: &Path, below: &str, sources: &mut Sources) {

@@ -92,7 +92,8 @@ fn codes_and_the_swapped_prediction_are_pytorchs() {
 
 #[test]
 fn a_row_is_no_negative_of_its_own_image() {
-    // Three images far from each other, both views of each equal: candidates other than the positive have cosine 0.
+    // Three images far from each other, both views of each equal: candidates other than the
+    // positive have cosine 0.
     let x = Tensor::eye(3, DType::F32, &Device::Cpu).unwrap();
     let both = Tensor::stack(&[&x, &x], 0).unwrap();
     let got = scalar(&objective(Similarity::InfoNce, 0.5).loss(&both, &both, None).unwrap());
@@ -162,7 +163,8 @@ fn simclr_sends_a_gradient_into_both_views() {
         let gradients = loss.descended.backward().unwrap();
         values(gradients.get(&z).unwrap())
     };
-    // With stop-gradient a row is moved as an anchor alone, without as another's positive and negative too.
+    // With stop-gradient a row is moved as an anchor alone, without as another's positive and
+    // negative too.
     assert!(max_difference(&of(false), &[0.0; 2 * BATCH * DIM]) > 1e-3);
     assert!(max_difference(&of(true), &of(false)) > 1e-3);
     // The rule decides: without stop-gradient the targets are differentiable.

@@ -1,5 +1,5 @@
-//! The command line with a formula in place of training: schedule, verdicts, output and streams, byte for
-//! byte and in no time.
+//! The command line with a formula in place of training: schedule, verdicts, output and streams,
+//! byte for byte and in no time.
 
 use crate::support::{output, sim};
 use std::path::Path;

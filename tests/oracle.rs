@@ -1,5 +1,6 @@
-//! The oracle: the same networks from plain candle layers (NCHW, one tensor for each parameter, candle's
-//! own autograd), compared with the engine's forward pass, both gradients and running statistics.
+//! The oracle: the same networks from plain candle layers (NCHW, one tensor for each parameter,
+//! candle's own autograd), compared with the engine's forward pass, both gradients and running
+//! statistics.
 
 use crate::support::relative_difference;
 use candle_core::{D, Device, Tensor, Var};
@@ -195,8 +196,9 @@ fn compare(
     let flat_gradient = numbers(gradients.get(&flat).unwrap());
     let length = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     let whole = length(&flat_gradient);
-    // Between two f32 programs a few of a deep network's activations fall on different sides of zero,
-    // and each moves the gradient by its own share: 34 layers are compared as a whole and less finely.
+    // Between two f32 programs a few of a deep network's activations fall on different sides of
+    // zero, and each moves the gradient by its own share: 34 layers are compared as a whole and
+    // less finely.
     let tolerance = if deep { 5e-2 } else { 5e-4 };
     for (name, _, got) in names::to_torch(&network, &flat_gradient) {
         let expected = numbers(expected_gradients.get(oracle.get(&name)).unwrap());

@@ -1,4 +1,5 @@
-//! `sim report`: the page and the tables, made from what a study with a formula in place of training leaves.
+//! `sim report`: the page and the tables, made from what a study with a formula in place of
+//! training leaves.
 
 use crate::support::output as sim;
 use simsiam_em::report::Figure;

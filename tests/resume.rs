@@ -1,4 +1,5 @@
-//! Same seed, same bytes: for any number of threads, and for runs that were killed and started again.
+//! Same seed, same bytes: for any number of threads, and for runs that were killed and started
+//! again.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -167,7 +168,8 @@ fn other_methods_do_not_depend_on_the_number_of_threads() {
 #[cfg(unix)]
 #[test]
 fn a_signal_saves_and_exits_75() {
-    // With targets of a whole epoch; with two banks, and a momentum encoder; with what is known of L around the half-steps.
+    // With targets of a whole epoch; with two banks, and a momentum encoder; with what is known of
+    // L around the half-steps.
     for (study, first, extra) in [
         ("multistep", "k=1", &["--k", "epoch"][..]),
         ("eta-gap", "k=1", &["--m", "0.8", "--tau", "0.9"][..]),

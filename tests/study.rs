@@ -140,7 +140,8 @@ fn bank_memory(precision: &str, images: usize) -> u64 {
 
 #[test]
 fn a_mapped_bank_is_not_counted_as_memory() {
-    // Each image has two numbers, whether it was visited and when, and, in memory, 2048 of its bank.
+    // Each image has two numbers, whether it was visited and when, and, in memory, 2048 of its
+    // bank.
     assert_eq!(bank_memory("f32", 10_000), 10_000 * 4 * (2048 + 2));
     assert_eq!(bank_memory("bf16", 10_000), 10_000 * (2 * 2048 + 8));
     assert_eq!(bank_memory("bf16", 200_000), 200_000 * (2 * 2048 + 8));

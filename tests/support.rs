@@ -19,7 +19,8 @@ pub fn golden(name: &str) -> PathBuf {
     root().join("tests/golden").join(name)
 }
 
-/// The crate's folder: cargo's word at run time, so that a test program may run elsewhere than it was built.
+/// The crate's folder: cargo's word at run time, so that a test program may run elsewhere than it
+/// was built.
 pub fn root() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }

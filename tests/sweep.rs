@@ -1,4 +1,5 @@
-//! `sim sweep` with a formula in place of training, the closed form as a study, and what both refuse.
+//! `sim sweep` with a formula in place of training, the closed form as a study, and what both
+//! refuse.
 
 use super::support::{Rows, output as sim};
 use super::theory::oracle::{Rule as Step, State, World};
@@ -64,7 +65,8 @@ fn a_grid_is_run_drawn_and_taken_up_again() {
         assert!(svg.contains(word), "{word}");
     }
 
-    // Again: nothing to compute. A larger grid: what is missing. A study with the same runs: shared.
+    // Again: nothing to compute. A larger grid: what is missing. A study with the same runs:
+    // shared.
     let again = sim(folder.path(), &mock);
     assert!(text(&again.stderr).contains("10 of 10 runs had finished before"), "{}", text(&again.stderr));
     assert_eq!(text(&again.stdout), out);
@@ -188,7 +190,8 @@ fn sixteen_by_sixteen_cells_of_the_closed_form_take_a_moment_and_no_runs() {
     assert_eq!(std::fs::read_dir(&own).unwrap().count(), 2, "sweep.csv and figures alone");
     let figure = Figure::from_csv(&own.join("figures/sweep.csv")).unwrap();
     assert_eq!((figure.arms.len(), figure.panels.len(), figure.points.len()), (16, 3, 3 * 256));
-    // Weight decay above λ²/(2c) of every direction, at most 0.952, collapses whatever the predictor's rate.
+    // Weight decay above λ²/(2c) of every direction, at most 0.952, collapses whatever the
+    // predictor's rate.
     let above = figure.points.iter().filter(|p| p.panel == "theory/std" && p.arm == "1");
     assert!(above.clone().count() == 16 && above.clone().all(|p| p.y < 0.01));
     // A fast predictor with little of it does not.
@@ -230,7 +233,8 @@ fn real_runs_are_swept_at_the_smallest_scale() {
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
     let own = folder.path().join("runs/membank-sweep-m-k");
     assert!(own.join("m=0.8,k=5/seed-0/weights.safetensors").is_file());
-    // A bank without memory is the multi-step alternation; running statistics alone see other passes.
+    // A bank without memory is the multi-step alternation; running statistics alone see other
+    // passes.
     let like = ["--set", "predictor=none", "--set", "objective.symmetric=false"];
     let other = [&["run", "multistep", "--k", "5", "--scale", "smoke", "-q", "--seeds", "1"][..], &like];
     assert_eq!(sim(folder.path(), &other.concat()).status.code(), Some(0));

@@ -1,4 +1,5 @@
-//! The closed form of the alternation: matrices against the scalar recursion, what it answers, and its command.
+//! The closed form of the alternation: matrices against the scalar recursion, what it answers, and
+//! its command.
 
 pub(crate) mod oracle;
 
@@ -67,7 +68,8 @@ fn rate(direction: Direction, rule: Rule) -> Option<f64> {
     direction.rate(&course, rates)
 }
 
-/// One output for each eigenvector: then predictors stay diagonal and every direction is a recursion of its own.
+/// One output for each eigenvector: then predictors stay diagonal and every direction is a
+/// recursion of its own.
 #[test]
 fn matrices_follow_the_scalar_recursion() {
     let case = case();
@@ -128,7 +130,8 @@ fn without_a_predictor_every_direction_collapses_at_its_rate() {
     }
 }
 
-/// The half-steps are minimisers, so neither can raise L; descent on both at once cannot either at small rates.
+/// The half-steps are minimisers, so neither can raise L; descent on both at once cannot either at
+/// small rates.
 #[test]
 fn no_half_step_raises_the_objective() {
     let case = case();
@@ -159,7 +162,8 @@ fn old_targets_slow_the_collapse_and_do_not_stop_it() {
     assert!((steps(10_000) - direction.gain()).abs() < 1e-12, "k to infinity is the exact M-step");
 }
 
-/// Each output kept at variance 1, as by batch norm: nothing shrinks, and all outputs become the same one.
+/// Each output kept at variance 1, as by batch norm: nothing shrinks, and all outputs become the
+/// same one.
 #[test]
 fn normalisation_keeps_the_variance_and_loses_the_rank() {
     let case = case();
@@ -305,7 +309,8 @@ fn the_command_prints_factors_and_draws_what_redraws() {
         line[name.len()..].split_whitespace().map(String::from).collect()
     };
     assert_eq!(row("exact half-steps"), ["0.50000", "0.75000"]);
-    // λ²/(2c) is 0.25 and 1.125: with a decay of 0.3 the first direction collapses, the second rests.
+    // λ²/(2c) is 0.25 and 1.125: with a decay of 0.3 the first direction collapses, the second
+    // rests.
     let learned = row("learned linear h");
     assert_eq!(learned[0], "collapses");
     assert_eq!(learned[1..], ["rests,", "p=0.696"]);

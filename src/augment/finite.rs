@@ -49,6 +49,9 @@ impl FiniteConfig {
 
     /// Refuses sets of fewer than 2 or more than [`MOST_ELEMENTS`] views, and transforms out of
     /// range.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key.
     pub fn check(&self) -> Result<()> {
         let fail = |key: &str, what: String| Err(Error::Usage(format!("augment.finite{key}: {what}")));
         let len = self.len();

@@ -73,7 +73,7 @@ pub struct AugmentConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SmallCrops {
-    /// How many.
+    /// How many of each image.
     pub count: usize,
     /// Their side in pixels.
     pub size: usize,

@@ -16,7 +16,8 @@ pub struct BankPlace {
     pub memory_limit_bytes: u64,
     /// The folder of that file; it is deleted with the bank.
     pub folder: PathBuf,
-    /// Where a device makes the encoder's outputs: there, and how many bytes a bank may have there.
+    /// The device that makes the encoder's outputs and the bytes that a bank may have there; none
+    /// where the processor makes them.
     pub beside: Option<(Device, u64)>,
 }
 

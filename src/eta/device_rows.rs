@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct DeviceRows<T>(Tensor, PhantomData<T>);
 
-/// candle counts the numbers that a row is looked for in with 32 bits.
+/// candle's indices into the numbers of a tensor have 32 bits.
 const MOST: usize = u32::MAX as usize;
 
 impl<T: Plain> DeviceRows<T> {
@@ -25,6 +25,9 @@ impl<T: Plain> DeviceRows<T> {
     }
 
     /// `rows` of `dim` zeros on `device`.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when a GPU has no room.
     pub fn new(rows: usize, dim: usize, device: &Device) -> Result<Self> {
         let kind = match T::PRECISION {
             Precision::F32 => DType::F32,

@@ -66,7 +66,8 @@ pub struct Views {
     pub small: Option<Tensor>,
 }
 
-/// The encoder with θ held still.
+/// The encoder with θ held still. Its methods fail with [`crate::Error::Failure`] for tensors of
+/// another shape and [`crate::Error::Device`] where a GPU fails.
 pub trait FrozenEncoder {
     /// F_θ: x (V, B, H, W, C) → z (V, B, d), batch norm in training mode, no gradient.
     fn z(&self, x: &Tensor) -> Result<Tensor>;
@@ -90,7 +91,8 @@ pub type Frozen<'a> = &'a dyn FrozenEncoder;
 /// A tensor that a rule keeps between steps: name, shape, values.
 pub type Held<'a> = (String, Vec<usize>, Numbers<'a>);
 
-/// One rule for η.
+/// One rule for η. Its methods fail as the encoder does that they are given, and with
+/// [`crate::Error::Failure`] for a checkpoint of another rule.
 pub trait EStep: Send {
     /// SGD steps per alternation.
     fn chunk(&self) -> u64 {
@@ -108,8 +110,8 @@ pub trait EStep: Send {
         Ok(())
     }
 
-    /// Goes on with it: reads the next of those batches, with θ frozen, and updates η. Between two
-    /// batches the rule may be saved and restored.
+    /// Goes on with the E-step: reads the next of its batches, with θ frozen, and updates η.
+    /// Between two batches the rule may be saved and restored.
     fn read(&mut self, _: Frozen, _: &Views) -> Result<()> {
         Ok(())
     }
@@ -154,14 +156,15 @@ pub trait EStep: Send {
     }
 }
 
-/// All views (V, …), or their outputs, each in the place of the other view of its pair.
+/// All views (V, …), or their outputs, in the same shape: each in the place of the other view of
+/// its pair.
 fn other_views(z: &Tensor) -> Result<Tensor> {
     let pairs = z.dim(0)? / 2;
     Ok(Tensor::cat(&[z.narrow(0, pairs, pairs)?, z.narrow(0, 0, pairs)?], 0)?)
 }
 
-/// η for z of all views, or of the first of every pair; then the second ones are passed through θ
-/// frozen.
+/// η (V', B, d) for z (V', B, d) of all views, or of the first of every pair: then the second ones
+/// are passed through θ frozen.
 fn one_sample(views: &Views, z: &Tensor, frozen: Frozen) -> Result<Tensor> {
     let all = views.x.dim(0)?;
     if z.dim(0)? == all { other_views(z) } else { frozen.z(&views.x.narrow(0, all / 2, all / 2)?) }

@@ -34,12 +34,12 @@ impl Queue {
         Ok(Self { rows: Tensor::from_vec(rows, (len, dim), &Device::Cpu)?, pushed: 0 })
     }
 
-    /// L.
+    /// Its length L, in rows.
     pub fn len(&self) -> usize {
         self.rows.dims()[0]
     }
 
-    /// Whether it holds nothing, now or ever.
+    /// Whether its length is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -51,6 +51,9 @@ impl Queue {
 
     /// A copy of all rows on `device`, (L, d); their order is that of their places, not of their
     /// age.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when a GPU fails.
     pub fn tensor(&self, device: &Device) -> Result<Tensor> {
         Ok(self.rows.to_device(device)?.copy()?)
     }

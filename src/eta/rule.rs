@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Rule {
-    /// SimSiam.
+    /// One sample of the other view, from the M-step's own pass: SimSiam.
     OneStep {},
-    /// k SGD steps on θ per update of η.
+    /// The same samples, kept for k SGD steps on θ (Sec. 5.2).
     KStep {
         /// Steps per alternation.
         k: Steps,
     },
     /// The mean over all other views of the batch, as many as `objective.pairs` makes.
     MeanOfOthers {},
-    /// A moving average per image.
+    /// A moving average for each image (Sec. 5.2).
     MemoryBank {
         /// Momentum m: the part of the old value that stays.
         m: f64,
@@ -33,7 +33,7 @@ pub enum Rule {
         #[serde(default = "Steps::one", skip_serializing_if = "Steps::is_one")]
         k: Steps,
     },
-    /// A mean over samples, or over all of a finite T.
+    /// A mean over samples, or over all of a finite T (Sec. 5.1, eq. 9).
     Expectation {
         /// Samples n, each a view that no term of the loss shows; or "all".
         n: Samples,
@@ -46,7 +46,7 @@ pub enum Rule {
         #[serde(default, skip_serializing_if = "is_default")]
         m: f64,
     },
-    /// A moving average of θ.
+    /// The output of a moving average of θ: BYOL, MoCo.
     MomentumEncoder {
         /// Momentum τ at the first step.
         tau: f64,
@@ -57,7 +57,7 @@ pub enum Rule {
         #[serde(default, skip_serializing_if = "is_default")]
         queue: usize,
     },
-    /// Balanced codes.
+    /// The batch's balanced codes: SwAV.
     Sinkhorn {
         /// ε: the larger, the more even a code.
         epsilon: f64,
@@ -75,16 +75,16 @@ pub enum Rule {
     },
     /// The images' classes: supervised training.
     Labels {},
-    /// No stop-gradient.
+    /// The one sample with gradient: no stop-gradient (Fig. 2), and SimCLR.
     None {},
 }
 
 /// More samples of an expectation are taken for a slip of the hand.
 const MOST_SAMPLES: usize = 256;
 
-/// More rows of a queue are; MoCo has 65,536.
+/// More rows of a queue are taken for a slip of the hand; MoCo has 65,536.
 const MOST_QUEUED: usize = 1 << 22;
-/// More iterations of Sinkhorn–Knopp are; SwAV has 3.
+/// More iterations of Sinkhorn–Knopp are taken for a slip of the hand; SwAV has 3.
 const MOST_ITERATIONS: usize = 1000;
 
 impl Rule {
@@ -163,8 +163,8 @@ impl Rule {
         }
     }
 
-    /// Whether η of an image's second view is made of samples that η of its first is made of too:
-    /// then it is no other draw of it.
+    /// Whether the η of an image's two views are made of common samples, so that the second is no
+    /// independent draw of the first.
     pub fn shares_samples(&self) -> bool {
         matches!(self, Rule::Expectation { .. } | Rule::MeanOfOthers {})
     }
@@ -177,9 +177,9 @@ impl Rule {
         }
     }
 
-    /// Views of a batch, where the objective has `all`, of which `trained` have a term of the loss,
-    /// and a finite T `elements`: an expectation has its samples in the place of the others, and
-    /// labels need no others.
+    /// How many views of each image a batch has. The objective asks for `all`, of which `trained`
+    /// have a term of the loss; a finite T has `elements`. An expectation has its samples in the
+    /// place of the views without a term, and labels need no such views.
     pub fn views(&self, all: usize, trained: usize, elements: usize) -> usize {
         match self {
             Rule::Expectation { n, .. } => trained + n.number(elements),
@@ -219,8 +219,8 @@ impl Rule {
         }
     }
 
-    /// The rule whose every step costs what this one's costs beside an E-step of its own once in a
-    /// while.
+    /// A rule whose steps cost what this one's steps cost without the E-step that it makes only
+    /// once in k steps.
     pub fn of_every_step(&self) -> Rule {
         match *self {
             // Only the samples of an expectation belong to every step.
@@ -232,7 +232,11 @@ impl Rule {
         }
     }
 
-    /// Makes the rule.
+    /// Makes the rule for a run of this `size`, a bank of it at `place`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] as [`Rule::check`]; [`Error::Disk`] or [`Error::Device`] where there is no
+    /// room for a bank.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

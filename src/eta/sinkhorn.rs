@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::objective::log_sum_exp;
 use candle_core::Tensor;
 
-/// Assigns, and keeps outputs to assign with.
+/// Assigns the outputs of a batch to clusters, together with earlier outputs where it keeps some.
 #[derive(Debug)]
 pub struct Sinkhorn {
     /// ε: the larger, the more even a code.
@@ -42,8 +42,11 @@ impl Sinkhorn {
     }
 }
 
-/// log Q for scores S (N, K), (N, K): each of `iterations` times the columns are scaled to equal
+/// log Q (N, K) for scores S (N, K): each of `iterations` times the columns are scaled to equal
 /// sums, then the rows to 1. Differentiable.
+///
+/// # Errors
+/// [`Error::Device`] when a GPU fails.
 pub fn log_codes(scores: &Tensor, epsilon: f64, iterations: usize) -> Result<Tensor> {
     let mut log_q = (scores / epsilon)?;
     for _ in 0..iterations {

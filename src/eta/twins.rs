@@ -6,12 +6,13 @@ use super::{EStep, Frozen, Held, MemoryBank, Views};
 use crate::error::Result;
 use candle_core::Tensor;
 
-/// A bank that trains, and its twin, which takes in the view that trains and only watches.
+/// A bank whose η trains, and its twin, which averages the outputs of the view that is trained and
+/// only watches.
 #[derive(Debug)]
 pub struct Twins {
     /// Gives the targets.
     pub first: MemoryBank,
-    /// Never trains.
+    /// Gives another draw of η, which never trains.
     pub second: MemoryBank,
 }
 

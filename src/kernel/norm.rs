@@ -1,10 +1,11 @@
-//! Batch normalisation with ReLU and residual addition, in as few passes over memory as there can be.
+//! Batch normalisation with ReLU and residual addition, in as few passes over memory as there can
+//! be.
 //!
-//! x is (rows, C), one view's pixels: statistics are per channel over the rows of a view, because the
-//! views pass through the encoder separately (Sec. 3). Forward: y = ReLU(γ·(x − μ)/√(σ² + ε) + β + r).
-//! Work is cut into blocks of rows fixed by the shape; a block's second moment is taken about its own
-//! mean, and blocks are merged in order in f64 (Chan et al. 1979), so nothing cancels and nothing
-//! depends on the number of threads.
+//! x is (rows, C), one view's pixels: statistics are per channel over the rows of a view, because
+//! the views pass through the encoder separately (Sec. 3). Forward: y = ReLU(γ·(x − μ)/√(σ² + ε) +
+//! β + r). Work is cut into blocks of rows fixed by the shape; a block's second moment is taken
+//! about its own mean, and blocks are merged in order in f64 (Chan et al. 1979), so nothing cancels
+//! and nothing depends on the number of threads.
 
 use rayon::prelude::*;
 
@@ -14,8 +15,8 @@ pub const EPSILON: f64 = 1e-5;
 /// Numbers per block: a block and its like stay in the second-level cache.
 const BLOCK_LEN: usize = 1 << 14;
 
-/// Channels that are summed side by side in registers. The wide group reads whole rows of narrow images
-/// in the order in which they lie, which is what memory is fast at.
+/// Channels that are summed side by side in registers. The wide group reads whole rows of narrow
+/// images in the order in which they lie, which is what memory is fast at.
 const LANES: usize = 16;
 const WIDE_LANES: usize = 4 * LANES;
 
@@ -28,8 +29,9 @@ pub fn scratch_len(rows: usize, channels: usize) -> usize {
     rows.div_ceil(block_rows(channels)) * 2 * channels
 }
 
-/// Compiles a function for AVX-512, AVX2 and the baseline, and calls what the machine has. All three
-/// do the same operations in the same order; Rust never fuses a multiplication with an addition.
+/// Compiles a function for AVX-512, AVX2 and the baseline, and calls what the machine has. All
+/// three do the same operations in the same order; Rust never fuses a multiplication with an
+/// addition.
 macro_rules! for_each_instruction_set {
     (fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         fn $name($($arg: $type),*) {
@@ -153,7 +155,8 @@ for_each_instruction_set! {
     }
 }
 
-/// y = scale·(x − mean) + shift (+ residual), then ReLU where `relu`; x and y (rows, C), the rest (C).
+/// y = scale·(x − mean) + shift (+ residual), then ReLU where `relu`; x and y (rows, C), the rest
+/// (C).
 ///
 /// The mean is taken away first: folded into the shift it would cancel there.
 pub fn apply(

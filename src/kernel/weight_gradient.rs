@@ -2,8 +2,8 @@
 //!
 //! The rows of all output images are cut into chunks fixed by the shape, the output channels into
 //! groups; a task walks its chunk in blocks of about a hundred pixels that fit the level-one cache,
-//! copied so that sixteen channels of x and a panel of dy are contiguous. Each tap visits only pixels
-//! whose input lies inside the image. Partial sums of chunks are added in their order.
+//! copied so that sixteen channels of x and a panel of dy are contiguous. Each tap visits only
+//! pixels whose input lies inside the image. Partial sums of chunks are added in their order.
 
 use super::Conv;
 use super::pack::Panels;
@@ -111,8 +111,8 @@ impl Step<'_> {
                 let start = (image * s.height + rows[0]) * row_len;
                 let from = &self.x[start..start + (rows[1] - rows[0]) * row_len];
                 for pixel in from.chunks_exact(s.in_channels) {
-                    // SAFETY: the buffer has x_block_len numbers, a line for each pixel and block of
-                    // channels; `pixel` has n numbers from `channel` on.
+                    // SAFETY: the buffer has x_block_len numbers, a line for each pixel and block
+                    // of channels; `pixel` has n numbers from `channel` on.
                     unsafe {
                         let from = pixel.as_ptr().add(channel);
                         if n == CHANNELS {
@@ -141,8 +141,8 @@ impl Step<'_> {
                 let first = (image * s.out_height() + self.block.rows[0]) * row_len;
                 let count = (self.block.rows[1] - self.block.rows[0]) * row_len;
                 for pixel in self.dy[first..first + count].chunks_exact(s.out_channels) {
-                    // SAFETY: the buffer has dy_block_len numbers: `width` for each pixel and panel;
-                    // `pixel` has the panel's columns.
+                    // SAFETY: the buffer has dy_block_len numbers: `width` for each pixel and
+                    // panel; `pixel` has the panel's columns.
                     unsafe {
                         let from = pixel.as_ptr().add(columns.start);
                         let mut done = 0;
@@ -217,8 +217,9 @@ impl Job for Step<'_> {
                             fresh: self.fresh,
                             b_padded: true,
                         };
-                        // SAFETY: `inside` keeps the tap's pixels within the packed rows; dy is padded
-                        // to whole vectors; these rows and columns of the sums are the task's own.
+                        // SAFETY: `inside` keeps the tap's pixels within the packed rows; dy is
+                        // padded to whole vectors; these rows and columns of the sums are the
+                        // task's own.
                         unsafe { tile::outer::<S>(block) };
                     }
                 }

@@ -1,8 +1,8 @@
 //! The transforms of Winograd's algorithm for 3×3 convolutions: F(4×4, 3×3) for stride 1, 36
 //! multiplications where 16·9 stood, and for stride 2 its sibling of 81.
 //!
-//! **Stride 1**, one direction first. With interpolation points 0, ±a, ±b, ∞ a 3-tap correlation of six
-//! inputs is y = Aᵀ[(G w) ⊙ (Bᵀ d)], and its gradient in w is dw = Gᵀ[(Bᵀ d) ⊙ (A dy)]; two
+//! **Stride 1**, one direction first. With interpolation points 0, ±a, ±b, ∞ a 3-tap correlation of
+//! six inputs is y = Aᵀ[(G w) ⊙ (Bᵀ d)], and its gradient in w is dw = Gᵀ[(Bᵀ d) ⊙ (A dy)]; two
 //! directions apply each matrix from both sides. Lavin & Gray 2016; the points a² = ½, b² = 2 keep
 //! every matrix near one in size: a quarter of the rounding error of the usual ±1, ±2 (measured;
 //! tests/kernel.rs bounds it). Opposite points share even and odd halves, which is all the

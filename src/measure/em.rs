@@ -40,6 +40,9 @@ const LEAST_VIEWS: usize = 4;
 
 impl EmConfig {
     /// Refuses numbers of images and views with which there is no variation to measure.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key.
     pub fn check(&self) -> Result<()> {
         for (key, value, least) in [("images", self.images, 2), ("views", self.views, LEAST_VIEWS)] {
             if !(least..=MOST).contains(&value) {
@@ -58,9 +61,9 @@ pub struct PredictorGap {
     /// R² = 1 − E‖p̂ − E_T ẑ‖² / E‖ẑ − E_T ẑ‖²: 1 where h gives the expectation, 0 for the
     /// identity.
     pub r2: f64,
-    /// The same of the affine map of ẑ that predicts images best which it was not fitted to, its
-    /// output scaled to unit length as p̂ is: what a linear h could do. Falls below the identity's
-    /// 0 by the noise of a few images only.
+    /// R² of the best affine map of ẑ, judged on images that it was not fitted to, its output
+    /// scaled to unit length as p̂ is: what a linear h could reach. It falls below 0, the
+    /// identity's R², by the noise of a few images only.
     pub r2_linear: f64,
     /// E‖ẑ₁ − ẑ₂‖² of two views of an image (alignment with α = 2, Wang & Isola 2020).
     pub alignment: f64,

@@ -35,9 +35,9 @@ const MOST: f64 = f64::MAX;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signs {
-    /// Seeds in which it holds.
+    /// Seeds in which the claim holds.
     pub holds: u64,
-    /// Seeds in which it does not.
+    /// Seeds in which the claim fails.
     pub fails: u64,
     /// Seeds that say neither: no evidence.
     pub ties: u64,
@@ -54,7 +54,7 @@ impl Signs {
         ln_e(self.holds, self.fails).exp().min(MOST)
     }
 
-    /// The evidence that it fails in more than half.
+    /// The evidence that the claim fails in more than half of all seeds; finite.
     pub fn e_against(&self) -> f64 {
         ln_e(self.fails, self.holds).exp().min(MOST)
     }

@@ -27,12 +27,12 @@ const PERCENT: (f64, f64) = (0.0, 100.0);
 const R2: (f64, f64) = (f64::NEG_INFINITY, 1.0);
 const COSINE: (f64, f64) = (-1.0, 1.0);
 
-/// One of which more is better.
+/// A column of which more is better.
 const fn larger(name: &'static str, title: &'static str, range: (f64, f64)) -> Metric {
     Metric { name, larger_is_better: Some(true), title, axis: title, decimals: 3, range }
 }
 
-/// One of which less is better.
+/// A column of which less is better.
 const fn smaller(name: &'static str, title: &'static str, range: (f64, f64)) -> Metric {
     Metric { larger_is_better: Some(false), ..larger(name, title, range) }
 }
@@ -109,7 +109,7 @@ pub const METRICS: &[Metric] = &[
 
 const NO_METRIC: &Metric = &larger("", "", ANY).not_judged();
 
-/// Their names.
+/// The names of [`METRICS`].
 pub const COLUMNS: [&str; METRICS.len()] = {
     let mut names = [""; METRICS.len()];
     let mut index = 0;
@@ -120,19 +120,20 @@ pub const COLUMNS: [&str; METRICS.len()] = {
     names
 };
 
-/// What tables and figures show of a run in closed form, whose outputs have another std.
+/// The columns that tables and figures show of a run in closed form. Its std is that of the
+/// outputs, not of z/‖z‖ · √d.
 pub const CLOSED_FORM: &[Metric] = &[
     larger("val/z_std", "std of outputs / start", POSITIVE).on_axes("std of the outputs, 1 at the start"),
     larger("val/rankme", "RankMe of outputs", POSITIVE).on_axes("effective rank of the outputs").digits(2),
     smaller("train/loss", "L", ANY).on_axes("L(θ, η)"),
 ];
 
-/// Those that a claim may name.
+/// The columns that a claim may name.
 pub fn judged() -> impl Iterator<Item = &'static Metric> {
     METRICS.iter().filter(|metric| metric.is_judged())
 }
 
-/// What is known of the column `name`; of any other name that no claim may name it.
+/// The column called `name`; where there is none, one that no claim may name.
 pub fn of(name: &str) -> &'static Metric {
     METRICS.iter().find(|metric| metric.name == name).unwrap_or(NO_METRIC)
 }

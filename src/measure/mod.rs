@@ -60,6 +60,9 @@ pub struct MeasureConfig {
 
 impl MeasureConfig {
     /// Refuses zeros where a count or a temperature is needed.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key.
     pub fn check(&self) -> Result<()> {
         let fail = |key: &str| Err(Error::Usage(format!("measure.{key}: must be above 0")));
         match self {

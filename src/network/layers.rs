@@ -167,7 +167,8 @@ impl Network {
         self.features + 1 < self.values.len()
     }
 
-    /// Initial weights: each parameter from its own stream, by its kind's law.
+    /// Initial weights (P): each parameter from its own stream, by its kind's law; `network_index`
+    /// tells the networks of a model apart.
     pub fn init(&self, seed: u64, network_index: u64) -> Vec<f32> {
         let mut theta = Vec::with_capacity(self.theta_len());
         for (index, p) in self.parameters.iter().enumerate() {

@@ -106,6 +106,9 @@ pub fn from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
 /// A linear layer before a batch norm without affine parameters may bring a bias, as the last one
 /// of the official projector does. In training mode batch norm takes it away again; in evaluation
 /// mode it belongs to the running mean, from which it is subtracted here.
+///
+/// # Errors
+/// As [`from_torch`].
 pub fn running_from_torch(network: &Network, find: Find) -> Result<Vec<f32>> {
     network.running().iter().try_for_each(|p| found(p, find).map(drop))?;
     let mut running = vec![0.0; network.running_len()];

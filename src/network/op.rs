@@ -16,6 +16,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A network with what runs it: machine, plans, arenas, running statistics.
+///
+/// Its methods fail with [`Error::Failure`] for tensors of another shape or in another memory, and
+/// with [`Error::Device`] when a GPU fails.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -120,7 +123,7 @@ impl Engine {
         Self::with_precision(network, kernel, Precision::F32)
     }
 
-    /// The same, whose values a device stores as `precision`.
+    /// An engine as [`Engine::new`] makes it, whose values a device stores as `precision`.
     pub fn with_precision(network: Network, kernel: Arc<dyn Kernel>, precision: Precision) -> Result<Self> {
         let machine: Arc<dyn Machine> = Arc::new(Processor::new(kernel));
         let running = Arc::new(Running::new(machine.clone(), &network.init_running())?);
@@ -167,7 +170,7 @@ impl Engine {
         &self.inner.network
     }
 
-    /// A copy of the running statistics.
+    /// A copy of the running statistics, flat as [`Network::running`] lists them.
     ///
     /// # Errors
     /// [`Error::Failure`] when a device that holds them fails.
@@ -185,7 +188,7 @@ impl Engine {
         self.inner.running.put_back(held)
     }
 
-    /// Replaces the running statistics.
+    /// Replaces the running statistics, flat as [`Network::running`] lists them.
     pub fn set_running(&self, values: &[f32]) -> Result<()> {
         self.inner.running.set(values)
     }
@@ -219,7 +222,8 @@ impl Engine {
         self.apply(x, theta, Mode::Train)
     }
 
-    /// The same values and the same movement of the running statistics, without gradient.
+    /// The values of [`Engine::train`], in the same shapes and with the same movement of the
+    /// running statistics, without gradient.
     pub fn target(&self, x: &Tensor, theta: &Tensor) -> Result<Tensor> {
         self.apply(&x.detach(), &theta.detach(), Mode::Forget)
     }
@@ -261,7 +265,8 @@ impl Engine {
         plan.values_len + plan.statistics_len + plan.scratch_len
     }
 
-    /// Evaluation mode: x (B, H, W, C) → (features (B, D), output (B, d)), by running statistics.
+    /// Evaluation mode, by running statistics: x (B, H, W, C), θ (P) → features (B, D) and output
+    /// (B, d).
     pub fn evaluate(&self, x: &Tensor, theta: &Tensor) -> Result<(Tensor, Tensor)> {
         let inner = &self.inner;
         let dims: Vec<usize> = std::iter::once(1).chain(x.dims().iter().copied()).collect();

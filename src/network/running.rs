@@ -14,7 +14,7 @@ pub struct Running(Mutex<Array>);
 pub struct HeldRunning(Array);
 
 impl Running {
-    /// These, on `machine`.
+    /// The statistics `values`, on `machine`.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when a device has no room.
@@ -27,7 +27,7 @@ impl Running {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// From here on they lie on `machine`.
+    /// Moves the statistics to `machine`.
     pub fn move_to(&self, machine: &Arc<dyn Machine>) -> Result<()> {
         let mut array = self.lock();
         if !Arc::ptr_eq(array.machine(), machine) {
@@ -36,12 +36,12 @@ impl Running {
         Ok(())
     }
 
-    /// A copy of them.
+    /// A copy of the statistics.
     pub fn values(&self) -> Result<Vec<f32>> {
         self.lock().values()
     }
 
-    /// Replaces them.
+    /// Replaces the statistics by as many `values`.
     pub fn set(&self, values: &[f32]) -> Result<()> {
         self.lock().set(values)
     }
@@ -56,7 +56,7 @@ impl Running {
         self.lock().take(&held.0)
     }
 
-    /// Calls `run` with them.
+    /// Calls `run` with the statistics, where they lie.
     pub fn with<T>(&self, run: impl FnOnce(Span) -> Result<T>) -> Result<T> {
         run(self.lock().span())
     }

@@ -53,8 +53,9 @@ impl Table {
     }
 }
 
-/// Reads a table of numbers as [`super::MetricsLog`] writes it. A last line without an end, as a run
-/// that is being written or was killed leaves it, is left out: half a number reads as another one.
+/// Reads a table of numbers as [`super::MetricsLog`] writes it. A last line without an end, as a
+/// run that is being written or was killed leaves it, is left out: half a number reads as another
+/// one.
 ///
 /// # Errors
 /// [`Error::Data`] naming file and line where a line is damaged, or where the file is missing or is

@@ -15,9 +15,9 @@ const MOST_STEPS: u64 = 10_000_000;
 pub struct ClosedForm {
     /// λ, the variance of images along each direction (n).
     pub signal: Vec<f64>,
-    /// σ, that of augmentations (n).
+    /// σ, the variance of augmentations along each direction (n).
     pub noise: Vec<f64>,
-    /// d, the outputs of the encoder.
+    /// The number d of the encoder's outputs.
     pub outputs: usize,
     /// SGD steps in an epoch, in each of which every image is seen once.
     pub steps_per_epoch: u64,

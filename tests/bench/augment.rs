@@ -1,6 +1,8 @@
-//! Time of a view, and of decoding what it is taken from, on one thread: `cargo bench --bench augment`.
+//! Time of a view, and of decoding what it is taken from, on one thread: `cargo bench --bench
+//! augment`.
 //!
-//! The CIFAR recipe on an image in memory; the ImageNet recipe, and decoding, on a picture of ImageNet's usual size.
+//! The CIFAR recipe on an image in memory; the ImageNet recipe, and decoding, on a picture of
+//! ImageNet's usual size.
 
 use image::codecs::jpeg::JpegEncoder;
 use rand::Rng;

@@ -1,9 +1,11 @@
-//! What the memory bank adds to a step: absorbing a batch of 256 × 2048 and handing out its targets.
+//! What the memory bank adds to a step: absorbing a batch of 256 × 2048 and handing out its
+//! targets.
 //!
-//! `cargo bench --bench bank -- [images] [folder] [memory|mapped]` visits every image of a bank of so many
-//! three times, in random order, in memory and in a mapped file in `folder`, as f32 and as bf16, and prints
-//! milliseconds per step. The first visits of a mapped bank begin "cold", with all of the file written back and
-//! dropped from the page cache, where the system lets it (`/proc/sys/vm/drop_caches`, as root).
+//! `cargo bench --bench bank -- [images] [folder] [memory|mapped]` visits every image of a bank of
+//! so many three times, in random order, in memory and in a mapped file in `folder`, as f32 and as
+//! bf16, and prints milliseconds per step. The first visits of a mapped bank begin "cold", with all
+//! of the file written back and dropped from the page cache, where the system lets it
+//! (`/proc/sys/vm/drop_caches`, as root).
 
 use candle_core::{Device, Tensor};
 use rand::Rng;

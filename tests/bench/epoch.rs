@@ -1,11 +1,12 @@
-//! Images per second end to end: JPEG folder, augmentation and the SimSiam step of resnet8 together.
+//! Images per second end to end: JPEG folder, augmentation and the SimSiam step of resnet8
+//! together.
 //!
 //!     cargo bench --bench epoch -- DIR [steps] [threads]
 //!
-//! DIR holds train/CLASS/*.jpg and test/CLASS/*.jpg of CIFAR-10's size. The time of an epoch is the median of
-//! the steps' (which wait for their batches) times their number, and the opening of the data set, where all
-//! files are decoded: PyTorch decodes them in each epoch, this program once in a run.
-//! `tests/bench/compare.py --epoch DIR` runs it by turns with torchvision.
+//! DIR holds train/CLASS/*.jpg and test/CLASS/*.jpg of CIFAR-10's size. The time of an epoch is the
+//! median of the steps' (which wait for their batches) times their number, and the opening of the
+//! data set, where all files are decoded: PyTorch decodes them in each epoch, this program once in
+//! a run. `tests/bench/compare.py --epoch DIR` runs it by turns with torchvision.
 
 mod setting;
 

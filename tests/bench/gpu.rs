@@ -1,10 +1,11 @@
-//! Images per second of the SimSiam step on a GPU, with images that are already there, and the memory it takes: arrays and
-//! libraries, without what an idle process has. Of several settings in one process only the first one's memory is right: what
-//! one has freed stays with the process.
+//! Images per second of the SimSiam step on a GPU, with images that are already there, and the
+//! memory it takes: arrays and libraries, without what an idle process has. Of several settings in
+//! one process only the first one's memory is right: what one has freed stays with the process.
 //!
-//! `cargo bench --features cuda --bench gpu -- [resnet18|resnet50|all] [f32|tf32|bf16|all] [repetitions] [device] [kernels]`; the
-//! median over repetitions of ten steps, of which the last is waited for. `tests/bench/gpu.sh` runs it beside PyTorch.
-//! With `kernels`, a step's time by kernel and shape.
+//! `cargo bench --features cuda --bench gpu -- [resnet18|resnet50|all] [f32|tf32|bf16|all]
+//! [repetitions] [device] [kernels]`; the median over repetitions of ten steps, of which the last
+//! is waited for. `tests/bench/gpu.sh` runs it beside PyTorch. With `kernels`, a step's time by
+//! kernel and shape.
 
 use candle_core::Tensor;
 use rand::Rng;
@@ -71,8 +72,8 @@ struct Timed {
     spent: Mutex<HashMap<String, (u32, f64)>>,
 }
 
-/// How often a call is repeated for its time: what a kernel costs, not what a launch and a wait do. Results are then
-/// wrong where a call adds to what is there.
+/// How often a call is repeated for its time: what a kernel costs, not what a launch and a wait do.
+/// Results are then wrong where a call adds to what is there.
 const REPEATED: u32 = 10;
 
 impl Timed {
@@ -263,7 +264,8 @@ fn main() -> simsiam_em::Result<()> {
     for s in settings() {
         for kind in ["f32", "tf32", "bf16"] {
             let asked = (wanted == s.name || wanted == "all") && (kinds == kind || kinds == "all");
-            // The GPU's products are chosen when it is opened, by a variable: a process measures one of the two.
+            // The GPU's products are chosen when it is opened, by a variable: a process measures
+            // one of the two.
             let set = std::env::var("SIM_KERNEL").is_ok_and(|name| name == "cuda-tf32");
             if asked && (kind == "tf32") == set {
                 measure(&s, kind, repetitions, place, word(4, "") == "kernels")?;

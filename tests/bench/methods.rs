@@ -1,8 +1,9 @@
-//! Each method's SGD step beside what its forward and backward passes predict from SimSiam's, by turns:
-//! `cargo bench --bench methods [laptop|resnet18|all] [rounds] [threads]`.
+//! Each method's SGD step beside what its forward and backward passes predict from SimSiam's, by
+//! turns: `cargo bench --bench methods [laptop|resnet18|all] [rounds] [threads]`.
 //!
-//! A forward pass F of one view is timed alone; SimSiam's step is two of them and two backward passes. So BYOL, which
-//! passes two views more through ξ, is predicted to take 2F longer, and so on.
+//! A forward pass F of one view is timed alone; SimSiam's step is two of them and two backward
+//! passes. So BYOL, which passes two views more through ξ, is predicted to take 2F longer, and so
+//! on.
 
 use candle_core::{Device, Tensor};
 use rand::Rng;
@@ -14,7 +15,8 @@ use simsiam_em::study::{Request, Study};
 use simsiam_em::train::{Alternation, Model, Rates};
 use std::time::Instant;
 
-/// As in the program: without it the system's allocator gives back large tensors' pages at each step.
+/// As in the program: without it the system's allocator gives back large tensors' pages at each
+/// step.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

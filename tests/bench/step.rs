@@ -1,9 +1,11 @@
-//! Images per second of the SimSiam step: two views, forward, backward, SGD; and where the time goes.
+//! Images per second of the SimSiam step: two views, forward, backward, SGD; and where the time
+//! goes.
 //!
-//! `cargo bench --bench step -- [resnet8|resnet18|resnet50|laptop|all] [repetitions] [threads] [parts|e-step]`
-//! prints one line for each network, the median over the repetitions; with `parts`, the median time of
-//! each part of a step below it; with `e-step`, images per second of an exact E-step over 16 views, by turns
-//! with a plain forward pass. `tests/bench/compare.py` runs it by turns with PyTorch.
+//! `cargo bench --bench step -- [resnet8|resnet18|resnet50|laptop|all] [repetitions] [threads]
+//! [parts|e-step]` prints one line for each network, the median over the repetitions; with `parts`,
+//! the median time of each part of a step below it; with `e-step`, images per second of an exact
+//! E-step over 16 views, by turns with a plain forward pass. `tests/bench/compare.py` runs it by
+//! turns with PyTorch.
 
 mod setting;
 
@@ -21,7 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// As in the program: without it the system's allocator gives back large tensors' pages at each step.
+/// As in the program: without it the system's allocator gives back large tensors' pages at each
+/// step.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

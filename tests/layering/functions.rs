@@ -12,8 +12,8 @@ pub struct Function {
     pub parameters: usize,
 }
 
-/// Where the bracket that stands at `open` is closed. Angle brackets count where `angles` says so, but
-/// those of `->`.
+/// Where the bracket that stands at `open` is closed. Angle brackets count where `angles` says so,
+/// but those of `->`.
 fn closed(words: &[(String, usize)], open: usize, angles: bool) -> usize {
     let mut depth = 0;
     for at in open..words.len() {

@@ -77,8 +77,8 @@ fn other_columns_than_the_files_are_refused() {
     assert!(matches!(refused, Error::Data { .. }), "{refused}");
 }
 
-/// The framing is checked by the unit tests' checksums; here: the records follow each other without a
-/// gap, begin with the version and hold tag and number.
+/// The framing is checked by the unit tests' checksums; here: the records follow each other without
+/// a gap, begin with the version and hold tag and number.
 #[test]
 fn events_are_whole_records_with_tag_and_number() {
     let folder = temporary();

@@ -71,8 +71,8 @@ fn train(dir: &RunDir, steps: u64) {
     }
 }
 
-/// Everything that must be equal between two equal runs: (name, bytes). Event files count by length,
-/// for their times differ, and so do their names.
+/// Everything that must be equal between two equal runs: (name, bytes). Event files count by
+/// length, for their times differ, and so do their names.
 fn remains(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut remains = Vec::new();
     for entry in std::fs::read_dir(path).expect("the folder is listed") {

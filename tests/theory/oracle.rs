@@ -1,11 +1,12 @@
-//! The alternation a second and a third time, as oracles of `simsiam_em::theory`: in matrices, whose
-//! Σ and S need no common coordinates, and along one common eigenvector in three numbers.
+//! The alternation a second and a third time, as oracles of `simsiam_em::theory`: in matrices,
+//! whose Σ and S need no common coordinates, and along one common eigenvector in three numbers.
 
 use ndarray::{Array2, Axis};
 use simsiam_em::measure::collapse::rankme;
 use simsiam_em::theory::{Course, Direction, Prediction, Rates, Targets};
 
-/// What one iteration of the outer loop does. Rates are SGD's, decay is added to the gradient as in PyTorch.
+/// What one iteration of the outer loop does. Rates are SGD's, decay is added to the gradient as in
+/// PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
     /// Both half-steps exactly: η_x = E_T\[F(T(x))\], then the W that minimises L.
@@ -19,7 +20,8 @@ pub enum Rule {
         /// Weight decay.
         decay: f64,
     },
-    /// η ← m·η + (1−m)·E_T\[F(T(x))\], then `k` gradient steps on W: the memory bank, an iteration an epoch.
+    /// η ← m·η + (1−m)·E_T\[F(T(x))\], then `k` gradient steps on W: the memory bank, an iteration
+    /// an epoch.
     Memory {
         /// Momentum.
         m: f64,
@@ -137,8 +139,8 @@ impl World {
         2.0 * (encoder.dot(&self.views) - target.dot(&self.signal))
     }
 
-    /// The predictor that is best for W: P = W Σ Wᵀ (W C Wᵀ)⁻¹; none where outputs have collapsed onto a
-    /// subspace.
+    /// The predictor that is best for W: P = W Σ Wᵀ (W C Wᵀ)⁻¹; none where outputs have collapsed
+    /// onto a subspace.
     pub fn best_predictor(&self, encoder: &Array2<f64>) -> Option<Array2<f64>> {
         let signal = encoder.dot(&self.signal).dot(&encoder.t());
         Some(signal.dot(&inverse(&self.outputs(encoder))?))
@@ -194,8 +196,8 @@ impl World {
         (state.encoder, state.predictor) = (encoder, predictor);
     }
 
-    /// Scales each output to variance 1, as a batch norm without affine parameters does. A silent output
-    /// stays silent.
+    /// Scales each output to variance 1, as a batch norm without affine parameters does. A silent
+    /// output stays silent.
     pub fn normalise(&self, encoder: &mut Array2<f64>) {
         let variances = self.outputs(encoder).diag().to_owned();
         for (mut row, variance) in encoder.axis_iter_mut(Axis(0)).zip(variances) {

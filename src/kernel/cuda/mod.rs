@@ -1,8 +1,8 @@
-//! The encoder on an NVIDIA GPU: memory and kernels through the driver, convolutions through cuDNN, products through
-//! cuBLAS, all on one stream; batches arrive by another (`pinned.rs`).
+//! The encoder on an NVIDIA GPU: memory and kernels through the driver, convolutions through cuDNN,
+//! products through cuBLAS, all on one stream; batches arrive by another (`pinned.rs`).
 //!
-//! The kernels are compiled from [`device::SOURCE`] when the first run begins, for the very GPU (NVRTC, about two
-//! seconds); no CUDA compiler is needed for them when this crate is built.
+//! The kernels are compiled from [`device::SOURCE`] when the first run begins, for the very GPU
+//! (NVRTC, about two seconds); no CUDA compiler is needed for them when this crate is built.
 
 mod dnn;
 mod driver;
@@ -89,16 +89,17 @@ pub fn count() -> Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-/// Prepares the context of `stream` for runs that have one stream each: arrays carry no events, and freed memory stays
-/// with the process.
+/// Prepares the context of `stream` for runs that have one stream each: arrays carry no events, and
+/// freed memory stays with the process.
 ///
-/// Events keep several streams from meeting in one array; here everything that a run owns lies on the run's one stream,
-/// but for the landing places of batches, which see to their own events; what two runs share is host memory. Without a
-/// threshold the driver gives freed memory back whenever anyone waits for the GPU, and the next step's temporary arrays
-/// are slow to get.
+/// Events keep several streams from meeting in one array; here everything that a run owns lies on
+/// the run's one stream, but for the landing places of batches, which see to their own events; what
+/// two runs share is host memory. Without a threshold the driver gives freed memory back whenever
+/// anyone waits for the GPU, and the next step's temporary arrays are slow to get.
 pub fn prepare(stream: &CudaStream) -> Result<()> {
     let context = stream.context();
-    // SAFETY: by the above no array meets a stream other than the one it was allocated on without an event between them.
+    // SAFETY: by the above no array meets a stream other than the one it was allocated on without
+    // an event between them.
     unsafe { context.disable_event_tracking() };
     let mut threshold = u64::MAX;
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
@@ -133,8 +134,8 @@ fn trim(stream: &CudaStream) -> Result<()> {
     }
 }
 
-/// What `allocate` gives. Where there is no memory, once more with all that the pool keeps given back: it may have enough, in
-/// pieces.
+/// What `allocate` gives. Where there is no memory, once more with all that the pool keeps given
+/// back: it may have enough, in pieces.
 fn allocated<T>(
     stream: &CudaStream,
     bytes: usize,
@@ -178,7 +179,8 @@ pub fn span<'a>(slice: &'a CudaSlice<f32>, start: usize, len: usize) -> Span<'a>
 
 /// An array of f32 that the caller fills before it reads it.
 pub fn unset(stream: &Arc<CudaStream>, len: usize) -> Result<CudaSlice<f32>> {
-    // SAFETY: every bit pattern is an f32; what is read before it is written is a wrong number and nothing worse.
+    // SAFETY: every bit pattern is an f32; what is read before it is written is a wrong number and
+    // nothing worse.
     allocated(stream, 4 * len, || unsafe { stream.alloc::<f32>(len) })
 }
 
@@ -234,14 +236,16 @@ impl Cuda {
     }
 }
 
-/// The kernels as machine code of this GPU. Not as PTX: a driver refuses PTX of a compiler newer than itself.
+/// The kernels as machine code of this GPU. Not as PTX: a driver refuses PTX of a compiler newer
+/// than itself.
 fn compile(context: &Arc<CudaContext>) -> Result<Arc<CudaModule>> {
     let (major, minor) = context.compute_capability().map_err(|e| failed("reading the device's kind", e))?;
     let what = "compiling the kernels";
     let source = CString::new(device::SOURCE).map_err(|e| failed(what, e))?;
     let options = [format!("--gpu-architecture=sm_{major}{minor}"), "--std=c++17".to_string()];
     let program = nvrtc::create_program(&source, Some(c"kernels.cu")).map_err(|e| failed(what, e))?;
-    // SAFETY: the program was just created, outlives the calls, and is destroyed once; sizes are what NVRTC says.
+    // SAFETY: the program was just created, outlives the calls, and is destroyed once; sizes are
+    // what NVRTC says.
     let code = unsafe {
         let compiled = nvrtc::compile_program(program, &options).map_err(|e| {
             let log = nvrtc::get_program_log(program).unwrap_or_default();
@@ -268,7 +272,8 @@ struct Owned {
     slice: CudaSlice<u8>,
 }
 
-// SAFETY: the array is freed in the order of its stream when it is dropped, behind the work given before.
+// SAFETY: the array is freed in the order of its stream when it is dropped, behind the work given
+// before.
 unsafe impl Memory for Owned {
     fn address(&self) -> u64 {
         self.address
@@ -358,8 +363,9 @@ unsafe impl Device for Cuda {
         let (inputs, outputs) = (shape.in_channels, shape.out_channels);
         let (plain, turned) =
             (blas_sys::cublasOperation_t::CUBLAS_OP_N, blas_sys::cublasOperation_t::CUBLAS_OP_T);
-        // cuBLAS counts by columns: row-major A·B is column-major Bᵀ·Aᵀ without moving a number. First factor, second
-        // factor, each with how it is taken and its leading dimension; then m, n, k.
+        // cuBLAS counts by columns: row-major A·B is column-major Bᵀ·Aᵀ without moving a number.
+        // First factor, second factor, each with how it is taken and its leading dimension; then m,
+        // n, k.
         let (first, second, [m, n, k]) = match pass {
             Pass::Forward => ((b, plain, outputs), (a, plain, inputs), [outputs, rows, inputs]),
             Pass::InputGradient => ((b, turned, outputs), (a, plain, outputs), [inputs, rows, outputs]),
@@ -376,8 +382,8 @@ unsafe impl Device for Cuda {
         let (one, zero) = (1f32, 0f32);
         self.bind()?;
         let handle = lock(&self.blas);
-        // SAFETY: the lengths were checked against the shape by the caller, from which all sizes here are taken; the two
-        // factors are host numbers, as the handle's default says.
+        // SAFETY: the lengths were checked against the shape by the caller, from which all sizes
+        // here are taken; the two factors are host numbers, as the handle's default says.
         let made = unsafe {
             blas::gemm_ex(
                 *handle.handle(),
