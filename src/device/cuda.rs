@@ -2,7 +2,7 @@
 
 use super::{Site, choice, tensor_of};
 use crate::error::{Error, Result};
-use crate::kernel::cuda::{self, Choices, Cuda, Lanes, Products, TF32};
+use crate::kernel::cuda::{self, Choices, Cuda, Lanes, TF32};
 use crate::kernel::device::Span;
 use candle_core::backend::BackendDevice;
 use candle_core::{CudaDevice, CudaStorage, Device, Layout, Tensor};
@@ -42,9 +42,7 @@ fn choices() -> Result<Choices> {
             )));
         }
     };
-    let products =
-        if choice::word().is_some_and(|name| name == TF32) { Products::Tf32 } else { Products::Full };
-    Ok(Choices { products, ranked })
+    Ok(Choices { tf32: choice::word().is_some_and(|name| name == TF32), ranked })
 }
 
 /// GPU `index`, with a stream of its own.

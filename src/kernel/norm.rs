@@ -1,5 +1,4 @@
-//! Batch normalisation with ReLU and residual addition, in as few passes over memory as there can
-//! be.
+//! Batch normalisation with ReLU and residual addition, in the fewest passes over memory.
 //!
 //! x is (rows, C), one view's pixels: statistics are per channel over the rows of a view, because
 //! the views pass through the encoder separately (Sec. 3). Forward: y = ReLU(γ·(x − μ)/√(σ² + ε) +

@@ -217,9 +217,8 @@ impl Job for Step<'_> {
                             fresh: self.fresh,
                             b_padded: true,
                         };
-                        // SAFETY: `inside` keeps the tap's pixels within the packed rows; dy is
-                        // padded to whole vectors; these rows and columns of the sums are the
-                        // task's own.
+                        // SAFETY: `inside` keeps pixels within the packed rows, dy has whole
+                        // vectors, and these rows and columns of the sums are the task's own.
                         unsafe { tile::outer::<S>(block) };
                     }
                 }

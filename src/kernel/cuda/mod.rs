@@ -41,20 +41,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// How products of values are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Products {
-    /// Every product of f32 numbers exact to f32.
-    Full,
-    /// f32 numbers rounded to TF32, 10 bits, first: eight times as fast.
-    Tf32,
-}
-
 /// What a person may choose of how a GPU computes.
 #[derive(Clone, Copy, Debug)]
 pub struct Choices {
-    /// How products of values are made.
-    pub products: Products,
+    /// Whether f32 numbers are rounded to TF32 (10 bits) before products: eight times as fast.
+    pub tf32: bool,
     /// Whether cuDNN's algorithms are taken by its own ranking, which is the same in every process,
     /// and not by their time.
     pub ranked: bool,
@@ -67,7 +58,7 @@ pub struct Cuda {
     functions: Mutex<HashMap<String, CudaFunction>>,
     blas: Mutex<CudaBlas>,
     dnn: Mutex<Dnn>,
-    products: Products,
+    tf32: bool,
 }
 
 /// CUDA's major versions: the newest that the driver knows, and that of the libraries.
@@ -98,8 +89,7 @@ pub fn count() -> Result<usize> {
 /// anyone waits for the GPU, and the next step's temporary arrays are slow to get.
 pub fn prepare(stream: &CudaStream) -> Result<()> {
     let context = stream.context();
-    // SAFETY: by the above no array meets a stream other than the one it was allocated on without
-    // an event between them.
+    // SAFETY: no array meets another stream than its own without an event between them.
     unsafe { context.disable_event_tracking() };
     let mut threshold = u64::MAX;
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
@@ -179,8 +169,7 @@ pub fn span<'a>(slice: &'a CudaSlice<f32>, start: usize, len: usize) -> Span<'a>
 
 /// An array of f32 that the caller fills before it reads it.
 pub fn unset(stream: &Arc<CudaStream>, len: usize) -> Result<CudaSlice<f32>> {
-    // SAFETY: every bit pattern is an f32; what is read before it is written is a wrong number and
-    // nothing worse.
+    // SAFETY: every bit pattern is an f32: one that is read too early is a wrong number, no more.
     allocated(stream, 4 * len, || unsafe { stream.alloc::<f32>(len) })
 }
 
@@ -216,7 +205,7 @@ impl Cuda {
             functions: Mutex::default(),
             blas: Mutex::new(blas),
             dnn: Mutex::new(dnn),
-            products: choices.products,
+            tf32: choices.tf32,
         })
     }
 
@@ -236,8 +225,7 @@ impl Cuda {
     }
 }
 
-/// The kernels as machine code of this GPU. Not as PTX: a driver refuses PTX of a compiler newer
-/// than itself.
+/// The kernels as machine code of this GPU: a driver refuses PTX of a newer compiler.
 fn compile(context: &Arc<CudaContext>) -> Result<Arc<CudaModule>> {
     let (major, minor) = context.compute_capability().map_err(|e| failed("reading the device's kind", e))?;
     let what = "compiling the kernels";
@@ -286,10 +274,10 @@ unsafe impl Memory for Owned {
 // SAFETY: every call stays within its spans, which hold addresses of this GPU.
 unsafe impl Device for Cuda {
     fn name(&self, precision: Precision) -> &'static str {
-        match (precision, self.products) {
+        match (precision, self.tf32) {
             (Precision::Bf16, _) => "cuda-bf16",
-            (Precision::F32, Products::Full) => "cuda",
-            (Precision::F32, Products::Tf32) => TF32,
+            (Precision::F32, false) => "cuda",
+            (Precision::F32, true) => TF32,
         }
     }
 
@@ -351,7 +339,7 @@ unsafe impl Device for Cuda {
 
     fn conv(&self, pass: Pass, shape: &Conv, a: Span, b: Span, out: Span) -> Result<bool> {
         self.bind()?;
-        lock(&self.dnn).convolve(pass, shape, [a, b, out], self.products == Products::Tf32)
+        lock(&self.dnn).convolve(pass, shape, [a, b, out], self.tf32)
     }
 
     fn refused(&self) -> Vec<(Pass, Conv)> {
@@ -364,8 +352,7 @@ unsafe impl Device for Cuda {
         let (plain, turned) =
             (blas_sys::cublasOperation_t::CUBLAS_OP_N, blas_sys::cublasOperation_t::CUBLAS_OP_T);
         // cuBLAS counts by columns: row-major A·B is column-major Bᵀ·Aᵀ without moving a number.
-        // First factor, second factor, each with how it is taken and its leading dimension; then m,
-        // n, k.
+        // Two factors, each with how it is taken and its leading dimension; then m, n, k.
         let (first, second, [m, n, k]) = match pass {
             Pass::Forward => ((b, plain, outputs), (a, plain, inputs), [outputs, rows, inputs]),
             Pass::InputGradient => ((b, turned, outputs), (a, plain, outputs), [inputs, rows, outputs]),
@@ -375,9 +362,9 @@ unsafe impl Device for Cuda {
             Precision::F32 => blas_sys::cudaDataType_t::CUDA_R_32F,
             Precision::Bf16 => blas_sys::cudaDataType_t::CUDA_R_16BF,
         };
-        let compute = match (self.products, a.precision()) {
-            (Products::Tf32, Precision::F32) => blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
-            _ => blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        let compute = match self.tf32 && a.precision() == Precision::F32 {
+            true => blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            false => blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         };
         let (one, zero) = (1f32, 0f32);
         self.bind()?;
