@@ -5,7 +5,7 @@ use super::table::table;
 use crate::error::Result;
 use crate::figures::Sweep;
 use crate::measure::metrics;
-use crate::record::{cautions, make_folder, outdated, read_env, write_durable};
+use crate::record::{cautions, make_folder, outdated, read_env, run_folder, write_durable};
 use crate::train::version;
 use serde_json::json;
 
@@ -91,7 +91,7 @@ fn lines(sweep: &Sweep, output: &Output) -> Result<()> {
 fn cautions_of(sweep: &Sweep) -> Result<Vec<String>> {
     let mut runs = Vec::new();
     for (cell, seed) in sweep.cells.iter().flat_map(|cell| sweep.seeds.iter().map(move |seed| (cell, seed))) {
-        let path = sweep.folder.join(&cell.arm.name).join(format!("seed-{seed}"));
+        let path = run_folder(&sweep.folder, &cell.arm.name, *seed);
         let named = |environment| (format!("{} seed {seed}", cell.arm.name), environment);
         runs.extend(read_env(&path)?.map(named));
     }

@@ -7,15 +7,14 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::evidence::quartiles;
 use crate::measure::metrics::{self, Metric};
-use crate::record::{METRICS_FILE, Outcome, flatten, read_metrics, read_outcome};
+use crate::record::{
+    CONFIG_FILE, Keys, METRICS_FILE, Outcome, differing, flatten, read_metrics, read_outcome,
+};
 use crate::report::Figure;
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What is compared, where some run has it.
 const SHOWN: [&str; 5] = ["train/loss", "val/z_std", "val/rankme", "val/knn_top1", "val/linear_top1"];
-/// The complete recipe of a run.
-const CONFIG: &str = "config.toml";
 /// Keys in which runs of one recipe differ.
 const OF_THE_SEED: [&str; 2] = ["seed", "data.shapes_seed"];
 
@@ -26,7 +25,7 @@ pub struct Item {
     /// Its runs, by seed.
     pub runs: Vec<Run>,
     /// The first one's recipe: value by dotted key.
-    pub recipe: BTreeMap<String, String>,
+    pub recipe: Keys,
 }
 
 /// What the folders at `paths` hold, each a run, an arm's runs, or a study's arms.
@@ -37,12 +36,12 @@ pub fn items(paths: &[PathBuf]) -> Result<Vec<Item>> {
     let mut found: Vec<(PathBuf, Item)> = Vec::new();
     for path in paths {
         let before = found.len();
-        if path.join(CONFIG).is_file() {
+        if path.join(CONFIG_FILE).is_file() {
             found.push((path.clone(), item(path, vec![path.clone()])?));
         } else {
             for folder in std::iter::once(path.clone()).chain(folders(path)?) {
                 let runs: Vec<PathBuf> =
-                    folders(&folder)?.into_iter().filter(|run| run.join(CONFIG).is_file()).collect();
+                    folders(&folder)?.into_iter().filter(|run| run.join(CONFIG_FILE).is_file()).collect();
                 if !runs.is_empty() {
                     found.push((folder.clone(), item(&folder, runs)?));
                 }
@@ -75,11 +74,11 @@ fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
 fn item(folder: &Path, paths: Vec<PathBuf>) -> Result<Item> {
     let parts: Vec<_> = folder.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     // A run's own folder is called by its seed: its arm says more.
-    let shown = if folder.join(CONFIG).is_file() { 3 } else { 2 };
+    let shown = if folder.join(CONFIG_FILE).is_file() { 3 } else { 2 };
     let name = parts[parts.len().saturating_sub(shown)..].join("/");
     let (mut runs, mut recipe) = (Vec::new(), None);
     for path in paths {
-        let config = path.join(CONFIG);
+        let config = path.join(CONFIG_FILE);
         let wrong = |what: String| Error::data(&config, format!("is no recipe: {what}"));
         let text = files::text(&config, files::TABLE).map_err(|e| wrong(e.to_string()))?;
         if files::nested_too_deep(&text).is_some() {
@@ -153,10 +152,7 @@ pub fn shown(items: &[Item]) -> Result<Vec<Metric>> {
 
 /// The keys in which recipes differ, with each item's value; none where an item lacks the key.
 pub fn differences(items: &[Item]) -> Vec<(String, Vec<Option<String>>)> {
-    let keys: BTreeSet<&String> = items.iter().flat_map(|item| item.recipe.keys()).collect();
-    let row = |key: &String| items.iter().map(|item| item.recipe.get(key).cloned()).collect::<Vec<_>>();
-    let rows = keys.into_iter().map(|key| (key.clone(), row(key)));
-    rows.filter(|(_, values)| values.iter().any(|value| *value != values[0])).collect()
+    differing(&items.iter().map(|item| &item.recipe).collect::<Vec<_>>())
 }
 
 /// Their curves.

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::estimate::spearman;
 use crate::measure::metrics;
-use crate::record::{Answer, Outcome, SPECTRUM_FILE, read_metrics, read_result_if_any};
+use crate::record::{Answer, METRICS_FILE, Outcome, SPECTRUM_FILE, read_metrics, read_result_if_any};
 use crate::report::{Extra, Figure, Panel, Point, Style};
 use crate::study::Results;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ type Drawn = (&'static str, String, Vec<Panel>, Vec<Point>);
 /// The last values of two columns of each run's metrics, as points of `panel`.
 fn last_pairs(runs: &[Run], panel: &str, x: &str, y: &str) -> Result<Vec<Point>> {
     points_of(runs, panel, |run| {
-        let table = read_metrics(&run.join("metrics.csv"))?;
+        let table = read_metrics(&run.join(METRICS_FILE))?;
         Ok(table.last(x).zip(table.last(y)).into_iter().collect())
     })
 }
@@ -115,7 +115,7 @@ fn spectrum(run: &Path) -> Result<Vec<(f64, f64)>> {
 /// L after each half-step of an epoch, counted from 1: odd ones are E-steps. An epoch of several
 /// alternations has their means.
 fn half_steps(run: &Path) -> Result<Vec<(f64, f64)>> {
-    let table = read_metrics(&run.join("metrics.csv"))?;
+    let table = read_metrics(&run.join(METRICS_FILE))?;
     let e = table.points("epoch", "em/loss_after_e").into_iter().map(|(epoch, l)| (2.0 * epoch - 1.0, l));
     let m = table.points("epoch", "em/loss_after_m").into_iter().map(|(epoch, l)| (2.0 * epoch, l));
     let mut all: Vec<(f64, f64)> = e.chain(m).collect();

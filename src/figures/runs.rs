@@ -1,7 +1,7 @@
 //! The runs of a study that figures are made from.
 
 use crate::error::Result;
-use crate::record::{Answer, AnswerRun, Outcome, read_outcome};
+use crate::record::{Answer, AnswerRun, Outcome, read_outcome, run_folder};
 use crate::report::Point;
 use crate::study::Results;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ impl Run {
         let mut runs = Vec::new();
         for arm in &results.answer.arms {
             for &AnswerRun { seed, .. } in &arm.runs {
-                let path = results.folder.join(&arm.arm).join(format!("seed-{seed}"));
+                let path = run_folder(&results.folder, &arm.arm, seed);
                 let outcome = read_outcome(&path)?;
                 runs.push(Run { arm: arm.arm.clone(), seed, path, outcome });
             }

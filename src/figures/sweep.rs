@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::measure::evidence::quartiles;
 use crate::measure::metrics;
 use crate::recipe::Recipe;
-use crate::record::{METRICS_FILE, Outcome, csv_bytes, read_metrics, read_outcome};
+use crate::record::{METRICS_FILE, Outcome, csv_bytes, read_metrics, read_outcome, run_folder};
 use crate::report::{Figure, Panel, Point, Style};
 use crate::study::{Axis, Cell, DEFAULT_SCALE, Request, Study, closed_form};
 use crate::theory::{ClosedForm, Measured};
@@ -31,10 +31,10 @@ pub struct Values {
 }
 
 impl Values {
-    /// The numbers that the runs of an arm's folder left.
-    fn read(arm: &Path, seeds: &[u64]) -> Result<Vec<[Option<f64>; RUNS.len()]>> {
+    /// The numbers that the runs of `arm` below `folder` left.
+    fn read(folder: &Path, arm: &str, seeds: &[u64]) -> Result<Vec<[Option<f64>; RUNS.len()]>> {
         let of_seed = |seed: &u64| {
-            let path = arm.join(format!("seed-{seed}"));
+            let path = run_folder(folder, arm, *seed);
             if read_outcome(&path)? != Some(Outcome::Finished) {
                 return Ok([None; RUNS.len()]);
             }
@@ -84,7 +84,7 @@ pub fn values(cells: &[Cell], seeds: &[u64], folder: Option<&Path>, threads: usi
             let of_seed = |&seed: &u64| predict(&cell.arm.recipe.with_seed(seed));
             let theory = seeds.iter().map(of_seed).collect::<Result<_>>()?;
             let runs = match folder {
-                Some(folder) => Values::read(&folder.join(&cell.arm.name), seeds)?,
+                Some(folder) => Values::read(folder, &cell.arm.name, seeds)?,
                 None => Vec::new(),
             };
             Ok(Values { runs, theory })

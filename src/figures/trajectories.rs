@@ -5,7 +5,7 @@ use super::runs::{Run, points_of};
 use crate::error::{Error, Result};
 use crate::measure::metrics;
 use crate::measure::plane::principal_plane;
-use crate::record::{TRAJECTORY, read_metrics};
+use crate::record::{METRICS_FILE, TRAJECTORY, read_metrics};
 use crate::report::{Panel, Point, Style};
 use crate::train::read_trajectory;
 use ndarray::Array2;
@@ -19,7 +19,7 @@ pub fn of(runs: &[Run]) -> Result<(Vec<Panel>, Vec<Point>)> {
     let of_first = || runs.iter().filter(|run| Some(run.seed) == first);
     let (mut points, shares) = plane(of_first())?;
     points.extend(points_of(of_first(), "spread", |run| {
-        let table = read_metrics(&run.join("metrics.csv"))?;
+        let table = read_metrics(&run.join(METRICS_FILE))?;
         let (alignment, spread) = (table.points("epoch", "em/alignment"), table.points("epoch", Z_STD));
         Ok(alignment.into_iter().zip(spread).map(|(a, s)| (a.1, s.1)).collect())
     })?);

@@ -6,6 +6,7 @@ use super::durable::{
     make_folder, names, parent, read_if_there, remove, remove_temporaries, sync_folder, write_durable,
 };
 use super::events::EVENTS_PREFIX;
+use super::keys::{differing, flatten, or_absent};
 use super::outcome::{ENV, METRICS_FILE, OUTCOME, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, read_outcome};
 use crate::error::{Error, Result};
 use crate::files;
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-const CONFIG: &str = "config.toml";
+/// The complete recipe of a run, in its folder.
+pub const CONFIG_FILE: &str = "config.toml";
 const LOCK: &str = ".lock";
 /// Keys of a recipe that say how files are read, and nothing about what is trained: a run may go on
 /// with others. Images that are not those it began with are found by their digest.
@@ -45,16 +47,16 @@ impl RunDir {
         make_folder(path)?;
         let lock = lock(path)?;
         remove_temporaries(path)?;
-        let file = path.join(CONFIG);
+        let file = path.join(CONFIG_FILE);
         let mut kept = read_if_there(&file, files::SHORT)?;
         let others = || -> Result<Vec<String>> {
-            Ok(names(path)?.into_iter().filter(|name| name != LOCK && name != CONFIG).collect())
+            Ok(names(path)?.into_iter().filter(|name| name != LOCK && name != CONFIG_FILE).collect())
         };
         if kept.is_none()
             && let Some(name) = others()?.first()
         {
             return Err(Error::Usage(format!(
-                "{}: holds files ({name}, …) but no {CONFIG}, so it is not a run of sim; choose another --out",
+                "{}: holds files ({name}, …) but no {CONFIG_FILE}, so it is not a run of sim; choose another --out",
                 path.display()
             )));
         }
@@ -114,6 +116,11 @@ fn is_of_a_run(name: &str) -> bool {
     NAMES.contains(&name) || name.starts_with(EVENTS_PREFIX)
 }
 
+/// The folder of the run of `arm` with `seed` below that of its study.
+pub fn run_folder(study: &Path, arm: &str, seed: u64) -> PathBuf {
+    study.join(arm).join(format!("seed-{seed}"))
+}
+
 /// Whether the run in the folder `path` has left numbers from which another process would go on.
 pub fn has_begun(path: &Path) -> bool {
     path.join(OUTCOME).exists() || path.join("checkpoints").exists()
@@ -126,7 +133,7 @@ pub fn has_begun(path: &Path) -> bool {
 /// [`Error::Usage`] where the folder belongs to another recipe, [`Error::Data`] where its recipe is
 /// damaged.
 pub fn check_recipe(path: &Path, config: &str) -> Result<()> {
-    let file = path.join(CONFIG);
+    let file = path.join(CONFIG_FILE);
     read_if_there(&file, files::SHORT)?.map_or(Ok(()), |kept| compare(&file, &kept, config))
 }
 
@@ -148,7 +155,7 @@ pub fn find_twin(
     let runs = folders(out).into_iter().flat_map(|study| folders(&study)).map(|arm| arm.join(seed));
     let same = |run: &PathBuf| {
         run != own
-            && files::read(&run.join(CONFIG), files::SHORT).is_ok_and(|bytes| bytes == config.as_bytes())
+            && files::read(&run.join(CONFIG_FILE), files::SHORT).is_ok_and(|bytes| bytes == config.as_bytes())
     };
     runs.filter(same).find(|run| accepts(run))
 }
@@ -211,14 +218,12 @@ fn compare(file: &Path, kept: &[u8], config: &str) -> Result<()> {
     let was: toml::Table = kept.parse().map_err(|e: toml::de::Error| damaged(e.message()))?;
     let asked = |e: toml::de::Error| Error::Failure(format!("the recipe is not TOML: {}", e.message()));
     let is: toml::Table = config.parse().map_err(asked)?;
-    let (was, is) = (flatten(was), flatten(is));
-    let keys: std::collections::BTreeSet<&String> = was.keys().chain(is.keys()).collect();
-    let show = |value: Option<&String>| value.map_or("absent".to_string(), String::clone);
-    let differing: Vec<String> = keys
-        .into_iter()
-        .filter(|key| was.get(*key) != is.get(*key) && !READING.contains(&key.as_str()))
-        .map(|key| format!("  {key}: {} there, {} asked for", show(was.get(key)), show(is.get(key))))
-        .collect();
+    let told = |(key, values): (String, Vec<Option<String>>)| {
+        format!("  {key}: {} there, {} asked for", or_absent(&values[0]), or_absent(&values[1]))
+    };
+    let differing = differing(&[&flatten(was), &flatten(is)]).into_iter();
+    let differing: Vec<String> =
+        differing.filter(|(key, _)| !READING.contains(&key.as_str())).map(told).collect();
     if differing.is_empty() {
         return Ok(());
     }
@@ -227,20 +232,4 @@ fn compare(file: &Path, kept: &[u8], config: &str) -> Result<()> {
         parent(file).display(),
         differing.join("\n")
     )))
-}
-
-/// Dotted keys to values as TOML.
-pub fn flatten(table: toml::Table) -> BTreeMap<String, String> {
-    let mut flat = BTreeMap::new();
-    for (key, value) in table {
-        match value {
-            toml::Value::Table(inner) if !inner.is_empty() => {
-                flat.extend(flatten(inner).into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)));
-            }
-            other => {
-                flat.insert(key, other.to_string());
-            }
-        }
-    }
-    flat
 }

@@ -30,6 +30,7 @@ mod directory;
 mod durable;
 mod events;
 mod generations;
+mod keys;
 mod log;
 mod metrics;
 mod outcome;
@@ -42,9 +43,10 @@ mod table;
 pub use answer::{
     ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerFact, AnswerMetric, AnswerPaper, AnswerRun,
 };
-pub use directory::{FolderLock, RunDir, check_recipe, find_twin, flatten, has_begun};
+pub use directory::{CONFIG_FILE, FolderLock, RunDir, check_recipe, find_twin, has_begun, run_folder};
 pub use durable::{is_stream, make_folder, sweep, write_durable, write_where_told};
 pub use events::EVENTS_PREFIX;
+pub use keys::{Keys, differing, flatten, or_absent};
 pub use metrics::MetricsLog;
 pub use outcome::{
     METRICS_FILE, Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result, is_whole, read_env,

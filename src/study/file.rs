@@ -3,7 +3,7 @@
 
 use super::embedded;
 use super::fault;
-use super::head::{Head, Names, Suite};
+use super::head::{Head, Names};
 use super::layer::Entry;
 use super::nearest::hint;
 use super::seeds::Seeds;
@@ -323,18 +323,8 @@ pub fn embedded_source(file: embedded::Embedded) -> Arc<Source> {
 /// The `config.toml` of a run is a study of one arm.
 fn recipe_as_study(name: &str, source: Arc<Source>, mut tree: Entry) -> Result<Study> {
     let nothing = tree.split(&[]);
-    let head = Head {
-        title: name.to_string(),
-        question: "One recipe, run again.".to_string(),
-        paper: None,
-        base: None,
-        suite: Suite::default(),
-        shows: Vec::new(),
-        facts: Vec::new(),
-        figures: Vec::new(),
-        flag: Vec::new(),
-        claim: Vec::new(),
-    };
+    let head =
+        Head { title: name.to_string(), question: "One recipe, run again.".to_string(), ..Head::default() };
     let arms = vec![ArmSpec::only(name, nothing)];
     Ok(Study {
         name: name.to_string(),

@@ -4,7 +4,6 @@
 //! kNN, spread and loss follow saturating curves whose end depends on the recipe the way the paper
 //! reports it; a seed shifts them a little. No image is opened and no weight is made.
 
-use super::closed_form;
 use super::drive::{Substitute, Values, drive};
 use super::job::Job;
 use super::trainer::Trainer;
@@ -122,10 +121,6 @@ impl Trainer for Formula {
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {
         let recipe = &job.recipe;
-        // The closed form is a formula already.
-        if let Some(world) = &recipe.closed_form {
-            return closed_form::run(recipe, world, dir, stop, watch);
-        }
         drive(&mut Curves { recipe }, recipe, dir, stop, watch)
     }
 

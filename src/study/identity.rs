@@ -5,7 +5,7 @@ use super::resolve::Arm;
 use super::trainer::Trainer;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
-use crate::record::{UNKNOWN_IMAGES, has_begun, images_of, is_whole, read_outcome, some};
+use crate::record::{UNKNOWN_IMAGES, has_begun, images_of, is_whole, read_outcome, run_folder, some};
 use std::path::{Path, PathBuf};
 
 /// Refuses, before anything is trained or averaged, runs of `jobs` that were made from other images
@@ -54,7 +54,7 @@ pub fn check_alike(arms: &[Arm], folder: &Path) -> Result<()> {
     for arm in arms {
         for seed in &arm.seeds {
             let data = arm.recipe.with_seed(*seed).data;
-            let path = folder.join(&arm.name).join(format!("seed-{seed}"));
+            let path = run_folder(folder, &arm.name, *seed);
             let Some(images) = images_of(&path)? else { continue };
             match seen.iter().find(|(other, ..)| *other == data) {
                 Some((_, other, first)) if *other != images => {

@@ -3,6 +3,7 @@
 use super::resolve::Arm;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
+use crate::record::run_folder;
 use std::path::{Path, PathBuf};
 
 /// One run to make.
@@ -36,7 +37,7 @@ pub fn jobs(study: &str, arms: &[Arm], folder: &Path) -> Vec<Job> {
         arm: arm.name.clone(),
         seed,
         recipe: arm.recipe.with_seed(seed),
-        path: folder.join(&arm.name).join(format!("seed-{seed}")),
+        path: run_folder(folder, &arm.name, seed),
     };
     let places = arms.iter().map(|arm| arm.seeds.len()).max().unwrap_or(0);
     let at = |place: usize| arms.iter().filter_map(move |arm| Some(job(arm, *arm.seeds.get(place)?)));

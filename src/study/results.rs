@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::measure::evidence::clopper_pearson;
 use crate::measure::metrics::{self, CLOSED_FORM, Metric};
 use crate::record::{
-    Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Environment, Evidence, Outcome,
-    Share, outdated, read_env, read_metrics, read_outcome,
+    Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Environment, Evidence, Keys,
+    METRICS_FILE, Outcome, Share, differing, outdated, read_env, read_metrics, read_outcome, run_folder,
 };
 use crate::train::{self, machine_of};
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,7 +88,7 @@ impl<'a> Found<'a> {
     fn below(folder: &Path, arms: &'a [Arm]) -> Result<Found<'a>> {
         let mut found = Found { runs: BTreeMap::new(), machines: Vec::new(), environments: Vec::new() };
         for (arm, &seed) in arms.iter().flat_map(|arm| arm.seeds.iter().map(move |seed| (arm, seed))) {
-            let path = folder.join(&arm.name).join(format!("seed-{seed}"));
+            let path = run_folder(folder, &arm.name, seed);
             found.runs.insert((arm.name.as_str(), seed), numbers(&path, arm.recipe.schedule.epochs)?);
             let environment = read_env(&path)?.unwrap_or_default();
             found.environments.push((format!("{} seed {seed}", arm.name), environment.clone()));
@@ -248,18 +248,15 @@ fn cautions(environments: &[(String, Environment)], chance: Option<f64>) -> Vec<
 }
 
 /// The first arm's recipe, and the keys in which arms differ.
-fn recipes(arms: &[Arm]) -> (BTreeMap<String, String>, BTreeMap<String, Vec<String>>) {
-    let flat = |arm: &Arm| -> BTreeMap<String, String> {
+fn recipes(arms: &[Arm]) -> (Keys, BTreeMap<String, Vec<String>>) {
+    let flat = |arm: &Arm| -> Keys {
         let leaves = arm.tree.leaves().into_iter().filter(|(key, _)| key != "seed");
         leaves.map(|(key, entry)| (key, entry.value().to_string())).collect()
     };
     let all: Vec<_> = arms.iter().map(flat).collect();
-    let keys: BTreeSet<&String> = all.iter().flat_map(BTreeMap::keys).collect();
-    let values = |key: &String| -> Vec<String> {
-        all.iter().map(|recipe| recipe.get(key).cloned().unwrap_or_default()).collect()
-    };
-    let rows = keys.into_iter().map(|key| (key.clone(), values(key)));
-    let differences = rows.filter(|(_, values)| values.iter().any(|value| *value != values[0])).collect();
+    let words = |values: Vec<Option<String>>| values.into_iter().map(Option::unwrap_or_default).collect();
+    let rows = differing(&all.iter().collect::<Vec<_>>()).into_iter();
+    let differences = rows.map(|(key, values)| (key, words(values))).collect();
     (all.into_iter().next().unwrap_or_default(), differences)
 }
 
@@ -271,7 +268,7 @@ fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
         None => RunEnd::Unfinished,
     };
     let mut numbers = RunNumbers { end, wall_s: None, steps: None, curves: BTreeMap::new() };
-    let file = path.join("metrics.csv");
+    let file = path.join(METRICS_FILE);
     if end == RunEnd::Unfinished {
         return Ok(numbers);
     }

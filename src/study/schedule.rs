@@ -1,5 +1,6 @@
 //! Arms × seeds on a few workers. One run that fails leaves the others alone.
 
+use super::closed_form;
 use super::identity;
 use super::job::{Job, firsts};
 use super::trainer::Trainer;
@@ -170,7 +171,10 @@ impl Shift<'_> {
         }
         watch(index, &Event::Started);
         let watch_run = |progress| watch(index, &Event::Progress(progress));
-        let ending = trainer.train(job, &dir, settings.resources(), stop, &watch_run);
+        let ending = match &job.recipe.closed_form {
+            Some(world) => closed_form::run(&job.recipe, world, &dir, stop, &watch_run),
+            None => trainer.train(job, &dir, settings.resources(), stop, &watch_run),
+        };
         // Those that the trainer has not told, for one because it failed.
         dir.take_notes().into_iter().for_each(|note| watch_run(Progress::Note(note)));
         let ending = ending?;

@@ -1,7 +1,6 @@
 //! What makes one run: the engine, the closed form where the recipe says so, or in its place a
 //! formula ([`super::Formula`]).
 
-use super::closed_form;
 use super::job::Job;
 use crate::data::{DataConfig, Dataset};
 use crate::error::Result;
@@ -72,9 +71,6 @@ impl Trainer for Engine {
         stop: &AtomicBool,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {
-        if let Some(world) = &job.recipe.closed_form {
-            return closed_form::run(&job.recipe, world, dir, stop, watch);
-        }
         let dataset = self.dataset(&job.recipe.data)?;
         train::run(&job.recipe, &dataset, dir, resources, stop, watch)
     }

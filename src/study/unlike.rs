@@ -4,8 +4,7 @@ use super::file::Study;
 use super::resolve::Request;
 use crate::error::Result;
 use crate::recipe::Recipe;
-use crate::record::flatten;
-use std::collections::BTreeMap;
+use crate::record::{Keys, differing, flatten, or_absent};
 
 /// The method's keys: a difference in others, such as the data or the size of the network, is no
 /// other method.
@@ -23,8 +22,8 @@ pub fn unlike_simsiam(recipe: &Recipe, scale: Option<&str>) -> Result<Vec<String
     let request = Request { scale: scale.map(String::from), ..Request::default() };
     let arms = Study::find("simsiam")?.resolve(&request)?;
     let (own, simsiam) =
-        (keys(recipe)?, arms.first().map_or_else(|| Ok(BTreeMap::new()), |arm| keys(&arm.recipe))?);
-    let kind = |keys: &BTreeMap<String, String>, prefix: &str| {
+        (keys(recipe)?, arms.first().map_or_else(|| Ok(Keys::new()), |arm| keys(&arm.recipe))?);
+    let kind = |keys: &Keys, prefix: &str| {
         let name = keys.keys().find_map(|key| Some(key.strip_prefix(prefix)?.split('.').next()?.to_string()));
         name.map_or_else(String::new, |name| format!("{prefix}{name}"))
     };
@@ -37,19 +36,16 @@ pub fn unlike_simsiam(recipe: &Recipe, scale: Option<&str>) -> Result<Vec<String
             replaced.push(prefix);
         }
     }
-    let names: std::collections::BTreeSet<&String> = own.keys().chain(simsiam.keys()).collect();
-    for name in names.into_iter().filter(|name| !replaced.iter().any(|prefix| name.starts_with(prefix))) {
-        let shown = |value: Option<&String>| value.map_or_else(|| "absent".to_string(), String::clone);
-        let (here, there) = (own.get(name), simsiam.get(name));
-        if here != there {
-            found.push(format!("{name} = {} (SimSiam: {})", shown(here), shown(there)));
+    for (name, values) in differing(&[&own, &simsiam]) {
+        if !replaced.iter().any(|prefix| name.starts_with(prefix)) {
+            found.push(format!("{name} = {} (SimSiam: {})", or_absent(&values[0]), or_absent(&values[1])));
         }
     }
     Ok(found)
 }
 
 /// The method's keys of a recipe with their values as TOML.
-fn keys(recipe: &Recipe) -> Result<BTreeMap<String, String>> {
+fn keys(recipe: &Recipe) -> Result<Keys> {
     let table = toml::Table::try_from(recipe)
         .map_err(|e| crate::Error::Failure(format!("cannot write the recipe as TOML: {e}")))?;
     let mut keys = flatten(table);
