@@ -67,7 +67,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
 ];
 
 /// Rooms on which any other may stand.
-const OPEN: [&str; 4] = ["defaults", "error", "files", "rng"];
+const OPEN: [&str; 5] = ["defaults", "error", "files", "rng", "threads"];
 /// Rooms whose files may print.
 const PRINTING: [&str; 1] = ["cli"];
 /// Files beside the kernel room where `unsafe` may stand: a mapped file is memory that another

@@ -2,6 +2,7 @@
 
 use super::printable::printable;
 use crate::error::{Error, Result};
+use crate::threads::lock;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::Mutex;
@@ -24,7 +25,7 @@ impl Output {
     /// # Errors
     /// [`Error::Disk`]; after a reader has gone, [`Output::is_closed`] is true.
     pub fn line(&self, text: &str) -> Result<()> {
-        let mut writer = self.writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut writer = lock(&self.writer);
         let written = writeln!(writer, "{}", printable(text)).and_then(|()| writer.flush());
         if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::BrokenPipe) {
             self.closed.store(true, Ordering::Relaxed);

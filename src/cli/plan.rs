@@ -133,15 +133,17 @@ pub fn announce(plans: &[Plan], jobs: &[Job], most: Option<usize>, settings: &Se
         None => runs,
         Some(most) => format!("{runs} to begin with, at most {most} seeds of each arm"),
     };
-    super::note(&format!(
-        "{what}\n{runs}, {scale} scale, on {source}; {} at a time with {} each\nrun directories: {}",
-        settings.jobs,
-        super::count(settings.threads, "thread"),
-        match plans {
-            [plan] => plan.folder.display(),
-            _ => first.folder.parent().unwrap_or(&first.folder).display(),
-        },
-    ));
+    let folder = match plans {
+        [plan] => &plan.folder,
+        _ => first.folder.parent().unwrap_or(&first.folder),
+    };
+    super::note(&format!("{what}\n{runs}, {scale} scale, on {source}; {}", way(settings, folder)));
+}
+
+/// How runs are made below `folder`: the end of what is announced.
+pub fn way(settings: &Settings, folder: &Path) -> String {
+    let (jobs, threads) = (settings.jobs, super::count(settings.threads, "thread"));
+    format!("{jobs} at a time with {threads} each\nrun directories: {}", folder.display())
 }
 
 /// Locks the folders of the studies of `jobs` where they are to start over: of two commands that

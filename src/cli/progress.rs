@@ -3,6 +3,7 @@
 use super::collapse;
 use super::printable::printable;
 use crate::study::{Event, Job};
+use crate::threads::lock;
 use crate::train::{Ending, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ pub struct Told(Mutex<BTreeSet<String>>);
 impl Told {
     /// Whether `what` was not told before.
     pub fn is_news(&self, what: &str) -> bool {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(what.to_string())
+        lock(&self.0).insert(what.to_string())
     }
 }
 
@@ -70,7 +71,7 @@ impl<'a> Watcher<'a> {
     /// Takes note of an event.
     pub fn watch(&self, index: usize, event: &Event) {
         let Some(job) = self.jobs.get(index) else { return };
-        let mut lines = self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut lines = lock(&self.lines);
         match event {
             Event::Skipped(_) => lines.skipped += 1,
             Event::Shared(twin) => {
@@ -128,7 +129,7 @@ impl<'a> Watcher<'a> {
 
     /// How many runs had ended before.
     pub fn skipped(&self) -> usize {
-        self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).skipped
+        lock(&self.lines).skipped
     }
 
     fn line(&self, job: &Job) -> Line {

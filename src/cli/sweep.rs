@@ -165,9 +165,7 @@ fn announce(
         study.head.question,
         super::count(jobs.len(), "run"),
         scale.unwrap_or(DEFAULT_SCALE),
-        settings.jobs,
-        super::count(settings.threads, "thread"),
-        folder.display(),
+        plan::way(settings, folder),
     ));
 }
 

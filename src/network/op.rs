@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::kernel::device::Span;
 use crate::kernel::machine::{Machine, Processor};
 use crate::kernel::{Kernel, Precision};
+use crate::threads::lock;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Tensor};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// A network with what runs it: machine, plans, arenas, running statistics.
 ///
@@ -34,11 +35,6 @@ struct Inner {
     arenas: Mutex<Vec<Arena>>,
     /// Shared with engines of the same network for images of other sizes.
     running: Arc<Running>,
-}
-
-/// A lock whose holder panicked still guards plain numbers.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Inner {

@@ -5,7 +5,8 @@
 use crate::error::Result;
 use crate::kernel::device::Span;
 use crate::kernel::machine::{Array, Machine};
-use std::sync::{Arc, Mutex, MutexGuard};
+use crate::threads::lock;
+use std::sync::{Arc, Mutex};
 
 /// Means and variances of every normalisation, flat.
 pub struct Running(Mutex<Array>);
@@ -22,14 +23,9 @@ impl Running {
         Ok(Self(Mutex::new(Array::new(machine, values)?)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Array> {
-        // A lock whose holder panicked still guards plain numbers.
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     /// Moves the statistics to `machine`.
     pub fn move_to(&self, machine: &Arc<dyn Machine>) -> Result<()> {
-        let mut array = self.lock();
+        let mut array = lock(&self.0);
         if !Arc::ptr_eq(array.machine(), machine) {
             *array = Array::new(machine.clone(), &array.values()?)?;
         }
@@ -38,26 +34,26 @@ impl Running {
 
     /// A copy of the statistics.
     pub fn values(&self) -> Result<Vec<f32>> {
-        self.lock().values()
+        lock(&self.0).values()
     }
 
     /// Replaces the statistics by as many `values`.
     pub fn set(&self, values: &[f32]) -> Result<()> {
-        self.lock().set(values)
+        lock(&self.0).set(values)
     }
 
     /// Lays a copy aside, where they are.
     pub fn hold(&self) -> Result<HeldRunning> {
-        Ok(HeldRunning(self.lock().copy()?))
+        Ok(HeldRunning(lock(&self.0).copy()?))
     }
 
     /// Takes back what [`Running::hold`] gave.
     pub fn put_back(&self, held: &HeldRunning) -> Result<()> {
-        self.lock().take(&held.0)
+        lock(&self.0).take(&held.0)
     }
 
     /// Calls `run` with the statistics, where they lie.
     pub fn with<T>(&self, run: impl FnOnce(Span) -> Result<T>) -> Result<T> {
-        run(self.lock().span())
+        run(lock(&self.0).span())
     }
 }

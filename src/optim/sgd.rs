@@ -5,8 +5,9 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::kernel::device::{Part, Span};
 use crate::kernel::machine::{Array, Machine, Rates, Stepper};
+use crate::threads::lock;
 use candle_core::{CpuStorage, CudaStorage, InplaceOp2, Layout, Tensor};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// One parameter within a flat vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl Sgd {
     /// # Errors
     /// [`Error::Failure`] when it has another length.
     pub fn restore(&mut self, velocity: &[f32]) -> Result<()> {
-        self.lock().velocity.set(velocity)
+        lock(&self.momentum).velocity.set(velocity)
     }
 
     /// One step on `theta` (P) along `gradient` (P), in place.
@@ -64,12 +65,7 @@ impl Sgd {
     /// # Errors
     /// [`Error::Device`] when a device that holds it fails.
     pub fn velocity(&self) -> Result<Vec<f32>> {
-        self.lock().velocity.values()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Momentum> {
-        // A lock whose holder panicked still guards plain numbers.
-        self.momentum.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.momentum).velocity.values()
     }
 }
 
@@ -85,7 +81,7 @@ impl SgdStep<'_> {
         let penalised = |layer: &Layer| layer.weights || weight_decay_on == Penalised::All;
         let part = |layer: &Layer| Part { len: layer.len, penalised: penalised(layer) };
         let parts: Vec<Part> = self.sgd.layers.iter().map(part).collect();
-        let mut held = self.sgd.lock();
+        let mut held = lock(&self.sgd.momentum);
         let Momentum { velocity, stepper } = &mut *held;
         let machine = velocity.machine();
         if theta.len() != gradient.len() || theta.len() != velocity.len() {

@@ -10,7 +10,7 @@ use super::keys::{differing, flatten, or_absent};
 use super::outcome::{ENV, METRICS_FILE, OUTCOME, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, read_outcome};
 use crate::error::{Error, Result};
 use crate::files;
-use std::collections::BTreeMap;
+use crate::threads;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -101,11 +101,11 @@ impl RunDir {
     /// What a person should know about how the run was taken up again, such as a broken checkpoint;
     /// each is given once.
     pub fn take_notes(&self) -> Vec<String> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        std::mem::take(&mut *threads::lock(&self.notes))
     }
 
     pub(super) fn note(&self, note: String) {
-        self.notes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(note);
+        threads::lock(&self.notes).push(note);
     }
 }
 

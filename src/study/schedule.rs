@@ -7,11 +7,12 @@ use super::trainer::Trainer;
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::record::{RunDir, find_twin};
+use crate::threads::lock;
 use crate::train::{Ending, Progress, Resources};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -89,16 +90,11 @@ pub fn schedule(
         // Whoever is asked to stop has not seen how these end.
         indices.iter().for_each(|index| *lock(&ends[*index]) = None);
     }
-    let end = |end: Mutex<_>| end.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    ends.into_iter().skip(ended).map(end).collect()
+    ends.iter().skip(ended).map(|end| lock(end).take()).collect()
 }
 
 /// How each job ended, none before.
 type Ends = Vec<Mutex<Option<Result<Ending>>>>;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 /// What the workers have in common.
 struct Shift<'a> {

@@ -5,6 +5,7 @@ use super::job::Job;
 use crate::data::{DataConfig, Dataset};
 use crate::error::Result;
 use crate::record::RunDir;
+use crate::threads::lock;
 use crate::train::{self, Ending, Progress, Resources};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -42,7 +43,7 @@ impl Engine {
     /// The data set of `config`, opened at the first call; others that need the same one wait.
     pub fn dataset(&self, config: &DataConfig) -> Result<Arc<Dataset>> {
         let place = {
-            let mut opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut opened = lock(&self.opened);
             match opened.iter().find(|(known, _)| known == config) {
                 Some((_, place)) => place.clone(),
                 None => {
@@ -52,7 +53,7 @@ impl Engine {
                 }
             }
         };
-        let mut place = place.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut place = lock(&place);
         if let Some(dataset) = &*place {
             return Ok(dataset.clone());
         }

@@ -8,6 +8,7 @@ use super::{allocated, failed};
 use crate::error::{Error, Result};
 use crate::kernel::device::{Pass, Span};
 use crate::kernel::{Conv, Precision};
+use crate::threads::lock;
 use cudarc::cudnn::sys::{self, cudnnMathType_t as Math};
 use cudarc::cudnn::{CudnnError, result};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
@@ -246,7 +247,7 @@ impl Dnn {
         let descriptors = Descriptors::new(s, precision, asked).map_err(cudnn)?;
         let key = (self.stream.context().ordinal(), pass, *s, precision, tf32);
         // Held over a search: two at a time would time each other.
-        let mut found = FOUND.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut found = lock(&FOUND);
         let found = found.get_or_insert_default();
         let choice = match found.get(&key) {
             Some(choice) => *choice,

@@ -17,6 +17,7 @@ pub use pinned::Lanes;
 use super::device::{self, Buffer, Device, Launch, Memory, Pass, Span, as_product};
 use super::{Conv, Precision};
 use crate::error::{Error, Result};
+use crate::threads::lock;
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError, result as raw, sys,
@@ -26,7 +27,7 @@ use dnn::Dnn;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// The name of the kernels that multiply f32 numbers rounded to TF32.
 pub const TF32: &str = "cuda-tf32";
@@ -34,11 +35,6 @@ pub const TF32: &str = "cuda-tf32";
 /// A call of a CUDA library failed.
 fn failed(what: &str, e: impl Display) -> Error {
     Error::device(what, e)
-}
-
-/// A lock whose holder panicked still guards handles that work.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What a person may choose of how a GPU computes.
