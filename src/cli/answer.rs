@@ -22,9 +22,7 @@ pub fn print(answer: &Answer, paths: &[PathBuf], output: &Output) -> Result<()> 
     let (header, arms) = answer.table();
     let rows: Vec<Vec<String>> = std::iter::once(header).chain(arms).collect();
     output.line(&format!("\n{}: {}\n", answer.title, answer.question))?;
-    for line in table(&rows) {
-        output.line(&line)?;
-    }
+    output.lines(&table(&rows))?;
     output.line(&format!("\n{}", answer.cells()))?;
     if let (true, Some(paper)) = (paper, &answer.paper) {
         output.line(&format!("paper: {}, {}", paper.metric, paper.r#where))?;

@@ -34,9 +34,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     if matches.get_flag("json") {
         output.line(&as_json(&items)?)?;
     } else {
-        for line in lines(&items)? {
-            output.line(&line)?;
-        }
+        output.lines(&lines(&items)?)?;
     }
     if let Some(folder) = matches.get_one::<PathBuf>("out") {
         make_folder(folder)?;

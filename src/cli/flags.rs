@@ -104,6 +104,9 @@ pub fn skip_bad_flag() -> Arg {
     switch("skip-bad", "Count undecodable images and go on, instead of stopping at the first")
 }
 
+/// The folder of runs where `--out` names none.
+const OUT: &str = "runs";
+
 /// Flags that say how runs are made.
 pub fn run_flags() -> Vec<Arg> {
     let count = |name, help| option(name, "N", help).value_parser(value_parser!(u64).range(1..=1024));
@@ -112,12 +115,17 @@ pub fn run_flags() -> Vec<Arg> {
         option("seeds", "SEEDS", seeds).value_parser(value_parser!(Seeds)),
         count("jobs", "Runs at the same time [default: as many as the machine has cores]"),
         count("threads", "Threads of each run [default: cores / jobs]; results do not depend on it"),
-        path_option("out", "DIR", "Where run directories go").default_value("runs"),
+        path_option("out", "DIR", "Where run directories go").default_value(OUT),
         device_flag(),
         switch("fresh", "Start over instead of finishing what is missing"),
         switch("quiet", "No progress on stderr").short('q'),
         json_flag().help("Print one JSON line per epoch and a final summary instead of the table"),
     ]
+}
+
+/// The folder of runs that `--out` of [`run_flags`] names.
+pub fn out(matches: &ArgMatches) -> PathBuf {
+    matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from(OUT))
 }
 
 /// What the layer flags of `matches` ask for.

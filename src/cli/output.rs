@@ -33,6 +33,14 @@ impl Output {
         written.map_err(Error::disk(Path::new("standard output"), "write the result"))
     }
 
+    /// Writes `lines`, one after the other.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn lines(&self, lines: &[String]) -> Result<()> {
+        lines.iter().try_for_each(|line| self.line(line))
+    }
+
     /// Tells, by `text`, of the file `path` that was written: on stderr where that file is standard
     /// output itself.
     ///

@@ -203,29 +203,20 @@ pub fn prepare(engine: &Engine, jobs: &[Job], ended: usize, settings: &Settings,
 
 /// The data set of each job; each one is opened once, and what was left out of it is told once.
 fn open_all(engine: &Engine, jobs: &[&Job], say: &Say) -> Result<Vec<Arc<Dataset>>> {
-    let mut opened: Vec<(&DataConfig, Arc<Dataset>)> = Vec::new();
-    let mut of_jobs = Vec::new();
-    for job in jobs {
+    let open = |job: &&Job| {
         let config = &job.recipe.data;
-        let data = match opened.iter().find(|(known, _)| *known == config) {
-            Some((_, data)) => data.clone(),
-            None => {
-                images_fit(config)?;
-                let data = engine.dataset(config)?;
-                let news = say.told.is_news(&format!("data {config:?}"));
-                if news {
-                    super::data::report_left_out(&data);
-                }
-                if let Some(taken) = data.taken().filter(|_| !say.quiet && news) {
-                    super::note(&format!("{}: {taken}, at {} px", data.name, job.recipe.augment.size));
-                }
-                opened.push((config, data.clone()));
-                data
-            }
-        };
-        of_jobs.push(data);
-    }
-    Ok(of_jobs)
+        if !say.told.is_news(&format!("data {config:?}")) {
+            return engine.dataset(config);
+        }
+        images_fit(config)?;
+        let data = engine.dataset(config)?;
+        super::data::report_left_out(&data);
+        if let Some(taken) = data.taken().filter(|_| !say.quiet) {
+            super::note(&format!("{}: {taken}, at {} px", data.name, job.recipe.augment.size));
+        }
+        Ok(data)
+    };
+    jobs.iter().map(open).collect()
 }
 
 /// Hours that the runs take, an arm's other seeds as long as its first.

@@ -46,7 +46,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     };
     place(matches)?;
     let most = until::most_seeds(matches)?;
-    let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("runs"));
+    let out = flags::out(matches);
     let seeds = matches.get_one::<Seeds>("seeds").copied();
     let mut jobs = Vec::new();
     let mut plans = Vec::new();

@@ -16,7 +16,7 @@ use crate::study::{
 };
 use crate::theory::ClosedForm;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Cells of the closed form at most.
 const MOST_CELLS: usize = 65_536;
@@ -89,7 +89,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         false => countable(&first, count, seeds.len())?,
     }
     let cells = study.grid(like, &axes, &request)?;
-    let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("runs"));
+    let out = flags::out(matches);
     let folder = out.join(folder_name(study, &axes, asked, theory));
     make_folder(&folder)?;
 
@@ -160,7 +160,7 @@ fn announce(
     folder: &Path,
 ) {
     super::note(&format!(
-        "{}: {}\n{grid}, {}, {} scale; {} at a time with {} each\nrun directories: {}",
+        "{}: {}\n{grid}, {}, {} scale; {}",
         study.name,
         study.head.question,
         super::count(jobs.len(), "run"),

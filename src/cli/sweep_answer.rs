@@ -34,7 +34,7 @@ pub fn answer(sweep: &Sweep, command: &str, json: bool, output: &Output) -> Resu
         output.line(&format!("\ncaution: {caution}"))?;
     }
     output.line("")?;
-    paths.iter().try_for_each(|path| output.line(path))
+    output.lines(&paths)
 }
 
 fn print(sweep: &Sweep, output: &Output) -> Result<()> {
@@ -63,9 +63,7 @@ fn print(sweep: &Sweep, output: &Output) -> Result<()> {
             row.extend(cells.iter().map(|v| v.quartiles(panel).map_or_else(|| "-".to_string(), text)));
             rows.push(row);
         }
-        for line in table(&rows) {
-            output.line(&line)?;
-        }
+        output.lines(&table(&rows))?;
         output.line("")?;
     }
     let seeds = super::count(sweep.seeds.len(), "seed");

@@ -153,9 +153,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         rows.push(std::iter::once(title.clone()).chain(cells).collect());
     }
     if !json {
-        for line in table(&rows) {
-            output.line(&line)?;
-        }
+        output.lines(&table(&rows))?;
         output.line("\nBelow 1 a direction collapses. The best linear h leaves it to weight decay alone: 1 − rate · decay.")?;
     }
     if let Some(folder) = matches.get_one::<PathBuf>("out") {
