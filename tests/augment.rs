@@ -1,6 +1,6 @@
 //! Each augmentation against torchvision's functional operations with the same parameters.
 
-use crate::support::{golden, max_difference, shared};
+use crate::support::{augmentations, golden, max_difference, shared};
 use simsiam_em::augment::{self, AugmentConfig, CropBox, Image, Scratch};
 use simsiam_em::network::{Tensors, read_weights};
 use simsiam_em::rng::{Purpose, stream};
@@ -72,20 +72,7 @@ fn apply(
 }
 
 fn recipe() -> AugmentConfig {
-    AugmentConfig {
-        size: 32,
-        crop_scale: [0.2, 1.0],
-        flip: 0.5,
-        jitter: 0.8,
-        jitter_strength: [0.4, 0.4, 0.4, 0.1],
-        grayscale: 0.2,
-        blur: 0.5,
-        blur_sigma: [0.1, 2.0],
-        mean: [0.5; 3],
-        std: [0.25; 3],
-        finite: None,
-        multi_crop: None,
-    }
+    AugmentConfig { blur: 0.5, ..augmentations(32) }
 }
 
 #[test]

@@ -1,28 +1,10 @@
 //! Data sets: what is read, in which order, and what is said about damaged files.
 
-use crate::support::data_config;
-use simsiam_em::augment::AugmentConfig;
+use crate::support::{augmentations, data_config};
 use simsiam_em::data::loader::{BatchShape, Loader, prepare, steps_per_epoch};
 use simsiam_em::data::{DataConfig, Dataset, ShapesSeed, plain};
 use simsiam_em::error::Error;
 use std::path::Path;
-
-fn augment(size: usize) -> AugmentConfig {
-    AugmentConfig {
-        size,
-        crop_scale: [0.2, 1.0],
-        flip: 0.5,
-        jitter: 0.8,
-        jitter_strength: [0.4, 0.4, 0.4, 0.1],
-        grayscale: 0.2,
-        blur: 0.0,
-        blur_sigma: [0.1, 2.0],
-        mean: [0.5; 3],
-        std: [0.25; 3],
-        finite: None,
-        multi_crop: None,
-    }
-}
 
 /// A picture that tells its number.
 fn picture(path: &Path, number: u8, (width, height): (u32, u32)) {
@@ -66,7 +48,7 @@ fn class_folders_give_sorted_classes_and_all_their_images() {
     let image = data.train.image(2).unwrap();
     assert_eq!((image.height, image.width, image.pixels[0]), (18, 22, 20));
     assert_eq!(data.digest, open(root.path()).unwrap().digest);
-    assert_eq!(plain(&data.train, 1..3, &augment(16)).unwrap().len(), 2 * 16 * 16 * 3);
+    assert_eq!(plain(&data.train, 1..3, &augmentations(16)).unwrap().len(), 2 * 16 * 16 * 3);
 }
 
 #[test]
@@ -252,7 +234,7 @@ fn the_loader_gives_the_bytes_of_prepare_in_any_order_and_number_of_threads() {
     for workers in [1, 2, 3] {
         let mut loader = Loader::new(
             data.train.clone(),
-            augment(16),
+            augmentations(16),
             BatchShape::drawn(8, 2),
             5,
             steps.into_iter(),
@@ -260,7 +242,10 @@ fn the_loader_gives_the_bytes_of_prepare_in_any_order_and_number_of_threads() {
         );
         for step in steps {
             let batch = loader.next().unwrap().unwrap();
-            assert_eq!(batch, prepare(&data.train, &augment(16), BatchShape::drawn(8, 2), 5, step).unwrap());
+            assert_eq!(
+                batch,
+                prepare(&data.train, &augmentations(16), BatchShape::drawn(8, 2), 5, step).unwrap()
+            );
         }
         assert!(loader.next().unwrap().is_none());
     }
@@ -270,7 +255,7 @@ fn the_loader_gives_the_bytes_of_prepare_in_any_order_and_number_of_threads() {
 fn a_data_set_smaller_than_the_batch_is_gone_through_again() {
     let data =
         Dataset::open(&DataConfig { train_images: 1, test_images: 1, ..data_config("shapes") }).unwrap();
-    let batch = prepare(&data.train, &augment(16), BatchShape::drawn(4, 2), 0, 0).unwrap();
+    let batch = prepare(&data.train, &augmentations(16), BatchShape::drawn(4, 2), 0, 0).unwrap();
     assert_eq!(batch.indices, [0, 0, 0, 0]);
 }
 

@@ -4,7 +4,8 @@ use candle_core::{Device, Shape, Tensor};
 use rand::prelude::Distribution;
 use rand_distr::StandardNormal;
 use safetensors::tensor::{Dtype, TensorView};
-use simsiam_em::data::{DataConfig, ShapesConfig, ShapesSeed};
+use simsiam_em::augment::AugmentConfig;
+use simsiam_em::data::DataConfig;
 use simsiam_em::eta::FrozenEncoder;
 use simsiam_em::network::Tensors;
 use simsiam_em::record::RunDir;
@@ -158,15 +159,24 @@ pub fn results(run: &Path) -> [Vec<u8>; 3] {
 
 /// All images of `source`; where it is `shapes`, such of 16 pixels.
 pub fn data_config(source: &str) -> DataConfig {
-    DataConfig {
-        source: source.into(),
-        train_images: 0,
-        test_images: 0,
-        shapes_size: 16,
-        shapes_seed: ShapesSeed::Fixed(0),
-        shapes: ShapesConfig::default(),
-        skip_bad: false,
-        held_out: None,
+    DataConfig { shapes_size: 16, ..DataConfig::all_of(source) }
+}
+
+/// SimSiam's augmentations for CIFAR-10, to views of `size` pixels.
+pub fn augmentations(size: usize) -> AugmentConfig {
+    AugmentConfig {
+        size,
+        crop_scale: [0.2, 1.0],
+        flip: 0.5,
+        jitter: 0.8,
+        jitter_strength: [0.4, 0.4, 0.4, 0.1],
+        grayscale: 0.2,
+        blur: 0.0,
+        blur_sigma: [0.1, 2.0],
+        mean: [0.5; 3],
+        std: [0.25; 3],
+        finite: None,
+        multi_crop: None,
     }
 }
 

@@ -4,7 +4,7 @@
 use super::flags::{device_flag, json_flag, option, path, place};
 use super::output::Output;
 use super::pretrained::{opened, preprocessing_flags};
-use crate::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed, sources};
+use crate::data::{DataConfig, Dataset, sources};
 use crate::error::{Error, Result};
 use crate::measure::MeasureConfig;
 use crate::record::images_of;
@@ -50,16 +50,7 @@ fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataConfi
             let held_out = own.held_out.filter(|_| source.starts_with("folder:"));
             Ok(DataConfig { source: source.clone(), held_out, ..own })
         }
-        (None, Some(source)) => Ok(DataConfig {
-            source: source.clone(),
-            train_images: 0,
-            test_images: 0,
-            shapes_size: 24,
-            shapes_seed: ShapesSeed::Fixed(0),
-            shapes: ShapesConfig::default(),
-            skip_bad: false,
-            held_out: None,
-        }),
+        (None, Some(source)) => Ok(DataConfig::all_of(source)),
         (None, None) => Err(Error::Usage(format!(
             "{} is a weights file of no run that is known here; say on which images it is measured, with --data",
             pretrained.path.display()

@@ -141,7 +141,6 @@ fn on_demand(root: &Path, config: &DataConfig, classes: Vec<String>, listed: [Ve
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ShapesConfig, ShapesSeed};
     use super::*;
 
     #[test]
@@ -155,16 +154,7 @@ mod tests {
                 image.save(folder.join(format!("{i}.png"))).unwrap();
             }
         }
-        let config = |skip_bad| DataConfig {
-            source: "folder:here".into(),
-            train_images: 0,
-            test_images: 0,
-            shapes_size: 24,
-            shapes_seed: ShapesSeed::Fixed(0),
-            shapes: ShapesConfig::default(),
-            skip_bad,
-            held_out: None,
-        };
+        let config = |skip_bad| DataConfig { skip_bad, ..DataConfig::all_of("folder:here") };
         let kept = open_within(MEMORY_BYTES, root.path(), &config(false)).unwrap();
         let asked = open_within(0, root.path(), &config(false)).unwrap();
         assert!(matches!(asked.train.images, Images::Files(_)));

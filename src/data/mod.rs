@@ -62,6 +62,23 @@ pub struct DataConfig {
     pub held_out: Option<HeldOut>,
 }
 
+impl DataConfig {
+    /// All images of `source`, none of which may be undecodable; procedural ones have 24 × 24
+    /// pixels and are those of seed 0.
+    pub fn all_of(source: &str) -> Self {
+        Self {
+            source: source.into(),
+            train_images: 0,
+            test_images: 0,
+            shapes_size: 24,
+            shapes_seed: ShapesSeed::Fixed(0),
+            shapes: ShapesConfig::default(),
+            skip_bad: false,
+            held_out: None,
+        }
+    }
+}
+
 /// Which procedural images are drawn: a number in a recipe, or the word `run`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a whole number, not negative, or \"run\"")]

@@ -14,7 +14,7 @@ use candle_core::{Device, Tensor};
 use setting::{alternation, median, settings};
 use simsiam_em::augment::AugmentConfig;
 use simsiam_em::data::loader::{BatchShape, Loader, steps_per_epoch};
-use simsiam_em::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed};
+use simsiam_em::data::{DataConfig, Dataset};
 use simsiam_em::eta::Views;
 use simsiam_em::train::Rates;
 use std::time::Instant;
@@ -34,16 +34,7 @@ fn main() {
     };
     let number = |i: usize, default: usize| arguments.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (steps, threads) = (number(1, 200) as u64, number(2, 2));
-    let config = DataConfig {
-        source: format!("folder:{folder}"),
-        train_images: 0,
-        test_images: 10,
-        shapes_size: 32,
-        shapes_seed: ShapesSeed::Fixed(0),
-        shapes: ShapesConfig::default(),
-        skip_bad: false,
-        held_out: None,
-    };
+    let config = DataConfig { test_images: 10, ..DataConfig::all_of(&format!("folder:{folder}")) };
     let augment = AugmentConfig {
         size: 32,
         crop_scale: [0.2, 1.0],

@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 #[cfg(test)]
 use image::{DynamicImage, ImageFormat};
-use simsiam_em::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed, decode};
+use simsiam_em::data::{DataConfig, Dataset, decode};
 #[cfg(test)]
 use std::io::Cursor;
 use std::io::Write;
@@ -49,17 +49,7 @@ fn read_as_cifar(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("mutant.tar.gz");
     std::fs::write(&path, bytes).expect("written");
-    let source = format!("cifar10:{}", path.display());
-    let _ = Dataset::open(&DataConfig {
-        source,
-        train_images: 0,
-        test_images: 0,
-        shapes_size: 16,
-        shapes_seed: ShapesSeed::Fixed(0),
-        shapes: ShapesConfig::default(),
-        skip_bad: false,
-        held_out: None,
-    });
+    let _ = Dataset::open(&DataConfig::all_of(&format!("cifar10:{}", path.display())));
 }
 
 /// Reads an archive whose packed bytes are those.
