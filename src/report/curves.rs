@@ -3,7 +3,7 @@
 
 use super::axes::{Axes, REMARK};
 use super::figure::{Panel, Reference, Style};
-use super::pen::{GREY, INK, Letters, OTHERS, Pen, Place, colour, dash, text_width};
+use super::pen::{INK, Letters, OTHERS, Pen, Place, colour, dash, text_width};
 use super::plot::{Plot, Spot};
 use crate::error::Result;
 use plotters::prelude::*;
@@ -172,5 +172,5 @@ fn level<B: DrawingBackend>(reference: &Reference, pen: &Pen<B>, axes: &Axes, dr
     let at = axes.place(axes.x.start, reference.value).1;
     pen.line(&[(axes.left, at), (axes.right, at)], INK.mix(0.75), 1.0, &[4.0, 3.0])?;
     let place = axes.free_place(reference.value, text_width(&reference.label, REMARK), drawn);
-    pen.text(&reference.label, place, Letters { colour: GREY, ..Letters::new(REMARK, HPos::Left) })
+    pen.text(&reference.label, place, Letters::grey(REMARK, HPos::Left))
 }

@@ -6,7 +6,7 @@ use super::axes::LABEL;
 use super::caption;
 use super::figure::{Figure, Panel, Style};
 use super::panel;
-use super::pen::{GREY, Letters, Pen, Place, Target, colour, dash, failed, prepare_font, text_width, wrap};
+use super::pen::{Letters, Pen, Place, Target, colour, dash, failed, prepare_font, text_width, wrap};
 use crate::error::{Error, Result};
 use crate::record::write_durable;
 use plotters::coord::Shift;
@@ -234,7 +234,7 @@ impl<'a> Layout<'a> {
         let mut baseline = self.panels_bottom;
         for (line, size) in &self.caption {
             baseline += 1.4 * size;
-            let letters = Letters { colour: GREY, ..Letters::new(*size, HPos::Center) };
+            let letters = Letters::grey(*size, HPos::Center);
             pen.text(line, (middle, baseline), letters)?;
         }
         area.present().map_err(failed)

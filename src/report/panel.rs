@@ -2,7 +2,7 @@
 
 use super::axes::{Axes, LABEL, Labels, range_of, without_far};
 use super::figure::{Figure, Panel, Style};
-use super::pen::{GREY, Letters, Pen, Place};
+use super::pen::{Letters, Pen, Place};
 use super::plot::{BOTTOM, LEFT, LOWEST_R2, Plot, RIGHT, Spot, is_faceted};
 use super::seeds::{Data, Spread};
 use super::{facets, heat, path, strip};
@@ -73,7 +73,7 @@ pub fn draw<B: DrawingBackend>(
     axes.draw(pen, Labels { x: Some(&panel.x), y: Some(&panel.y) })?;
     if data.values().next().is_none() {
         let middle = ((axes.left + axes.right) / 2.0, (axes.top + axes.bottom) / 2.0);
-        let letters = Letters { colour: GREY, ..Letters::new(LABEL, HPos::Center) };
+        let letters = Letters::grey(LABEL, HPos::Center);
         pen.text("not measured", middle, letters)?;
     }
     facets::on_axes(&plot, pen, &axes, None)

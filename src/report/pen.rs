@@ -15,9 +15,9 @@ pub type Place = (f64, f64);
 
 /// Text, axes.
 pub const INK: RGBColor = RGBColor(40, 40, 40);
-/// What is said aside.
-pub const GREY: RGBColor = RGBColor(105, 105, 105);
-/// Lines behind the data.
+/// The colour of what is said aside.
+const GREY: RGBColor = RGBColor(105, 105, 105);
+/// The colour of lines behind the data.
 pub const GRID: RGBColor = RGBColor(228, 228, 228);
 /// Data of the other arms, behind that of one.
 pub const OTHERS: RGBColor = RGBColor(196, 196, 196);
@@ -111,6 +111,11 @@ impl Letters {
     /// Dark letters to the right of a place.
     pub fn new(size: f64, align: HPos) -> Self {
         Self { size, align, colour: INK, upwards: false }
+    }
+
+    /// Letters that read to the right, in the colour of what is said aside.
+    pub fn grey(size: f64, align: HPos) -> Self {
+        Self { colour: GREY, ..Self::new(size, align) }
     }
 }
 

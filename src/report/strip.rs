@@ -4,7 +4,7 @@
 
 use super::axes::{LABEL, REMARK, TICK, labels, ticks};
 use super::figure::{Figure, Panel};
-use super::pen::{GREY, GRID, INK, Letters, Pen, Place, colour, text_width, wrap};
+use super::pen::{GRID, INK, Letters, Pen, Place, colour, text_width, wrap};
 use super::plot::{Plot, Spot};
 use super::seeds::Data;
 use crate::error::Result;
@@ -134,7 +134,7 @@ pub fn draw<B: DrawingBackend>(
     let mut at = left + PLOT;
     for column in columns(figure, panel, data) {
         at += GAP + column.width;
-        let grey = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Right) };
+        let grey = Letters::grey(REMARK, HPos::Right);
         pen.text(column.head, (at, strips.top - 8.0), grey)?;
         let letters =
             if column.grey { Letters { size: TICK, ..grey } } else { Letters::new(TICK, HPos::Right) };
@@ -148,7 +148,7 @@ pub fn draw<B: DrawingBackend>(
     }
     if data.values().next().is_none() {
         let middle = (left + PLOT / 2.0, (strips.top + strips.bottom) / 2.0);
-        pen.text("not measured", middle, Letters { colour: GREY, ..Letters::new(LABEL, HPos::Center) })?;
+        pen.text("not measured", middle, Letters::grey(LABEL, HPos::Center))?;
     }
     Ok(spots)
 }
@@ -189,12 +189,12 @@ impl Strips {
         for reference in panel.references.iter().filter(|r| r.arm.is_none() && r.value.is_finite()) {
             let x = self.x(reference.value);
             pen.line(&[(x, self.top - 4.0), (x, self.bottom)], INK.mix(0.75), 1.0, &[4.0, 3.0])?;
-            let letters = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Center) };
+            let letters = Letters::grey(REMARK, HPos::Center);
             pen.text(&reference.label, (x, self.top - 8.0), letters)?;
         }
         let middle = self.left + PLOT / 2.0;
         pen.text(&panel.y, (middle, self.bottom + 34.0), Letters::new(LABEL, HPos::Center))?;
-        let letters = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Center) };
+        let letters = Letters::grey(REMARK, HPos::Center);
         match remark(panel) {
             Some(remark) => pen.text(remark, (middle, self.bottom + 34.0 + REMARK_ROW), letters),
             None => Ok(()),
@@ -209,7 +209,7 @@ impl Strips {
         pen: &Pen<B>,
         left: f64,
     ) -> Result<()> {
-        let grey = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Left) };
+        let grey = Letters::grey(REMARK, HPos::Left);
         if let Some(head) = arms_are(panel) {
             pen.text(head, (left + MARKER, self.top - 8.0), grey)?;
         }
@@ -296,7 +296,7 @@ impl Strips {
         let place @ (x, middle) = (self.left - 7.0, self.middle(arm));
         pen.cross(place, 2.8, colour(arm))?;
         if lost > 1 {
-            let letters = Letters { colour: GREY, ..Letters::new(REMARK, HPos::Right) };
+            let letters = Letters::grey(REMARK, HPos::Right);
             pen.text(&lost.to_string(), (x - 5.0, middle + 0.36 * REMARK), letters)?;
         }
         let text = format!("{title}: {lost} of {} diverged", data.seeds(arm));
