@@ -9,7 +9,9 @@ use crate::support::{golden, relative_difference, shared};
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 use simsiam_em::device::{Place, Site, Upload};
-use simsiam_em::kernel::device::{Device as KernelDevice, Layer, Layers, Order, Pass, Span, as_product};
+use simsiam_em::kernel::device::{
+    Buffer, Device as KernelDevice, Layer, Layers, Order, Pass, Span, as_product,
+};
 use simsiam_em::kernel::{self, Conv, Kernel, Precision, reference::Reference};
 use simsiam_em::network::config::*;
 use simsiam_em::network::{Engine, Network};
@@ -221,6 +223,13 @@ fn conv(batch: usize, side: [usize; 2], io: [usize; 2], [kernel, stride, padding
     Conv { batch, height, width, in_channels, out_channels, kernel, stride, padding }
 }
 
+/// Memory of a device that holds `values` as f32.
+pub fn buffer_of(device: &dyn KernelDevice, values: &[f32]) -> Buffer {
+    let buffer = device.allocate(4 * values.len()).unwrap();
+    device.upload_f32(values, buffer.span(Precision::F32, 0, values.len())).unwrap();
+    buffer
+}
+
 /// One pass on a device; `order` is that of the weights there.
 fn one_pass(device: &dyn KernelDevice, pass: Pass, s: &Conv, plain: bool) -> (Vec<f32>, Vec<f32>) {
     let (x, w, dy) = (random(s.input_len(), 1), random(s.weight_len(), 2), random(s.output_len(), 3));
@@ -246,8 +255,8 @@ fn one_pass(device: &dyn KernelDevice, pass: Pass, s: &Conv, plain: bool) -> (Ve
         }
     };
     let (a_len, b_len, len) = (a.len(), b.len(), expected.len());
-    let [a, b, out] = [a, b, vec![f32::NAN; len]].map(|values| device.buffer_of(&values).unwrap());
-    let span = |buffer: &simsiam_em::kernel::device::Buffer, len: usize| -> Span<'static> {
+    let [a, b, out] = [a, b, vec![f32::NAN; len]].map(|values| buffer_of(device, &values));
+    let span = |buffer: &Buffer, len: usize| -> Span<'static> {
         // SAFETY: the buffers outlive the calls below.
         unsafe { Span::new(buffer.span(Precision::F32, 0, len).address(), len, Precision::F32) }
     };
@@ -307,8 +316,9 @@ fn staged_weights_come_back_where_they_were() {
         let len = 3032 + 70 * 33;
         let table = Layers::new(device.as_ref(), &layers).unwrap();
         let theta = random(len, 4);
-        let (from, staged) = (device.buffer_of(&theta).unwrap(), device.buffer_of(&vec![0.0; len]).unwrap());
-        let whole = |buffer: &simsiam_em::kernel::device::Buffer| -> Span<'static> {
+        let (from, staged) =
+            (buffer_of(device.as_ref(), &theta), buffer_of(device.as_ref(), &vec![0.0; len]));
+        let whole = |buffer: &Buffer| -> Span<'static> {
             // SAFETY: the buffers outlive the calls below.
             unsafe { Span::new(buffer.span(Precision::F32, 0, len).address(), len, Precision::F32) }
         };
@@ -317,7 +327,7 @@ fn staged_weights_come_back_where_they_were() {
         assert_eq!(got[..432], transposed(&theta[..432], 27, 16), "{}", under.name);
         assert_eq!(got[432..3032], theta[432..3032], "{}", under.name);
         assert_eq!(got[3032..], transposed(&theta[3032..], 70, 33), "{}", under.name);
-        let back = device.buffer_of(&vec![0.0; len]).unwrap();
+        let back = buffer_of(device.as_ref(), &vec![0.0; len]);
         device.unstage_gradients(&table, whole(&staged), whole(&back)).unwrap();
         let got = device.download_f32(whole(&back)).unwrap();
         assert!(got[..432] == theta[..432] && got[3032..] == theta[3032..], "{}", under.name);
@@ -332,7 +342,7 @@ fn a_step_on_a_device_is_sgds() {
         let device = under.kernels();
         let len = 70_001;
         let [theta, velocity, gradient] = [5, 6, 7].map(|seed| random(len, seed));
-        let buffers = [&theta, &velocity, &gradient].map(|values| device.buffer_of(values).unwrap());
+        let buffers = [&theta, &velocity, &gradient].map(|values| buffer_of(device.as_ref(), values));
         let [t, v, g] = [0, 1, 2].map(|i| buffers[i].span(Precision::F32, 0, len));
         device.sgd_step(t, v, g, [0.1, 0.9, 0.01]).unwrap();
         let step = |i: usize| 0.9 * velocity[i] + (gradient[i] + 0.01 * theta[i]);

@@ -2,7 +2,7 @@
 //! by side, many chunks of rows, images that are not square. Whole networks are in `gpu.rs`; they
 //! are small.
 
-use crate::gpu::{devices, random};
+use crate::gpu::{buffer_of, devices, random};
 use crate::support::relative_difference;
 use simsiam_em::kernel::device::{
     Buffer, Device, Mask, NormShape, Pass, Span, pool_scratch_len, scratch_len, unfolded,
@@ -29,7 +29,7 @@ struct Values {
 
 impl Values {
     fn new(device: &dyn Device, values: &[f32], precision: Precision) -> Self {
-        let (wide, len) = (device.buffer_of(values).unwrap(), values.len());
+        let (wide, len) = (buffer_of(device, values), values.len());
         if precision == Precision::F32 {
             return Self { buffer: wide, len, precision };
         }

@@ -10,7 +10,7 @@ use crate::support::{golden, max_difference, relative_difference, save_tensors, 
 use simsiam_em::device::processor_kernel;
 use simsiam_em::kernel::{self, Precision};
 use simsiam_em::network::{Tensors, names, read_weights, read_with_metadata};
-use simsiam_em::train::{Case, Replayed, replay};
+use simsiam_em::train::{Case, Replayed, replay, weights};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -203,9 +203,8 @@ fn an_official_checkpoint_gives_pytorchs_features_and_projection() {
         return;
     };
     let outputs = read_weights(&outputs).unwrap();
-    let model =
-        simsiam_em::train::weights::read_model(&weights, 64, &processor_kernel(Precision::F32).unwrap())
-            .unwrap();
+    let kernel = processor_kernel(Precision::F32).unwrap();
+    let model = weights::model_of(&read_weights(&weights).unwrap(), 64, &kernel).unwrap();
     let (shape, images) = &outputs["images"];
     let x = candle_core::Tensor::from_slice(images, shape.as_slice(), &candle_core::Device::Cpu).unwrap();
     let x = x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();

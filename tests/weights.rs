@@ -252,7 +252,7 @@ fn residual_networks_of_any_stages_are_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
         std::fs::write(&path, weights::to_safetensors(&model, None).unwrap()).unwrap();
-        let read = weights::read_model(&path, SIZE, &kernel).unwrap();
+        let read = weights::model_of(&read_weights(&path).unwrap(), SIZE, &kernel).unwrap();
         let x = images();
         let (a, b) = (model.evaluate(&x).unwrap(), read.evaluate(&x).unwrap());
         assert_eq!(numbers(&a.0), numbers(&b.0), "{encoder:?}");

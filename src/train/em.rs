@@ -70,13 +70,9 @@ pub fn held_out_gap(
         go_on(stop)?;
         let x = tensor(&dataset.test, recipe, indices, shape, HELD_OUT - 2 - chunk as u64)?;
         // Image by image, which is how the measurement takes them.
-        let (z, p) = {
-            let (_, z) = model.evaluate(&x.transpose(0, 1)?.flatten(0, 1)?.contiguous()?)?;
-            let p = model.evaluate_p(&z)?;
-            (z, p)
-        };
+        let (_, z) = model.evaluate(&x.transpose(0, 1)?.flatten(0, 1)?.contiguous()?)?;
+        p_rows.push(model.evaluate_p(&z)?);
         z_rows.push(z);
-        p_rows.push(p);
     }
     let (z, p) = (rows(&Tensor::cat(&z_rows, 0)?)?, rows(&Tensor::cat(&p_rows, 0)?)?);
     predictor_gap(z.view(), p.view(), views, exact, stop)

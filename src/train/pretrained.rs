@@ -9,7 +9,7 @@ use crate::files;
 use crate::kernel::Precision;
 use crate::network::{Tensors, read_with_metadata};
 use crate::recipe::Recipe;
-use crate::record::{WEIGHTS_FILE, check_result};
+use crate::record::{CONFIG_FILE, WEIGHTS_FILE, check_result};
 use std::path::{Path, PathBuf};
 
 /// Weights that were read, of a run or a file.
@@ -39,7 +39,7 @@ impl Pretrained {
         }
         let (tensors, metadata) = read_with_metadata(&path)?;
         let (preprocessing, source) = if let Some(recipe) = &recipe {
-            let config = path.with_file_name(CONFIG);
+            let config = path.with_file_name(CONFIG_FILE);
             (Preprocessing::of(&recipe.augment), format!("of {}", config.display()))
         } else if let Some(text) = metadata.get(METADATA) {
             let wrong =
@@ -89,19 +89,9 @@ impl Pretrained {
     }
 }
 
-/// What a run's recipe is called.
-const CONFIG: &str = "config.toml";
-
 /// The weights file and the recipe in a run's folder.
 fn run_in(folder: &Path) -> Result<(PathBuf, Option<Recipe>)> {
-    let (config, weights) = (folder.join(CONFIG), folder.join(WEIGHTS_FILE));
-    let expected =
-        |why: String| Error::data(&config, format!("{why}; expected a run's folder or a weights file"));
-    let text = files::text(&config, files::SHORT).map_err(|e| expected(format!("cannot be read: {e}")))?;
-    if files::nested_too_deep(&text).is_some() {
-        return Err(expected("has tables nested too deeply".into()));
-    }
-    let recipe = toml::from_str(&text).map_err(|e| Error::data(&config, e.message().to_string()))?;
+    let (recipe, weights) = (recipe_in(&folder.join(CONFIG_FILE))?, folder.join(WEIGHTS_FILE));
     if !weights.is_file() {
         return Err(Error::data(folder, format!("has no {WEIGHTS_FILE}; the run is not finished")));
     }
@@ -111,7 +101,16 @@ fn run_in(folder: &Path) -> Result<(PathBuf, Option<Recipe>)> {
 /// The recipe beside a run's weights file; what else is called so there is nobody's recipe.
 fn recipe_beside(weights: &Path) -> Option<Recipe> {
     let known = weights.file_name().is_some_and(|name| name == WEIGHTS_FILE);
-    let config = known.then(|| weights.with_file_name(CONFIG))?;
-    let text = files::text(&config, files::SHORT).ok()?;
-    if files::nested_too_deep(&text).is_some() { None } else { toml::from_str(&text).ok() }
+    known.then(|| recipe_in(&weights.with_file_name(CONFIG_FILE)).ok())?
+}
+
+/// The recipe that a run's file `config` holds.
+fn recipe_in(config: &Path) -> Result<Recipe> {
+    let expected =
+        |why: String| Error::data(config, format!("{why}; expected a run's folder or a weights file"));
+    let text = files::text(config, files::SHORT).map_err(|e| expected(format!("cannot be read: {e}")))?;
+    if files::nested_too_deep(&text).is_some() {
+        return Err(expected("has tables nested too deeply".into()));
+    }
+    toml::from_str(&text).map_err(|e| Error::data(config, e.message().to_string()))
 }

@@ -36,11 +36,11 @@ pub struct Readings {
 impl Readings {
     /// Takes note of a step of learning rate `rate`.
     pub fn push(&mut self, made: &Outcome, rate: f64) -> Result<()> {
-        let spread = match made.loss.known() {
-            Some(_) => Reading::from(spread(&made.z)?),
-            None => Reading::awaited(spread_where_it_is(&made.z)?),
+        let z_std = match made.loss.known() {
+            Some(_) => Reading::from(z_std(&made.z)?),
+            None => Reading::awaited(z_std_where_it_is(&made.z)?),
         };
-        self.numbers.extend([made.loss.clone(), spread]);
+        self.numbers.extend([made.loss.clone(), z_std]);
         self.known.push((rate, made.e_passed));
         Ok(())
     }
@@ -63,7 +63,7 @@ impl Readings {
 }
 
 /// std of z/‖z‖ times √d, for z (B, d); 0 for a batch of one, which has no spread to measure.
-fn spread(z: &Tensor) -> Result<f64> {
+fn z_std(z: &Tensor) -> Result<f64> {
     let (batch, dim) = z.dims2()?;
     if batch < 2 {
         return Ok(0.0);
@@ -71,8 +71,8 @@ fn spread(z: &Tensor) -> Result<f64> {
     Ok(collapse::std(rows(z)?.view()) * (dim as f64).sqrt())
 }
 
-/// The same as a scalar beside z, in f32.
-fn spread_where_it_is(z: &Tensor) -> Result<Tensor> {
+/// [`z_std`] as a scalar beside z, computed in f32.
+fn z_std_where_it_is(z: &Tensor) -> Result<Tensor> {
     let (batch, dim) = z.dims2()?;
     let unit = unit_rows(z)?;
     let centred = unit.broadcast_sub(&unit.mean_keepdim(0)?)?;
@@ -86,13 +86,13 @@ mod tests {
     use candle_core::Device;
 
     #[test]
-    fn both_spreads_are_the_same() {
+    fn both_stds_are_the_same() {
         let values: Vec<f32> = (0..60).map(|i| ((i * 37 % 23) as f32 - 11.0) / 7.0).collect();
         let z = Tensor::from_vec(values, (12, 5), &Device::Cpu).unwrap();
-        let there = f64::from(spread_where_it_is(&z).unwrap().to_scalar::<f32>().unwrap());
-        assert!((there - spread(&z).unwrap()).abs() < 1e-5);
+        let there = f64::from(z_std_where_it_is(&z).unwrap().to_scalar::<f32>().unwrap());
+        assert!((there - z_std(&z).unwrap()).abs() < 1e-5);
         let one = z.narrow(0, 0, 1).unwrap();
-        assert_eq!(spread(&one).unwrap(), 0.0);
-        assert_eq!(spread_where_it_is(&one).unwrap().to_scalar::<f32>().unwrap(), 0.0);
+        assert_eq!(z_std(&one).unwrap(), 0.0);
+        assert_eq!(z_std_where_it_is(&one).unwrap().to_scalar::<f32>().unwrap(), 0.0);
     }
 }

@@ -4,13 +4,10 @@ use super::{Model, Preprocessing};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::network::config::{DirectConfig, EncoderConfig, PredictorConfig};
-use crate::network::{
-    Network, Numbers, Shapes, Tensors, infer_encoder, infer_predictor, names, part_names, read_weights,
-};
+use crate::network::{Network, Numbers, Shapes, Tensors, infer_encoder, infer_predictor, names, part_names};
 use crate::recipe::{Predictor, Recipe};
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
 /// θ and running statistics of every part as a safetensors file: `encoder.conv1.weight`, …,
@@ -224,14 +221,4 @@ fn predictor_of(shapes: &Shapes, inverse: bool) -> Result<Predictor> {
     }
     let mlp = |config| Predictor::Mlp(PredictorConfig { inverse, ..config });
     Ok(infer_predictor(shapes)?.map_or(Predictor::None {}, mlp))
-}
-
-/// The model in a weights file: safetensors as [`to_safetensors`] writes them, or an official
-/// SimSiam `.pth.tar`.
-///
-/// # Errors
-/// [`Error::Data`] naming the file and what is wrong with it.
-pub fn read_model(path: &Path, size: usize, kernel: &Arc<dyn Kernel>) -> Result<Model> {
-    let tensors = read_weights(path)?;
-    model_of(&tensors, size, kernel).map_err(|e| e.in_file(path))
 }

@@ -179,14 +179,7 @@ pub unsafe trait Device: Send + Sync {
 const THREADS: usize = 256;
 
 impl dyn Device + '_ {
-    /// A buffer that holds `values`.
-    pub fn buffer_of(&self, values: &[f32]) -> Result<Buffer> {
-        let buffer = self.allocate(4 * values.len())?;
-        self.upload_f32(values, buffer.span(Precision::F32, 0, values.len()))?;
-        Ok(buffer)
-    }
-
-    /// Copies `values` to `to`, f32.
+    /// Copies `values` to `to`, which takes as many f32 numbers.
     pub fn upload_f32(&self, values: &[f32], to: Span) -> Result<()> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.upload(&bytes, to)
