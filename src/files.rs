@@ -17,10 +17,9 @@ pub const TABLE: u64 = 64 << 20;
 /// Longest file of weights, in bytes: a billion of them.
 pub const WEIGHTS: u64 = 4 << 30;
 
-/// Open brackets of a TOML text at most, and points of a dotted key; those of studies and recipes
-/// stay below ten.
+/// Open brackets of a TOML text at most; those of studies and recipes stay below ten.
 const MOST_OPEN: usize = 64;
-/// See [`MOST_OPEN`].
+/// Points of a dotted key of a TOML text at most; those of studies and recipes stay below ten.
 const MOST_PARTS: usize = 16;
 
 /// The mark of Unicode's byte order, which spreadsheets and some editors put before a text.

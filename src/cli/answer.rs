@@ -7,7 +7,7 @@ use crate::record::Answer;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// The whole answer as one JSON line.
+/// The whole answer as one JSON line that also names the files in `paths`.
 pub fn summary_line(answer: &Answer, paths: &[PathBuf]) -> Result<String> {
     let fail = |e: serde_json::Error| Error::Failure(format!("cannot write the answer: {e}"));
     let mut line = serde_json::to_value(answer).map_err(fail)?;
@@ -16,7 +16,7 @@ pub fn summary_line(answer: &Answer, paths: &[PathBuf]) -> Result<String> {
     Ok(line.to_string())
 }
 
-/// Table, verdicts and paths.
+/// Prints the table of arms, the verdicts and `paths`.
 pub fn print(answer: &Answer, paths: &[PathBuf], output: &Output) -> Result<()> {
     let paper = answer.arms.iter().any(|arm| arm.paper.is_some());
     let (header, arms) = answer.table();

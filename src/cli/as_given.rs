@@ -5,8 +5,8 @@ pub fn as_given() -> String {
     shown(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()))
 }
 
-/// A command of these words without what says nothing about its results: where they went, and how
-/// they were told. A path is cut down to its last part.
+/// A command of these words without the flags that say nothing about results: where results went,
+/// and how they were told. A path is cut down to its last part.
 fn shown(words: impl Iterator<Item = String>) -> String {
     let short = |word: &str| {
         let word = word.trim_end_matches('/');

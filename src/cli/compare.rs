@@ -11,7 +11,7 @@ use clap::{ArgMatches, Command};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// The command.
+/// `sim compare` and its flags.
 pub fn command() -> Command {
     Command::new("compare")
         .about("Set runs side by side: last values, where their recipes differ, curves")
@@ -27,7 +27,7 @@ pub fn command() -> Command {
         .arg(json_flag())
 }
 
-/// Runs it.
+/// Runs `sim compare` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let paths: Vec<PathBuf> = matches.get_many("paths").into_iter().flatten().cloned().collect();
     let items = items(&paths)?;

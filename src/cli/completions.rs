@@ -5,7 +5,7 @@ use crate::error::Result;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::{Shell, generate};
 
-/// The command.
+/// `sim completions` and its flags.
 pub fn command() -> Command {
     Command::new("completions").about("Print a completion script for a shell").arg(
         Arg::new("shell")
@@ -16,7 +16,7 @@ pub fn command() -> Command {
     )
 }
 
-/// Runs it.
+/// Runs `sim completions` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, mut command: Command, output: &Output) -> Result<i32> {
     let mut script = Vec::new();
     if let Some(shell) = matches.get_one::<Shell>("shell") {

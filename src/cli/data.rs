@@ -14,7 +14,7 @@ use clap::{ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// The command.
+/// `sim data` and its flags.
 pub fn command() -> Command {
     let data = option("data", "DATA", sources()).default_value("shapes");
     let preview = Command::new("preview")
@@ -39,7 +39,7 @@ pub fn command() -> Command {
     Command::new("data").about("Look at images").subcommand_required(true).subcommands([preview, check])
 }
 
-/// Runs it.
+/// Runs `sim data` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     match matches.subcommand() {
         Some(("preview", matches)) => preview(matches, output),

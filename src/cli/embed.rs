@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// The command.
+/// `sim embed` and its flags.
 pub fn command() -> Command {
     Command::new("embed")
         .about("Write the features of images by given weights as a NumPy array")
@@ -39,7 +39,7 @@ pub fn command() -> Command {
         .args([device_flag(), json_flag()])
 }
 
-/// Runs it.
+/// Runs `sim embed` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let path = |name: &str| matches.get_one::<PathBuf>(name);
     let (Some(weights), Some(images), Some(out)) = (path("weights"), path("images"), path("out")) else {

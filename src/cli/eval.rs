@@ -14,7 +14,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-/// The command.
+/// `sim eval` and its flags.
 pub fn command() -> Command {
     Command::new("eval")
         .about("Measure trained weights: kNN, linear probe, std, effective rank, singular values")
@@ -71,7 +71,7 @@ fn check_images(pretrained: &Pretrained, dataset: &Dataset, named: bool) -> Resu
     Err(Error::data(run, what))
 }
 
-/// Runs it.
+/// Runs `sim eval` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let Some(path) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
     let pretrained = opened(path, matches)?;

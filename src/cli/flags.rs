@@ -51,7 +51,8 @@ pub fn on_studies(
 /// The one of `studies` that is `given` to `command`.
 ///
 /// # Errors
-/// [`Error::Usage`] for one that is none, or stands too far behind to be opened.
+/// [`Error::Usage`] for a word that names no study, or a file that stands too far behind the
+/// command to be opened.
 pub fn study<'a>(given: &str, studies: &'a [Study], command: &str) -> Result<&'a Study> {
     if let Some(study) = studies.iter().find(|study| study.given == given) {
         return Ok(study);
@@ -84,7 +85,7 @@ pub fn given(study: &Study, matches: &ArgMatches) -> Vec<(String, Vec<String>)> 
     study.head.flag.iter().map(|flag| (flag.name.clone(), values(&flag.name))).collect()
 }
 
-/// Flags that change recipes.
+/// Flags that change recipes: scale, data, `--set` and the like.
 pub fn layer_flags() -> Vec<Arg> {
     vec![
         option("scale", "SCALE", "smoke, laptop (default), cifar-small, cifar or imagenet"),
@@ -145,6 +146,9 @@ pub fn request(matches: &ArgMatches, flags: Vec<(String, Vec<String>)>) -> Reque
 const MOST_THREADS: usize = 256;
 
 /// Where `--device` puts the networks.
+///
+/// # Errors
+/// As [`Place::find`].
 pub fn place(matches: &ArgMatches) -> Result<Place> {
     Place::find(matches.get_one::<String>("device").map_or("cpu", String::as_str))
 }
@@ -154,7 +158,7 @@ pub fn device_flag() -> Arg {
     option("device", "DEVICE", "cpu or cuda:N").default_value("cpu")
 }
 
-/// Refuses more threads than help anywhere.
+/// Refuses more threads than help on any machine.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the flags.
@@ -171,7 +175,11 @@ pub fn check_threads(settings: &Settings) -> Result<()> {
     )))
 }
 
-/// Runs at the same time and threads of each.
+/// How the `runs` runs of a command are made: how many at the same time, with how many threads
+/// each, and where.
+///
+/// # Errors
+/// As [`place`].
 pub fn settings(matches: &ArgMatches, runs: usize) -> Result<Settings> {
     let place = place(matches)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

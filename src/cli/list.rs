@@ -6,12 +6,12 @@ use crate::study::{Base, Scale, Study, Suite, embedded};
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
-/// The command.
+/// `sim list` and its flags.
 pub fn command() -> Command {
     Command::new("list").about("List the studies, the methods and the scales").arg(super::flags::json_flag())
 }
 
-/// Runs it.
+/// Runs `sim list` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let scales: Vec<(&str, Scale)> =
         embedded::names("scale").map(|name| Ok((name, Scale::find(name)?))).collect::<Result<_>>()?;

@@ -22,7 +22,7 @@ pub type Ends = Vec<Option<Result<Ending>>>;
 pub enum Made {
     /// All have ended: time for the answer.
     Ended(Ends),
-    /// They have not; the command ends with this code.
+    /// Some have not ended; the command ends with this code.
     Left(i32),
 }
 
@@ -39,7 +39,7 @@ pub struct Workshop<'a> {
 }
 
 impl<'a> Workshop<'a> {
-    /// One under the flags of `matches`.
+    /// A workshop under the flags of `matches`.
     pub fn new(matches: &'a ArgMatches, output: &'a Output) -> Self {
         Workshop { matches, output, engine: Engine::default(), stop: None, told: Told::default(), skipped: 0 }
     }
@@ -123,7 +123,8 @@ impl<'a> Workshop<'a> {
     }
 }
 
-/// That of the first run that failed, or 3 where one diverged of which that was not `expected`.
+/// The exit code of the first run that failed, or 3 where one diverged of which that was not
+/// `expected`; 0 otherwise.
 pub fn exit_code(jobs: &[Job], ends: &Ends, expected: &dyn Fn(&Job) -> bool) -> i32 {
     let failed = ends.iter().find_map(|end| end.as_ref()?.as_ref().err());
     let diverged = jobs

@@ -23,7 +23,8 @@ impl Output {
     /// Writes a line, at once; what a terminal would act on is shown instead.
     ///
     /// # Errors
-    /// [`Error::Disk`]; after a reader has gone, [`Output::is_closed`] is true.
+    /// [`Error::Disk`] when it cannot be written; where the reader has gone, [`Output::is_closed`]
+    /// is true then.
     pub fn line(&self, text: &str) -> Result<()> {
         let mut writer = lock(&self.writer);
         let written = writeln!(writer, "{}", printable(text)).and_then(|()| writer.flush());

@@ -19,7 +19,9 @@ use std::sync::Arc;
 
 /// One study of the command.
 pub struct Plan<'a> {
+    /// The study.
     pub study: &'a Study,
+    /// What the command's flags ask of it.
     pub request: Request,
     arms: Vec<Arm>,
     folder: PathBuf,
@@ -50,12 +52,12 @@ impl<'a> Plan<'a> {
         Ok(Plan { study, request, arms, folder })
     }
 
-    /// Arm → how many seeds it has.
+    /// How many seeds each arm has, by its name.
     pub fn seeds(&self) -> BTreeMap<String, usize> {
         self.arms.iter().map(|arm| (arm.name.clone(), arm.seeds.len())).collect()
     }
 
-    /// The seeds that `arms` have not all, up to the one at the place `to` of the list.
+    /// The seeds that some of `arms` lack, up to the one at the place `to` of the list.
     pub fn seeds_between(&self, arms: &[String], to: usize) -> Vec<u64> {
         let read = || self.arms.iter().filter(|arm| arms.contains(&arm.name));
         let first = read().find_map(|arm| arm.seeds.first()).copied().unwrap_or(0);
@@ -86,7 +88,7 @@ impl<'a> Plan<'a> {
         self.arms.first().map_or(Ok(()), |arm| affordable(&arm.recipe, runs, flags, most, settings))
     }
 
-    /// What its runs, made by `command`, left.
+    /// What the study's runs, made by `command`, left.
     pub fn results(&self, command: &str) -> Result<Results> {
         let scale = self.request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
         Results::read(self.study, &self.arms, &self.folder, scale, command)
@@ -109,7 +111,7 @@ pub fn check_folder(study: &Study) -> Result<()> {
     }
 }
 
-/// Says what will be run, and where; arms may come to have so many seeds as `most` says.
+/// Says what will be run, and where; an arm may come to have as many seeds as `most` says.
 pub fn announce(plans: &[Plan], jobs: &[Job], most: Option<usize>, settings: &Settings) {
     let Some(first) = plans.first() else { return };
     let scale = first.request.scale.as_deref().unwrap_or(DEFAULT_SCALE);
@@ -160,17 +162,20 @@ pub fn lock_to_start_over(jobs: &[Job], settings: &Settings) -> Result<Vec<Folde
 
 /// Refuses, before anything is trained or written, folders that hold runs of other recipes: their
 /// numbers would be mixed with those of this command.
+///
+/// # Errors
+/// As [`check_recipe`].
 pub fn check_recipes(jobs: &[Job]) -> Result<()> {
     jobs.iter().try_for_each(|job| check_recipe(&job.path, &job.config()?))
 }
 
 /// What is said of runs before they are made. That files could not be read is always told.
 pub struct Say<'a> {
-    /// Not what was taken of the data.
+    /// Whether what was taken of the data is not told.
     pub quiet: bool,
-    /// How long all will take, behind these words; none where nobody asks.
+    /// The words before how long all runs will take; none where nobody asks for the time.
     pub expected: Option<&'a str>,
-    /// Nothing that was told before.
+    /// What was told before, which is not told again.
     pub told: &'a Told,
 }
 

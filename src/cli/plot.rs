@@ -7,7 +7,7 @@ use crate::report::Figure;
 use clap::{ArgMatches, Command};
 use std::path::PathBuf;
 
-/// The command.
+/// `sim plot` and its flags.
 pub fn command() -> Command {
     Command::new("plot").about("Draw figures again from their CSV files").arg(path(
         "run",
@@ -16,7 +16,7 @@ pub fn command() -> Command {
     ))
 }
 
-/// Runs it.
+/// Runs `sim plot` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let Some(run) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
     for csv in Figure::files(run)? {

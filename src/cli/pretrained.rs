@@ -30,7 +30,8 @@ fn three_numbers(text: &str) -> Result<[f32; 3], String> {
     three.ok_or_else(|| "three numbers with commas between them are needed, such as 0.485,0.456,0.406".into())
 }
 
-/// The weights at `path`, a run's folder or a file, with what the flags say.
+/// The weights at `path`, a run's folder or a file, with how images are prepared for them: what
+/// the flags say, in place of what the weights' run says.
 pub fn opened(path: &Path, matches: &ArgMatches) -> Result<Pretrained> {
     let mut pretrained = Pretrained::open(path)?;
     let Preprocessing { size, mean, std } = &mut pretrained.preprocessing;

@@ -8,7 +8,7 @@ use crate::error::ConfigError;
 use miette::{NamedSource, SourceSpan};
 use std::borrow::Cow;
 
-/// Whether a terminal would do something else with it than show it.
+/// Whether a terminal would do something else with this character than show it.
 fn acts(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t')
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

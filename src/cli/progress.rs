@@ -22,7 +22,7 @@ impl Told {
     }
 }
 
-/// The watcher.
+/// Who tells a person, on stderr, of what happens to the runs of a command.
 pub struct Watcher<'a> {
     jobs: &'a [Job],
     scale: Option<String>,
@@ -59,7 +59,8 @@ struct Line {
 }
 
 impl<'a> Watcher<'a> {
-    /// A watcher of `jobs` at `scale`, who tells nothing again that was `told`.
+    /// A watcher of `jobs` at `scale`, who is silent where `quiet`, and tells nothing again that
+    /// was `told`.
     pub fn new(jobs: &'a [Job], scale: Option<String>, quiet: bool, told: &'a Told) -> Self {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));

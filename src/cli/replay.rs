@@ -11,7 +11,7 @@ use clap::{ArgMatches, Command};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// The command.
+/// `sim replay` and its flags.
 pub fn command() -> Command {
     Command::new("replay")
         .about("Train on the batches of a case from its weights; print step,loss,lr,z_std as CSV")
@@ -19,7 +19,7 @@ pub fn command() -> Command {
         .args([device_flag(), json_flag()])
 }
 
-/// Runs it.
+/// Runs `sim replay` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let Some(path) = matches.get_one::<PathBuf>("case") else { return Ok(2) };
     let json = matches.get_flag("json");

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The name of the page that `sim run` leaves beside its results.
 pub const REPORT: &str = "report.html";
 
-/// The command.
+/// `sim report` and its flags.
 pub fn command() -> Command {
     Command::new("report")
         .about("Write finished studies as one HTML page, or as Markdown or LaTeX tables")
@@ -36,7 +36,7 @@ pub fn command() -> Command {
         ))
 }
 
-/// Runs it.
+/// Runs `sim report` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let mut folders: Vec<PathBuf> = Vec::new();
     for path in matches.get_many::<PathBuf>("runs").into_iter().flatten() {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// In the place of a study: every one of them.
 const ALL: &str = "all";
 
-/// The command, with one subcommand per study whose flags are the study's own.
+/// `sim run`, with one subcommand per study whose flags are the study's own.
 pub fn command(studies: &[Study]) -> Command {
     let about = "Run a study: train its arms with several seeds and judge its claims";
     let flags = layer_flags().into_iter().chain(until::flags()).chain(run_flags());
@@ -35,7 +35,7 @@ fn suite<'a>(name: &str, studies: &'a [Study]) -> Option<Vec<&'a Study>> {
     Some(studies.iter().filter(|study| study.head.suite == suite).collect())
 }
 
-/// Runs it.
+/// Runs `sim run` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
     let one = studies.iter().find(|study| study.given == name);

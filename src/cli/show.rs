@@ -9,7 +9,7 @@ use crate::study::{Arm, Study, keys};
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
-/// The command, with one subcommand per study whose flags are the study's own.
+/// `sim show`, with one subcommand per study whose flags are the study's own.
 pub fn command(studies: &[Study]) -> Command {
     let about = "Show a study: its question, arms and claims, and who set each key of its recipes";
     let flags = layer_flags().into_iter().chain([json_flag()]);
@@ -18,7 +18,7 @@ pub fn command(studies: &[Study]) -> Command {
     )
 }
 
-/// Runs it.
+/// Runs `sim show` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let Some((name, matches)) = matches.subcommand() else {
         return match matches.get_flag("keys") {

@@ -25,7 +25,7 @@ const MOST_STEPS: u64 = 500_000_000;
 /// What asks for the runs of a sweep.
 const FLAGS: &str = "--over, --seeds (--theory draws the closed form alone)";
 
-/// The command, with one subcommand per study.
+/// `sim sweep`, with one subcommand per study.
 pub fn command(studies: &[Study]) -> Command {
     let about = "Run a grid over one or two keys of a study's recipe and draw it as heat maps";
     let flags = grid_flags().into_iter().chain(flags::layer_flags()).chain(flags::run_flags());
@@ -64,7 +64,7 @@ fn grid_flags() -> Vec<Arg> {
     ]
 }
 
-/// Runs it.
+/// Runs `sim sweep` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
     let study = flags::study(name, studies, "sweep")?;

@@ -20,7 +20,7 @@ const MOST_DIRECTIONS: usize = 64;
 /// Outputs of the encoder of the figure.
 const OUTPUTS: usize = 3;
 
-/// The command.
+/// `sim theory` and its flags.
 pub fn command() -> Command {
     let number = |name, default: &'static str, help| {
         option(name, "NUMBER", help).value_parser(value_parser!(f64)).default_value(default)
@@ -121,7 +121,7 @@ fn rules(m: f64, k: u64, decay: f64) -> Rules {
     ]
 }
 
-/// Runs it.
+/// Runs `sim theory` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let asked = asked(matches)?;
     let directions = Direction::of(&asked.world);

@@ -21,7 +21,7 @@ const MOST_SEEDS: u64 = 40;
 /// with 40 seeds.
 const MOST_RUNS_OF_ROUNDS: usize = 5 * MOST_RUNS;
 
-/// The flags.
+/// The flags of `sim run --until-decided`.
 pub fn flags() -> Vec<Arg> {
     vec![
         switch(
@@ -95,7 +95,7 @@ struct Tally {
 }
 
 impl<'a> Rounds<'a> {
-    /// Those of `jobs`, the first round, and as many as arms may have with `most` seeds.
+    /// The first round is `jobs`; later ones give an arm `most` seeds at most.
     pub fn new(jobs: Vec<Job>, most: usize, matches: &'a ArgMatches, output: &'a Output) -> Self {
         Rounds { jobs, ends: Vec::new(), most, matches, output, begun: Instant::now(), told: BTreeSet::new() }
     }

@@ -45,7 +45,7 @@ pub fn indices(images: usize, batch: usize, seed: u64, step: u64) -> Vec<u32> {
     indices_in(&order(images, seed, step / per_epoch), batch, step).collect()
 }
 
-/// The same where the order of the epoch, which is not empty, is known.
+/// What [`indices`] gives, where the order of the epoch, which is not empty, is known.
 fn indices_in(order: &[u32], batch: usize, step: u64) -> impl Iterator<Item = u32> + '_ {
     let first = (step % steps_per_epoch(order.len(), batch)) as usize * batch;
     (first..first + batch).map(|b| order[b % order.len()])
@@ -55,7 +55,9 @@ fn indices_in(order: &[u32], batch: usize, step: u64) -> impl Iterator<Item = u3
 ///
 /// A split smaller than the batch is gone through repeatedly, in the same order. View v of position
 /// b is drawn from (seed, Augment, step, v · batch + b); small crops are counted after the views.
-/// Fails where an image cannot be decoded.
+///
+/// # Errors
+/// [`Error::Data`] where an image cannot be decoded, [`Error::Failure`] for a split without images.
 pub fn prepare(
     split: &Split,
     augment: &AugmentConfig,
@@ -72,8 +74,10 @@ pub fn prepare(
 }
 
 /// Views of the images `indices` for a measurement, (views, images, size, size, 3): like a batch of
-/// `shape`, but drawn from (seed, Measure, `key`, v · images + i). Fails where an image cannot be
-/// decoded.
+/// `shape`, but drawn from (seed, Measure, `key`, v · images + i).
+///
+/// # Errors
+/// [`Error::Data`] where an image cannot be decoded.
 pub fn views_of(
     split: &Split,
     augment: &AugmentConfig,
@@ -193,6 +197,9 @@ impl Request {
     }
 
     /// Writes the batch of `step` into `out`; gives up early, incomplete, once `stop` is set.
+    ///
+    /// # Errors
+    /// As [`Split::image`].
     pub fn fill(
         &self,
         split: &Split,

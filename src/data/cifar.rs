@@ -74,7 +74,11 @@ impl Kind {
     }
 }
 
-/// Opens `path`.
+/// The data set of `kind` in `path`, a folder of the official files or their `.tar.gz`.
+///
+/// # Errors
+/// [`Error::Data`] for files that are missing, damaged, of the Python version or of the other data
+/// set.
 pub fn open(path: &Path, config: &DataConfig, kind: &Kind) -> Result<Dataset> {
     let files = if path.is_dir() { read_folder(path, kind)? } else { read_archive(path)? };
     let file = |name: &str| files.bytes.get(name).ok_or_else(|| files.missing(path, name, kind));

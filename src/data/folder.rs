@@ -16,7 +16,11 @@ use std::path::{Path, PathBuf};
 /// Decoded images are kept while they need no more than this.
 const MEMORY_BYTES: u64 = 1 << 30;
 
-/// Opens `root`.
+/// The data set of the images below `root`.
+///
+/// # Errors
+/// [`Error::Data`] for a layout that has not both halves with the same classes, and for a file that
+/// cannot be read where `config` skips none.
 pub fn open(root: &Path, config: &DataConfig) -> Result<Dataset> {
     open_within(MEMORY_BYTES, root, config)
 }

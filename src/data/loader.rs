@@ -100,8 +100,9 @@ impl Loader {
     /// The next batch, in the order of the steps; `None` after the last. Waits only if none is
     /// ready.
     ///
-    /// An image that could not be read is reported in the place of its batch; nothing comes after
-    /// it.
+    /// # Errors
+    /// [`Error::Data`] for an image that cannot be read, in the place of its batch: nothing comes
+    /// after it. [`Error::Failure`] where no thread prepares batches any more.
     #[allow(clippy::should_implement_trait)] // an iterator of results would invite `flatten`, which hides errors
     pub fn next(&mut self) -> Result<Option<Batch>> {
         let mut queue = self.shared.lock();

@@ -45,7 +45,7 @@ pub struct DataConfig {
     pub source: String,
     /// Training images used, the first so many of each class in equal parts; 0 means all.
     pub train_images: usize,
-    /// Held-out images used, likewise.
+    /// Held-out images used, the first so many of each class in equal parts; 0 means all.
     pub test_images: usize,
     /// Side in pixels of the procedural images (`shapes` only).
     pub shapes_size: usize,
@@ -140,7 +140,7 @@ enum Images {
 }
 
 impl Split {
-    /// Images.
+    /// The number N of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -175,7 +175,7 @@ impl Split {
 /// A data set: classes, training and held-out images.
 #[derive(Debug)]
 pub struct Dataset {
-    /// As it was asked for.
+    /// The source as it was asked for.
     pub name: String,
     /// Class names by label.
     pub classes: Vec<String>,
@@ -207,20 +207,12 @@ impl Dataset {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use simsiam_em::data::{DataConfig, Dataset, ShapesConfig, ShapesSeed};
+    /// use simsiam_em::data::{DataConfig, Dataset};
     ///
-    /// let shapes = Dataset::open(&DataConfig {
-    ///     source: "shapes".into(),
-    ///     train_images: 20,
-    ///     test_images: 10,
-    ///     shapes_size: 16,
-    ///     shapes_seed: ShapesSeed::Fixed(0),
-    ///     shapes: ShapesConfig::default(),
-    ///     skip_bad: false,
-    ///     held_out: None,
-    /// })?;
+    /// let all = DataConfig::all_of("shapes");
+    /// let shapes = Dataset::open(&DataConfig { train_images: 20, test_images: 10, ..all })?;
     /// let image = shapes.train.image(3)?;
-    /// assert_eq!((image.height, image.width, image.pixels.len()), (16, 16, 16 * 16 * 3));
+    /// assert_eq!((image.height, image.width, image.pixels.len()), (24, 24, 24 * 24 * 3));
     /// assert!((shapes.train.label(3) as usize) < shapes.classes.len());
     /// # Ok(())
     /// # }
@@ -363,7 +355,10 @@ pub fn first_of_each_class(labels: &[u32], classes: usize, wanted: usize) -> Vec
 }
 
 /// Unaugmented images `indices`, resized with antialiasing so that the shorter side is
-/// `augment.size`, cropped at the centre and normalised: (B, size, size, 3).
+/// `config.size`, cropped at the centre and normalised: (B, size, size, 3).
+///
+/// # Errors
+/// [`Error::Data`] where an image cannot be decoded.
 pub fn plain(split: &Split, indices: Range<usize>, config: &AugmentConfig) -> Result<Vec<f32>> {
     let len = config.size * config.size * 3;
     let mut out = vec![0.0; indices.len() * len];

@@ -90,7 +90,10 @@ fn look(path: &Path, from: impl BufRead + Seek) -> Result<((u32, u32), bool)> {
     Ok((decoder.dimensions(), turned))
 }
 
-/// Decodes one file to RGB; transparency is ignored.
+/// Decodes one file to RGB, (H, W, 3); transparency is ignored.
+///
+/// # Errors
+/// [`Error::Data`] for what is no image, is damaged, or is too large.
 pub fn decode(path: &Path) -> Result<Image> {
     // A single file cannot be skipped.
     let alone = |error: Error| match error {
@@ -101,8 +104,11 @@ pub fn decode(path: &Path) -> Result<Image> {
     decode_listed(path).map_err(alone)
 }
 
-/// The same for a file whose header was checked before: a small picture's header costs as much as
+/// [`decode`] of a file whose header was checked before: a small picture's header costs as much as
 /// the rest of it.
+///
+/// # Errors
+/// As [`decode`].
 pub fn decode_listed(path: &Path) -> Result<Image> {
     let mut bytes = files::read(path, FILE_BYTES).map_err(|e| unreadable(path, e))?;
     if jpeg::is_jpeg(&bytes) && !jpeg::is_whole(&bytes) {

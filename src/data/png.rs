@@ -24,8 +24,11 @@ pub enum Part {
     Whole,
 }
 
-/// Copies the file without the chunks that its pixels do not depend on; a damaged one up to its
-/// end.
+/// A copy of the file without the chunks that its pixels do not depend on; a damaged file is copied
+/// to its end.
+///
+/// # Errors
+/// Those of reading.
 pub fn essential(from: &mut (impl Read + Seek), part: Part) -> Result<Vec<u8>> {
     let mut kept = Vec::new();
     from.by_ref().take(SIGNATURE.len() as u64).read_to_end(&mut kept)?;

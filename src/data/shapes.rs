@@ -100,7 +100,7 @@ const RADIUS: [f32; 2] = [0.36, 0.46];
 /// fixed: a free one is an easier thing for two views to agree on than the class, and is then all
 /// they learn.
 const CONTRAST: [f32; 2] = [0.35, 0.5];
-/// Highest difference of the mean luminance from one half. Small, and the next one too: what
+/// Highest difference of the mean luminance from one half. It is small, and [`TINT`] too: what
 /// survives colour jitter unchanged is learned instead of the class.
 const LUMINANCE: f32 = 0.03;
 /// Saturation of the two colours: the highest difference of a channel from the luminance.

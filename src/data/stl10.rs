@@ -18,7 +18,11 @@ const MOST: usize = 1 << 16;
 const FOLDER: &str = "stl10_binary";
 const NAMES: &str = "class_names.txt";
 
-/// Opens the folder `path`, or the official one within it.
+/// The data set in the folder `path`, or in the official folder within it.
+///
+/// # Errors
+/// [`Error::Data`] for files that are missing, or have other lengths or labels than the official
+/// ones.
 pub fn open(path: &Path, config: &DataConfig) -> Result<Dataset> {
     if path.is_file() {
         let what = "is a file; unpack the official stl10_binary.tar.gz and name its folder";

@@ -46,6 +46,9 @@ fn identity(folder: &Path) -> std::io::Result<Identity> {
 
 impl Walk {
     /// Notes `folder` as entered; whether it was not before.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a folder that cannot be found.
     pub fn enter(&mut self, folder: &Path) -> Result<bool> {
         Ok(self.entered.insert(identity(folder).map_err(unlisted(folder))?))
     }

@@ -62,7 +62,7 @@ pub fn open(index: usize) -> Result<Site> {
     }
 }
 
-/// Whether it has failed for good.
+/// Whether the GPU has failed for good.
 pub fn has_failed(device: &CudaDevice) -> bool {
     // The first answer may be an earlier error that is over.
     device.synchronize().is_err() && device.synchronize().is_err()
@@ -74,7 +74,8 @@ pub fn taken_bytes(index: usize) -> Result<usize> {
     cuda::taken_bytes(index)
 }
 
-/// Bytes of its memory that are free, what ended runs have left in the process's pool among them.
+/// Bytes of the GPU's memory that are free, what ended runs have left in the process's pool among
+/// them.
 pub fn free_bytes(device: &CudaDevice) -> Result<usize> {
     cuda::free_bytes(&device.cuda_stream())
 }
@@ -92,7 +93,7 @@ pub fn span<'a>(storage: &'a CudaStorage, layout: &Layout) -> candle_core::Resul
     Ok(cuda::span(storage.as_cuda_slice::<f32>()?, start, len))
 }
 
-/// The same of an array that is written.
+/// The contiguous f32 numbers of an array, to be written.
 pub fn span_mut<'a>(storage: &'a mut CudaStorage, layout: &Layout) -> candle_core::Result<Span<'a>> {
     span(storage, layout)
 }

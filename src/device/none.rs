@@ -1,4 +1,5 @@
-//! The functions of a build without the `cuda` feature, in which no array in GPU memory exists.
+//! The functions of a build without the `cuda` feature, in which no array in GPU memory exists:
+//! they fail, saying so.
 
 use super::Site;
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ pub fn open(_: usize) -> Result<Site> {
     Err(Error::Usage(WITHOUT.to_string()))
 }
 
-/// Whether it has failed for good.
+/// Whether the GPU has failed for good.
 pub fn has_failed(_: &CudaDevice) -> bool {
     false
 }
@@ -32,7 +33,7 @@ pub fn taken_bytes(_: usize) -> Result<usize> {
     Err(Error::Usage(WITHOUT.to_string()))
 }
 
-/// Bytes of its memory that are free.
+/// Bytes of the GPU's memory that are free.
 pub fn free_bytes(_: &CudaDevice) -> Result<usize> {
     Err(without().into())
 }
@@ -42,7 +43,7 @@ pub fn span<'a>(_: &'a CudaStorage, _: &Layout) -> candle_core::Result<Span<'a>>
     Err(without())
 }
 
-/// The same of an array that is written.
+/// The contiguous f32 numbers of an array, to be written.
 pub fn span_mut<'a>(_: &'a mut CudaStorage, _: &Layout) -> candle_core::Result<Span<'a>> {
     Err(without())
 }

@@ -42,7 +42,7 @@ impl MemoryBank {
         Ok(Self { m, k: 1, dim, eta, visited: vec![0.0; images], made: vec![0.0; images] })
     }
 
-    /// The same bank, updated before every k SGD steps with the images of their k batches.
+    /// This bank, updated before every k SGD steps with the images of their k batches.
     pub fn refreshed_every(self, k: u64) -> Self {
         Self { k, ..self }
     }

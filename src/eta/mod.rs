@@ -75,8 +75,8 @@ pub trait FrozenEncoder {
     /// θ, (P); the next SGD step changes it in its place.
     fn theta(&self) -> Result<Tensor>;
 
-    /// F of other weights, `theta` (P), likewise; the encoder's running statistics stay as they
-    /// are.
+    /// F of other weights, `theta` (P): x (V, B, H, W, C) → z (V, B, d), batch norm in training
+    /// mode, no gradient. The encoder's running statistics stay as they are.
     fn z_by(&self, theta: &Tensor, x: &Tensor) -> Result<Tensor>;
 
     /// The cosines of z (V, B, d) with the K prototypes, (V, B, K), or z itself where there are

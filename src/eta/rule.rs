@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 pub enum Rule {
     /// One sample of the other view, from the M-step's own pass: SimSiam.
     OneStep {},
-    /// The same samples, kept for k SGD steps on θ (Sec. 5.2).
+    /// One sample of the other view, for the images of the next k batches at once, kept for the k
+    /// SGD steps on θ that train on them (Sec. 5.2).
     KStep {
         /// Steps per alternation.
         k: Steps,

@@ -19,7 +19,10 @@ const KNN: &str = "val/knn_top1";
 /// Half-steps of the panel that shows the first of them.
 const FIRST: f64 = 20.0;
 
-/// Draws one of them in `folder`; the paths of what was written.
+/// Draws the figure `extra` of a study in `folder`; the paths of what was written.
+///
+/// # Errors
+/// [`Error::Data`] for results that are damaged, [`Error::Disk`] when files cannot be written.
 pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBuf>> {
     let answer = &results.answer;
     let mut runs = Run::all(results)?;

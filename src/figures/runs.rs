@@ -35,13 +35,16 @@ impl Run {
         Ok(runs)
     }
 
-    /// A number of it.
+    /// The number (x, y) of this run as a point of `panel`.
     pub fn point(&self, panel: &str, (x, y): (f64, f64)) -> Point {
         Point { panel: panel.into(), arm: self.arm.clone(), seed: self.seed, x, y }
     }
 }
 
 /// What `read` finds in each run's folder, as points of `panel`.
+///
+/// # Errors
+/// Those of `read`.
 pub fn points_of<'a>(
     runs: impl IntoIterator<Item = &'a Run>,
     panel: &str,

@@ -13,7 +13,10 @@ use ndarray::Array2;
 /// How far outputs are spread.
 const Z_STD: &str = "val/z_std";
 
-/// Its panels and points: the first seed's runs, because other seeds start elsewhere.
+/// The figure's panels and points: the first seed's runs, because other seeds start elsewhere.
+///
+/// # Errors
+/// [`Error::Data`] for results that are damaged.
 pub fn of(runs: &[Run]) -> Result<(Vec<Panel>, Vec<Point>)> {
     let first = runs.iter().map(|run| run.seed).min();
     let of_first = || runs.iter().filter(|run| Some(run.seed) == first);

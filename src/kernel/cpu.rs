@@ -39,6 +39,9 @@ impl<S: Simd, W: Simd> Cpu<S, W> {
 /// side, and the difference grows tenfold with each step. PyTorch differs from itself by 7e-3 after
 /// eight steps when only its memory layout changes. Direct sums, ten times as accurate as
 /// transformed ones, keep such events rare.
+///
+/// # Errors
+/// [`Error::Failure`] on a machine that no kernel is made for; there is none so far.
 pub fn direct_sums() -> Result<Arc<dyn Kernel>> {
     let fastest = on_supported_sets(false).into_iter().next();
     fastest.ok_or_else(|| Error::Failure("no kernel runs on this machine".into()))

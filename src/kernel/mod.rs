@@ -109,8 +109,9 @@ impl Conv {
     }
 }
 
-/// The convolution family. Every slice has exactly the length its shape says; `scratch` has at
-/// least [`Kernel::conv_scratch`] numbers and no meaning before or after a call.
+/// The convolution family. Every slice has exactly the length its shape says, and a pass may panic
+/// for another; `scratch` has at least [`Kernel::conv_scratch`] numbers and no meaning before or
+/// after a call.
 pub trait Kernel: Send + Sync {
     /// The name recorded in env.json, e.g. `avx512`.
     fn name(&self) -> &'static str;
@@ -121,10 +122,10 @@ pub trait Kernel: Send + Sync {
     }
     /// Numbers of scratch that the three passes of `shape` need at most.
     fn conv_scratch(&self, shape: &Conv) -> usize;
-    /// y = x ∗ w.
+    /// y = x ∗ w: x (B, H, W, I), w (K, K, I, O) → y (B, H', W', O).
     fn conv_forward(&self, shape: &Conv, x: &[f32], w: &[f32], y: &mut [f32], scratch: &mut [f32]);
-    /// dx = dy ∗ᵀ w, overwriting dx.
+    /// dx = dy ∗ᵀ w, overwriting dx: the gradient of Σ dy·y with respect to x, in x's shape.
     fn conv_input_gradient(&self, shape: &Conv, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]);
-    /// dw = x ⋆ dy, overwriting dw.
+    /// dw = x ⋆ dy, overwriting dw: the gradient of Σ dy·y with respect to w, in w's shape.
     fn conv_weight_gradient(&self, shape: &Conv, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]);
 }

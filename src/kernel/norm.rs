@@ -363,7 +363,7 @@ pub fn gradient_apply(g: &[f32], x: &[f32], coefficients: [&[f32]; 4], dx: &mut 
         .for_each(|((g, x), dx)| gradient_block(g, x, coefficients, dx));
 }
 
-/// The same in place of g.
+/// [`gradient_apply`] with dx in place of g.
 pub fn gradient_apply_in_place(g: &mut [f32], x: &[f32], coefficients: [&[f32]; 4]) {
     let channels = coefficients[0].len();
     let step = block_rows(channels) * channels;

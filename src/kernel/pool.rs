@@ -29,8 +29,8 @@ pub fn max_pool(x: &[f32], (height, width, channels): (usize, usize, usize), y: 
     });
 }
 
-/// dx: each dy (plus `other`, the gradient of a second reader) goes to the first largest of its
-/// window.
+/// dx (B, H, W, C): each dy (B, H', W', C) (plus `other`, the gradient of a second reader) goes to
+/// the first largest of its window.
 pub fn max_pool_gradient(
     dy: &[f32],
     other: Option<&[f32]>,
@@ -81,7 +81,7 @@ pub fn average_pool(x: &[f32], pixels: usize, channels: usize, y: &mut [f32]) {
     });
 }
 
-/// dx: dy spread evenly over the pixels.
+/// dx (B, pixels, C): dy (B, C) / pixels at each pixel.
 pub fn average_pool_gradient(dy: &[f32], pixels: usize, channels: usize, dx: &mut [f32]) {
     let scale = 1.0 / pixels as f32;
     dy.par_chunks(channels).zip(dx.par_chunks_mut(pixels * channels)).for_each(|(dy, dx)| {

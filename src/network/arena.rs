@@ -102,6 +102,9 @@ fn span(buffer: &Option<Buffer>, precision: Precision, start: usize, len: usize)
 
 impl Arena {
     /// Makes room for `plan`, whose values are stored as `storage`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when a device has no room.
     pub fn fit(
         &mut self,
         machine: &dyn Machine,

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 /// A network with what runs it: machine, plans, arenas, running statistics.
 ///
 /// Its methods fail with [`Error::Failure`] for tensors of another shape or in another memory, and
-/// with [`Error::Device`] when a GPU fails.
+/// with [`Error::Device`] when a GPU fails or has no room.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -112,9 +112,6 @@ pub fn pass_floats(network: &Network, kernel: &Arc<dyn Kernel>, views: usize, ba
 
 impl Engine {
     /// An engine for `network` on the processor, with the running statistics of a new network.
-    ///
-    /// # Errors
-    /// [`Error::Failure`] when there is no room for them.
     pub fn new(network: Network, kernel: Arc<dyn Kernel>) -> Result<Self> {
         Self::with_precision(network, kernel, Precision::F32)
     }
@@ -147,9 +144,6 @@ impl Engine {
     }
 
     /// The same network on `machine`, with the same running statistics, which move there.
-    ///
-    /// # Errors
-    /// [`Error::Device`] when a device has no room for them.
     pub fn on(&self, machine: &Arc<dyn Machine>) -> Result<Self> {
         let Inner { network, precision, running, .. } = self.inner.as_ref();
         running.move_to(machine)?;
@@ -167,9 +161,6 @@ impl Engine {
     }
 
     /// A copy of the running statistics, flat as [`Network::running`] lists them.
-    ///
-    /// # Errors
-    /// [`Error::Failure`] when a device that holds them fails.
     pub fn running(&self) -> Result<Vec<f32>> {
         self.inner.running.values()
     }

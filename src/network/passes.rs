@@ -12,7 +12,8 @@ use crate::kernel::device::{Affine, Mask, Pass as ConvPass, Span};
 use crate::kernel::machine::{Flow, Machine, Norm, Statistics};
 use crate::kernel::{Conv, Precision};
 
-/// A pass over one arena: what the forward and the backward pass share.
+/// A pass over one arena: what the forward and the backward pass share. It fails where a device
+/// does, with [`crate::Error::Device`].
 pub struct Pass<'a> {
     pub machine: &'a dyn Machine,
     pub network: &'a Network,
@@ -111,7 +112,7 @@ impl<'a> Pass<'a> {
         Some((product, self.arena.input(self.storage, product.input_len())))
     }
 
-    /// Runs every node, with these `running` statistics.
+    /// Runs every node on x (V, B, H, W, C), with the `running` statistics, flat.
     pub fn forward(&self, by: By, running: Span) -> Result<()> {
         let machine = self.machine;
         if let Some((_, patches)) = self.first_product(0) {

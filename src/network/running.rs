@@ -8,7 +8,10 @@ use crate::kernel::machine::{Array, Machine};
 use crate::threads::lock;
 use std::sync::{Arc, Mutex};
 
-/// Means and variances of every normalisation, flat.
+/// Means and variances of every normalisation, flat, where a machine computes.
+///
+/// Its methods fail with [`crate::Error::Device`] where that is a device that fails or has no room,
+/// and with [`crate::Error::Failure`] for values of another length.
 pub struct Running(Mutex<Array>);
 
 /// Running statistics laid aside.
@@ -16,9 +19,6 @@ pub struct HeldRunning(Array);
 
 impl Running {
     /// The statistics `values`, on `machine`.
-    ///
-    /// # Errors
-    /// [`crate::Error::Device`] when a device has no room.
     pub fn new(machine: Arc<dyn Machine>, values: &[f32]) -> Result<Self> {
         Ok(Self(Mutex::new(Array::new(machine, values)?)))
     }

@@ -92,8 +92,8 @@ pub struct AnswerArm {
     pub paper: Option<f64>,
     /// Metric → its spread over the runs that finished.
     pub metrics: BTreeMap<String, Spread>,
-    /// Runs that diverged or ended more than 5 points below the arm's median kNN, of those that
-    /// ended.
+    /// The share of runs that diverged or ended more than 5 points below the arm's median kNN, of
+    /// those that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow: Option<Share>,
     /// What its table says of it beside metrics.

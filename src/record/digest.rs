@@ -68,6 +68,9 @@ pub fn digest_bytes(bytes: &[u8]) -> Digested {
 
 /// The digest of the first `limit` bytes of a file, or of all where it has fewer; `None` where
 /// there is no such file, or something else has its name.
+///
+/// # Errors
+/// [`Error::Disk`] when the file cannot be read.
 pub fn digest_file(path: &Path, limit: u64) -> Result<Option<Digested>> {
     if !path.is_file() {
         return Ok(None);

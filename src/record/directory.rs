@@ -137,8 +137,8 @@ pub fn check_recipe(path: &Path, config: &str) -> Result<()> {
     read_if_there(&file, files::SHORT)?.map_or(Ok(()), |kept| compare(&file, &kept, config))
 }
 
-/// A run below `out` (out/study/arm/seed) in a folder called `seed` with the recipe `config`, which
-/// `accepts` takes as the same run; none is `own`. What cannot be read is no twin.
+/// A run of the recipe `config` below `out` (out/study/arm/seed), in a folder called `seed`, that
+/// `accepts` takes as the same run as the one in `own`. What cannot be read is no twin.
 pub fn find_twin(
     out: &Path,
     seed: &std::ffi::OsStr,

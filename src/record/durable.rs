@@ -3,6 +3,8 @@
 //! The mode of a file comes from the umask (0666 before it), never from a temporary-file library. A
 //! file beside is locked while it is written: whoever can lock one knows that its writer is gone,
 //! and removes it.
+//!
+//! Where nothing else is said functions fail with [`Error::Disk`], naming the path.
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -163,9 +165,6 @@ pub fn parent(path: &Path) -> &Path {
 }
 
 /// Makes the folder `path` and those above it that are missing, and their names durable.
-///
-/// # Errors
-/// [`Error::Disk`] naming `path`.
 pub fn make_folder(path: &Path) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
     let made = fs::create_dir_all(path)

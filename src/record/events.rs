@@ -20,7 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// TensorBoard looks for this in a name.
 pub const EVENTS_PREFIX: &str = "events.out.tfevents.";
 
-/// The events of one run.
+/// The events of one run. Its methods fail as those of [`Log`].
 #[derive(Debug)]
 pub struct EventsLog(Log);
 
@@ -57,7 +57,7 @@ impl EventsLog {
         self.0.append(&frame(&event))
     }
 
-    /// Brings everything to the disk and returns (name, length in bytes).
+    /// Brings everything to the disk and returns the file's name, length and digest.
     pub fn sync(&self) -> Result<(String, Digested)> {
         self.0.sync()
     }

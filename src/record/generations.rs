@@ -3,6 +3,8 @@
 //! `step-N` is a generation, `step-N.old` the one it is about to replace at the same step,
 //! `broken-…` one that failed its checks and is out of use. Invariant: a manifest that is believed
 //! has passed its own checksum.
+//!
+//! What changes or lists folders here fails with [`Error::Disk`].
 
 use super::digest::{Digested, digest_bytes};
 use super::durable::{names, remove};

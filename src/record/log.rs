@@ -8,7 +8,8 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// An append-only file that is cut back to whole records when a write fails.
+/// An append-only file that is cut back to whole records when a write fails. Its methods fail with
+/// [`Error::Disk`].
 #[derive(Debug)]
 pub struct Log {
     file: File,

@@ -16,7 +16,8 @@ pub const IMAGES: &str = "data_sha256";
 pub const TELLING: [&str; 4] = ["sim", "numbers", "kernel", "algorithm"];
 /// The key of what computed a run's first steps, where it changed machines.
 pub const EARLIER: &str = "earlier";
-/// Two data sets that were asked for in the same words.
+/// The keys that say which images a run asked for. Two runs that agree in them and not in the
+/// digest saw different images.
 const ASKED: [&str; 4] = ["data", "train_images", "test_images", DRAWN];
 /// The seed of procedural images, where a run saw such.
 pub const DRAWN: &str = "images_drawn_with_seed";
@@ -98,7 +99,8 @@ pub fn outdated(runs: &[(String, Environment)], now: &[(&str, Value)]) -> Option
     }
 }
 
-/// What tells apart, in order, each with the names of the runs that have it.
+/// The different values of `key` in order, each with the names of the runs that have it; runs
+/// without one are left out.
 fn groups<K: Ord>(
     runs: &[(String, Environment)],
     key: impl Fn(&Environment) -> Option<K>,
@@ -129,7 +131,7 @@ fn word(value: Option<&Value>) -> String {
     }
 }
 
-/// "a, b, c and 4 more".
+/// The names in one line, of many the first four: "a, b, c, d and 4 more".
 pub fn some(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 4;
     let shown: Vec<&str> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();

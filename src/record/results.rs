@@ -47,7 +47,10 @@ impl RunDir {
         Ok(None)
     }
 
-    /// How the run ended, `None` while it has not.
+    /// How the run ended; `None` while it has not.
+    ///
+    /// # Errors
+    /// As [`read_outcome`].
     pub fn outcome(&self) -> Result<Option<Outcome>> {
         read_outcome(self.path())
     }
@@ -88,6 +91,9 @@ impl RunDir {
     }
 
     /// Writes env.json: machine, images, versions; whatever is not part of the recipe.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] where it cannot be written.
     pub fn write_env(&self, env: &Value) -> Result<()> {
         let path = self.path().join(ENV);
         let text = serde_json::to_string_pretty(env)

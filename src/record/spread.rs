@@ -12,7 +12,7 @@ pub struct Spread {
     pub mean: Option<f64>,
     /// Half the width of the mean's 95 % interval (Student's t); none with one seed.
     pub half_width_95: Option<f64>,
-    /// That interval, cut where the metric's range ends.
+    /// The mean's 95 % interval, cut where the metric's range ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_95: Option<[f64; 2]>,
     /// The median.
@@ -21,10 +21,10 @@ pub struct Spread {
     /// Lower and upper quartile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quartiles: Option<[f64; 2]>,
-    /// The worst seed's.
+    /// The worst seed's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worst: Option<f64>,
-    /// The best seed's.
+    /// The best seed's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<f64>,
     /// Seed and value, of the seeds whose value is finite.
@@ -35,7 +35,7 @@ pub struct Spread {
 /// A share of runs, with the 95 % interval of Clopper and Pearson.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Share {
-    /// Runs that are meant.
+    /// Runs of the kind that is counted.
     pub count: u64,
     /// All runs.
     pub all: u64,
@@ -52,13 +52,13 @@ pub struct Evidence {
     pub arms: Vec<String>,
     /// Seeds in which the claim holds.
     pub holds: u64,
-    /// Seeds in which it does not.
+    /// Seeds in which the claim fails.
     pub fails: u64,
     /// Seeds that say neither.
     pub ties: u64,
     /// The e-value for "in more than half of all seeds".
     pub e_for: f64,
-    /// That for the opposite.
+    /// The e-value for "fails in more than half of all seeds".
     pub e_against: f64,
     /// Further seeds that would decide if all of them agreed with the majority.
     pub needed: u64,
@@ -100,7 +100,7 @@ impl Spread {
         format!("median {median}, quartiles {low:.decimals$} to {high:.decimals$}{worst}")
     }
 
-    /// The same with what it is of before it.
+    /// [`Spread::in_words`] behind `what`, the name of the number.
     pub(super) fn sentence(&self, what: &str, decimals: usize, is_difference: bool) -> String {
         [what, &self.in_words(decimals, is_difference)].join(" ").trim_start().to_string()
     }

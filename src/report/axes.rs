@@ -7,18 +7,18 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 use std::ops::Range;
 
-/// em of tick labels, axis labels and remarks, in units.
+/// em of tick labels, in units.
 pub const TICK: f64 = 10.0;
-/// See [`TICK`].
+/// em of axis labels, in units.
 pub const LABEL: f64 = 11.5;
-/// See [`TICK`].
+/// em of remarks, in units.
 pub const REMARK: f64 = 9.5;
 
-/// Of the labels of an axis of y, in units.
+/// Width at most of the labels of an axis of y, in units.
 const WIDEST: f64 = 38.0;
 
-/// What stands beside axes: their titles, empty where only the numbers at the ticks do; none
-/// without those.
+/// The titles of axes: an empty one leaves the numbers at the ticks alone, none leaves these out
+/// too.
 #[derive(Clone, Copy, Default)]
 pub struct Labels<'a> {
     /// Below.
@@ -30,13 +30,13 @@ pub struct Labels<'a> {
 /// A rectangle in units in which numbers are places.
 #[derive(Clone)]
 pub struct Axes {
-    /// Left and right edge.
+    /// Left edge.
     pub left: f64,
-    /// See `left`.
+    /// Right edge.
     pub right: f64,
-    /// Upper and lower edge.
+    /// Upper edge.
     pub top: f64,
-    /// See `top`.
+    /// Lower edge.
     pub bottom: f64,
     /// The numbers from left to right.
     pub x: Range<f64>,

@@ -29,7 +29,7 @@ const READING: f64 = 10.0;
 const LEGEND_ROW: f64 = 19.0;
 /// Length of the line in the legend, and the space before its text and after it.
 const SAMPLE: (f64, f64, f64) = (30.0, 7.0, 22.0);
-/// The same where nothing but the marker is shown.
+/// The lengths of [`SAMPLE`] for a legend that shows markers and no lines.
 const MARKER: (f64, f64, f64) = (10.0, 5.0, 22.0);
 
 /// Dots of a drawing at most, at the scale at which it is drawn.
@@ -49,6 +49,10 @@ impl Figure {
     }
 
     /// Draws `stem.svg` and `stem.png`.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when a file cannot be written, [`Error::Failure`] for a figure that is too
+    /// large.
     pub fn draw(&self, stem: &Path) -> Result<Vec<PathBuf>> {
         let paths = ["svg", "png"].map(|kind| stem.with_extension(kind));
         write_durable(&paths[0], svg(self)?.as_bytes())?;

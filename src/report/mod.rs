@@ -1,6 +1,6 @@
 //! Figures for a paper and reports, from files alone.
 //!
-//! A [`Figure`] is saved as a CSV with its data and, in comment lines, everything else that the
+//! A [`Figure`] is saved as a CSV with its data and, in a comment line, everything else that the
 //! drawing needs; SVG and PNG are drawn from that CSV, so it alone redraws them. A report
 //! ([`page`], [`text`]) needs a study's `answer.json` and these CSV files.
 

@@ -13,13 +13,13 @@ use plotters::style::{FontStyle, FontTransform, register_font};
 /// A place in units: x to the right, y downwards.
 pub type Place = (f64, f64);
 
-/// Text, axes.
+/// The colour of text and axes.
 pub const INK: RGBColor = RGBColor(40, 40, 40);
 /// The colour of what is said aside.
 const GREY: RGBColor = RGBColor(105, 105, 105);
 /// The colour of lines behind the data.
 pub const GRID: RGBColor = RGBColor(228, 228, 228);
-/// Data of the other arms, behind that of one.
+/// The colour of the other arms' data, behind that of one.
 pub const OTHERS: RGBColor = RGBColor(196, 196, 196);
 
 /// Colours that colour-blind readers can tell apart (Okabe & Ito 2008), the dark ones first.
@@ -108,7 +108,7 @@ pub struct Letters {
 }
 
 impl Letters {
-    /// Dark letters to the right of a place.
+    /// Dark letters that read to the right.
     pub fn new(size: f64, align: HPos) -> Self {
         Self { size, align, colour: INK, upwards: false }
     }
@@ -119,7 +119,7 @@ impl Letters {
     }
 }
 
-/// Draws in units.
+/// Draws in units. Its methods fail with [`Error::Failure`] where the backend does.
 pub struct Pen<'a, B: DrawingBackend> {
     area: &'a DrawingArea<B, Shift>,
     scale: f64,

@@ -5,11 +5,11 @@ use super::figure::{Figure, Panel, Style};
 use super::pen::Place;
 use super::seeds::{Data, Spread};
 
-/// Space for the y axis at the left, at the right, above, and below.
+/// Space at the left of axes, for the y axis.
 pub const LEFT: f64 = 66.0;
-/// See [`LEFT`].
+/// Space at the right of axes.
 pub const RIGHT: f64 = 16.0;
-/// See [`LEFT`].
+/// Space below axes, for the x axis.
 pub const BOTTOM: f64 = 46.0;
 /// More arms than this hide one another on one pair of axes: each has its own.
 const MOST_TOGETHER: usize = 6;

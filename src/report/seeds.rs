@@ -55,7 +55,7 @@ enum Form {
     Fixed(usize),
     /// Three digits and a power of ten.
     Scientific,
-    /// The number whose logarithm it is, likewise.
+    /// The number whose logarithm the value is, in three digits and a power of ten.
     Power,
 }
 

@@ -297,7 +297,7 @@ impl Numbers<'_> {
         }
     }
 
-    /// The same without a borrow; those on a device stay there, and change with it.
+    /// These numbers without a borrow; those on a device stay there, and change with it.
     pub fn into_owned(self) -> Numbers<'static> {
         fn owned<T: Plain>(part: Part<T>) -> Part<'static, T> {
             match part {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// A base method.
 #[derive(Clone, Debug)]
 pub struct Base {
-    /// What it is.
+    /// What the method is, in a few words.
     pub about: Option<String>,
     /// The method that it differs from; none for one in full.
     pub of: Option<String>,

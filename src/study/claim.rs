@@ -51,22 +51,22 @@ pub enum Relation {
     /// The difference in the better direction exceeds −margin.
     #[serde(rename = "not worse than")]
     NotWorse,
-    /// It exceeds the margin.
+    /// The difference in the better direction exceeds the margin.
     #[serde(rename = "better than")]
     Better,
-    /// It stays below the margin.
+    /// The difference in the better direction stays below the margin.
     #[serde(rename = "not better than")]
     NotBetter,
-    /// ≥ value.
+    /// The number is ≥ `value`.
     #[serde(rename = "at least")]
     AtLeast,
-    /// ≤ value.
+    /// The number is ≤ `value`.
     #[serde(rename = "at most")]
     AtMost,
-    /// > value.
+    /// The number is > `value`.
     #[serde(rename = "above")]
     Above,
-    /// < value.
+    /// The number is < `value`.
     #[serde(rename = "below")]
     Below,
     /// The loss stops being a finite number.
@@ -76,7 +76,7 @@ pub enum Relation {
     /// ([`crate::measure::collapse::is_collapsed`]).
     #[serde(rename = "collapses")]
     Collapses,
-    /// They do not.
+    /// Held-out outputs have not collapsed at the end.
     #[serde(rename = "does not collapse")]
     NotCollapses,
 }

@@ -153,11 +153,17 @@ impl Study {
     }
 
     /// Every embedded study.
+    ///
+    /// # Errors
+    /// As [`Study::find`].
     pub fn all() -> Result<Vec<Study>> {
         embedded::names("").map(Study::find).collect()
     }
 
     /// Reads a study from `text`, which stands in the file `path`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a mistake, with its place.
     pub fn parse(name: &str, path: &str, text: String) -> Result<Study> {
         let source = Arc::new(Source { name: path.to_string(), text, flag: false });
         let mut tree = Entry::parse(&source)?;
@@ -255,6 +261,9 @@ impl Study {
 
 impl Scale {
     /// The embedded scale called `name`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that no scale has.
     pub fn find(name: &str) -> Result<Scale> {
         let Some(file) = embedded::find("scale", name) else {
             let known: Vec<&str> = embedded::names("scale").collect();

@@ -23,6 +23,9 @@ pub struct Job {
 
 impl Job {
     /// Its recipe as TOML, as config.toml holds it.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] for a recipe that TOML cannot express.
     pub fn config(&self) -> Result<String> {
         toml::to_string(&self.recipe)
             .map_err(|e| Error::Failure(format!("cannot write the recipe as TOML: {e}")))

@@ -36,6 +36,9 @@ pub enum Node {
 
 impl Entry {
     /// Reads a text; its top level is a table.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`], or [`crate::Error::Usage`] of a flag, for what is no TOML.
     pub fn parse(source: &Arc<Source>) -> Result<Entry> {
         if let Some(place) = files::nested_too_deep(&source.text) {
             let message = "tables, arrays or dotted keys nested too deeply".to_string();
@@ -47,7 +50,7 @@ impl Entry {
         Ok(Entry { origin: Origin { source: source.clone(), key: span.clone(), value: span }, node })
     }
 
-    /// The same value as the `toml` crate has it.
+    /// This value as the `toml` crate has it, without its origins.
     pub fn value(&self) -> toml::Value {
         match &self.node {
             Node::Table(table) => {

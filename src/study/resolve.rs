@@ -51,7 +51,7 @@ pub struct Arm {
     pub title: String,
     /// Every key with who set it.
     pub tree: Entry,
-    /// The same as a recipe, whose seed each run replaces by its own.
+    /// The tree read as a recipe, whose seed each run replaces by its own.
     pub recipe: Recipe,
     /// The seeds of its runs, in the order in which they are made. Arms of a study may have
     /// different numbers of the same list.

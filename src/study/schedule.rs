@@ -50,7 +50,7 @@ pub enum Event {
     Held,
     /// A worker took it.
     Started,
-    /// News from inside.
+    /// Progress of the run itself.
     Progress(Progress),
     /// It ended.
     Ended(Ending),

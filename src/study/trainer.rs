@@ -1,5 +1,4 @@
-//! What makes one run: the engine, the closed form where the recipe says so, or in its place a
-//! formula ([`super::Formula`]).
+//! What trains one run: the engine, or in its place a formula ([`super::Formula`]).
 
 use super::job::Job;
 use crate::data::{DataConfig, Dataset};
@@ -41,6 +40,9 @@ pub struct Engine {
 
 impl Engine {
     /// The data set of `config`, opened at the first call; others that need the same one wait.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
     pub fn dataset(&self, config: &DataConfig) -> Result<Arc<Dataset>> {
         let place = {
             let mut opened = lock(&self.opened);

@@ -8,9 +8,9 @@ use crate::record::Spread;
 pub enum Verdict {
     /// The evidence for it decides.
     Reproduced,
-    /// The evidence against it does, or a counterexample to "every".
+    /// The evidence against it decides, or a counterexample to "every".
     Contradicted,
-    /// Neither.
+    /// Neither side has enough evidence.
     Undecided,
 }
 

@@ -8,6 +8,9 @@ use std::sync::atomic::AtomicBool;
 
 impl Alternation {
     /// Step `step` of `steps`; `batch` gives the views of a step.
+    ///
+    /// # Errors
+    /// Those of `batch`; [`crate::Error::Device`] when a GPU fails.
     pub fn step(&mut self, step: u64, steps: u64, rates: Rates, batch: &mut Source) -> Result<Outcome> {
         self.e_step(step, steps, &AtomicBool::new(false), batch)?;
         self.m_step(step, rates, batch)
@@ -45,6 +48,9 @@ impl Alternation {
     }
 
     /// M-step: one SGD step on L(θ, η), η being a constant.
+    ///
+    /// # Errors
+    /// As [`Alternation::step`].
     pub fn m_step(&mut self, step: u64, rates: Rates, batch: &mut Source) -> Result<Outcome> {
         let (model, rule) = (&self.model, &mut self.rule);
         let views = batch(step)?;

@@ -64,6 +64,9 @@ impl Case {
     }
 
     /// A tensor of the case: shape and values.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the case has no such tensor.
     pub fn tensor(&self, name: &str) -> Result<&Numbers> {
         self.tensors
             .get(name)

@@ -33,6 +33,10 @@ impl Losses {
     ///
     /// h passes up to three times in comparisons other than SimSiam's; its running statistics,
     /// which nothing here reads, then move with each pass.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tensor`] where shapes differ, [`crate::Error::Failure`] where the model
+    /// lacks what is compared.
     pub fn new(model: &Model, objective: &ObjectiveConfig, compared: &Compared) -> Result<Self> {
         let Compared { z, eta, small, negatives } = *compared;
         let d = |a: &Tensor, b: &Tensor| objective.loss(a, b, negatives);

@@ -29,6 +29,9 @@ impl Direct {
     ///
     /// The official code sets W after the step, for the next one; here F has the step's own
     /// outputs, so that the first step needs no other W.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when a GPU fails.
     pub fn set_predictor(&mut self, step: u64, z: &Tensor, model: &Model) -> Result<()> {
         self.absorb(z)?;
         // Outputs that are not finite end the run by their loss.

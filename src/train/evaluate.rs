@@ -19,10 +19,10 @@ const SPECTRUM_ROWS: usize = 1024;
 pub struct Evaluation {
     /// Weighted kNN top-1 on the pooled backbone features, in percent.
     pub knn_top1: f64,
-    /// The same on the outputs z, which are what the loss sees: collapse is read here, where a
-    /// backbone may still tell classes apart. Without a projector z are the features.
+    /// Weighted kNN top-1 on the outputs z, in percent. The loss sees z, so that collapse is read
+    /// here, where a backbone may still tell classes apart. Without a projector z are the features.
     pub z_knn_top1: f64,
-    /// Linear probe top-1 on the same features, in percent; none when not asked for.
+    /// Linear probe top-1 on the pooled backbone features, in percent; none when not asked for.
     pub linear_top1: Option<f64>,
     /// std of z/‖z‖ times √d over held-out images.
     pub z_std: f64,

@@ -15,6 +15,9 @@ use std::sync::atomic::AtomicBool;
 
 /// L(θ, η) around the half-steps of an alternation of its own: the run's rule on a few training
 /// images, whose η is made whenever the run makes its own and whose θ is the run's.
+///
+/// Its methods fail as the rule's and the model's do, with [`Error::Stopped`] once `stop` is set,
+/// and with [`Error::Failure`] for a checkpoint of another run.
 pub struct HalfSteps {
     rule: Box<dyn EStep>,
     images: Vec<u32>,

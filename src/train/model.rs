@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// F_θ and, where there are such, h, h⁻¹ and prototypes.
+///
+/// Methods that take tensors fail with [`Error::Failure`] for another shape, and with
+/// [`Error::Device`] when a GPU fails.
 pub struct Model {
     encoder: Engine,
     /// F_θ for small crops: other passes over the same θ and running statistics.
@@ -64,6 +67,9 @@ const PROTOTYPES: u64 = 3;
 
 impl Model {
     /// A model with the initial weights of `seed`, for square images of `size` pixels.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for widths out of range, and for images that are too small.
     pub fn new(
         encoder: &EncoderConfig,
         predictor: &Predictor,
@@ -98,7 +104,7 @@ impl Model {
         })
     }
 
-    /// The same weights at `site`; tensors given to the model go there too.
+    /// This model with its weights at `site`, where tensors that are given to it go too.
     ///
     /// # Errors
     /// [`Error::Device`] when a GPU fails, [`Error::Failure`] for a model that runs on a device
@@ -148,7 +154,7 @@ impl Model {
         Ok(model)
     }
 
-    /// The same model with `count` prototypes.
+    /// This model with `count` prototypes drawn from `seed`.
     ///
     /// # Errors
     /// [`Error::Usage`] when the count is out of range.
@@ -293,7 +299,10 @@ impl Model {
         }
     }
 
-    /// What `measure` gives, the running statistics left as they were.
+    /// What `measure` gives, with the running statistics put back afterwards.
+    ///
+    /// # Errors
+    /// Those of `measure`.
     pub fn unmoved<T>(&self, measure: impl FnOnce() -> Result<T>) -> Result<T> {
         let before = self.parts().map(|part| part.engine.hold_running()).collect::<Result<Vec<_>>>()?;
         let measured = measure();
@@ -326,7 +335,10 @@ impl Model {
         self.encoder.network().features_dim()
     }
 
-    /// Puts weights and running statistics into the part called `part`.
+    /// Puts weights and running statistics, both flat, into the part called `part`.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] where there is no such part, or one of other lengths.
     pub fn set(&self, part: &str, theta: Vec<f32>, running: &[f32]) -> Result<()> {
         let part = self
             .parts()

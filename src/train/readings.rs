@@ -24,10 +24,11 @@ pub struct Read {
     pub e_passed: u64,
 }
 
-/// Steps of which not all numbers have been read.
+/// Steps of which not all numbers have been read. Its methods fail with [`crate::Error::Device`]
+/// where a GPU does.
 #[derive(Default)]
 pub struct Readings {
-    /// Loss and spread of each step, one after the other.
+    /// Loss and z_std of each step, one after the other.
     numbers: Vec<Reading>,
     /// The encoder's learning rate of each, and the images that its E-step passed.
     known: Vec<(f64, u64)>,

@@ -14,9 +14,9 @@ use std::sync::Arc;
 /// One line of a trajectory.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trajectory {
-    /// Counted from 0.
+    /// The step, counted from 0.
     pub step: u64,
-    /// Before the step.
+    /// The loss before the step.
     pub loss: f64,
     /// The encoder's learning rate.
     pub lr: f64,
@@ -41,6 +41,9 @@ const QUEUE_ROWS: &str = "queue.rows";
 /// `line` is given each step as it is made.
 ///
 /// Stops early, without error, at a loss that is not finite: the last line shows it.
+///
+/// # Errors
+/// [`crate::Error::Data`] for a case that cannot be trained on; those of `line`.
 pub fn replay(
     case: &Case,
     kernel: &Arc<dyn Kernel>,
@@ -49,7 +52,10 @@ pub fn replay(
     replay_with(case, kernel, &Ok, line)
 }
 
-/// The same with a model that `place` has put where it is to be trained.
+/// As [`replay`], with a model that `place` has put where it is to be trained.
+///
+/// # Errors
+/// As [`replay`]; those of `place`.
 pub fn replay_with(
     case: &Case,
     kernel: &Arc<dyn Kernel>,

@@ -25,6 +25,9 @@ use std::time::Instant;
 pub(super) const BANK_MEMORY_BYTES: u64 = 1 << 30;
 
 /// θ, momentum, η, running statistics and integers.
+///
+/// Methods that compute fail as [`Alternation`]'s do, those that write with [`Error::Disk`], those
+/// that take `stop` with [`Error::Stopped`] once it is set.
 pub struct State {
     /// SGD steps made.
     pub step: u64,

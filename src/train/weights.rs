@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// θ and running statistics of every part as a safetensors file: `encoder.conv1.weight`, …,
 /// `predictor.0.weight`, …; convolution weights (O, I, K, K), linear weights (O, I). Its metadata
 /// say how images are prepared for them, where that is known.
+///
+/// # Errors
+/// [`Error::Device`] when a GPU does not give its numbers.
 pub fn to_safetensors(model: &Model, preprocessing: Option<&Preprocessing>) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for part in model.parts() {
@@ -26,12 +29,18 @@ pub fn to_safetensors(model: &Model, preprocessing: Option<&Preprocessing>) -> R
     serialize(tensors, preprocessing.map(Preprocessing::metadata).transpose()?)
 }
 
-/// One vector as a safetensors file.
+/// One vector (P) as a safetensors file, in which it is called `name`.
+///
+/// # Errors
+/// [`Error::Failure`] where it cannot be written down.
 pub fn one_vector(name: &str, values: Vec<f32>) -> Result<Vec<u8>> {
     serialize(vec![(name.to_string(), vec![values.len()], values)], None)
 }
 
-/// The vector called `name` of a safetensors file.
+/// The vector (P) called `name` of a safetensors file.
+///
+/// # Errors
+/// [`Error::Failure`] where `bytes` are no such file, or it has no such vector.
 pub fn read_vector(name: &str, bytes: &[u8]) -> Result<Vec<f32>> {
     let wrong = |e: safetensors::SafeTensorError| Error::Failure(format!("not a vector called {name}: {e}"));
     let file = safetensors::SafeTensors::deserialize(bytes).map_err(wrong)?;

@@ -99,7 +99,8 @@ impl dyn Device + '_ {
         self.plain_conv(pass, s, a, b, out, Order::Theta)
     }
 
-    /// The patches of images x, f32, which [`unfolded`] multiplies.
+    /// The patches of f32 images x (B, H, W, I), which [`unfolded`] multiplies: (B·H'·W', columns),
+    /// each K·K·I numbers and zeros.
     pub fn unfold(&self, s: &Conv, x: Span, patches: Span) -> Result<()> {
         let product = unfolded(s, patches.precision());
         assert!(x.len() == s.input_len() && x.precision() == Precision::F32);
@@ -155,8 +156,8 @@ impl dyn Device + '_ {
         unsafe { self.launch_flat(name, y.len() / pack, args) }
     }
 
-    /// dx: each dy (plus `other`) goes to the first largest of its window; `scratch` as
-    /// [`pool_scratch_len`] says.
+    /// dx (B, H, W, C): each dy (B, H', W', C) (plus `other`) goes to the first largest of its
+    /// window; `scratch` as [`pool_scratch_len`] says.
     pub fn max_pool_gradient(
         &self,
         [height, width, channels]: [usize; 3],
@@ -192,7 +193,7 @@ impl dyn Device + '_ {
         unsafe { self.launch_flat(name, y.len() / pack, args) }
     }
 
-    /// dx: dy spread evenly over the pixels.
+    /// dx (B, pixels, C): dy (B, C) / pixels at each pixel.
     pub fn average_pool_gradient(&self, pixels: usize, channels: usize, dy: Span, dx: Span) -> Result<()> {
         let images = dy.len() / channels;
         assert_eq!(dx.len(), images * pixels * channels);

@@ -126,6 +126,10 @@ pub struct Launch {
 /// What a device does for the encoder. Calls are carried out in order; only [`Device::download`]
 /// waits for them.
 ///
+/// # Errors
+/// Every call that returns a [`Result`], of this trait and of `dyn Device`, fails with
+/// [`Error::Device`] when the device has no room or a library or a kernel fails there.
+///
 /// # Safety
 /// Every call reads and writes its spans and nothing else, and [`Device::gpu`] tells the truth.
 /// Calls on the same memory are carried out one after another also where several threads make them,
@@ -185,7 +189,10 @@ impl dyn Device + '_ {
         self.upload(&bytes, to)
     }
 
-    /// The numbers of `from`, f32.
+    /// The f32 numbers of `from`, waited for.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] for numbers of another precision.
     pub fn download_f32(&self, from: Span) -> Result<Vec<f32>> {
         if from.precision() != Precision::F32 {
             return Err(Error::Failure("only f32 is read back from a device".into()));

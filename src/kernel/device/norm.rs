@@ -40,7 +40,7 @@ impl Mask {
 /// Blocks of a kernel that leaves sums: enough for the largest GPUs, 132 multiprocessors with four
 /// blocks each, and no more, since what each leaves has to be added up.
 const SUM_BLOCKS: usize = 528;
-/// Blocks of the others.
+/// Blocks of a kernel that leaves no sums.
 const BLOCKS: usize = 2048;
 /// Rows that a thread walks over at least, so that it reads its channels' numbers for more than
 /// one.
@@ -163,7 +163,7 @@ impl dyn Device + '_ {
         }
     }
 
-    /// `saved` (1, 2, C) from running statistics.
+    /// μ and 1/√(σ² + ε) into `saved` (1, 2, C) from the running statistics, (C) each.
     pub fn norm_running(&self, mean: Span, variance: Span, saved: Span) -> Result<()> {
         let channels = mean.len();
         let s = NormShape { views: 1, rows: 0, channels };

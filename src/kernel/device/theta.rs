@@ -36,6 +36,9 @@ pub struct Layers {
 
 impl Layers {
     /// The table of `layers`, none of which may be empty, on `device`.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Usage`] for a θ of 2³¹ numbers or more.
     pub fn new(device: &dyn Device, layers: &[Layer]) -> Result<Self> {
         let (mut tiles, mut numbers) = (0, Vec::new());
         for layer in layers {
@@ -97,6 +100,9 @@ pub struct Parts {
 
 impl Parts {
     /// The table of `parts` on `device`.
+    ///
+    /// # Errors
+    /// As [`Layers::new`].
     pub fn new(device: &dyn Device, parts: &[Part]) -> Result<Self> {
         let (mut begin, mut bytes) = (0, Vec::new());
         for part in parts {
@@ -116,7 +122,7 @@ impl Parts {
 
 /// Blocks of a kernel whose threads walk over an array.
 const MOST_BLOCKS: usize = 4096;
-/// The same where every parameter has its own.
+/// Blocks of a kernel for each tensor of parameters, whose threads walk over the tensor.
 const BLOCKS_OF_A_PART: usize = 64;
 
 impl dyn Device + '_ {
@@ -148,7 +154,7 @@ impl dyn Device + '_ {
         unsafe { self.launch(&Launch { kernel, grid: walking(from.len()), block: [THREADS, 1], args }) }
     }
 
-    /// v ← μ·v + (g + λ·θ), θ ← θ − lr·v, all f32.
+    /// v ← μ·v + (g + λ·θ), θ ← θ − lr·v, all f32; `numbers` are lr, μ and λ.
     pub fn sgd_step(&self, theta: Span, velocity: Span, gradient: Span, numbers: [f32; 3]) -> Result<()> {
         let [lr, momentum, weight_decay] = numbers;
         let spans = [theta, velocity, gradient];
@@ -168,8 +174,8 @@ impl dyn Device + '_ {
         unsafe { self.launch(&launch) }
     }
 
-    /// The same part by part: v ← μ·v + s·(g + λ·θ), with the penalty on penalised parts only, and
-    /// s LARS's rate of each where `lars` says (trust, λ).
+    /// One step of SGD part by part: v ← μ·v + s·(g + λ·θ), with the penalty on penalised parts
+    /// only, and s LARS's rate of each where `lars` says (trust, λ).
     pub fn sgd_parts(
         &self,
         parts: &Parts,

@@ -76,15 +76,16 @@ pub type PoolShape = [usize; 3];
 ///
 /// Calls are carried out in order; only [`Machine::download`] waits for them. Every operation
 /// panics for spans of other lengths than its shape says.
+///
+/// # Errors
+/// Every call that returns a [`Result`] fails with [`Error::Device`] where a device has no room or
+/// fails.
 pub trait Machine: Send + Sync {
     /// The GPU whose memory its spans lie in; none where that is this process's own.
     fn gpu(&self) -> Option<usize>;
     /// How values of a network are stored whose recipe asks for `precision`.
     fn storage(&self, precision: Precision) -> Precision;
     /// Memory for so many bytes.
-    ///
-    /// # Errors
-    /// [`Error::Device`] when a device has no room.
     fn allocate(&self, bytes: usize) -> Result<Buffer>;
     /// Copies f32 `values` to `to`, which takes as many.
     fn upload(&self, values: &[f32], to: Span) -> Result<()>;
@@ -105,24 +106,27 @@ pub trait Machine: Send + Sync {
 
     /// Numbers of scratch that the three passes of `conv` need at most.
     fn conv_scratch(&self, conv: &Conv) -> usize;
-    /// The same for the passes of a normalisation or a bias.
+    /// Numbers of scratch that the passes of a normalisation or a bias need at most.
     fn norm_scratch(&self, shape: &NormShape) -> usize;
-    /// The same for the gradient of a max pooling with `outputs` outputs.
+    /// Numbers of scratch that the gradient of a max pooling with `outputs` outputs needs.
     fn pool_scratch(&self, outputs: usize) -> usize;
 
-    /// One pass of a convolution; the weights or their gradient as [`Machine::weights`] says.
+    /// One pass of a convolution from its two `inputs` into `out`, in the order of
+    /// [`Pass::lengths`]; the weights or their gradient as [`Machine::weights`] says.
     fn conv(&self, pass: Pass, conv: &Conv, inputs: [Span; 2], out: Span, scratch: Span) -> Result<()>;
     /// y = ReLU(γ·(x − μ)/√(σ² + ε) + β + r), with every part that is there.
     fn norm(&self, n: &Norm, running: Statistics, residual: Option<Span>, relu: bool, y: Span) -> Result<()>;
-    /// γ's and β's gradients into `d_affine`, and x's into `dx`, which may be g's place.
+    /// γ's and β's gradients (C) into `d_affine`, and x's into `dx`, which may be g's place.
     fn norm_gradient(&self, n: &Norm, flow: &Flow, d_affine: Affine, dx: Option<Span>) -> Result<()>;
-    /// y = ReLU(x + b), with the ReLU where `relu`.
+    /// y = ReLU(x + b), with the ReLU where `relu`: x and y (views, rows, C), b (C).
     fn bias(&self, shape: &NormShape, x: Span, bias: Span, relu: bool, y: Span) -> Result<()>;
-    /// The bias's gradient; the masked gradient of the output is the input's and stays where it is.
+    /// The bias's gradient (C); the masked gradient of the output is the input's and stays where it
+    /// is.
     fn bias_gradient(&self, n: &Norm, flow: &Flow, d_bias: Span) -> Result<()>;
     /// y (B, H', W', C) = the largest of each 3×3 window of x (B, H, W, C); stride 2.
     fn max_pool(&self, shape: PoolShape, x: Span, y: Span) -> Result<()>;
-    /// dx: each g (plus `other`) goes to the first largest of its window.
+    /// dx (B, H, W, C): each g (B, H', W', C) (plus `other`) goes to the first largest of its
+    /// window.
     fn max_pool_gradient(
         &self,
         shape: PoolShape,
@@ -133,14 +137,14 @@ pub trait Machine: Send + Sync {
     ) -> Result<()>;
     /// y (B, C) = the mean over the pixels of x (B, H, W, C).
     fn average_pool(&self, shape: PoolShape, x: Span, y: Span) -> Result<()>;
-    /// dx: g spread evenly over the pixels.
+    /// dx (B, H, W, C): g (B, C) / (H·W) at each pixel.
     fn average_pool_gradient(&self, shape: PoolShape, g: Span, dx: Span) -> Result<()>;
 
     /// What makes SGD steps on a vector of these parts, which follow each other.
     fn stepper(&self, parts: &[Part]) -> Result<Box<dyn Stepper>>;
 }
 
-/// Numbers of f32 that lie where a machine computes.
+/// Numbers of f32 that lie where a machine computes. Its methods fail as the machine's do.
 pub struct Array {
     machine: Arc<dyn Machine>,
     buffer: Buffer,
@@ -149,9 +153,6 @@ pub struct Array {
 
 impl Array {
     /// A copy of `values`.
-    ///
-    /// # Errors
-    /// [`Error::Device`] when a device has no room or fails.
     pub fn new(machine: Arc<dyn Machine>, values: &[f32]) -> Result<Self> {
         // A GPU's driver knows no empty arrays.
         let buffer = machine.allocate(size_of::<f32>() * values.len().max(1))?;
@@ -176,9 +177,6 @@ impl Array {
     }
 
     /// A copy of the numbers, waited for.
-    ///
-    /// # Errors
-    /// [`Error::Device`] when a device that holds them fails.
     pub fn values(&self) -> Result<Vec<f32>> {
         self.machine.download(self.span())
     }
@@ -195,9 +193,6 @@ impl Array {
     }
 
     /// A copy beside it.
-    ///
-    /// # Errors
-    /// [`Error::Device`] when a device has no room or fails.
     pub fn copy(&self) -> Result<Self> {
         let buffer = self.machine.allocate(size_of::<f32>() * self.len.max(1))?;
         let copy = Self { machine: self.machine.clone(), buffer, len: self.len };

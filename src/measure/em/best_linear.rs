@@ -94,7 +94,7 @@ fn fold_of(image: usize) -> usize {
 struct Fold {
     /// ẑ, image by image.
     rows: Array2<f64>,
-    /// The same in the dimensions in which maps are fitted.
+    /// ẑ in the dimensions in which maps are fitted.
     inner: Array2<f64>,
     sums: Sums,
 }
@@ -106,7 +106,7 @@ struct Sums {
     sum: Array1<f64>,
     /// Σ x xᵀ.
     square: Array2<f64>,
-    /// The same of what views differ from their image's mean.
+    /// Σ x xᵀ of what views differ from their image's mean.
     within: Array2<f64>,
 }
 

@@ -28,6 +28,9 @@ fn wrong(what: impl Into<String>) -> Error {
 }
 
 /// The tensors of a zip archive's state dict.
+///
+/// # Errors
+/// [`Error::Failure`] saying how the archive is damaged or what it holds in place of tensors.
 pub fn read_zip(bytes: &[u8]) -> Result<Tensors> {
     let members = zip_members(bytes)?;
     let described = members.keys().find_map(|name| Some((name, name.strip_suffix("data.pkl")?)));
@@ -90,6 +93,9 @@ fn zip_members(bytes: &[u8]) -> Result<HashMap<String, &[u8]>> {
 
 /// The tensors of a container of PyTorch before 1.6: pickles of a magic number, a version, the
 /// machine, the object and the storages' keys; then for each key its length and its numbers.
+///
+/// # Errors
+/// As [`read_zip`].
 pub fn read_old(bytes: &[u8]) -> Result<Tensors> {
     let mut rest = &bytes[OLD_MAGIC.len()..];
     let mut next = || -> Result<Pickle> {

@@ -34,7 +34,7 @@ pub fn read_weights(path: &Path) -> Result<Tensors> {
     read_with_metadata(path).map(|(tensors, _)| tensors)
 }
 
-/// The same with the metadata of a safetensors file; a checkpoint has none.
+/// The tensors of [`read_weights`] and the metadata of a safetensors file; a checkpoint has none.
 ///
 /// # Errors
 /// As [`read_weights`].
@@ -135,7 +135,7 @@ fn half(bits: u16) -> f32 {
 }
 
 impl Error {
-    /// The same about the tensor called `name`.
+    /// This error's message as a failure about the tensor called `name`.
     fn of_tensor(self, name: &str) -> Error {
         Error::Failure(format!("tensor '{name}' {self}"))
     }

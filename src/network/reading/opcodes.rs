@@ -51,6 +51,9 @@ fn broken(what: impl Into<String>) -> Error {
 impl<'a> Interpreter<'a> {
     /// Executes the pickle that `bytes` begin with: all its values, the place of the one that was
     /// pickled, and its length.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] for a pickle that is damaged, too long or does more than hold tensors.
     pub fn run(bytes: &'a [u8]) -> Result<(Vec<Value<'a>>, Id, usize)> {
         let bytes = &bytes[..bytes.len().min(LONGEST)];
         let mut interpreter = Interpreter { bytes, ..Interpreter::default() };
