@@ -43,7 +43,7 @@ pub struct ObjectiveConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrototypesConfig {
-    /// Their number K.
+    /// The number K of prototypes.
     pub count: usize,
     /// SGD steps at the start in which they stay as they are.
     #[serde(default)]

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// One of the two data sets.
+/// What tells one of the two data sets from the other.
 pub struct Kind {
-    /// Its name.
+    /// The data set's name.
     title: &'static str,
     /// What stands before the path on the command line.
     source: &'static str,

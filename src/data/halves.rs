@@ -19,7 +19,7 @@ pub struct Half {
     pub folder: PathBuf,
     /// The images' files, (N).
     pub paths: Vec<PathBuf>,
-    /// Their classes, (N).
+    /// The images' classes, (N).
     pub labels: Vec<u32>,
 }
 

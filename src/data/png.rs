@@ -20,7 +20,7 @@ pub fn is_png(bytes: &[u8]) -> bool {
 pub enum Part {
     /// What comes before the pixels, and the head of their first chunk.
     Head,
-    /// All.
+    /// The whole file.
     Whole,
 }
 

@@ -204,7 +204,7 @@ enum Numbers {
 }
 
 impl Unset {
-    /// Of `len` numbers, where `like` is.
+    /// An array of `len` numbers, where `like` is.
     ///
     /// # Errors
     /// candle's, when a GPU has no room.
@@ -216,7 +216,7 @@ impl Unset {
         Ok(Self { numbers, len })
     }
 
-    /// Its numbers, to be written.
+    /// The array's numbers, to be written.
     ///
     /// # Errors
     /// candle's, for an array that is not f32.

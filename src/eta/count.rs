@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub enum Steps {
     /// This many.
     Count(u64),
-    /// One epoch's.
+    /// As many as an epoch has.
     Epoch,
 }
 
@@ -23,7 +23,7 @@ impl Steps {
         *self == Steps::one()
     }
 
-    /// As a number, where an epoch has `per_epoch` steps.
+    /// The steps as a number, where an epoch has `per_epoch`.
     pub fn count(self, per_epoch: u64) -> u64 {
         match self {
             Steps::Count(k) => k,
@@ -43,7 +43,7 @@ pub enum Samples {
 }
 
 impl Samples {
-    /// As a number, where T has `elements` elements.
+    /// The samples as a number, where T has `elements` elements.
     pub fn number(self, elements: usize) -> usize {
         match self {
             Samples::Count(n) => n,

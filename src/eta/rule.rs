@@ -155,7 +155,7 @@ impl Rule {
         }
     }
 
-    /// Whether it keeps one η for each image.
+    /// Whether the rule keeps one η for each image.
     pub fn keeps_bank(&self) -> bool {
         match self {
             Rule::MemoryBank { .. } => true,

@@ -120,7 +120,7 @@ impl Item {
         Ok(values)
     }
 
-    /// Its median over runs.
+    /// The median of `metric`'s last value over the runs; none where no run has it.
     ///
     /// # Errors
     /// As [`Item::last`].
@@ -155,7 +155,7 @@ pub fn differences(items: &[Item]) -> Vec<(String, Vec<Option<String>>)> {
     differing(&items.iter().map(|item| &item.recipe).collect::<Vec<_>>())
 }
 
-/// Their curves.
+/// The figure of the curves of all `items`, made by `command`.
 ///
 /// # Errors
 /// [`Error::Data`] for damaged metrics.

@@ -37,7 +37,7 @@ pub struct Spread {
 pub struct Share {
     /// Runs of the kind that is counted.
     pub count: u64,
-    /// All runs.
+    /// Runs of either kind.
     pub all: u64,
     /// The ends of the interval, between 0 and 1.
     pub interval_95: [f64; 2],

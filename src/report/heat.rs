@@ -188,7 +188,7 @@ impl Scale {
         mixed(self.share(value))
     }
 
-    /// As many digits as tell values apart.
+    /// A value with as many digits as tell the map's values apart.
     fn number(&self, value: f64) -> String {
         let span = self.high - self.low;
         let digits = if span >= 10.0 { 1 } else { 2 };

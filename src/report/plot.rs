@@ -34,7 +34,7 @@ pub struct Plot<'a> {
     pub panel: &'a Panel,
     /// Its numbers.
     pub data: &'a Data,
-    /// For each arm (x, what the seeds say there).
+    /// For each arm the places (x, spread of the seeds' values there).
     pub spreads: &'a [Vec<(f64, Spread)>],
 }
 

@@ -15,7 +15,7 @@ pub type Runs = BTreeMap<u64, Vec<(f64, f64)>>;
 pub struct Spread {
     /// Seeds that have a value.
     pub n: usize,
-    /// Their median.
+    /// The median of the values.
     pub median: f64,
     /// The lowest value.
     pub low: f64,
@@ -24,7 +24,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of one value per seed; none without values.
+    /// The spread of `values`, one per seed; none without values.
     fn of(values: &[f64]) -> Option<Spread> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);

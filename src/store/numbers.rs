@@ -121,7 +121,7 @@ pub type Reader<T> = Arc<dyn Fn(Range<usize>) -> Result<Vec<T>> + Send + Sync>;
 pub enum Part<'a, T: Plain> {
     /// In memory.
     Held(Cow<'a, [T]>),
-    /// On a device, as they are when they are read.
+    /// On a device; what is read is what they are by then.
     Away {
         /// What reads them.
         read: Reader<T>,
@@ -286,7 +286,7 @@ impl Numbers<'_> {
         }
     }
 
-    /// All of them in memory, widened where they are bf16.
+    /// All numbers in memory, widened where they are bf16.
     ///
     /// # Errors
     /// As [`Numbers::write`].

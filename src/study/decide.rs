@@ -31,9 +31,9 @@ pub struct Open {
 /// What becomes of an open claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It is judged again when its arms have so many seeds.
+    /// The claim is judged again when its arms have so many seeds.
     Seeds(usize),
-    /// Not even if all seeds agreed that it may still get would it be decided.
+    /// Even if all seeds that its arms may still get agreed, they would not decide the claim.
     Hopeless,
 }
 

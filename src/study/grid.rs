@@ -25,7 +25,7 @@ pub struct Axis {
 /// A cell of a grid.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// Its place: which value of each axis.
+    /// Which value of each axis the cell has.
     pub place: Vec<usize>,
     /// Its recipe, named by its values: `m=0.8,k=10`.
     pub arm: Arm,

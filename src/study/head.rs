@@ -17,7 +17,7 @@ pub struct Head {
     pub paper: Option<Paper>,
     /// The base method in `studies/base/`; none when the study itself is a complete recipe.
     pub base: Option<String>,
-    /// What it belongs to.
+    /// The suite that runs the study with others.
     #[serde(default)]
     pub suite: Suite,
     /// The metrics of its table and its curves; the usual four where it names none.

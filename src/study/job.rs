@@ -47,7 +47,7 @@ pub fn jobs(study: &str, arms: &[Arm], folder: &Path) -> Vec<Job> {
     (0..places).flat_map(at).collect()
 }
 
-/// For each job the first one with the same recipe, often itself.
+/// For each job the place of the first job with the same recipe, often its own.
 pub fn firsts(jobs: &[Job]) -> Vec<usize> {
     let first = |job: &Job| jobs.iter().position(|other| other.recipe == job.recipe);
     jobs.iter().enumerate().map(|(index, job)| first(job).unwrap_or(index)).collect()

@@ -62,7 +62,7 @@ struct Looked {
     signs: Signs,
     /// The seeds that say something.
     paired: Vec<u64>,
-    /// Their effects and ranks, where there are any.
+    /// The effect and the rank of each seed that has one.
     effects: Vec<(u64, f64)>,
     ranks: Vec<(u64, f64)>,
     /// The first seed without the numbers that are asked for, and what it lacks.

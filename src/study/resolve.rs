@@ -125,7 +125,7 @@ impl Study {
         Err(Error::Usage(format!("{by}: the arms {a} and {b} are the same run under two names; {way}")))
     }
 
-    /// One arm with `overs` on its differences.
+    /// The arm of `spec`, with the layers `overs` above its own differences.
     pub(super) fn vary(&self, spec: &ArmSpec, request: &Request, overs: Vec<Entry>) -> Result<Arm> {
         let scale = self.scale(request)?;
         let over = overs.into_iter().chain(request.overs()?).collect();

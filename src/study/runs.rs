@@ -40,7 +40,7 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// One number of it; none where nothing was measured.
+    /// The curve's number that `of` names; none where nothing was measured.
     pub fn number(&self, of: Of) -> Option<f64> {
         let values = self.values.iter().copied();
         match of {

@@ -42,19 +42,19 @@ impl Settings {
 /// What a watcher of the schedule is told about one run.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// It had ended before; nothing was computed.
+    /// The run had ended before; nothing was computed.
     Skipped(Ending),
     /// The run in this folder is the same one; its files were copied.
     Shared(PathBuf),
-    /// Another process makes it; it is looked after again at the end.
+    /// Another process makes the run, which is looked after again at the end.
     Held,
-    /// A worker took it.
+    /// A worker has taken the run.
     Started,
     /// Progress of the run itself.
     Progress(Progress),
-    /// It ended.
+    /// The run ended.
     Ended(Ending),
-    /// It failed, for this reason.
+    /// The run failed, for this reason.
     Failed(String),
 }
 

@@ -21,7 +21,7 @@ pub struct Seeds {
 }
 
 impl Seeds {
-    /// One seed, the first of the layer below.
+    /// One seed, the first one of the layer below.
     pub const ONE: Seeds = Seeds { first: None, count: 1 };
 
     /// The seed `first` alone.

@@ -18,7 +18,7 @@ pub struct Batches {
     loader: Loader,
     last: Option<Views>,
     shape: [usize; 5],
-    /// That of the small crops.
+    /// The shape of the small crops.
     small: Option<[usize; 5]>,
     device: Device,
     upload: Upload,

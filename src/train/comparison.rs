@@ -19,7 +19,7 @@ pub struct Losses {
 pub struct Compared<'a> {
     /// The outputs that are trained, (V', B, d).
     pub z: &'a Tensor,
-    /// Their targets, (V', B, d), or as many log-codes (V', B, K).
+    /// The targets of the outputs, (V', B, d), or as many log-codes (V', B, K).
     pub eta: &'a Tensor,
     /// Outputs of small crops, (n, B, d); each is compared with the targets of all views.
     pub small: Option<&'a Tensor>,

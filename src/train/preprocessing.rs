@@ -14,7 +14,7 @@ pub struct Preprocessing {
     pub size: usize,
     /// What is subtracted from each channel, of values in [0, 1].
     pub mean: [f32; 3],
-    /// What it is divided by.
+    /// What each channel is divided by afterwards.
     pub std: [f32; 3],
 }
 
@@ -27,7 +27,7 @@ pub(super) const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 pub(super) const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 impl Preprocessing {
-    /// That of a recipe's evaluation.
+    /// How images are prepared where a recipe's model is evaluated.
     pub fn of(augment: &AugmentConfig) -> Self {
         Self { size: augment.size, mean: augment.mean, std: augment.std }
     }
@@ -37,7 +37,7 @@ impl Preprocessing {
         AugmentConfig::none(self.size, self.mean, self.std)
     }
 
-    /// As a weights file keeps it.
+    /// The metadata by which a weights file keeps it.
     pub(super) fn metadata(&self) -> Result<HashMap<String, String>> {
         let text = serde_json::to_string(self).map_err(|e| Error::Failure(format!("preprocessing: {e}")))?;
         Ok(HashMap::from([(METADATA.to_string(), text)]))

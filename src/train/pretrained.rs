@@ -80,7 +80,7 @@ impl Pretrained {
         model.and_then(fits).and_then(|model| model.on(site)).map_err(|e| e.in_file(&self.path))
     }
 
-    /// Their outputs are no numbers.
+    /// The error that outputs of these weights are not finite.
     pub fn overflow(&self) -> Error {
         Error::data(
             &self.path,

@@ -15,9 +15,9 @@ pub type Source<'a> = dyn FnMut(u64) -> Result<Views> + 'a;
 /// Learning rates of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
-    /// F_θ's.
+    /// The learning rate of F_θ.
     pub encoder: f64,
-    /// That of h, and of h⁻¹, which Table 1 varies.
+    /// The learning rate of h, which Table 1 varies, and of h⁻¹.
     pub predictor: f64,
 }
 

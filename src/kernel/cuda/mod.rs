@@ -173,7 +173,7 @@ pub fn unset(stream: &Arc<CudaStream>, len: usize) -> Result<CudaSlice<f32>> {
 static MODULES: Mutex<Option<HashMap<usize, Arc<CudaModule>>>> = Mutex::new(None);
 
 impl Cuda {
-    /// On `stream`, which is the only one that its arrays are used on.
+    /// The kernels of one run, whose arrays are used on `stream` alone.
     pub fn new(stream: Arc<CudaStream>, choices: Choices) -> Result<Self> {
         let context = stream.context().clone();
         let module = {

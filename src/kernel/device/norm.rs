@@ -63,7 +63,7 @@ impl NormShape {
         self.views * self.rows * self.channels
     }
 
-    /// For `blocks` blocks over these arrays.
+    /// The cut of `spans` into some `blocks` blocks.
     fn cut(&self, blocks: usize, precision: Precision, spans: &[Option<Span>]) -> Cut {
         let aligned = spans.iter().flatten().all(Span::is_aligned);
         let pack = 16 / precision.bytes();

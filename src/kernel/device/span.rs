@@ -61,7 +61,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Of `memory`.
+    /// The buffer that owns `memory`.
     pub fn new(memory: Box<dyn Memory>) -> Self {
         Self { memory, shared_by_no_threads: PhantomData }
     }

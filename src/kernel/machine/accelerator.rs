@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct Accelerator(Arc<dyn Device>);
 
 impl Accelerator {
-    /// On `device`.
+    /// A machine that computes on `device`.
     pub fn new(device: Arc<dyn Device>) -> Self {
         Self(device)
     }

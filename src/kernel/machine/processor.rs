@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct Processor(Arc<dyn Kernel>);
 
 impl Processor {
-    /// With `kernel`.
+    /// A machine that convolves with `kernel`.
     pub fn new(kernel: Arc<dyn Kernel>) -> Self {
         Self(kernel)
     }

@@ -138,7 +138,7 @@ struct Moments {
 }
 
 impl Moments {
-    /// Of the images of `sums`, which are as wide as those of `like`.
+    /// The moments of the images of `sums`, which are as wide as those of `like`.
     fn of<'a>(like: &Sums, sums: impl IntoIterator<Item = &'a Sums>, exact: bool) -> Moments {
         let (mut images, n) = (0.0, like.views);
         let mut sum = Array1::zeros(like.sum.len());
