@@ -45,8 +45,8 @@
 //! - [`store`] — numbers where they are kept: in memory, in a mapped file, in a checkpoint, on a
 //!   device.
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle, no study and no files.
-//! - [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular files of a
-//!   bounded length. [`defaults`] — what recipes leave out. [`threads`] — locks, and the
+//! - Open to all: [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular
+//!   files of a bounded length. [`defaults`] — what recipes leave out. [`threads`] — locks, and the
 //!   threads of candle's operations. [`error`] — one error, its exit codes.
 //!
 //! A room imports only from rooms below it, and no two files need each other but a module's and
