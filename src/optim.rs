@@ -5,7 +5,7 @@
 
 mod sgd;
 
-pub use sgd::{Layer, Sgd};
+pub use sgd::{Parameter, Sgd};
 
 use crate::defaults::{is_default, is_one, one};
 use crate::error::{Error, Result};
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn two_steps_equal_pytorchs_recursion() {
         let theta = Var::from_slice(&[1.0f32, -2.0], 2, &Device::Cpu).unwrap();
-        let sgd = Sgd::new(vec![Layer { len: 2, weights: true }], &machine()).unwrap();
+        let sgd = Sgd::new(vec![Parameter { len: 2, weights: true }], &machine()).unwrap();
         let gradient = Tensor::from_slice(&[0.5f32, 0.25], 2, &Device::Cpu).unwrap();
         for _ in 0..2 {
             sgd.step(&theta, &gradient, 0.1, &config(Decay::Constant, 0)).unwrap();
@@ -209,8 +209,8 @@ mod tests {
     fn one_step(config: &OptimConfig) -> Vec<f32> {
         let theta = Var::from_slice(&[3f32, 4.0, 2.0], 3, &Device::Cpu).unwrap();
         let gradient = Tensor::from_slice(&[0.6f32, 0.8, 0.5], 3, &Device::Cpu).unwrap();
-        let layers = vec![Layer { len: 2, weights: true }, Layer { len: 1, weights: false }];
-        let sgd = Sgd::new(layers, &machine()).unwrap();
+        let parameters = vec![Parameter { len: 2, weights: true }, Parameter { len: 1, weights: false }];
+        let sgd = Sgd::new(parameters, &machine()).unwrap();
         sgd.step(&theta, &gradient, 0.1, config).unwrap();
         theta.to_vec1().unwrap()
     }

@@ -19,5 +19,5 @@ mod running;
 pub use infer::{Shapes, infer_encoder, infer_predictor};
 pub use layers::{Network, Parameter, ParameterKind, Shape};
 pub use op::{Engine, pass_floats};
-pub use reading::{Numbers, Tensors, part_names, read_weights, read_with_metadata};
+pub use reading::{ShapedNumbers, Tensors, part_names, read_weights, read_with_metadata};
 pub use running::HeldRunning;

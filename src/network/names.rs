@@ -4,7 +4,7 @@
 //! (O, I, K, K) and (O, I). Everything else is the same numbers in the same order.
 
 use super::layers::{Network, Parameter};
-use super::reading::Numbers;
+use super::reading::ShapedNumbers;
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 pub type Named = (String, Vec<usize>, Vec<f32>);
 
 /// Looks a tensor up by name: its shape and its numbers.
-pub type Find<'a> = &'a dyn Fn(&str) -> Option<&'a Numbers>;
+pub type Find<'a> = &'a dyn Fn(&str) -> Option<&'a ShapedNumbers>;
 
 /// The place of each number of a parameter in PyTorch's tensor, in the order of flat θ.
 fn places(p: &Parameter) -> Vec<usize> {

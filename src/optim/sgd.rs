@@ -4,42 +4,42 @@ use super::{OptimConfig, Penalised};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::kernel::device::{Part, Span};
-use crate::kernel::machine::{Array, Machine, Rates, Stepper};
+use crate::kernel::machine::{Array, Machine, StepNumbers, Stepper};
 use crate::threads::lock;
 use candle_core::{CpuStorage, CudaStorage, InplaceOp2, Layout, Tensor};
 use std::sync::{Arc, Mutex};
 
 /// One parameter within a flat vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layer {
-    /// Numbers.
+pub struct Parameter {
+    /// How many numbers it has.
     pub len: usize,
-    /// Whether they are weights of a convolution or a linear layer.
+    /// Whether its numbers are weights of a convolution or a linear layer.
     pub weights: bool,
 }
 
-/// The momentum of one flat parameter vector, whose layers follow each other.
+/// The momentum of one flat parameter vector, whose parameters follow each other.
 pub struct Sgd {
-    layers: Vec<Layer>,
+    parameters: Vec<Parameter>,
     momentum: Mutex<Momentum>,
 }
 
 struct Momentum {
     /// v, beside θ.
     velocity: Array,
-    /// What makes the steps, for layers of which these parts are penalised.
+    /// What makes the steps, for parameters that are these parts.
     stepper: Option<(Vec<Part>, Box<dyn Stepper>)>,
 }
 
 impl Sgd {
-    /// For a vector of these `layers`, without momentum; its steps are made on `machine`.
+    /// The momentum of a vector of these `parameters`, all zero; its steps are made on `machine`.
     ///
     /// # Errors
     /// [`Error::Device`] when a device has no room for the momentum.
-    pub fn new(layers: Vec<Layer>, machine: &Arc<dyn Machine>) -> Result<Self> {
-        let len = layers.iter().map(|layer| layer.len).sum();
+    pub fn new(parameters: Vec<Parameter>, machine: &Arc<dyn Machine>) -> Result<Self> {
+        let len = parameters.iter().map(|p| p.len).sum();
         let velocity = Array::new(machine.clone(), &vec![0.0; len])?;
-        Ok(Self { layers, momentum: Mutex::new(Momentum { velocity, stepper: None }) })
+        Ok(Self { parameters, momentum: Mutex::new(Momentum { velocity, stepper: None }) })
     }
 
     /// Goes on from a momentum of `velocity`.
@@ -78,9 +78,9 @@ struct SgdStep<'a> {
 impl SgdStep<'_> {
     fn step(&self, theta: Span, gradient: Span) -> Result<()> {
         let OptimConfig { momentum, weight_decay, weight_decay_on, lars, .. } = *self.config;
-        let penalised = |layer: &Layer| layer.weights || weight_decay_on == Penalised::All;
-        let part = |layer: &Layer| Part { len: layer.len, penalised: penalised(layer) };
-        let parts: Vec<Part> = self.sgd.layers.iter().map(part).collect();
+        let penalised = |p: &Parameter| p.weights || weight_decay_on == Penalised::All;
+        let part = |p: &Parameter| Part { len: p.len, penalised: penalised(p) };
+        let parts: Vec<Part> = self.sgd.parameters.iter().map(part).collect();
         let mut held = lock(&self.sgd.momentum);
         let Momentum { velocity, stepper } = &mut *held;
         let machine = velocity.machine();
@@ -96,7 +96,7 @@ impl SgdStep<'_> {
             None => (parts.clone(), machine.stepper(&parts)?),
         });
         let (lr, momentum, trust) = (self.lr, momentum as f32, lars.map(|lars| lars.trust));
-        stepper.step(theta, velocity.span(), gradient, &Rates { lr, momentum, weight_decay, trust })
+        stepper.step(theta, velocity.span(), gradient, &StepNumbers { lr, momentum, weight_decay, trust })
     }
 }
 

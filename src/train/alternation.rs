@@ -1,7 +1,7 @@
 //! One SGD step of the alternation, in the paper's order (Sec. 5.1); the only place where a loss is
 //! made and descended.
 
-use super::unknowns::{Alternation, Outcome, Rates, Source};
+use super::unknowns::{Alternation, Outcome, Rates, ViewSource};
 use super::{Compared, Losses};
 use crate::error::{Result, go_on};
 use std::sync::atomic::AtomicBool;
@@ -11,7 +11,7 @@ impl Alternation {
     ///
     /// # Errors
     /// Those of `batch`; [`crate::Error::Device`] when a GPU fails.
-    pub fn step(&mut self, step: u64, steps: u64, rates: Rates, batch: &mut Source) -> Result<Outcome> {
+    pub fn step(&mut self, step: u64, steps: u64, rates: Rates, batch: &mut ViewSource) -> Result<Outcome> {
         self.e_step(step, steps, &AtomicBool::new(false), batch)?;
         self.m_step(step, rates, batch)
     }
@@ -21,7 +21,7 @@ impl Alternation {
     /// # Errors
     /// [`crate::Error::Stopped`] once `stop` is set: called again, perhaps from a checkpoint, it
     /// goes on behind the batches that were read.
-    pub fn e_step(&mut self, step: u64, steps: u64, stop: &AtomicBool, batch: &mut Source) -> Result<()> {
+    pub fn e_step(&mut self, step: u64, steps: u64, stop: &AtomicBool, batch: &mut ViewSource) -> Result<()> {
         let (model, rule) = (&self.model, &mut self.rule);
         self.counted = model.passed();
         let (k, begins) = (rule.chunk(), self.read == 0);
@@ -51,7 +51,7 @@ impl Alternation {
     ///
     /// # Errors
     /// As [`Alternation::step`].
-    pub fn m_step(&mut self, step: u64, rates: Rates, batch: &mut Source) -> Result<Outcome> {
+    pub fn m_step(&mut self, step: u64, rates: Rates, batch: &mut ViewSource) -> Result<Outcome> {
         let (model, rule) = (&self.model, &mut self.rule);
         let views = batch(step)?;
         let z = model.z(&views.x.narrow(0, 0, self.views_with_gradient)?)?;

@@ -13,7 +13,7 @@ use super::{Model, weights};
 use crate::error::{Error, Result};
 use crate::eta::{Rule, Steps, Views};
 use crate::kernel::{Kernel, Precision};
-use crate::network::{Numbers, Tensors, pass_floats, read_with_metadata};
+use crate::network::{ShapedNumbers, Tensors, pass_floats, read_with_metadata};
 use crate::objective::{ObjectiveConfig, Similarity};
 use crate::optim::{Decay, OptimConfig, PredictorLr};
 use candle_core::{Device, Tensor};
@@ -67,7 +67,7 @@ impl Case {
     ///
     /// # Errors
     /// [`Error::Data`] where the case has no such tensor.
-    pub fn tensor(&self, name: &str) -> Result<&Numbers> {
+    pub fn tensor(&self, name: &str) -> Result<&ShapedNumbers> {
         self.tensors
             .get(name)
             .ok_or_else(|| self.wrong(format!("has no tensor '{name}'; it is not a replay case")))
@@ -162,7 +162,7 @@ impl Case {
     }
 
     /// The negatives that a momentum encoder begins with, (Q, d), Q above 0.
-    pub(super) fn queue(&self) -> Result<Option<&Numbers>> {
+    pub(super) fn queue(&self) -> Result<Option<&ShapedNumbers>> {
         match self.tensors.get("queue") {
             Some((shape, _)) if shape.len() != 2 || shape.contains(&0) => {
                 Err(self.wrong(format!("queue has shape {shape:?}; expected (Q, d)")))

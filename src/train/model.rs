@@ -8,7 +8,7 @@ use crate::kernel::{Kernel, Precision};
 use crate::network::config::{DirectConfig, EncoderConfig};
 use crate::network::{Engine, Network};
 use crate::objective::unit_rows;
-use crate::optim::Layer;
+use crate::optim::Parameter;
 use crate::recipe::{Predictor, Recipe};
 use candle_core::{DType, Device, Tensor, Var};
 use std::sync::Arc;
@@ -50,9 +50,9 @@ pub struct Part<'a> {
 
 impl Part<'_> {
     /// Its parameters in the order of θ.
-    pub fn layers(&self) -> Vec<Layer> {
+    pub fn parameters(&self) -> Vec<Parameter> {
         let parameters = self.engine.network().parameters().iter();
-        parameters.map(|p| Layer { len: p.len, weights: p.torch_shape.len() > 1 }).collect()
+        parameters.map(|p| Parameter { len: p.len, weights: p.torch_shape.len() > 1 }).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 
 /// What gives the views of a step.
-pub type Source<'a> = dyn FnMut(u64) -> Result<Views> + 'a;
+pub type ViewSource<'a> = dyn FnMut(u64) -> Result<Views> + 'a;
 
 /// Learning rates of a step.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,7 @@ impl Alternation {
         objective: ObjectiveConfig,
         optim: OptimConfig,
     ) -> Result<Self> {
-        let momentum = |part: Part| Sgd::new(part.layers(), part.engine.machine());
+        let momentum = |part: Part| Sgd::new(part.parameters(), part.engine.machine());
         let momentum = model.parts().map(momentum).collect::<Result<_>>()?;
         let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
         let direct = model.direct().map(|config| Direct::new(config.clone(), model.output_dim()));

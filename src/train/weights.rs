@@ -4,7 +4,9 @@ use super::{Model, Preprocessing};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::network::config::{DirectConfig, EncoderConfig, PredictorConfig};
-use crate::network::{Network, Numbers, Shapes, Tensors, infer_encoder, infer_predictor, names, part_names};
+use crate::network::{
+    Network, ShapedNumbers, Shapes, Tensors, infer_encoder, infer_predictor, names, part_names,
+};
 use crate::recipe::{Predictor, Recipe};
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, HashMap};
@@ -75,7 +77,7 @@ struct Parts<'a> {
 }
 
 /// Refuses weights that no network can have.
-fn sound(name: &str, (shape, values): &Numbers) -> Result<()> {
+fn sound(name: &str, (shape, values): &ShapedNumbers) -> Result<()> {
     let fail = |what: String| Err(Error::Failure(format!("tensor '{name}' {what}")));
     let of_layer = ["weight", "bias", "running_mean", "running_var"].iter().any(|end| name.ends_with(end));
     if shape.is_empty() && of_layer {
@@ -99,7 +101,7 @@ impl<'a> Parts<'a> {
         Ok(Self { tensors, names })
     }
 
-    fn find(&self, name: &str) -> Option<&'a Numbers> {
+    fn find(&self, name: &str) -> Option<&'a ShapedNumbers> {
         self.tensors.get(*self.names.get(name)?)
     }
 

@@ -64,7 +64,7 @@ fn supervised(recipe: &Recipe, data: &Dataset) -> f64 {
     let (batch, size) = (recipe.schedule.batch, recipe.augment.size);
     let model = network(recipe, 0);
     let part = model.parts().next().unwrap();
-    let sgd = Sgd::new(part.layers(), part.engine.machine()).unwrap();
+    let sgd = Sgd::new(part.parameters(), part.engine.machine()).unwrap();
     let optim = OptimConfig { base_lr: 0.2, decay: Decay::CosineStep, ..OptimConfig::default() };
     let steps = EPOCHS * steps_per_epoch(data.train.len(), batch);
     for step in 0..steps {

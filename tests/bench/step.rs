@@ -126,7 +126,7 @@ fn print_parts(s: &Setting, x: &Tensor, repetitions: usize) {
     let kernel: Arc<dyn Kernel> = clocked.clone();
     let model = model(s, &kernel);
     let momentum: Vec<Sgd> =
-        model.parts().map(|p| Sgd::new(p.layers(), p.engine.machine()).unwrap()).collect();
+        model.parts().map(|p| Sgd::new(p.parameters(), p.engine.machine()).unwrap()).collect();
     let runs: Vec<_> = (0..repetitions + 2).map(|_| parts(&clocked, &model, &momentum, x)).collect();
     let medians = std::array::from_fn::<f64, { PARTS.len() }, _>(|part| {
         median(runs[2..].iter().map(|run| run[part]).collect())

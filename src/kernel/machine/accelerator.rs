@@ -1,6 +1,6 @@
 //! A device beside the processor as a [`Machine`]: its memory, and launches of its kernels.
 
-use super::{Flow, Machine, Norm, PoolShape, Rates, Statistics, Stepper, Weights};
+use super::{Flow, Machine, Norm, PoolShape, Statistics, StepNumbers, Stepper, Weights};
 use crate::error::Result;
 use crate::kernel::device::{
     Affine, Buffer, Device, Layer, Layers, NormShape, Part, Parts, Pass, Span, as_product, pool_scratch_len,
@@ -178,12 +178,12 @@ struct Steps {
 }
 
 impl Stepper for Steps {
-    fn step(&self, theta: Span, velocity: Span, gradient: Span, rates: &Rates) -> Result<()> {
-        let numbers = [rates.lr, rates.momentum, rates.weight_decay as f32];
-        if self.all && rates.trust.is_none() {
-            return self.device.sgd_step(theta, velocity, gradient, numbers);
+    fn step(&self, theta: Span, velocity: Span, gradient: Span, numbers: &StepNumbers) -> Result<()> {
+        let single = [numbers.lr, numbers.momentum, numbers.weight_decay as f32];
+        if self.all && numbers.trust.is_none() {
+            return self.device.sgd_step(theta, velocity, gradient, single);
         }
-        let lars = rates.trust.map(|trust| (trust, rates.weight_decay));
-        self.device.sgd_parts(&self.parts, theta, velocity, gradient, numbers, lars)
+        let lars = numbers.trust.map(|trust| (trust, numbers.weight_decay));
+        self.device.sgd_parts(&self.parts, theta, velocity, gradient, single, lars)
     }
 }

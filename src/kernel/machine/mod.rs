@@ -10,7 +10,7 @@ mod step;
 
 pub use accelerator::{Accelerator, Staged};
 pub use processor::Processor;
-pub use step::{Rates, Stepper};
+pub use step::{StepNumbers, Stepper};
 
 use super::device::{Affine, Buffer, Layer, Mask, NormShape, Part, Pass, Span};
 use super::{Conv, Precision};

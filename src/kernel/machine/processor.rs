@@ -1,7 +1,7 @@
 //! The processor as a [`Machine`]: spans become slices, and slices go to the kernels.
 
 use super::step::step;
-use super::{Flow, Machine, Norm, PoolShape, Rates, Staged, Statistics, Stepper, Weights};
+use super::{Flow, Machine, Norm, PoolShape, Staged, Statistics, StepNumbers, Stepper, Weights};
 use crate::error::{Error, Result};
 use crate::kernel::device::{Affine, Buffer, Layer, Mask, NormShape, Part, Pass, Span};
 use crate::kernel::{Conv, Kernel, Precision, norm, pool};
@@ -320,11 +320,11 @@ impl<'a> Backward<'a> {
 struct Steps(Vec<Part>);
 
 impl Stepper for Steps {
-    fn step(&self, theta: Span, velocity: Span, gradient: Span, rates: &Rates) -> Result<()> {
+    fn step(&self, theta: Span, velocity: Span, gradient: Span, numbers: &StepNumbers) -> Result<()> {
         let len: usize = self.0.iter().map(|part| part.len).sum();
         assert!([theta, velocity, gradient].iter().all(|span| span.len() == len));
         let (t, v) = (slice_mut(theta, &[velocity, gradient]), slice_mut(velocity, &[gradient]));
-        step(&self.0, t, v, slice(gradient), rates);
+        step(&self.0, t, v, slice(gradient), numbers);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 /// The numbers of a step.
 #[derive(Clone, Copy, Debug)]
-pub struct Rates {
+pub struct StepNumbers {
     /// The learning rate.
     pub lr: f32,
     /// μ.
@@ -22,26 +22,32 @@ pub struct Rates {
 pub trait Stepper: Send {
     /// One step on `theta` with its momentum `velocity` along `gradient`, all f32 and of one
     /// length.
-    fn step(&self, theta: Span, velocity: Span, gradient: Span, rates: &Rates) -> Result<()>;
+    fn step(&self, theta: Span, velocity: Span, gradient: Span, numbers: &StepNumbers) -> Result<()>;
 }
 
 /// Numbers per task: large enough that a small network is one task.
 const CHUNK: usize = 1 << 16;
 
 /// One step on slices, part after part.
-pub fn step(parts: &[Part], theta: &mut [f32], velocity: &mut [f32], gradient: &[f32], rates: &Rates) {
-    if rates.trust.is_none() && parts.iter().all(|part| part.penalised) {
-        return step_part(theta, velocity, gradient, rates, [rates.weight_decay as f32, 1.0]);
+pub fn step(
+    parts: &[Part],
+    theta: &mut [f32],
+    velocity: &mut [f32],
+    gradient: &[f32],
+    numbers: &StepNumbers,
+) {
+    if numbers.trust.is_none() && parts.iter().all(|part| part.penalised) {
+        return step_part(theta, velocity, gradient, numbers, [numbers.weight_decay as f32, 1.0]);
     }
     let mut start = 0;
     for part in parts {
         let range = start..start + part.len;
         start = range.end;
         let (theta, gradient) = (&mut theta[range.clone()], &gradient[range.clone()]);
-        let decay = if part.penalised { rates.weight_decay } else { 0.0 };
-        let trust = rates.trust.filter(|_| part.penalised);
+        let decay = if part.penalised { numbers.weight_decay } else { 0.0 };
+        let trust = numbers.trust.filter(|_| part.penalised);
         let rate = trust.map_or(1.0, |trust| lars(trust, theta, gradient, decay));
-        step_part(theta, &mut velocity[range], gradient, rates, [decay as f32, rate as f32]);
+        step_part(theta, &mut velocity[range], gradient, numbers, [decay as f32, rate as f32]);
     }
 }
 
@@ -49,10 +55,10 @@ fn step_part(
     theta: &mut [f32],
     velocity: &mut [f32],
     gradient: &[f32],
-    rates: &Rates,
+    numbers: &StepNumbers,
     [decay, rate]: [f32; 2],
 ) {
-    let Rates { lr, momentum, .. } = *rates;
+    let StepNumbers { lr, momentum, .. } = *numbers;
     let chunk = |((theta, velocity), gradient): ((&mut [f32], &mut [f32]), &[f32])| {
         for ((t, v), g) in theta.iter_mut().zip(velocity.iter_mut()).zip(gradient) {
             *v = momentum * *v + rate * (g + decay * *t);

@@ -2,7 +2,7 @@
 //! Since version 1.6 both lie in a zip archive, before it one behind the other.
 
 use super::pickle::{Id, Pickle, Value};
-use super::{Numbers, OLD_MAGIC, Tensors, numbers};
+use super::{OLD_MAGIC, ShapedNumbers, Tensors, numbers};
 use crate::error::{Error, Result};
 use flate2::Crc;
 use safetensors::Dtype;
@@ -276,7 +276,7 @@ impl<'a> Tensor<'a> {
 
     /// Its numbers in the order of its indices; `left` is how many numbers may still be read from
     /// this file.
-    fn read(self, storages: &Storages, left: &mut usize) -> Result<Numbers> {
+    fn read(self, storages: &Storages, left: &mut usize) -> Result<ShapedNumbers> {
         let Tensor { storage: Storage { dtype, key }, offset, shape, strides } = self;
         let bytes =
             storages.get(key).ok_or_else(|| wrong(format!("lies in a storage '{key}' that is not there")))?;

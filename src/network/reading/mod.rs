@@ -17,9 +17,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// A tensor's shape and numbers.
-pub type Numbers = (Vec<usize>, Vec<f32>);
+pub type ShapedNumbers = (Vec<usize>, Vec<f32>);
 /// Tensors by name.
-pub type Tensors = BTreeMap<String, Numbers>;
+pub type Tensors = BTreeMap<String, ShapedNumbers>;
 
 /// What PyTorch's container before version 1.6 begins with: a pickle of one number.
 const OLD_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
