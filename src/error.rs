@@ -38,10 +38,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another process is writing into this run directory. Exit 6.
-    #[error("{}: in use by another sim process; wait for it, stop it, or choose another --out", path.display())]
+    #[error("{}: in use by another sim process{}; wait for it, stop it, or choose another --out", path.display(), on(machine))]
     InUse {
         /// The run directory.
         path: PathBuf,
+        /// The name of the machine on which that process runs; empty for this one.
+        machine: String,
     },
     /// A computation was left unfinished because somebody asked to stop; what it had so far is
     /// thrown away. Exit 75.
@@ -56,6 +58,10 @@ pub enum Error {
     /// A tensor operation failed: a shape is wrong, which is a defect of this program. Exit 1.
     #[error("tensor operation failed: {0}")]
     Tensor(candle_core::Error),
+}
+
+fn on(machine: &str) -> String {
+    if machine.is_empty() { String::new() } else { format!(" on {machine}") }
 }
 
 /// Whether to go on: long computations ask it between their pieces, at least every few seconds.

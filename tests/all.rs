@@ -47,6 +47,7 @@ mod mock;
 mod outputs;
 mod page;
 mod study;
+mod submit;
 mod sweep;
 mod until;
 

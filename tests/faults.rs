@@ -113,8 +113,9 @@ impl Remains {
                     folders.push(path);
                     continue;
                 }
-                // A study's is made by commands that start over, and stays: it holds nothing.
-                if path.ends_with(".lock") {
+                // A study's are made by commands that start over. The lock holds nothing, and an owner
+                // that could not be removed is believed by nobody on this machine.
+                if path.ends_with(".lock") || path.ends_with(".owner") {
                     continue;
                 }
                 let mut name = path.strip_prefix(out).unwrap().to_string_lossy().into_owned();

@@ -1,6 +1,7 @@
 //! The command as it was given, for captions and provenance.
 
-/// The command as it was given, for the figures' captions.
+/// The command as it was given, for the figures' captions. What a cluster was asked by `sim submit`
+/// is what `sim run` makes here.
 pub fn as_given() -> String {
     shown(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()))
 }
@@ -20,10 +21,13 @@ fn shown(words: impl Iterator<Item = String>) -> String {
     let mut hidden = false;
     for word in words {
         let name = word.split('=').next().unwrap_or_default();
-        let takes_value = ["--out", "--jobs", "--threads"].contains(&name);
-        let silent = takes_value || ["--fresh", "--quiet", "-q", "--json"].contains(&name);
+        let takes_value =
+            ["--out", "--jobs", "--threads", "--slurm", "--max-parallel", "--max-restarts"].contains(&name);
+        let silent =
+            takes_value || ["--fresh", "--quiet", "-q", "--json", "--gather", "--dry-run"].contains(&name);
+        let told = if shown.len() == 1 && word == "submit" { "run" } else { &word };
         if !hidden && !silent {
-            shown.push(short(&word));
+            shown.push(short(told));
         }
         hidden = !hidden && takes_value && name == word;
     }
@@ -44,6 +48,10 @@ mod tests {
             ("run simsiam --data folder:/home/me/cats/ --quiet", "sim run simsiam --data folder:cats"),
             ("run simsiam --data=folder:/home/me/cats", "sim run simsiam --data=folder:cats"),
             ("run simsiam --set data.source=cifar10:/data/c", "sim run simsiam --set data.source=cifar10:c"),
+            (
+                "submit simsiam --slurm time=1 --max-parallel=3 --seeds 2 --gather",
+                "sim run simsiam --seeds 2",
+            ),
             ("sweep membank --over m=0..1:5 --out --out", "sim sweep membank --over m=0..1:5"),
         ] {
             assert_eq!(shown(given.split(' ').map(String::from)), expected);

@@ -145,11 +145,15 @@ pub fn request(matches: &ArgMatches, flags: Vec<(String, Vec<String>)>) -> Reque
 /// Threads of all runs together at most, on a machine of few cores.
 const MOST_THREADS: usize = 256;
 
-/// Where `--device` puts the networks.
+/// Where `--device` puts the networks. Who hands runs over to a cluster needs no GPU for it.
 ///
 /// # Errors
 /// As [`Place::find`].
 pub fn place(matches: &ArgMatches) -> Result<Place> {
+    // A flag that `sim submit` alone has, and always has a value of.
+    if matches!(matches.try_get_one::<u64>("max-parallel"), Ok(Some(_))) {
+        return Ok(Place::Cpu);
+    }
     Place::find(matches.get_one::<String>("device").map_or("cpu", String::as_str))
 }
 

@@ -26,6 +26,26 @@ pub enum Made {
     Left(i32),
 }
 
+/// Who makes the runs of a command.
+pub enum Way<'a> {
+    /// This process, all of them.
+    Here,
+    /// This process, the one at this place.
+    Only(usize),
+    /// Others, to whom they are handed over.
+    Elsewhere(&'a dyn HandOver),
+}
+
+/// Takes runs that have not ended.
+pub trait HandOver {
+    /// Hands over those of `jobs` behind the first `ended` that have not ended; the code with which
+    /// the command ends then, none where all have.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] and [`Error::Failure`] where they are not taken.
+    fn hand_over(&self, jobs: &[Job], ended: usize, output: &Output) -> Result<Option<i32>>;
+}
+
 /// What makes the runs of one command, in one round or several: its data sets are opened once, its
 /// person stops it once, and is told everything once.
 pub struct Workshop<'a> {
@@ -36,12 +56,14 @@ pub struct Workshop<'a> {
     stop: Option<Arc<AtomicBool>>,
     told: Told,
     skipped: usize,
+    way: &'a Way<'a>,
 }
 
 impl<'a> Workshop<'a> {
-    /// A workshop under the flags of `matches`.
-    pub fn new(matches: &'a ArgMatches, output: &'a Output) -> Self {
-        Workshop { matches, output, engine: Engine::default(), stop: None, told: Told::default(), skipped: 0 }
+    /// A workshop under the flags of `matches`, whose runs are made the `way` that is asked for.
+    pub fn new(matches: &'a ArgMatches, output: &'a Output, way: &'a Way) -> Self {
+        let (engine, told) = (Engine::default(), Told::default());
+        Workshop { matches, output, engine, stop: None, told, skipped: 0, way }
     }
 
     /// Makes the runs of `jobs` behind the first `ended`, which earlier rounds made; the ends are
@@ -60,15 +82,13 @@ impl<'a> Workshop<'a> {
             plan::check_recipes(new)?;
         }
         let mock = is_mock(self.matches);
+        if let Way::Elsewhere(others) = self.way
+            && let Some(code) = self.hand_over(*others, jobs, ended)?
+        {
+            return Ok(Made::Left(code));
+        }
         if !mock {
-            let say = Say { quiet, expected, told: &self.told };
-            plan::prepare(&self.engine, jobs, ended, settings, &say)?;
-            if !settings.fresh
-                && let Some(note) = check_images(new, &self.engine)?
-                && self.told.is_news(&note)
-            {
-                super::note(&note);
-            }
+            self.prepare(jobs, ended, settings, expected)?;
         }
         let stop = match &self.stop {
             Some(stop) => stop.clone(),
@@ -106,6 +126,30 @@ impl<'a> Workshop<'a> {
             return Ok(Made::Left(6));
         }
         Ok(Made::Ended(ends))
+    }
+
+    /// Opens the data of the runs behind the first `ended`, and says what a person should know
+    /// before they are made.
+    fn prepare(&self, jobs: &[Job], ended: usize, settings: &Settings, expected: Option<&str>) -> Result<()> {
+        let say = Say { quiet: self.is("quiet"), expected, told: &self.told };
+        plan::prepare(&self.engine, jobs, ended, settings, &say)?;
+        if !settings.fresh
+            && let Some(note) = check_images(&jobs[ended..], &self.engine)?
+            && self.told.is_news(&note)
+        {
+            super::note(&note);
+        }
+        Ok(())
+    }
+
+    /// Hands the runs over that have not ended. A mistake in the data is told here first, and not by
+    /// every job.
+    fn hand_over(&self, others: &dyn HandOver, jobs: &[Job], ended: usize) -> Result<Option<i32>> {
+        let trained = |job: &&Job| !is_mock(self.matches) && job.recipe.closed_form.is_none();
+        if let Some(job) = jobs[ended..].first().filter(trained) {
+            self.engine.dataset(&job.recipe.data)?;
+        }
+        others.hand_over(jobs, ended, self.output)
     }
 
     /// Says how many of `all` runs earlier commands had made.

@@ -28,7 +28,9 @@ mod report;
 mod run;
 mod show;
 mod signals;
+mod slurm;
 mod stderr;
+mod submit;
 mod sweep;
 mod sweep_answer;
 mod table;
@@ -77,6 +79,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
     };
     match matches.subcommand() {
         Some(("run", matches)) => run::run(matches, &studies, output),
+        Some(("submit", matches)) => submit::run(matches, &studies, output),
         Some(("sweep", matches)) => sweep::run(matches, &studies, output),
         Some(("list", matches)) => list::run(matches, &studies, output),
         Some(("show", matches)) => show::run(matches, &studies, output),
@@ -103,6 +106,7 @@ fn command(studies: &[Study]) -> Command {
         .disable_help_subcommand(true)
         .max_term_width(100)
         .subcommand(run::command(studies))
+        .subcommand(submit::command(studies))
         .subcommand(sweep::command(studies))
         .subcommand(list::command())
         .subcommand(show::command(studies))
@@ -125,7 +129,7 @@ fn command(studies: &[Study]) -> Command {
 /// become flags.
 fn own_study(args: &[OsString]) -> Result<Option<Study>> {
     let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-    if !matches!(args.get(1).map(AsRef::as_ref), Some("run" | "show" | "sweep")) {
+    if !matches!(args.get(1).map(AsRef::as_ref), Some("run" | "show" | "submit" | "sweep")) {
         return Ok(None);
     }
     let takes_path = |flag: &str| ["--out", "--data", "--set", "--over", "--arm"].contains(&flag);

@@ -8,7 +8,7 @@ use crate::data::{DataConfig, Dataset, shapes};
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::record::{FolderLock, check_recipe, make_folder, read_outcome, sweep};
+use crate::record::{Lock, check_recipe, make_folder, read_outcome, sweep};
 use crate::study::{
     Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs, trained_scale,
 };
@@ -154,10 +154,10 @@ pub fn way(settings: &Settings, folder: &Path) -> String {
 ///
 /// # Errors
 /// [`Error::InUse`] naming the first folder that another such command holds.
-pub fn lock_to_start_over(jobs: &[Job], settings: &Settings) -> Result<Vec<FolderLock>> {
+pub fn lock_to_start_over(jobs: &[Job], settings: &Settings) -> Result<Vec<Lock>> {
     let studies = jobs.iter().filter(|_| settings.fresh).filter_map(|job| job.path.ancestors().nth(2));
     // All commands take them in the same order, so that one of them gets through.
-    studies.collect::<BTreeSet<_>>().into_iter().map(FolderLock::take).collect()
+    studies.collect::<BTreeSet<_>>().into_iter().map(Lock::take).collect()
 }
 
 /// Refuses, before anything is trained or written, folders that hold runs of other recipes: their

@@ -2,16 +2,17 @@
 
 use super::answer;
 use super::flags::{
-    self, check_threads, given, layer_flags, on_studies, place, request, run_flags, settings, study_command,
+    self, check_threads, given, layer_flags, on_studies, option, place, request, run_flags, settings,
+    study_command,
 };
-use super::make::{Made, Workshop, exit_code};
+use super::make::{Made, Way, Workshop, exit_code};
 use super::output::Output;
 use super::plan::{self, Plan};
 use super::report::REPORT;
 use super::until::{self, Rounds};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::study::{Job, Request, Seeds, Study, Suite};
-use clap::{ArgMatches, Command};
+use clap::{ArgMatches, Command, value_parser};
 use std::path::{Path, PathBuf};
 
 /// In the place of a study: every one of them.
@@ -21,7 +22,16 @@ const ALL: &str = "all";
 pub fn command(studies: &[Study]) -> Command {
     let about = "Run a study: train its arms with several seeds and judge its claims";
     let flags = layer_flags().into_iter().chain(until::flags()).chain(run_flags());
-    on_studies("run", about, studies.iter().map(study_command), flags)
+    let only =
+        option("only", "I", "Make one run, the one at this place of arms × seeds from 0 on; judge nothing")
+            .value_parser(value_parser!(u64));
+    let run = on_studies("run", about, studies.iter().map(study_command), flags.chain([only]));
+    with_suites(run)
+}
+
+/// A command on studies that takes several of them together too.
+pub fn with_suites(command: Command) -> Command {
+    command
         .subcommand(Command::new(ALL).about("Every study; a run that several of them need is made once"))
         .subcommands(Suite::ALL.map(|(_, name, about)| Command::new(name).about(about)))
 }
@@ -38,35 +48,44 @@ fn suite<'a>(name: &str, studies: &'a [Study]) -> Option<Vec<&'a Study>> {
 /// Runs `sim run` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
-    let one = studies.iter().find(|study| study.given == name);
-    let chosen = match (one, suite(name, studies)) {
-        (Some(study), _) => vec![study],
-        (None, Some(several)) => several,
-        (None, None) => vec![flags::study(name, studies, "run")?],
+    let way = match matches.get_one::<u64>("only") {
+        None => Way::Here,
+        Some(_) if matches.get_flag("until-decided") => {
+            let message = "--only: makes one run and judges nothing, --until-decided makes runs as verdicts ask for them";
+            return Err(Error::Usage(message.into()));
+        }
+        Some(place) => Way::Only(usize::try_from(*place).unwrap_or(usize::MAX)),
     };
+    carry_out(name, matches, studies, output, &way)
+}
+
+/// Runs the study or suite `name`, the `way` it is asked for, and answers where all its runs have
+/// ended.
+pub fn carry_out(
+    name: &str,
+    matches: &ArgMatches,
+    studies: &[Study],
+    output: &Output,
+    way: &Way,
+) -> Result<i32> {
     place(matches)?;
-    let most = until::most_seeds(matches)?;
-    let out = flags::out(matches);
-    let seeds = matches.get_one::<Seeds>("seeds").copied();
-    let mut jobs = Vec::new();
-    let mut plans = Vec::new();
-    for study in chosen {
-        let flags = if one.is_none() { Vec::new() } else { given(study, matches) };
-        let request = Request { seeds, ..request(matches, flags) };
-        plans.push(Plan::new(study, request, &out, &mut jobs, &settings(matches, usize::MAX)?)?);
-    }
+    let (most, out) = (until::most_seeds(matches)?, flags::out(matches));
+    let (mut plans, mut jobs) = plans(name, matches, studies, &out)?;
     for (plan, most) in plans.iter().filter_map(|plan| Some((plan, most?))) {
         until::check(plan, most, matches)?;
+    }
+    if let Way::Only(place) = way {
+        jobs = vec![the_only(jobs, *place)?];
     }
     let settings = settings(matches, jobs.len())?;
     check_threads(&settings)?;
     let quiet = matches.get_flag("quiet");
-    if !quiet {
+    if !quiet && matches!(way, Way::Here) {
         plan::announce(&plans, &jobs, most, &settings);
     }
     // Held until the answer is written.
     let _locks = plan::lock_to_start_over(&jobs, &settings)?;
-    let mut workshop = Workshop::new(matches, output);
+    let mut workshop = Workshop::new(matches, output, way);
     let (jobs, ends) = match most {
         None => {
             let expected = (plans.len() > 1 && !quiet).then_some("expected to take");
@@ -84,11 +103,45 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         }
     };
     workshop.tell_skipped(jobs.len());
-    answer(&plans, &out, matches.get_flag("json"), output)?;
+    if !matches!(way, Way::Only(_)) {
+        answer(&plans, &out, matches.get_flag("json"), output)?;
+    }
     let expected = |job: &Job| {
         plans.iter().any(|plan| plan.study.name == job.study && plan.study.expects_divergence(&job.arm))
     };
     Ok(exit_code(&jobs, &ends, &expected))
+}
+
+/// The studies that `name` stands for, with their arms, and all their runs below `out`.
+fn plans<'a>(
+    name: &str,
+    matches: &ArgMatches,
+    studies: &'a [Study],
+    out: &Path,
+) -> Result<(Vec<Plan<'a>>, Vec<Job>)> {
+    let one = studies.iter().find(|study| study.given == name);
+    let chosen = match (one, suite(name, studies)) {
+        (Some(study), _) => vec![study],
+        (None, Some(several)) => several,
+        (None, None) => vec![flags::study(name, studies, "run")?],
+    };
+    let seeds = matches.get_one::<Seeds>("seeds").copied();
+    let (mut jobs, mut plans) = (Vec::new(), Vec::new());
+    for study in chosen {
+        let flags = if one.is_none() { Vec::new() } else { given(study, matches) };
+        let request = Request { seeds, ..request(matches, flags) };
+        plans.push(Plan::new(study, request, out, &mut jobs, &settings(matches, usize::MAX)?)?);
+    }
+    Ok((plans, jobs))
+}
+
+/// The one of `jobs` at `place`.
+fn the_only(mut jobs: Vec<Job>, place: usize) -> Result<Job> {
+    if place >= jobs.len() {
+        let runs = super::count(jobs.len(), "run");
+        return Err(Error::Usage(format!("--only {place}: there are {runs}, and the first is 0")));
+    }
+    Ok(jobs.swap_remove(place))
 }
 
 /// Tables, verdicts, figures and reports of the studies, from what their runs left.

@@ -2,7 +2,7 @@
 //! axes.
 
 use super::flags::{self, option, switch};
-use super::make::{Made, Workshop, exit_code, is_mock};
+use super::make::{Made, Way, Workshop, exit_code, is_mock};
 use super::output::Output;
 use super::plan;
 use super::sweep_answer;
@@ -105,7 +105,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
                 expect(&first, &jobs, &settings)?;
             }
         }
-        let mut workshop = Workshop::new(matches, output);
+        let mut workshop = Workshop::new(matches, output, &Way::Here);
         match workshop.make(&jobs, 0, &settings, None)? {
             Made::Ended(ends) => code = exit_code(&jobs, &ends, &|_| false),
             Made::Left(code) => return Ok(code),

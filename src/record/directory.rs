@@ -1,24 +1,26 @@
 //! The run directory: who may write, and which recipe it belongs to.
 //!
-//! Invariant: while a [`RunDir`] lives, no other process has one for the same folder.
+//! Invariant: while a [`RunDir`] lives, no other process has one for the same folder; [`super::lock`]
+//! says how.
 
 use super::durable::{
     make_folder, names, parent, read_if_there, remove, remove_temporaries, sync_folder, write_durable,
 };
 use super::events::EVENTS_PREFIX;
 use super::keys::{differing, flatten, or_absent};
+use super::lock::{LOCK, Lock, OWNER};
 use super::outcome::{ENV, METRICS_FILE, OUTCOME, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, read_outcome};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::threads;
-use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
 
 /// The complete recipe of a run, in its folder.
 pub const CONFIG_FILE: &str = "config.toml";
-const LOCK: &str = ".lock";
+/// What a person is told where two processes on one machine could not be kept apart.
+const NO_LOCKS: &str =
+    "the file system of this folder knows no locks: start no second command on its runs on this machine";
 /// Keys of a recipe that say how files are read, and nothing about what is trained: a run may go on
 /// with others. Images that are not those it began with are found by their digest.
 const READING: [&str; 1] = ["data.skip_bad"];
@@ -28,8 +30,7 @@ const READING: [&str; 1] = ["data.skip_bad"];
 pub struct RunDir {
     path: PathBuf,
     notes: Mutex<Vec<String>>,
-    /// The lock ends with the file handle, also when the process is killed.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl RunDir {
@@ -45,12 +46,15 @@ impl RunDir {
     /// - [`Error::Disk`] where it cannot be created or written.
     pub fn open(path: &Path, config: &str, fresh: bool) -> Result<RunDir> {
         make_folder(path)?;
-        let lock = lock(path)?;
+        let lock = Lock::take(path)?;
         remove_temporaries(path)?;
         let file = path.join(CONFIG_FILE);
         let mut kept = read_if_there(&file, files::SHORT)?;
         let others = || -> Result<Vec<String>> {
-            Ok(names(path)?.into_iter().filter(|name| name != LOCK && name != CONFIG_FILE).collect())
+            Ok(names(path)?
+                .into_iter()
+                .filter(|name| ![LOCK, OWNER, CONFIG_FILE].contains(&name.as_str()))
+                .collect())
         };
         if kept.is_none()
             && let Some(name) = others()?.first()
@@ -84,7 +88,11 @@ impl RunDir {
                 write_durable(&file, config.as_bytes())?;
             }
         }
-        Ok(RunDir { path: path.to_path_buf(), notes: Mutex::default(), _lock: lock })
+        let notes = match lock.is_known {
+            true => Vec::new(),
+            false => vec![NO_LOCKS.to_string()],
+        };
+        Ok(RunDir { path: path.to_path_buf(), notes: Mutex::new(notes), _lock: lock })
     }
 
     /// The folder.
@@ -158,51 +166,6 @@ pub fn find_twin(
             && files::read(&run.join(CONFIG_FILE), files::SHORT).is_ok_and(|bytes| bytes == config.as_bytes())
     };
     runs.filter(same).find(|run| accepts(run))
-}
-
-/// The folder of a study, locked for as long as the value lives by a command that starts the study
-/// over.
-#[derive(Debug)]
-pub struct FolderLock(#[expect(dead_code, reason = "the lock ends with the file handle")] File);
-
-impl FolderLock {
-    /// Locks the folder `path`, which exists. Its runs keep locks of their own.
-    ///
-    /// # Errors
-    /// [`Error::InUse`] while another process holds it, [`Error::Data`] where its lock is no
-    /// regular file, [`Error::Disk`] where the system refuses.
-    pub fn take(path: &Path) -> Result<FolderLock> {
-        lock(path).map(FolderLock)
-    }
-}
-
-/// How often a lock that is held is looked at again, and after which time. A program that another
-/// thread of this process starts holds all open files, a lock that was just given back among them,
-/// until it begins.
-const LOOKS: u32 = 20;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
-
-fn lock(path: &Path) -> Result<File> {
-    let name = path.join(LOCK);
-    let action = "lock the folder";
-    files::check_regular(&name)?;
-    let open = OpenOptions::new().write(true).create(true).truncate(false).open(&name);
-    let file = open.map_err(Error::disk(&name, action))?;
-    let mut taken = file.try_lock();
-    for _ in 0..LOOKS {
-        if !matches!(taken, Err(TryLockError::WouldBlock)) {
-            break;
-        }
-        std::thread::sleep(BETWEEN_LOOKS);
-        taken = file.try_lock();
-    }
-    match taken {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_path_buf() }),
-        // Some network file systems know no locks; a run there must be possible all the same.
-        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(file),
-        Err(TryLockError::Error(error)) => Err(Error::disk(&name, action)(error)),
-    }
 }
 
 /// Refuses to go on with a run of another recipe.

@@ -11,6 +11,7 @@
 //!     outcome.json                    there once the run has ended; seals its results
 //! runs/<study>/answer.json            arms, claims and provenance, written when the command ends
 //! runs/<study>/.lock                  held by a command that starts the study over
+//! .owner                              beside a lock that is held: the machine and the process
 //! .tmp-<name>-<process>-<count>       a file while it is written; see durable
 //! ```
 //!
@@ -31,6 +32,7 @@ mod durable;
 mod events;
 mod generations;
 mod keys;
+mod lock;
 mod log;
 mod metrics;
 mod outcome;
@@ -43,10 +45,11 @@ mod table;
 pub use answer::{
     ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerFact, AnswerMetric, AnswerPaper, AnswerRun,
 };
-pub use directory::{CONFIG_FILE, FolderLock, RunDir, check_recipe, find_twin, has_begun, run_folder};
+pub use directory::{CONFIG_FILE, RunDir, check_recipe, find_twin, has_begun, run_folder};
 pub use durable::{is_stream, make_folder, sweep, write_durable, write_where_told};
 pub use events::EVENTS_PREFIX;
 pub use keys::{Keys, differing, flatten, or_absent};
+pub use lock::Lock;
 pub use metrics::MetricsLog;
 pub use outcome::{
     METRICS_FILE, Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result, is_whole, read_env,

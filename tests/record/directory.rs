@@ -9,7 +9,7 @@ fn a_second_opener_is_told_that_the_folder_is_in_use() {
     let folder = temporary();
     let first = open(folder.path());
     let second = RunDir::open(folder.path(), CONFIG, false);
-    assert!(matches!(second, Err(Error::InUse { ref path }) if path == folder.path()), "{second:?}");
+    assert!(matches!(second, Err(Error::InUse { ref path, .. }) if path == folder.path()), "{second:?}");
     drop(first);
     open(folder.path());
 }
@@ -68,7 +68,7 @@ fn fresh_removes_the_run_but_never_a_folder_that_is_none() {
     assert_eq!(dir.outcome().expect("readable"), None);
     assert!(dir.resume().expect("readable").is_none());
     let left: Vec<String> = remains(folder.path()).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(left, [".lock", "config.toml"]);
+    assert_eq!(left, [".lock", ".owner", "config.toml"]);
 
     let other = temporary();
     std::fs::write(other.path().join("thesis.tex"), "years").expect("a file");
