@@ -1,18 +1,21 @@
 //! `sim data`: looks at images before anything is trained on them.
 
-use super::flags::{json_flag, option, path_option, skip_bad_flag};
+use super::flags::{json_flag, option, path, path_option, skip_bad_flag};
 use super::output::Output;
+use super::signals;
 use crate::augment::{self, AugmentConfig, Image, Scratch};
-use crate::data::{Dataset, Split, sources};
+use crate::data::{DataConfig, Dataset, Split, shards, sources};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{is_stream, write_where_told};
 use crate::report::{Row, contact_sheet, tile_of};
 use crate::rng::{Purpose, stream};
 use crate::study::{Request, Study};
-use clap::{ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// `sim data` and its flags.
 pub fn command() -> Command {
@@ -36,7 +39,20 @@ pub fn command() -> Command {
         skip_bad_flag(),
         json_flag(),
     ]);
-    Command::new("data").about("Look at images").subcommand_required(true).subcommands([preview, check])
+    let pack = Command::new("pack")
+        .about("Write images as shards, which tar:DIR reads: tar archives as WebDataset has them")
+        .arg(Arg::new("data").value_name("DATA").required(true).help(sources()))
+        .arg(path("out", "OUT", "A new folder for the shards"))
+        .arg(
+            option("shard-size", "MIB", "A shard ends with the image with which it reaches this size")
+                .default_value("256")
+                .value_parser(value_parser!(u64).range(1..=1 << 20)),
+        )
+        .args([skip_bad_flag(), json_flag()]);
+    Command::new("data")
+        .about("Look at images, and pack them")
+        .subcommand_required(true)
+        .subcommands([preview, check, pack])
 }
 
 /// Runs `sim data` as `matches` say; the exit code.
@@ -44,6 +60,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     match matches.subcommand() {
         Some(("preview", matches)) => preview(matches, output),
         Some(("check", matches)) => check(matches, output),
+        Some(("pack", matches)) => pack(matches, output),
         _ => Ok(2),
     }
 }
@@ -58,6 +75,33 @@ fn recipe(matches: &ArgMatches) -> Result<Recipe> {
     let arms = Study::find("simsiam")?.resolve(&request)?;
     let first = arms.first().and_then(|arm| Some(arm.recipe.with_seed(*arm.seeds.first()?)));
     first.ok_or_else(|| Error::Failure("the study simsiam has no run".into()))
+}
+
+/// Writes all images as shards.
+fn pack(matches: &ArgMatches, output: &Output) -> Result<i32> {
+    let (Some(source), Some(out), Some(&mebibytes)) = (
+        matches.get_one::<String>("data"),
+        matches.get_one::<PathBuf>("out"),
+        matches.get_one::<u64>("shard-size"),
+    ) else {
+        return Ok(2);
+    };
+    let source = source.trim_end_matches('/');
+    let config = DataConfig { skip_bad: matches.get_flag("skip-bad"), ..DataConfig::all_of(source) };
+    let stop = Arc::new(AtomicBool::new(false));
+    signals::listen(&stop)?;
+    let packed = shards::pack::pack(&config, out, mebibytes << 20, &stop)?;
+    report_left_out(source, &packed.notes, &packed.skipped);
+    let shown = out.display();
+    if matches.get_flag("json") {
+        let line = json!({"images": packed.images, "shards": packed.shards, "bytes": packed.bytes,
+            "skipped": packed.skipped.len(), "notes": packed.notes, "out": shown.to_string()});
+        output.line(&line.to_string())?;
+        return Ok(0);
+    }
+    let (images, shards) = (super::count(packed.images, "image"), super::count(packed.shards, "shard"));
+    output.line(&format!("{shown}: {images} in {shards}; --data tar:{shown} reads them"))?;
+    Ok(0)
 }
 
 /// All of the training images that have to be read to show `per_class` of each class.
@@ -76,7 +120,7 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
     }
     let recipe = recipe(matches)?;
     let dataset = Dataset::open(&recipe.data)?;
-    report_left_out(&dataset);
+    report_left_out(&dataset.name, &dataset.notes, &dataset.skipped);
     let mut rows: Vec<Row> =
         dataset.classes.iter().map(|name| Row { name: name.clone(), groups: Vec::new() }).collect();
     let wanted = per_class as usize;
@@ -109,13 +153,13 @@ fn group(split: &Split, index: usize, config: &AugmentConfig, seed: u64) -> Resu
 }
 
 /// Says what of a person's files was left out, and which of them `--skip-bad` skipped.
-pub fn report_left_out(dataset: &Dataset) {
-    for said in &dataset.notes {
-        super::note(&format!("{}: {said}", dataset.name));
+pub fn report_left_out(source: &str, notes: &[String], skipped: &[(PathBuf, String)]) {
+    for said in notes {
+        super::note(&format!("{source}: {said}"));
     }
-    if !dataset.skipped.is_empty() {
-        super::note(&format!("skipped {}:", super::count(dataset.skipped.len(), "file")));
-        for (path, why) in &dataset.skipped {
+    if !skipped.is_empty() {
+        super::note(&format!("skipped {}:", super::count(skipped.len(), "file")));
+        for (path, why) in skipped {
             super::note(&format!("  {}: {why}", path.display()));
         }
     }
@@ -142,7 +186,7 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
         (config.train_images, config.test_images) = (0, 0);
     }
     let dataset = Dataset::open(&config)?;
-    report_left_out(&dataset);
+    report_left_out(&dataset.name, &dataset.notes, &dataset.skipped);
     if dataset.turned > 0 {
         super::note(&format!(
             "{} to be turned (EXIF orientation); all are read as they are stored, as torchvision reads them",

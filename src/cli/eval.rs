@@ -47,7 +47,8 @@ fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataConfi
     match (of_run, source) {
         (Some(own), None) => Ok(own),
         (Some(own), Some(source)) => {
-            let held_out = own.held_out.filter(|_| source.starts_with("folder:"));
+            let held_out =
+                own.held_out.filter(|_| source.starts_with("folder:") || source.starts_with("tar:"));
             Ok(DataConfig { source: source.clone(), held_out, ..own })
         }
         (None, Some(source)) => Ok(DataConfig::all_of(source)),

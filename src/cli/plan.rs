@@ -215,7 +215,7 @@ fn open_all(engine: &Engine, jobs: &[&Job], say: &Say) -> Result<Vec<Arc<Dataset
         }
         images_fit(config)?;
         let data = engine.dataset(config)?;
-        super::data::report_left_out(&data);
+        super::data::report_left_out(&data.name, &data.notes, &data.skipped);
         if let Some(taken) = data.taken().filter(|_| !say.quiet) {
             super::note(&format!("{}: {taken}, at {} px", data.name, job.recipe.augment.size));
         }

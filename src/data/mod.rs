@@ -13,6 +13,7 @@ pub mod loader;
 mod picture;
 mod png;
 pub mod shapes;
+pub mod shards;
 mod stl10;
 mod walk;
 
@@ -23,13 +24,15 @@ use crate::files::hex;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use shards::{Place, Shards};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The sources of images as they are written, in the order in which they are listed for a person.
-pub const SOURCES: [&str; 5] = ["shapes", "folder:DIR", "cifar10:PATH", "cifar100:PATH", "stl10:PATH"];
+pub const SOURCES: [&str; 6] =
+    ["shapes", "folder:DIR", "tar:DIR", "cifar10:PATH", "cifar100:PATH", "stl10:PATH"];
 
 /// [`SOURCES`] as a sentence has them: "a, b or c".
 pub fn sources() -> String {
@@ -137,6 +140,7 @@ pub struct Split {
 enum Images {
     Memory(Vec<Image>),
     Files(Vec<PathBuf>),
+    Shards(Arc<Shards>, Vec<Place>),
 }
 
 impl Split {
@@ -168,6 +172,7 @@ impl Split {
         match &self.images {
             Images::Memory(images) => Ok(Cow::Borrowed(&images[index])),
             Images::Files(paths) => picture::decode_listed(&paths[index]).map(Cow::Owned),
+            Images::Shards(shards, places) => shards.image(places[index]).map(Cow::Owned),
         }
     }
 }
@@ -220,14 +225,15 @@ impl Dataset {
     pub fn open(config: &DataConfig) -> Result<Dataset> {
         let (kind, path) = config.source.split_once(':').unwrap_or((&config.source, ""));
         let path = &expand(path)?;
-        if config.held_out.is_some() && kind != "folder" {
+        if config.held_out.is_some() && !["folder", "tar"].contains(&kind) {
             return Err(Error::Usage(
-                "data.held_out: only folder:DIR has test/ and val/ to choose from".into(),
+                "data.held_out: only folder:DIR and tar:DIR have test and val to choose from".into(),
             ));
         }
         match (kind, path.as_os_str().is_empty()) {
             ("shapes", true) => shapes_dataset(config),
             ("folder", false) => folder::open(path, config),
+            ("tar", false) => shards::open(path, config),
             ("cifar10", false) => cifar::open(path, config, &cifar::CIFAR10),
             ("cifar100", false) => cifar::open(path, config, &cifar::CIFAR100),
             ("stl10", false) => stl10::open(path, config),

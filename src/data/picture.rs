@@ -7,14 +7,14 @@ use crate::files;
 use image::metadata::Orientation;
 use image::{ImageDecoder, ImageReader, Limits};
 use std::io::{BufRead, BufReader, Cursor, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A longer side, or more decoded bytes, is taken for a damaged or hostile file.
 const LONGEST_SIDE: u32 = 16_384;
 const DECODED_BYTES: u64 = 256 << 20;
 /// A longer file is not read at all: packed pixels take less room than unpacked ones, and some
 /// files say more beside them.
-const FILE_BYTES: u64 = DECODED_BYTES + DECODED_BYTES / 4;
+pub const FILE_BYTES: u64 = DECODED_BYTES + DECODED_BYTES / 4;
 
 /// What is known of an image before it is decoded.
 #[derive(Clone, Copy)]
@@ -30,12 +30,17 @@ pub struct Header {
 /// A reader that knows the format by the first bytes and refuses what would not fit into memory.
 fn reader<R: BufRead + Seek>(path: &Path, from: R) -> Result<ImageReader<R>> {
     let mut reader = ImageReader::new(from).with_guessed_format().map_err(|e| unreadable(path, e))?;
+    reader.limits(limits());
+    Ok(reader)
+}
+
+/// What an image may take.
+fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_image_width = Some(LONGEST_SIDE);
     limits.max_image_height = Some(LONGEST_SIDE);
     limits.max_alloc = Some(2 * DECODED_BYTES);
-    reader.limits(limits);
-    Ok(reader)
+    limits
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Error {
@@ -53,19 +58,31 @@ fn refused(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::data(path, format!("is not an image that can be used: {what}; remove it or pass --skip-bad"))
 }
 
+/// The ending that a file of these bytes should have.
+pub fn extension(bytes: &[u8]) -> &'static str {
+    if png::is_png(bytes) { "png" } else { "jpg" }
+}
+
 /// Reads the header of a file.
 ///
 /// # Errors
 /// [`Error::Data`] for what is no image, or one too large.
 pub fn header(path: &Path) -> Result<Header> {
     let (file, metadata) = files::open(path).map_err(|e| unreadable(path, e))?;
-    let file_bytes = metadata.len();
+    header_of(path, metadata.len(), BufReader::new(file))
+}
+
+/// Reads the header of an image of `file_bytes` bytes, whose name for a person is `path`, out of its
+/// first bytes.
+///
+/// # Errors
+/// As [`header`].
+pub fn header_of(path: &Path, file_bytes: u64, mut file: impl BufRead + Seek) -> Result<Header> {
     match file_bytes {
         0 => return Err(refused(path, "the file is empty")),
         n if n > FILE_BYTES => return Err(refused(path, "the file is too long")),
         _ => {}
     }
-    let mut file = BufReader::new(file);
     let first = file.fill_buf().map_err(|e| unreadable(path, e))?;
     let ((width, height), turned) = if png::is_png(first) {
         let head = png::essential(&mut file, png::Part::Head).map_err(|e| unreadable(path, e))?;
@@ -110,14 +127,26 @@ pub fn decode(path: &Path) -> Result<Image> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_listed(path: &Path) -> Result<Image> {
-    let mut bytes = files::read(path, FILE_BYTES).map_err(|e| unreadable(path, e))?;
+    let bytes = files::read(path, FILE_BYTES).map_err(|e| unreadable(path, e))?;
+    decode_bytes(bytes, &|| path.to_path_buf())
+}
+
+/// Decodes the bytes of a file, whose `name` is asked for where they are refused.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_bytes(mut bytes: Vec<u8>, name: &dyn Fn() -> PathBuf) -> Result<Image> {
     if jpeg::is_jpeg(&bytes) && !jpeg::is_whole(&bytes) {
-        return Err(refused(path, "the JPEG file is truncated"));
+        return Err(refused(&name(), "the JPEG file is truncated"));
     }
     if png::is_png(&bytes) {
-        bytes = png::essential(&mut Cursor::new(bytes), png::Part::Whole).map_err(|e| unreadable(path, e))?;
+        bytes =
+            png::essential(&mut Cursor::new(bytes), png::Part::Whole).map_err(|e| unreadable(&name(), e))?;
     }
-    let decoded = reader(path, Cursor::new(bytes))?.decode().map_err(|e| refused(path, e))?.into_rgb8();
+    let mut reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| unreadable(&name(), e))?;
+    reader.limits(limits());
+    let decoded = reader.decode().map_err(|e| refused(&name(), e))?.into_rgb8();
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
     Ok(Image { height, width, pixels: decoded.into_raw() })
 }

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 39] = embed![
+pub const FILES: [Embedded; 40] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -59,6 +59,7 @@ pub const FILES: [Embedded; 39] = embed![
     "data/cifar10.toml",
     "data/cifar100.toml",
     "data/stl10.toml",
+    "data/tar.toml",
 ];
 
 /// The names in a folder of `studies/` ("" for the studies themselves), without `.toml`.

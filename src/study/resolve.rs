@@ -306,7 +306,7 @@ fn data_layer(bottom: &Entry, upper: &[Entry]) -> Result<Option<Entry>> {
     if path.is_empty() && kind != "shapes" {
         return Err(Error::Usage(format!(
             "{kind} data needs a place: --data {kind}:{} (set by {})",
-            if kind == "folder" { "DIR" } else { "PATH" },
+            if ["folder", "tar"].contains(&kind) { "DIR" } else { "PATH" },
             origin.source.name
         )));
     }
