@@ -1,5 +1,6 @@
 //! The command line: what a person mistypes gives one clear message and the documented exit code.
 
+use crate::support::output;
 use std::process::{Command, Output};
 
 fn sim(args: &[&str]) -> Output {
@@ -132,6 +133,33 @@ fn products_of_bf16_numbers_are_trained_with_where_the_processor_has_them() {
     let read = |name: &str| std::fs::read_to_string(run.join(name)).unwrap();
     assert!(read("env.json").contains("\"kernel\": \"avx512-bf16\""));
     assert!(read("config.toml").contains("precision = \"bf16\""));
+}
+
+#[test]
+fn a_precision_left_open_is_settled_once_for_all_runs_of_a_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |out: &str, precision: &str, seeds: &str| {
+        let set = format!("encoder.precision={precision}");
+        let args = ["run", "simsiam", "--scale", "smoke", "--seeds", seeds, "--set", &set, "--out", out];
+        let done = output(folder.path(), &args);
+        assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    };
+    let is_bf16 = |out: &str, seed: u64| {
+        let config = folder.path().join(out).join(format!("simsiam/simsiam/seed-{seed}/config.toml"));
+        std::fs::read_to_string(config).unwrap().contains("precision = \"bf16\"")
+    };
+    let said = run("open", "auto", "1");
+    assert!(said.contains("encoder.precision = auto: "), "{said}");
+    assert_eq!(is_bf16("open", 0), said.contains("auto: bf16"));
+    // Runs that are there settle it, whatever would be measured now.
+    let known: &[&str] = if simsiam_em::kernel::bf16().is_some() { &["f32", "bf16"] } else { &["f32"] };
+    for precision in known {
+        run(precision, precision, "1");
+        let said = run(precision, "auto", "2");
+        assert!(!said.contains("auto: "), "{said}");
+        assert_eq!(is_bf16(precision, 1), *precision == "bf16");
+    }
 }
 
 #[test]

@@ -139,6 +139,7 @@ pub fn request(matches: &ArgMatches, flags: Vec<(String, Vec<String>)>) -> Reque
         seeds: None,
         flags,
         set: matches.get_many::<String>("set").into_iter().flatten().cloned().collect(),
+        precision: None,
     }
 }
 

@@ -20,6 +20,7 @@ mod memory;
 mod output;
 mod plan;
 mod plot;
+mod precision;
 mod pretrained;
 mod printable;
 mod progress;

@@ -2,6 +2,7 @@
 //! they take.
 
 use super::memory::{self, Available};
+use super::precision;
 use super::progress::Told;
 use super::report::REPORT;
 use crate::data::{DataConfig, Dataset, shapes};
@@ -38,13 +39,17 @@ impl<'a> Plan<'a> {
     ) -> Result<Plan<'a>> {
         request.scale = request.scale.map(|scale| trained_scale(&scale).to_string());
         check_folder(study)?;
-        let arms = study.resolve(&request)?;
+        let folder = out.join(&study.name);
+        let mut arms = study.resolve(&request)?;
+        if let Some(arm) = arms.iter().find(|arm| arm.auto_precision) {
+            request.precision = Some(precision::settled(&arm.recipe, &folder, settings)?);
+            arms = study.resolve(&request)?;
+        }
         let runs = arms.iter().map(|arm| arm.seeds.len()).sum();
         if let Some(arm) = arms.first() {
             let flags = "--seeds and the study's own flags ask for many runs";
             affordable(&arm.recipe, runs, flags, MOST_RUNS, settings)?;
         }
-        let folder = out.join(&study.name);
         make_folder(&folder)?;
         // What else was left unfinished is removed where the same file is written again.
         sweep(&out.join(REPORT));
@@ -195,6 +200,9 @@ pub fn prepare(engine: &Engine, jobs: &[Job], ended: usize, settings: &Settings,
     // What the processor's memory and a few of its steps say, they say of the processor.
     if settings.place != Place::Cpu {
         return Ok(());
+    }
+    if let Some(job) = to_make.first().filter(|_| !say.quiet && say.told.is_news("precision")) {
+        precision::warn_where_slower(&job.recipe, settings)?;
     }
     for (job, data) in to_make.iter().zip(&data) {
         fits(job, data.train.len(), settings.jobs)?;

@@ -4,8 +4,8 @@
 use super::flags::{self, option, switch};
 use super::make::{Made, Way, Workshop, exit_code, is_mock};
 use super::output::Output;
-use super::plan;
 use super::sweep_answer;
+use super::{plan, precision};
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::figures::{Sweep, values};
@@ -74,10 +74,12 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let axes = study.axes(&overs)?;
     let asked = matches.get_one::<String>("arm").map(String::as_str);
     let like = study.varied(asked, &axes)?;
-    let request = request(study, matches);
+    let mut request = request(study, matches);
     let count = axes.iter().map(|axis| axis.values.len()).fold(1, usize::saturating_mul);
-    let Arm { recipe: first, seeds, .. } = study.cell(like, &axes, vec![0; axes.len()], &request)?.arm;
+    let Arm { recipe: first, seeds, auto_precision, .. } =
+        study.cell(like, &axes, vec![0; axes.len()], &request)?.arm;
     let theory = matches.get_flag("theory");
+    let folder = flags::out(matches).join(folder_name(study, &axes, asked, theory));
     let trains = !theory && first.closed_form.is_none();
     let settings = flags::settings(matches, count.saturating_mul(seeds.len()))?;
     flags::check_threads(&settings)?;
@@ -88,9 +90,10 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         }
         false => countable(&first, count, seeds.len())?,
     }
+    if auto_precision && trains {
+        request.precision = Some(precision::settled(&first, &folder, &settings)?);
+    }
     let cells = study.grid(like, &axes, &request)?;
-    let out = flags::out(matches);
-    let folder = out.join(folder_name(study, &axes, asked, theory));
     make_folder(&folder)?;
 
     let mut code = 0;

@@ -278,7 +278,7 @@ pub const KEYS: &[Key] = rows! {
     "encoder.projector.norm", Text, NORM, None, "Table 3":
         "Which of its layers batch normalisation follows.";
     "encoder.precision", Text, PRECISION, Some("\"f32\""), "sim":
-        "What convolutions multiply; sums are f32 in either case.";
+        "What convolutions multiply; sums are f32 in either case. A study may say \"auto\": the faster one here, by a measurement before its first run.";
 
     "predictor.none", Empty, Any, None, "Table 1":
         "No predictor: p = z.";

@@ -40,6 +40,8 @@ pub struct Request {
     pub flags: Vec<(String, Vec<String>)>,
     /// `--set key=value`.
     pub set: Vec<String>,
+    /// What `encoder.precision = "auto"` is; none as long as nothing was measured: f32.
+    pub precision: Option<&'static str>,
 }
 
 /// One arm, resolved.
@@ -56,6 +58,8 @@ pub struct Arm {
     /// The seeds of its runs, in the order in which they are made. Arms of a study may have
     /// different numbers of the same list.
     pub seeds: Vec<u64>,
+    /// Whether `encoder.precision` is `auto`; the recipe has what the request says it is.
+    pub auto_precision: bool,
 }
 
 impl Study {
@@ -205,6 +209,11 @@ impl Study {
             data_layer(&tree, &upper)?.into_iter().for_each(|layer| tree.merge(layer));
         }
         upper.into_iter().for_each(|layer| tree.merge(layer));
+        let auto_precision = has_auto_precision(&tree);
+        if auto_precision {
+            let precision = quoted(request.precision.unwrap_or("f32"));
+            tree.merge(parse_flag("encoder.precision = auto", &format!("encoder.precision = {precision}"))?);
+        }
         let recipe: Recipe = fault::deserialize(&tree, &Study::keys())?;
         let modelled = |world| closed_form::course(&recipe, world).map(drop);
         let checked = recipe.check().and_then(|()| recipe.closed_form.as_ref().map_or(Ok(()), modelled));
@@ -218,6 +227,7 @@ impl Study {
             tree,
             seeds: self.seeds(request, scale, &recipe),
             recipe,
+            auto_precision,
         })
     }
 }
@@ -250,6 +260,12 @@ impl Request {
         }
         Ok(overs)
     }
+}
+
+/// Whether the layers leave the encoder's precision to a measurement.
+fn has_auto_precision(tree: &Entry) -> bool {
+    let set = tree.get("encoder").and_then(|encoder| encoder.get("precision"));
+    matches!(set.map(|entry| &entry.node), Some(Node::Scalar(toml::Value::String(word))) if word == "auto")
 }
 
 /// `key = value` as a layer; a value that is not TOML is taken as a string.

@@ -7,6 +7,7 @@ use crate::data::loader;
 use crate::device::processor_kernel;
 use crate::error::Result;
 use crate::eta::{BankPlace, Rule, Size, Steps, Views};
+use crate::kernel::Precision;
 use crate::network::Network;
 use crate::network::pass_floats;
 use crate::objective::Similarity;
@@ -115,6 +116,49 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
     let measured =
         (train_images + test_images + watched) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
     Ok(steps as f64 * (step.passes + step.decomposition + e_step) + measured as f64 * forward / batch as f64)
+}
+
+/// Seconds of a step by what its convolutions multiply.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepSeconds {
+    /// With f32.
+    pub f32: f64,
+    /// With bf16; none where the processor does not multiply such numbers.
+    pub bf16: Option<f64>,
+}
+
+/// Images of a batch at most whose steps are compared: more change nothing about which is faster.
+const COMPARED_BATCH: usize = 64;
+/// How often both are timed, by turns; the medians count.
+const TURNS: usize = 3;
+
+/// Seconds of a step of `recipe` on noise with either precision of its encoder, on `threads`
+/// threads.
+///
+/// # Errors
+/// [`crate::Error::Usage`] for a recipe that cannot be trained.
+pub fn seconds_by_precision(recipe: &Recipe, threads: usize) -> Result<StepSeconds> {
+    let mut recipe = recipe.with_seed(recipe.seed);
+    recipe.schedule.batch = recipe.schedule.batch.min(COMPARED_BATCH);
+    let mut timed = |precision| {
+        recipe.encoder.precision = precision;
+        seconds_of_a_step(&recipe).map(|step| step.passes)
+    };
+    let has_bf16 = processor_kernel(Precision::Bf16).is_ok();
+    super::pool(threads)?.install(|| {
+        let (mut f32, mut bf16) = (Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            f32.push(timed(Precision::F32)?);
+            if has_bf16 {
+                bf16.push(timed(Precision::Bf16)?);
+            }
+        }
+        let median = |mut seconds: Vec<f64>| {
+            seconds.sort_by(f64::total_cmp);
+            seconds.get(TURNS / 2).copied()
+        };
+        Ok(StepSeconds { f32: median(f32).unwrap_or(f64::INFINITY), bf16: median(bf16) })
+    })
 }
 
 /// Seconds of a step, in the mean.

@@ -28,7 +28,7 @@ pub mod weights;
 pub use crate::measure::metrics::COLUMNS;
 pub use case::Case;
 pub use comparison::{Compared, Losses};
-pub use cost::{memory_bytes, seconds};
+pub use cost::{StepSeconds, memory_bytes, seconds, seconds_by_precision};
 pub use direct::Direct;
 pub use em::read_trajectory;
 pub use environment::{NUMBERS, machine_of, version};
