@@ -7,9 +7,7 @@ use flate2::write::GzEncoder;
 #[cfg(test)]
 use image::{DynamicImage, ImageFormat};
 use simsiam_em::data::{DataConfig, Dataset, decode};
-#[cfg(test)]
-use std::io::Cursor;
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 #[cfg(test)]
@@ -60,6 +58,78 @@ pub fn archive(bytes: &[u8]) {
 /// Reads an archive whose unpacked bytes are those: what a mutant says is then believed.
 pub fn archive_inside(bytes: &[u8]) {
     read_as_cifar(&gzip(bytes, Compression::none()));
+}
+
+/// A shard of two classes with an image each.
+fn members() -> Vec<u8> {
+    let mut picture = Cursor::new(Vec::new());
+    let pixels = image::RgbImage::from_fn(5, 4, |x, y| image::Rgb([x as u8 * 40, y as u8 * 50, 9]));
+    pixels.write_to(&mut picture, image::ImageFormat::Png).expect("encoded");
+    let picture = picture.into_inner();
+    let mut tar = tar::Builder::new(Vec::new());
+    let long = "long/".repeat(30) + "2.json";
+    for (name, bytes) in [
+        ("1.png", &picture[..]),
+        ("1.cls", b"0"),
+        (&long, br#"{"label": 1}"#),
+        (&long.replace("json", "png"), &picture),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, name, bytes).expect("appended");
+    }
+    tar.into_inner().expect("written")
+}
+
+/// The archive with right checksums of its headers, as far as their lengths lead from one to the
+/// next.
+fn with_header_sums(mut bytes: Vec<u8>) -> Vec<u8> {
+    let mut at = 0;
+    while let Some(header) = bytes.get_mut(at..at + 512) {
+        let sum: u32 = header
+            .iter()
+            .enumerate()
+            .map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) })
+            .sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let length = std::str::from_utf8(&header[124..135]).ok();
+        let length = length.and_then(|digits| usize::from_str_radix(digits, 8).ok()).unwrap_or(0);
+        at += 512 + length.next_multiple_of(512);
+    }
+    bytes
+}
+
+/// A data set of two shards and an index; their time is always the same, so that the index is
+/// believed.
+fn shards(train: &[u8], index: Option<&[u8]>) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, bytes) in [("train-0.tar", train), ("test-0.tar", &members()[..])] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("written");
+        let file = std::fs::File::options().write(true).open(&path).expect("opened");
+        file.set_modified(std::time::UNIX_EPOCH).expect("dated");
+    }
+    if let Some(index) = index {
+        std::fs::write(folder.path().join(".sim-index"), index).expect("written");
+    }
+    folder
+}
+
+fn read_as_shards(folder: &Path) {
+    for skip_bad in [false, true] {
+        let config = DataConfig { skip_bad, ..DataConfig::all_of(&format!("tar:{}", folder.display())) };
+        let _ = Dataset::open(&config);
+    }
+}
+
+/// Reads a shard.
+pub fn shard(bytes: &[u8]) {
+    read_as_shards(shards(&with_header_sums(bytes.to_vec()), None).path());
+}
+
+/// Reads shards by an index.
+pub fn index_of_shards(bytes: &[u8]) {
+    read_as_shards(shards(&members(), Some(bytes)).path());
 }
 
 /// Good images of all kinds of pixels.
@@ -140,6 +210,18 @@ fn archives_are_read_or_refused() {
 #[test]
 fn entries_of_archives_are_read_or_refused() {
     run("CIFAR archive, unpacked", vec![tar()], archive_inside);
+}
+
+#[test]
+fn shards_are_read_or_refused() {
+    run("shard", vec![members()], shard);
+}
+
+#[test]
+fn indices_of_shards_are_believed_or_made_again() {
+    let folder = shards(&members(), None);
+    read_as_shards(folder.path());
+    run("index of shards", vec![std::fs::read(folder.path().join(".sim-index")).unwrap()], index_of_shards);
 }
 
 #[test]

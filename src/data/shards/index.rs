@@ -20,6 +20,8 @@ const FILE: &str = ".sim-index";
 const FORM: &str = "sim-index 1";
 /// Longest index, in bytes: some thirty million images.
 const LONGEST: u64 = 2 << 30;
+/// Archives are made of blocks of so many bytes.
+const BLOCK: u64 = 512;
 /// Longest label.
 const LABEL_BYTES: u64 = 1 << 16;
 /// Keys of a JSON label under which a class may stand.
@@ -160,7 +162,14 @@ fn keep(path: &Path, text: &str) -> std::io::Result<()> {
     if path.file_name().is_some_and(|name| name != FILE) {
         std::fs::create_dir_all(folder)?;
     }
-    let mut beside = tempfile::Builder::new().prefix(".tmp-index-").tempfile_in(folder)?;
+    let mut beside = &mut tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        // Readable to whom the umask lets read it: others share the shards.
+        use std::os::unix::fs::PermissionsExt;
+        beside = beside.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut beside = beside.prefix(".tmp-index-").tempfile_in(folder)?;
     std::io::Write::write_all(&mut beside, text.as_bytes())?;
     beside.persist(path).map(drop).map_err(|error| error.error)
 }
@@ -192,21 +201,28 @@ impl<'a> Scan<'a> {
         let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, file));
         let broken = |error: std::io::Error| format!("is no tar archive, or is damaged: {error}");
         let entries = archive.entries_with_seek().map_err(|error| self.damaged("", broken(error)))?;
-        let mut last = String::new();
+        let (mut last, mut end) = (String::new(), 0);
         for entry in entries {
             let behind = if last.is_empty() { String::new() } else { format!(" behind the member {last}") };
             let mut entry = entry
                 .map_err(|error| self.damaged("", format!("is damaged or truncated{behind}: {error}")))?;
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let (offset, bytes) = (entry.raw_file_position(), entry.size());
+            end = offset.saturating_add(bytes);
+            if end > metadata.len() {
+                return Err(self.damaged(&name, "is truncated: the shard ends within it"));
+            }
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let (offset, bytes) = (entry.raw_file_position(), entry.size());
-            if offset.checked_add(bytes).is_none_or(|end| end > metadata.len()) {
-                return Err(self.damaged(&name, "is truncated: the shard ends within it"));
-            }
             self.member(&name, offset, bytes, &mut entry)?;
             last = name;
+        }
+        // An archive ends with blocks of zeros, which a cut between two members takes away.
+        if end.next_multiple_of(BLOCK) + BLOCK > metadata.len() {
+            let what =
+                if last.is_empty() { "is empty" } else { "is the last member before the shard is cut off" };
+            return Err(self.damaged(&last, what));
         }
         self.close()?;
         Ok(self)

@@ -138,6 +138,11 @@ fn what_is_wrong_with_a_shard_is_named_with_its_member() {
     assert!(refused(&shards).contains("00000000.png: is truncated"), "{}", refused(&shards));
     std::fs::write(&train, &whole[..whole.len() / 1024 * 512 + 100]).unwrap();
     assert!(refused(&shards).contains("train-000000.tar"), "{}", refused(&shards));
+    // Cut anywhere, also between two members, where nothing of a member is missing.
+    for cut in (0..whole.len() - 1024).step_by(256) {
+        std::fs::write(&train, &whole[..cut]).unwrap();
+        assert!(refused(&shards).contains("train-000000.tar"), "cut at {cut}: {}", refused(&shards));
+    }
     std::fs::write(&train, b"no archive at all, however long it may be").unwrap();
     assert!(refused(&shards).contains("train-000000.tar"), "{}", refused(&shards));
     // An image that is damaged inside is named, or skipped; the index does not hide it.
