@@ -3,7 +3,7 @@
 
 use crate::support::{data_config, jpeg_to_be_turned, picture};
 use simsiam_em::Error;
-use simsiam_em::data::{DataConfig, Dataset, HeldOut};
+use simsiam_em::data::{DataConfig, Dataset, HeldOut, Split};
 use std::path::Path;
 
 fn config(root: &Path) -> DataConfig {
@@ -145,6 +145,72 @@ fn images_that_a_camera_turned_are_counted_and_read_as_stored() {
     assert_eq!(data.turned, 1);
     let image = data.train.image(6).unwrap();
     assert_eq!((image.width, image.height), (12, 8));
+}
+
+/// The numbers of the pictures of a half, sorted.
+fn reds(split: &Split) -> Vec<u8> {
+    let mut reds: Vec<u8> = (0..split.len()).map(|i| split.image(i).unwrap().pixels[0]).collect();
+    reds.sort_unstable();
+    reds
+}
+
+#[test]
+fn of_class_folders_without_halves_one_image_in_ten_is_held_out_by_its_own_name_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let place = |class: &str, i: u8| root.path().join(class).join(format!("in/{i}.png"));
+    for (class, count) in [("cat", 60), ("a dog", 100)] {
+        (0..count).for_each(|i| picture(&place(class, i), i));
+    }
+    std::fs::create_dir(root.path().join("empty")).unwrap();
+    let before = open(root.path()).unwrap();
+    assert_eq!(before.classes, ["a dog", "cat"]);
+    assert_eq!(before.train.len() + before.test.len(), 160);
+    // Of 160 images 16 are expected, with a standard deviation of 3.8.
+    assert!((5..=27).contains(&before.test.len()), "{}", before.test.len());
+    let said = before.notes.join("\n");
+    assert_eq!(said.matches("one image in ten is held out").count(), 1, "{said}");
+    assert!(said.contains("no class: empty"), "{said}");
+
+    // Other images, and other classes, move none of them.
+    let cats = |data: &Dataset, split: &Split| {
+        let cat = data.classes.iter().position(|class| class == "cat").unwrap() as u32;
+        let of: Vec<u8> = (0..split.len())
+            .filter(|i| split.label(*i) == cat)
+            .map(|i| split.image(i).unwrap().pixels[0])
+            .collect();
+        of
+    };
+    let (train, test) = (cats(&before, &before.train), cats(&before, &before.test));
+    (60..120).for_each(|i| picture(&place("cat", i), i));
+    (0..100).for_each(|i| picture(&place("bird", i), i));
+    let after = open(root.path()).unwrap();
+    assert_eq!(after.classes, ["a dog", "bird", "cat"]);
+    let known = |numbers: Vec<u8>| numbers.into_iter().filter(|i| *i < 60).collect::<Vec<_>>();
+    assert_eq!(known(cats(&after, &after.train)), train);
+    assert_eq!(known(cats(&after, &after.test)), test);
+
+    // Nor does the place of the whole folder.
+    let copy = tempfile::tempdir().unwrap();
+    (0..60).for_each(|i| picture(&copy.path().join(format!("cat/in/{i}.png")), i));
+    let moved = open(copy.path()).unwrap();
+    assert_eq!(reds(&moved.train), {
+        let mut train = train;
+        train.sort_unstable();
+        train
+    });
+}
+
+#[test]
+fn a_class_that_one_half_would_lack_is_refused_with_the_way_out() {
+    let root = tempfile::tempdir().unwrap();
+    (0..100).for_each(|i| picture(&root.path().join(format!("cat/{i}.png")), i));
+    picture(&root.path().join("dog/0.png"), 0);
+    refused(open(root.path()), &["dog: its only image would be", "add images", "DIR/train/CLASS"]);
+    picture(&root.path().join("bird/0.png"), 0);
+    refused(open(root.path()), &["bird: ", "1 other class"]);
+    // What a half lacks for want of the other half is told by the halves' own words.
+    picture(&root.path().join("train/cat/0.png"), 0);
+    refused(open(root.path()), &["not both halves", "train would hold out one image in ten"]);
 }
 
 #[cfg(unix)]

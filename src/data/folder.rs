@@ -1,9 +1,10 @@
 //! `folder:DIR`: class folders of JPEG and PNG files of any size, in `train/` and in `test/` or
-//! `val/`.
+//! `val/`, or in DIR itself.
 //!
 //! As in torchvision, the images of a class are those in its folder and in the folders inside it.
 
-use super::halves::{self, Half};
+use super::classes::Half;
+use super::layout;
 use super::picture::{decode_listed, header};
 use super::{DataConfig, Dataset, Images, Split, first_of_each_class};
 use crate::augment::Image;
@@ -19,7 +20,7 @@ const MEMORY_BYTES: u64 = 1 << 30;
 /// The data set of the images below `root`.
 ///
 /// # Errors
-/// [`Error::Data`] for a layout that has not both halves with the same classes, and for a file that
+/// [`Error::Data`] for images that do not make both halves with the same classes, and for a file that
 /// cannot be read where `config` skips none.
 pub fn open(root: &Path, config: &DataConfig) -> Result<Dataset> {
     open_within(MEMORY_BYTES, root, config)
@@ -28,7 +29,7 @@ pub fn open(root: &Path, config: &DataConfig) -> Result<Dataset> {
 /// Opens `root`; decoded images are kept if they fit into `memory` bytes.
 fn open_within(memory: u64, root: &Path, config: &DataConfig) -> Result<Dataset> {
     let mut notes = Vec::new();
-    let (classes, [train, test]) = halves::list(root, config, &mut notes)?;
+    let (classes, [train, test]) = layout::list(root, config, &mut notes)?;
     let there = [train.labels.len(), test.labels.len()];
     let mut bad = Bad { classes: &classes, skip: config.skip_bad, skipped: Vec::new() };
     let used = [used(&train, config.train_images, &mut bad)?, used(&test, config.test_images, &mut bad)?];

@@ -6,15 +6,18 @@ pub use walk::images_in;
 
 mod batch;
 mod cifar;
+mod classes;
 mod folder;
 mod halves;
 mod jpeg;
+mod layout;
 pub mod loader;
 mod picture;
 mod png;
 pub mod shapes;
 pub mod shards;
 mod stl10;
+mod unsplit;
 mod walk;
 
 use crate::augment::{self, AugmentConfig, Image};

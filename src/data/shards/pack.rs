@@ -1,6 +1,7 @@
 //! `sim data pack`: writes a data set as shards.
 
-use super::super::halves::{self, Half};
+use super::super::classes::Half;
+use super::super::layout;
 use super::super::{DataConfig, Dataset, Split, picture};
 use crate::error::{Error, Result, go_on};
 use crate::files;
@@ -41,7 +42,11 @@ pub fn pack(config: &DataConfig, out: &Path, shard_bytes: u64, stop: &AtomicBool
     {
         Some(root) => {
             let root = super::super::expand(root)?;
-            let (classes, halves) = halves::list(&root, config, &mut packed.notes)?;
+            let (classes, halves) = layout::list(&root, config, &mut packed.notes)?;
+            if classes.is_empty() {
+                let what = "its images have no labels, and shards say the class of each; put them into class folders";
+                return Err(Error::data(root, what));
+            }
             (classes, halves.map(|half| Box::new(half) as Box<dyn Samples>))
         }
         None => {
