@@ -40,6 +40,7 @@ mod stop;
 mod supervised;
 mod support;
 mod theory;
+mod unlabelled;
 mod weights;
 
 // Studies and their answers, with a formula in place of training.

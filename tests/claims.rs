@@ -21,14 +21,14 @@ fn values(values: &[f64]) -> Vec<End> {
 struct World {
     /// arm → how its runs ended, by seed.
     arms: Vec<(&'static str, Vec<End>)>,
-    chance: f64,
+    classes: u64,
     steps: u64,
     dim: usize,
 }
 
 impl World {
     fn of(a: Vec<End>, b: Vec<End>) -> World {
-        World { arms: vec![("a", a), ("b", b)], chance: 10.0, steps: 1000, dim: 128 }
+        World { arms: vec![("a", a), ("b", b)], classes: 10, steps: 1000, dim: 128 }
     }
 
     fn end(&self, arm: &str, seed: u64) -> &End {
@@ -57,7 +57,7 @@ impl World {
         let runs = Runs {
             curve: &curve,
             diverged: &diverged,
-            chance: Some(self.chance),
+            classes: Some(self.classes),
             steps: &steps,
             dim: &|_| Some(self.dim),
         };
@@ -90,7 +90,7 @@ const BETTER: &str = "metric = \"val/knn_top1\"\nis = \"better than\"\nthan = \"
 const NOT_WORSE: &str = "metric = \"val/knn_top1\"\nis = \"not worse than\"\nthan = \"b\"";
 
 fn nothing() -> Runs<'static> {
-    Runs { curve: &|_, _, _| None, diverged: &|_, _| None, chance: None, steps: &|_| None, dim: &|_| None }
+    Runs { curve: &|_, _, _| None, diverged: &|_, _| None, classes: None, steps: &|_| None, dim: &|_| None }
 }
 
 #[test]
@@ -373,21 +373,25 @@ fn a_claim_is_judged_on_the_seeds_that_all_its_arms_have() {
 
 #[test]
 fn a_verdict_that_would_mean_nothing_is_not_given() {
-    let judged = |a: f64, chance: f64, steps: u64, claim: &str| {
+    let judged = |a: f64, classes: u64, steps: u64, claim: &str| {
         let mut world = World::of(values(&[a; 8]), values(&[10.0; 8]));
-        (world.chance, world.steps) = (chance, steps);
+        (world.classes, world.steps) = (classes, steps);
         world.judge(claim)
     };
     let undecided = |judged: Judged, word: &str| {
         assert_eq!((judged.verdict, judged.open), (Verdict::Undecided, false), "{word}");
         assert!(judged.why.as_ref().is_some_and(|why| why.contains(word)), "{word}: {:?}", judged.why);
     };
-    let reproduced = judged(90.0, 50.0, 50, BETTER);
+    let reproduced = judged(90.0, 2, 50, BETTER);
     assert_eq!((reproduced.verdict, reproduced.why), (Verdict::Reproduced, None));
-    undecided(judged(90.0, 50.0, 49, BETTER), "49 steps");
-    undecided(judged(90.0, 100.0, 1000, BETTER), "one class");
+    undecided(judged(90.0, 2, 49, BETTER), "49 steps");
+    undecided(judged(90.0, 1, 1000, BETTER), "one class");
+    undecided(judged(90.0, 0, 1000, BETTER), "no labels");
+    let above_chance = "metric = \"val/knn_top1\"\nis = \"better than\"\nthan = \"chance\"";
+    undecided(judged(90.0, 0, 1000, above_chance), "no labels");
     let spread = "metric = \"val/z_std\"\nis = \"at least\"\nvalue = 0.5";
-    assert_eq!(judged(90.0, 100.0, 1000, spread).verdict, Verdict::Reproduced, "no classes in it");
+    assert_eq!(judged(90.0, 1, 1000, spread).verdict, Verdict::Reproduced, "no classes in it");
+    assert_eq!(judged(90.0, 0, 1000, spread).verdict, Verdict::Reproduced, "no labels in it");
 }
 
 #[test]

@@ -213,6 +213,39 @@ fn a_class_that_one_half_would_lack_is_refused_with_the_way_out() {
     refused(open(root.path()), &["not both halves", "train would hold out one image in ten"]);
 }
 
+#[test]
+fn images_directly_in_the_folder_have_no_labels_and_a_limit_takes_a_sample_of_all() {
+    let root = tempfile::tempdir().unwrap();
+    for i in 0..50 {
+        picture(&root.path().join(format!("{i}.png")), i);
+        picture(&root.path().join(format!("test/in/{i}.png")), 100 + i);
+    }
+    let data = open(root.path()).unwrap();
+    assert!(!data.is_labelled() && data.classes.is_empty());
+    assert_eq!(data.train.len() + data.test.len(), 100);
+    assert!(data.train.labels().iter().chain(data.test.labels()).all(|label| *label == 0));
+    assert!(data.notes.iter().any(|note| note.contains("no labels")), "{:?}", data.notes);
+    let few = Dataset::open(&DataConfig { train_images: 30, test_images: 2, ..config(root.path()) }).unwrap();
+    assert_eq!((few.train.len(), few.test.len()), (30, 2));
+    // Of 30 in the order of names all would be of one folder.
+    let inside = reds(&few.train).into_iter().filter(|red| *red >= 100).count();
+    assert!((5..=25).contains(&inside), "{inside}");
+
+    // With a train/ the images beside it are no part of the data.
+    for place in ["train/cat", "train/dog", "test/cat", "test/dog"] {
+        picture(&root.path().join(place).join("0.png"), 0);
+    }
+    std::fs::remove_dir_all(root.path().join("test/in")).unwrap();
+    assert_eq!(open(root.path()).unwrap().classes, ["cat", "dog"]);
+}
+
+#[test]
+fn a_few_images_that_make_no_two_halves_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    picture(&root.path().join("a b.png"), 0);
+    refused(open(root.path()), &["its only image would be", "add images"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_that_leads_back_up_adds_no_images() {

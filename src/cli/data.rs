@@ -121,8 +121,11 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let recipe = recipe(matches)?;
     let dataset = Dataset::open(&recipe.data)?;
     report_left_out(&dataset.name, &dataset.notes, &dataset.skipped);
-    let mut rows: Vec<Row> =
-        dataset.classes.iter().map(|name| Row { name: name.clone(), groups: Vec::new() }).collect();
+    let row = |name: &str| Row { name: name.to_string(), groups: Vec::new() };
+    let mut rows: Vec<Row> = match dataset.is_labelled() {
+        true => dataset.classes.iter().map(|name| row(name)).collect(),
+        false => vec![row("images")],
+    };
     let wanted = per_class as usize;
     for index in 0..dataset.train.len() {
         let groups = &mut rows[dataset.train.label(index) as usize].groups;
@@ -199,7 +202,12 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
     }
     let counts = |split: &Split| {
         let mut counts = vec![0usize; dataset.classes.len()];
-        split.labels().iter().for_each(|&label| counts[label as usize] += 1);
+        for &label in split.labels() {
+            // Images without labels are of no class.
+            if let Some(count) = counts.get_mut(label as usize) {
+                *count += 1;
+            }
+        }
         counts
     };
     let (train, test) = (counts(&dataset.train), counts(&dataset.test));

@@ -79,6 +79,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let data = data_of(&pretrained, matches.get_one("data"))?;
     let place = place(matches)?;
     let dataset = Dataset::open(&data)?;
+    super::data::report_left_out(&dataset.name, &dataset.notes, &dataset.skipped);
     check_images(&pretrained, &dataset, matches.contains_id("data"))?;
     let site = place.open()?;
     let recipe = pretrained.recipe.as_ref();
@@ -95,7 +96,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     if !e.spectrum.iter().chain([&e.z_std, &e.rankme]).all(|value| value.is_finite()) {
         return Err(pretrained.overflow());
     }
-    if dataset.classes.len() < 2 {
+    if dataset.classes.len() == 1 {
         super::note("the images have one class, of which every guess is right: accuracies say nothing");
     }
     if matches.get_flag("json") {
@@ -114,12 +115,11 @@ fn json_line(pretrained: &Pretrained, e: &Evaluation, output: &Output) -> Result
 /// Lines for a person; `z` is what the numbers of the spread are about.
 fn text(pretrained: &Pretrained, e: &Evaluation, z: &str, output: &Output) -> Result<i32> {
     output.line(&format!("images               {} ({})", pretrained.preprocessing, pretrained.source))?;
-    output.line(&format!("kNN top-1            {:.1} %", e.knn_top1))?;
-    if z == "z" {
-        output.line(&format!("kNN top-1 on z       {:.1} %", e.z_knn_top1))?;
-    }
-    if let Some(linear) = e.linear_top1 {
-        output.line(&format!("linear probe top-1   {linear:.1} %"))?;
+    let of_z = e.z_knn_top1.filter(|_| z == "z");
+    let accuracies =
+        [("kNN top-1", e.knn_top1), ("kNN top-1 on z", of_z), ("linear probe top-1", e.linear_top1)];
+    for (name, top1) in accuracies.into_iter().filter_map(|(name, top1)| Some((name, top1?))) {
+        output.line(&format!("{name:<20} {top1:.1} %"))?;
     }
     let name = format!("std({z}/‖{z}‖)·√d");
     output.line(&format!("{name:<20} {:.3}   (held out; 1 isotropic, 0 collapsed)", e.z_std))?;

@@ -92,23 +92,28 @@ impl Found {
             };
             notes.push(format!("{count} no JPEG or PNG file and {what}: {}", names.join(", ")));
         }
-        let (others, loose) = (self.others.values().sum::<usize>(), self.loose);
-        if others > 0 {
-            let shown = |(extension, count): (&String, &usize)| match extension.as_str() {
-                "" => format!("{count} without extension"),
-                extension => format!("{count} .{extension}"),
+        notes.extend(other_types(&self.others));
+        if self.loose > 0 {
+            let count = match self.loose {
+                1 => "1 image lies".to_string(),
+                loose => format!("{loose} images lie"),
             };
-            let list: Vec<String> = self.others.iter().map(shown).collect();
-            let count = if others == 1 {
-                "1 file of another type was".into()
-            } else {
-                format!("{others} files of other types were")
-            };
-            notes.push(format!("{count} left out ({}); JPEG and PNG files are read", list.join(", ")));
-        }
-        if loose > 0 {
-            let count = if loose == 1 { "1 image lies".into() } else { format!("{loose} images lie") };
             notes.push(format!("{count} outside the class folders and were left out"));
         }
     }
+}
+
+/// What is said of files of other types, by extension; nothing where there are none.
+pub fn other_types(others: &BTreeMap<String, usize>) -> Option<String> {
+    let shown = |(extension, count): (&String, &usize)| match extension.as_str() {
+        "" => format!("{count} without extension"),
+        extension => format!("{count} .{extension}"),
+    };
+    let list: Vec<String> = others.iter().map(shown).collect();
+    let count = match others.values().sum::<usize>() {
+        0 => return None,
+        1 => "1 file of another type was".to_string(),
+        n => format!("{n} files of other types were"),
+    };
+    Some(format!("{count} left out ({}); JPEG and PNG files are read", list.join(", ")))
 }

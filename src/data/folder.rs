@@ -70,7 +70,9 @@ impl Bad<'_> {
     /// class that had images must have one left.
     fn keep<T>(&mut self, all: Vec<(u32, Result<T>)>, half: &Half) -> Result<Vec<T>> {
         let mut good = Vec::with_capacity(all.len());
-        let (mut had, mut has) = (vec![false; self.classes.len()], vec![false; self.classes.len()]);
+        // Images without labels are of one class here.
+        let classes = self.classes.len().max(1);
+        let (mut had, mut has) = (vec![false; classes], vec![false; classes]);
         for (label, one) in all {
             had[label as usize] = true;
             match one {
@@ -84,8 +86,11 @@ impl Bad<'_> {
         }
         match (0..had.len()).find(|&class| had[class] && !has[class]) {
             Some(class) => {
-                let what = "has no image that can be read; both halves need every class";
-                Err(Error::data(half.folder.join(&self.classes[class]), what))
+                let what = match self.classes.is_empty() {
+                    true => "has no image that can be read in one of the halves",
+                    false => "has no image that can be read; both halves need every class",
+                };
+                Err(Error::data(half.folder.join(self.classes.get(class).map_or("", |c| c)), what))
             }
             None => Ok(good),
         }

@@ -157,7 +157,7 @@ impl Split {
         self.labels.is_empty()
     }
 
-    /// The class of every image, (N).
+    /// The class of every image, (N); all 0 where images have no labels.
     pub fn labels(&self) -> &[u32] {
         &self.labels
     }
@@ -185,7 +185,7 @@ impl Split {
 pub struct Dataset {
     /// The source as it was asked for.
     pub name: String,
-    /// Class names by label.
+    /// Class names by label; none where images have no labels, which are all 0 then.
     pub classes: Vec<String>,
     /// Training images.
     pub train: Arc<Split>,
@@ -271,6 +271,11 @@ impl Dataset {
         Dataset { name, classes, train, test, digest, skipped, notes, there, turned: 0, drawn_with: None }
     }
 
+    /// Whether images have labels.
+    pub fn is_labelled(&self) -> bool {
+        !self.classes.is_empty()
+    }
+
     /// How many of the images that there are were taken, in words: "2,000 of 50,000 training and
     /// all 10,000 held-out images". Nothing of procedural images, of which there are as many as are
     /// asked for.
@@ -352,6 +357,8 @@ pub fn first_of_each_class(labels: &[u32], classes: usize, wanted: usize) -> Vec
     if wanted == 0 || wanted >= labels.len() {
         return (0..labels.len()).collect();
     }
+    // Images without labels are of one class here.
+    let classes = classes.max(1);
     let mut quota: Vec<usize> =
         (0..classes).map(|class| wanted / classes + usize::from(class < wanted % classes)).collect();
     let take = |(index, label): (usize, &u32)| {

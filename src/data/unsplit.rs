@@ -1,9 +1,11 @@
-//! Folders of images without a train/ and a test/: one image in ten is held out.
+//! Folders of images without a train/ and a test/, with classes or without labels: one image in ten
+//! is held out.
 //!
 //! A hash of a file's place in the folder says in which half it is. So its half depends on no other
 //! file, on no order and on no seed: images that are added later move none.
 
-use super::classes::{Half, class_folders};
+use super::classes::{Half, class_folders, other_types};
+use super::walk::{Found, Walk};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -59,6 +61,37 @@ pub fn labelled(root: &Path, notes: &mut Vec<String>) -> Result<(Vec<String>, [H
             Err(Error::data(class, what))
         }
     }
+}
+
+/// Lists the images in `root` and in the folders inside it, which have no labels. Says in `notes`
+/// how halves were made and what was left out.
+///
+/// Both halves are in the order of the hash, so that the first of them are a sample of all, wherever
+/// they lie.
+///
+/// # Errors
+/// [`Error::Data`] where one half would have no image.
+pub fn unlabelled(root: &Path, notes: &mut Vec<String>) -> Result<[Half; 2]> {
+    let Found { mut images, others } = Walk::default().files(root)?;
+    let direct = images.iter().filter(|path| path.parent() == Some(root)).count();
+    let inside = match images.len() - direct {
+        0 => String::new(),
+        n => format!(
+            " ({direct} in it and {n} in folders inside, which would be classes if all images were in such)"
+        ),
+    };
+    notes.push(format!(
+        "its images lie in no class folders{inside} and have no labels: no accuracy is measured; {HOW}"
+    ));
+    notes.extend(other_types(&others));
+    images.sort_by_cached_key(|path| (hash(root, path), path.clone()));
+    let count = images.len();
+    let parts = parted(root, images);
+    if let Some(what) = lack(&parts, count) {
+        return Err(Error::data(root, format!("{what}: {HOW}; add images")));
+    }
+    let half = |paths: Vec<PathBuf>| Half { labels: vec![0; paths.len()], paths, ..Half::none_of(root) };
+    Ok(parts.map(half))
 }
 
 /// Why the halves of a class of `count` images are not enough.

@@ -16,6 +16,9 @@ const LINEAR: &str = "val/linear_top1";
 /// The panels of the figure of final values.
 const FINALS: [&str; 2] = ["val/knn_top1", LINEAR];
 
+/// The same where images have no labels.
+const UNLABELLED: [&str; 2] = ["val/z_std", "val/rankme"];
+
 /// The panels of the curves and of the final values.
 fn columns(study: &Study, answer: &Answer) -> (Vec<Metric>, Vec<Metric>) {
     if is_closed_form(answer) {
@@ -23,7 +26,8 @@ fn columns(study: &Study, answer: &Answer) -> (Vec<Metric>, Vec<Metric>) {
     }
     let known = |names: &[&str]| names.iter().map(|name| *metrics::of(name)).collect();
     if study.head.shows.is_empty() {
-        return (known(&CURVES), known(&FINALS));
+        let finals: &[&str] = if answer.is_labelled() { &FINALS } else { &UNLABELLED };
+        return (known(&CURVES), known(finals));
     }
     let shown: Vec<Metric> = answer.metrics.iter().map(|shown| *metrics::of(&shown.name)).collect();
     (shown.clone(), shown)
@@ -63,7 +67,7 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
     let mut paths = figure(title, panels, curves).save(&folder.join("curves"))?;
     let (title, panels) = (format!("{}: at the end", answer.title), final_panels(&final_columns, answer));
     paths.extend(figure(title, panels, ends).save(&folder.join("final"))?);
-    for extra in &study.head.figures {
+    for extra in study.head.figures.iter().filter(|extra| answer.is_labelled() || !extra.is_of_accuracy()) {
         paths.extend(extra::draw(results, *extra, &folder)?);
     }
     Ok(paths)

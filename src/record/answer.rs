@@ -205,6 +205,12 @@ impl AnswerClaim {
 }
 
 impl Answer {
+    /// Whether the images that the runs saw have labels, as far as their machines tell.
+    pub fn is_labelled(&self) -> bool {
+        let classes = |machine: &BTreeMap<String, serde_json::Value>| machine.get("classes")?.as_u64();
+        self.machines.iter().find_map(classes) != Some(0)
+    }
+
     /// The table of arms: its header, then a row for each arm.
     pub fn table(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let troubled = self.arms.iter().any(|arm| arm.runs.iter().any(|run| run.end != "finished"));

@@ -32,6 +32,11 @@ impl Extra {
         Extra::CostAccuracy,
     ];
 
+    /// Whether it draws accuracies, which images without labels have none of.
+    pub fn is_of_accuracy(self) -> bool {
+        matches!(self, Extra::RankAccuracy | Extra::LossAccuracy | Extra::CostAccuracy)
+    }
+
     /// The figure's file, and its name in a study.
     pub fn name(self) -> &'static str {
         match self {

@@ -11,7 +11,7 @@
 //! that the arm is good, and is no evidence on one that says that it is bad.
 //!
 //! A verdict that would mean nothing is not given ([`Judged::why`]): after a few steps of training,
-//! for images of one class, of which every guess is right.
+//! of accuracies for images without labels, or of one class, of which every guess is right.
 
 use super::claim::{CHANCE, Claim, Relation, START, matches};
 use super::runs::{Curve, Of, Runs};
@@ -225,7 +225,10 @@ impl Claim {
         let mine = number(arm, metric)?;
         let other = match than {
             None => 0.0,
-            Some(CHANCE) => runs.chance.ok_or("the number of classes is not known")?,
+            Some(CHANCE) => match runs.classes.ok_or("the number of classes is not known")? {
+                0 => return Err("the images have no labels".into()),
+                classes => 100.0 / classes as f64,
+            },
             // It stays where a run that diverged began; that this one fails needs no number.
             Some(_) if than == Some(START) && !mine.is_finite() => 0.0,
             Some(START) => {

@@ -2,6 +2,7 @@
 
 use super::facts;
 use super::file::Study;
+use super::head::Paper;
 use super::identity;
 use super::resolve::Arm;
 use super::runs::{Curve, Of, Runs};
@@ -52,8 +53,8 @@ struct RunNumbers {
 /// Metrics that tables show where a study names none.
 const SHOWN: [&str; 4] = ["val/knn_top1", "val/linear_top1", "val/z_std", "train/loss"];
 
-/// The metrics that the table of `study` shows, in order.
-fn shown(study: &Study, arms: &[Arm]) -> Vec<AnswerMetric> {
+/// The metrics that the table of `study` shows, in order; no accuracy where images have no labels.
+fn shown(study: &Study, arms: &[Arm], labelled: bool) -> Vec<AnswerMetric> {
     let column = |metric: &Metric| AnswerMetric {
         name: metric.name.to_string(),
         title: metric.title.to_string(),
@@ -63,8 +64,14 @@ fn shown(study: &Study, arms: &[Arm]) -> Vec<AnswerMetric> {
         _ if arms.iter().all(|arm| arm.recipe.closed_form.is_some()) => {
             CLOSED_FORM.iter().map(column).collect()
         }
-        [] => SHOWN.map(metrics::of).into_iter().map(column).collect(),
-        shows => shows.iter().map(|name| column(metrics::of(name))).collect(),
+        shows => {
+            let names: Vec<&str> = match shows {
+                [] => SHOWN.to_vec(),
+                shows => shows.iter().map(String::as_str).collect(),
+            };
+            let metrics = names.into_iter().map(metrics::of);
+            metrics.filter(|metric| labelled || !metric.is_accuracy()).map(column).collect()
+        }
     }
 }
 
@@ -111,9 +118,14 @@ impl<'a> Found<'a> {
         self.machines.iter().find_map(|machine| machine.get(key)?.as_f64())
     }
 
-    /// The accuracy of guessing in percent, where it is known.
-    fn chance(&self) -> Option<f64> {
-        self.of_machines("classes").map(|classes| 100.0 / classes)
+    /// The classes of the images, where their number is known; 0 of images without labels.
+    fn classes(&self) -> Option<u64> {
+        self.of_machines("classes").map(|classes| classes as u64)
+    }
+
+    /// The paper's values, which are accuracies: none beside images without labels.
+    fn paper<'s>(&self, study: &'s Study) -> Option<&'s Paper> {
+        study.head.paper.as_ref().filter(|_| self.classes() != Some(0))
     }
 
     /// The row of `arm` in the table.
@@ -138,7 +150,7 @@ impl<'a> Found<'a> {
             facts: facts.collect::<Result<_>>()?,
             arm: arm.name.clone(),
             title: arm.title.clone(),
-            paper: study.head.paper.as_ref().and_then(|paper| paper.values.get(&arm.name).copied()),
+            paper: self.paper(study).and_then(|paper| paper.values.get(&arm.name).copied()),
             slow: slow(&runs, metrics.get("val/knn_top1")),
             metrics,
             runs,
@@ -162,8 +174,8 @@ impl<'a> Found<'a> {
             Some(recipe.closed_form.as_ref().map_or(recipe.encoder.projector.dim, |world| world.outputs))
         };
         let curve = |arm: &str, seed: u64, metric: &str| self.curve(arm, seed, metric);
-        let chance = self.chance();
-        let numbers = Runs { curve: &curve, diverged: &diverged, chance, steps: &steps, dim: &dim };
+        let classes = self.classes();
+        let numbers = Runs { curve: &curve, diverged: &diverged, classes, steps: &steps, dim: &dim };
         let names: Vec<String> = arms.iter().map(|arm| arm.name.clone()).collect();
         let judged = study.head.claim.iter().flat_map(|claim| claim.judge(&names, seeds, &numbers));
         judged.map(claim).collect()
@@ -180,7 +192,8 @@ impl Results {
         let found = Found::below(folder, arms)?;
         let seeds: BTreeSet<u64> = arms.iter().flat_map(|arm| arm.seeds.iter().copied()).collect();
         let seeds: Vec<u64> = seeds.into_iter().collect();
-        let paper = study.head.paper.as_ref();
+        let labelled = found.classes() != Some(0);
+        let paper = found.paper(study);
         let (recipe, differences) = recipes(arms);
         let answer = Answer {
             schema: Answer::SCHEMA,
@@ -192,13 +205,13 @@ impl Results {
             sim: env!("CARGO_PKG_VERSION").to_string(),
             paper: paper
                 .map(|paper| AnswerPaper { r#where: paper.r#where.clone(), metric: paper.metric.clone() }),
-            metrics: shown(study, arms),
+            metrics: shown(study, arms, labelled),
             arms: arms.iter().map(|arm| found.row(study, arm)).collect::<Result<_>>()?,
             claims: found.claims(study, arms, &seeds),
             seeds,
             recipe,
             differences,
-            cautions: cautions(&found.environments, found.chance()),
+            cautions: cautions(&found.environments, found.classes()),
             machines: found.machines,
         };
         Ok(Results { folder: folder.to_path_buf(), answer })
@@ -237,13 +250,12 @@ fn claim(judged: Judged) -> AnswerClaim {
     }
 }
 
-/// What a reader must know of runs in these environments, guesses in which are right in `chance`
-/// percent.
-fn cautions(environments: &[(String, Environment)], chance: Option<f64>) -> Vec<String> {
+/// What a reader must know of runs in these environments, on images of so many classes.
+fn cautions(environments: &[(String, Environment)], classes: Option<u64>) -> Vec<String> {
     let one_class = "the images have one class, of which every guess is right: accuracies say nothing";
     let mut cautions = crate::record::cautions(environments);
     cautions.extend(outdated(environments, &train::version()));
-    cautions.extend(chance.filter(|chance| *chance >= 100.0).map(|_| one_class.to_string()));
+    cautions.extend(classes.filter(|classes| *classes == 1).map(|_| one_class.to_string()));
     cautions
 }
 

@@ -63,8 +63,8 @@ pub struct Runs<'a> {
     /// Whether the run of (arm, seed) diverged; none for one that has not ended, or that there is
     /// not.
     pub diverged: &'a dyn Fn(&str, u64) -> Option<bool>,
-    /// The accuracy of guessing in percent, where it is known.
-    pub chance: Option<f64>,
+    /// The classes of the images, where their number is known; 0 of images without labels.
+    pub classes: Option<u64>,
     /// The SGD steps of the shortest run of an arm, where they are known.
     pub steps: &'a dyn Fn(&str) -> Option<u64>,
     /// The dimension d of an arm's outputs z, where it is known.
@@ -77,8 +77,11 @@ pub const FEW_STEPS: u64 = 50;
 impl Runs<'_> {
     /// Why a verdict on `metric` of `arms` would mean nothing, whatever its values are.
     pub(super) fn means_nothing(&self, metric: &str, arms: &[&str]) -> Option<String> {
-        if metrics::of(metric).is_accuracy() && self.chance.is_some_and(|chance| chance >= 100.0) {
-            return Some("the images have one class, of which every guess is right".to_string());
+        let accuracy = metrics::of(metric).is_accuracy();
+        match self.classes.filter(|_| accuracy) {
+            Some(0) => return Some("the images have no labels".to_string()),
+            Some(1) => return Some("the images have one class, of which every guess is right".to_string()),
+            _ => {}
         }
         let steps = arms.iter().filter_map(|arm| (self.steps)(arm)).min();
         let few = steps.filter(|steps| *steps < FEW_STEPS)?;

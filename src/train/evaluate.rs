@@ -17,11 +17,12 @@ const SPECTRUM_ROWS: usize = 1024;
 /// The numbers of one evaluation.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
-    /// Weighted kNN top-1 on the pooled backbone features, in percent.
-    pub knn_top1: f64,
+    /// Weighted kNN top-1 on the pooled backbone features, in percent; none where images have no
+    /// labels, as every accuracy.
+    pub knn_top1: Option<f64>,
     /// Weighted kNN top-1 on the outputs z, in percent. The loss sees z, so that collapse is read
     /// here, where a backbone may still tell classes apart. Without a projector z are the features.
-    pub z_knn_top1: f64,
+    pub z_knn_top1: Option<f64>,
     /// Linear probe top-1 on the pooled backbone features, in percent; none when not asked for.
     pub linear_top1: Option<f64>,
     /// std of z/‖z‖ times √d over held-out images.
@@ -37,15 +38,15 @@ pub struct Evaluation {
 impl Evaluation {
     /// Its numbers as columns of metrics.csv.
     pub fn columns(&self) -> Vec<(&'static str, f64)> {
-        let always = [
+        let columns = [
             ("val/knn_top1", self.knn_top1),
             ("val/z_knn_top1", self.z_knn_top1),
-            ("val/z_std", self.z_std),
-            ("val/rankme", self.rankme),
-            ("val/uniformity", self.uniformity),
+            ("val/z_std", Some(self.z_std)),
+            ("val/rankme", Some(self.rankme)),
+            ("val/uniformity", Some(self.uniformity)),
+            ("val/linear_top1", self.linear_top1),
         ];
-        let linear = self.linear_top1.map(|top1| ("val/linear_top1", top1));
-        always.into_iter().chain(linear).collect()
+        columns.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 }
 
@@ -110,36 +111,52 @@ pub fn evaluate(
     protocol: &Protocol,
     stop: &AtomicBool,
 ) -> Result<Evaluation> {
-    let Protocol { config, probe, seed } = *protocol;
-    let (train_x, train_z) = embed(model, &dataset.train, augment, stop)?;
     let (test_x, z) = embed(model, &dataset.test, augment, stop)?;
-    let train = Labelled { x: train_x.view(), labels: dataset.train.labels() };
     let test = Labelled { x: test_x.view(), labels: dataset.test.labels() };
-    let read = first_of_each_class(train.labels, dataset.classes.len(), config.knn_images);
-    // First, so that the training images' outputs are gone before the probe takes memory.
-    let of_z = if model.has_projector() {
-        let train = Labelled { x: train_z.view(), ..train };
-        Some(top1(train, Labelled { x: z.view(), ..test }, &read, config, stop)?)
-    } else {
-        None
+    let top1 = match dataset.is_labelled() {
+        true => accuracies(model, dataset, (augment, protocol), test, z.view(), stop)?,
+        false => [None; 3],
     };
-    drop(train_z);
-    let knn_top1 = top1(train, test, &read, config, stop)?;
-    let probe = probe && config.probe_epochs > 0;
-    let linear_top1 =
-        probe.then(|| linear_probe::linear_probe(train, test, config, seed, stop)).transpose()?;
+    let [knn_top1, z_knn_top1, linear_top1] = top1;
     go_on(stop)?;
     let z: ArrayView2<f32> = z.slice(s![..z.nrows().min(SPECTRUM_ROWS), ..]);
     let spectrum = collapse::singular_values(z);
     Ok(Evaluation {
         knn_top1,
-        z_knn_top1: of_z.unwrap_or(knn_top1),
+        z_knn_top1,
         linear_top1,
         z_std: collapse::std(z) * (z.ncols() as f64).sqrt(),
         rankme: collapse::rankme(&spectrum),
         uniformity: collapse::uniformity(z),
         spectrum,
     })
+}
+
+/// kNN top-1 of the features `test`, of the outputs `z`, and the linear probe's, in percent.
+fn accuracies(
+    model: &Model,
+    dataset: &Dataset,
+    (augment, protocol): (&AugmentConfig, &Protocol),
+    test: Labelled,
+    z: ArrayView2<f32>,
+    stop: &AtomicBool,
+) -> Result<[Option<f64>; 3]> {
+    let Protocol { config, probe, seed } = *protocol;
+    let (train_x, train_z) = embed(model, &dataset.train, augment, stop)?;
+    let train = Labelled { x: train_x.view(), labels: dataset.train.labels() };
+    let read = first_of_each_class(train.labels, dataset.classes.len(), config.knn_images);
+    // First, so that the training images' outputs are gone before the probe takes memory.
+    let of_z = if model.has_projector() {
+        let train = Labelled { x: train_z.view(), ..train };
+        Some(top1(train, Labelled { x: z, ..test }, &read, config, stop)?)
+    } else {
+        None
+    };
+    drop(train_z);
+    let knn = top1(train, test, &read, config, stop)?;
+    let probe = probe && config.probe_epochs > 0;
+    let linear = probe.then(|| linear_probe::linear_probe(train, test, config, seed, stop)).transpose()?;
+    Ok([Some(knn), Some(of_z.unwrap_or(knn)), linear])
 }
 
 /// Weighted kNN top-1 of `test` in percent, by the training images `read`.

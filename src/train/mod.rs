@@ -37,6 +37,7 @@ pub use model::{Model, Part};
 pub use preprocessing::Preprocessing;
 pub use pretrained::Pretrained;
 pub use replay::{Replayed, Trajectory, replay, replay_with};
+pub use state::check_classes;
 pub use unknowns::{Alternation, Rates};
 
 use crate::data::Dataset;

@@ -311,10 +311,24 @@ impl State {
     }
 }
 
-/// Refuses a classifier whose head tells another number of classes apart than the images have.
-fn check_classes(recipe: &Recipe, dataset: &Dataset) -> Result<()> {
+/// Refuses a classifier where images have no labels, or whose head tells another number of classes
+/// apart than they have.
+///
+/// # Errors
+/// [`Error::Usage`] with the way out.
+pub fn check_classes(recipe: &Recipe, dataset: &Dataset) -> Result<()> {
     let (outputs, classes) = (recipe.encoder.projector.dim, dataset.classes.len());
-    if recipe.eta != (Rule::Labels {}) || outputs == classes {
+    if recipe.eta != (Rule::Labels {}) {
+        return Ok(());
+    }
+    if !dataset.is_labelled() {
+        return Err(Error::Usage(format!(
+            "eta.labels: supervised training reads labels, and the images of {} have none; put them into class folders, \
+             or take a method without labels",
+            dataset.name
+        )));
+    }
+    if outputs == classes {
         return Ok(());
     }
     Err(Error::Usage(format!(
