@@ -16,6 +16,7 @@ mod evaluation;
 mod evidence;
 mod faults;
 mod folders;
+mod formats;
 mod fuzz;
 mod gpu;
 mod gpu_kernels;

@@ -105,7 +105,7 @@ fn images_in_nested_folders_are_read_in_torchvisions_order_and_other_types_count
     for (number, name) in ["b/0.png", "a/1.png", "a-b/0.png", "a/0.png"].into_iter().enumerate() {
         picture(&dog.join(name), 100 + number as u8);
     }
-    for name in ["x.webp", "y.bmp", "z.bmp", "notes.txt", "README"] {
+    for name in ["x.svg", "y.heic", "z.heic", "notes.txt", "README"] {
         std::fs::write(dog.join(name), "?").unwrap();
     }
     picture(&root.path().join("train/loose.png"), 0);
@@ -116,7 +116,7 @@ fn images_in_nested_folders_are_read_in_torchvisions_order_and_other_types_count
     assert_eq!(reds, [103, 101, 102, 100]);
     let said = data.notes.join("\n");
     assert!(
-        said.contains("5 files of other types were left out (1 without extension, 2 .bmp, 1 .txt, 1 .webp)"),
+        said.contains("5 files of other types were left out (1 without extension, 2 .heic, 1 .svg, 1 .txt)"),
         "{said}"
     );
     assert!(said.contains("1 image lies outside the class folders"), "{said}");

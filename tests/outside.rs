@@ -273,10 +273,10 @@ fn escape_sequences_in_names_do_not_reach_the_terminal() {
 fn data_check_says_what_there_is() {
     let root = animals();
     std::fs::write(root.path().join("train/cat/photo.jpg"), jpeg_to_be_turned(40, 30)).unwrap();
-    std::fs::write(root.path().join("train/dog/new.webp"), "?").unwrap();
+    std::fs::write(root.path().join("train/dog/new.svg"), "?").unwrap();
     std::fs::create_dir(root.path().join("train/empty")).unwrap();
     let data = folder(root.path());
-    let words = ["1 image asks to be turned", "1 file of another type was left out (1 .webp)", "train/empty"];
+    let words = ["1 image asks to be turned", "1 file of another type was left out (1 .svg)", "train/empty"];
     let output = ends(&["data", "check", "--data", &data], 0, &words);
     let said = text(&output.stdout);
     let lines: Vec<&str> = said.lines().collect();
@@ -309,7 +309,7 @@ fn what_is_left_out_is_said_once_where_training_begins() {
     let limited = [&args[..], &["--set", "data.test_images=2", "--seeds", "2"]].concat();
     let said = text(&ends(&limited, 0, &[]).stderr);
     for once in [
-        "2 folders hold no JPEG or PNG file and are no classes: train/backup, train/thumbs",
+        "2 folders hold no image and are no classes: train/backup, train/thumbs",
         "skipped 1 file:",
         "4 of 5 training and 2 of 4 held-out images; 1 file skipped, at 16 px",
     ] {

@@ -4,7 +4,7 @@ use super::flags::{device_flag, json_flag, path_option, place, switch};
 use super::output::Output;
 use super::pretrained::{opened, preprocessing_flags};
 use crate::augment::{normalise, resize_and_centre_crop};
-use crate::data::{decode, images_in};
+use crate::data::{TYPES, decode, images_in};
 use crate::error::{Error, Result};
 use crate::network::read_weights;
 use crate::record::{csv_bytes, is_stream, write_durable, write_where_told};
@@ -27,7 +27,7 @@ pub fn command() -> Command {
         .arg(path_option(
             "images",
             "DIR|FILE",
-            "A folder of JPEG and PNG files, also in folders inside it, in the order of their paths; one such file; or safetensors with a tensor `images` (N, 3, S, S), already normalised",
+            "A folder of images, also in folders inside it, in the order of their paths; one image; or safetensors with a tensor `images` (N, 3, S, S), already normalised",
         ).required(true))
         .arg(path_option(
             "out",
@@ -153,7 +153,7 @@ impl Source {
         let mut found: Vec<(String, PathBuf)> =
             images_in(path)?.into_iter().map(|image| (relative(&image, path), image)).collect();
         if found.is_empty() {
-            return Err(Error::data(path, "has no JPEG or PNG files"));
+            return Err(Error::data(path, format!("has no images ({TYPES} files)")));
         }
         found.sort();
         let (names, paths) = found.into_iter().unzip();

@@ -1,6 +1,6 @@
 //! The class folders inside a folder, and the images of each.
 
-use super::walk::{Walk, visible};
+use super::walk::{TYPES, Walk, visible};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ impl Found {
                 1 => ("1 folder holds".to_string(), "is no class"),
                 n => (format!("{n} folders hold"), "are no classes"),
             };
-            notes.push(format!("{count} no JPEG or PNG file and {what}: {}", names.join(", ")));
+            notes.push(format!("{count} no image and {what}: {}", names.join(", ")));
         }
         notes.extend(other_types(&self.others));
         if self.loose > 0 {
@@ -115,5 +115,5 @@ pub fn other_types(others: &BTreeMap<String, usize>) -> Option<String> {
         1 => "1 file of another type was".to_string(),
         n => format!("{n} files of other types were"),
     };
-    Some(format!("{count} left out ({}); JPEG and PNG files are read", list.join(", ")))
+    Some(format!("{count} left out ({}); {TYPES} files are read", list.join(", ")))
 }

@@ -1,4 +1,4 @@
-//! `folder:DIR`: class folders of JPEG and PNG files of any size, in `train/` and in `test/` or
+//! `folder:DIR`: class folders of image files of any size, in `train/` and in `test/` or
 //! `val/`, or in DIR itself.
 //!
 //! As in torchvision, the images of a class are those in its folder and in the folders inside it.

@@ -2,7 +2,7 @@
 
 pub use picture::decode;
 pub use shapes::ShapesConfig;
-pub use walk::images_in;
+pub use walk::{TYPES, images_in};
 
 mod batch;
 mod cifar;
@@ -19,6 +19,7 @@ pub mod shards;
 mod stl10;
 mod unsplit;
 mod walk;
+mod webp;
 
 use crate::augment::{self, AugmentConfig, Image};
 use crate::defaults::is_default;

@@ -1,12 +1,12 @@
 //! One image file: what its header says, and its pixels.
 
-use super::{jpeg, png};
+use super::{jpeg, png, webp};
 use crate::augment::Image;
 use crate::error::{Error, Result};
 use crate::files;
 use image::metadata::Orientation;
-use image::{ImageDecoder, ImageReader, Limits};
-use std::io::{BufRead, BufReader, Cursor, Seek};
+use image::{ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Seek};
 use std::path::{Path, PathBuf};
 
 /// A longer side, or more decoded bytes, is taken for a damaged or hostile file.
@@ -27,8 +27,12 @@ pub struct Header {
     pub turned: bool,
 }
 
+/// Bytes of any origin: one type for all, since decoders are compiled for each.
+pub trait Bytes: BufRead + Seek {}
+impl<T: BufRead + Seek> Bytes for T {}
+
 /// A reader that knows the format by the first bytes and refuses what would not fit into memory.
-fn reader<R: BufRead + Seek>(path: &Path, from: R) -> Result<ImageReader<R>> {
+fn reader<'a>(path: &Path, from: &'a mut dyn Bytes) -> Result<ImageReader<&'a mut dyn Bytes>> {
     let mut reader = ImageReader::new(from).with_guessed_format().map_err(|e| unreadable(path, e))?;
     reader.limits(limits());
     Ok(reader)
@@ -60,7 +64,18 @@ fn refused(path: &Path, what: impl std::fmt::Display) -> Error {
 
 /// The ending that a file of these bytes should have.
 pub fn extension(bytes: &[u8]) -> &'static str {
-    if png::is_png(bytes) { "png" } else { "jpg" }
+    let endings = image::guess_format(bytes).map_or(&[][..], ImageFormat::extensions_str);
+    endings.first().copied().unwrap_or("jpg")
+}
+
+/// Why a decoder refuses a file.
+fn undecodable(path: &Path, error: ImageError) -> Error {
+    match &error {
+        ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
+            refused(path, "the file is truncated")
+        }
+        _ => refused(path, error),
+    }
 }
 
 /// Reads the header of a file.
@@ -69,7 +84,7 @@ pub fn extension(bytes: &[u8]) -> &'static str {
 /// [`Error::Data`] for what is no image, or one too large.
 pub fn header(path: &Path) -> Result<Header> {
     let (file, metadata) = files::open(path).map_err(|e| unreadable(path, e))?;
-    header_of(path, metadata.len(), BufReader::new(file))
+    header_of(path, metadata.len(), &mut BufReader::new(file))
 }
 
 /// Reads the header of an image of `file_bytes` bytes, whose name for a person is `path`, out of its
@@ -77,19 +92,13 @@ pub fn header(path: &Path) -> Result<Header> {
 ///
 /// # Errors
 /// As [`header`].
-pub fn header_of(path: &Path, file_bytes: u64, mut file: impl BufRead + Seek) -> Result<Header> {
+pub fn header_of(path: &Path, file_bytes: u64, file: &mut dyn Bytes) -> Result<Header> {
     match file_bytes {
         0 => return Err(refused(path, "the file is empty")),
         n if n > FILE_BYTES => return Err(refused(path, "the file is too long")),
         _ => {}
     }
-    let first = file.fill_buf().map_err(|e| unreadable(path, e))?;
-    let ((width, height), turned) = if png::is_png(first) {
-        let head = png::essential(&mut file, png::Part::Head).map_err(|e| unreadable(path, e))?;
-        look(path, Cursor::new(head))?
-    } else {
-        look(path, file)?
-    };
+    let ((width, height), orientation) = look(path, file)?;
     let decoded_bytes = u64::from(width) * u64::from(height) * 3;
     if width == 0 || height == 0 {
         return Err(refused(path, "it has no pixels"));
@@ -97,17 +106,33 @@ pub fn header_of(path: &Path, file_bytes: u64, mut file: impl BufRead + Seek) ->
     if width.max(height) > LONGEST_SIDE || decoded_bytes > DECODED_BYTES {
         return Err(refused(path, format!("{width}×{height} pixels are too many")));
     }
-    Ok(Header { file_bytes, decoded_bytes, turned })
+    Ok(Header { file_bytes, decoded_bytes, turned: orientation != Orientation::NoTransforms })
 }
 
-/// Width and height, and whether it is to be turned.
-fn look(path: &Path, from: impl BufRead + Seek) -> Result<((u32, u32), bool)> {
-    let mut decoder = reader(path, from)?.into_decoder().map_err(|e| refused(path, e))?;
-    let turned = decoder.orientation().is_ok_and(|orientation| orientation != Orientation::NoTransforms);
-    Ok((decoder.dimensions(), turned))
+/// Width and height, and how the picture is to be turned; what cannot be read of that is nothing.
+fn look(path: &Path, from: &mut dyn Bytes) -> Result<((u32, u32), Orientation)> {
+    let first = from.fill_buf().map_err(|e| unreadable(path, e))?;
+    if png::is_png(first) {
+        let head = png::essential(from, png::Part::Head).map_err(|e| unreadable(path, e))?;
+        return said(path, &mut Cursor::new(head), true);
+    }
+    let is_webp = webp::is_webp(first);
+    let (size, orientation) = said(path, from, !is_webp)?;
+    if !is_webp {
+        return Ok((size, orientation));
+    }
+    let orientation = webp::orientation(from).map_err(|e| unreadable(path, e))?;
+    Ok((size, orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
-/// Decodes one file to RGB, (H, W, 3); transparency is ignored.
+/// What the decoder says of width and height and, where it is `asked`, of the orientation.
+fn said(path: &Path, from: &mut dyn Bytes, asked: bool) -> Result<((u32, u32), Orientation)> {
+    let mut decoder = reader(path, from)?.into_decoder().map_err(|e| undecodable(path, e))?;
+    let orientation = if asked { decoder.orientation().ok() } else { None };
+    Ok((decoder.dimensions(), orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+/// Decodes one file to RGB, (H, W, 3): the first picture of an animation; transparency is ignored.
 ///
 /// # Errors
 /// [`Error::Data`] for what is no image, is damaged, or is too large.
@@ -139,14 +164,17 @@ pub fn decode_bytes(mut bytes: Vec<u8>, name: &dyn Fn() -> PathBuf) -> Result<Im
     if jpeg::is_jpeg(&bytes) && !jpeg::is_whole(&bytes) {
         return Err(refused(&name(), "the JPEG file is truncated"));
     }
+    if let Some(fault) = webp::fault(&bytes).filter(|_| webp::is_webp(&bytes)) {
+        return Err(refused(&name(), fault));
+    }
     if png::is_png(&bytes) {
         bytes =
             png::essential(&mut Cursor::new(bytes), png::Part::Whole).map_err(|e| unreadable(&name(), e))?;
     }
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| unreadable(&name(), e))?;
+    let from: &mut dyn Bytes = &mut Cursor::new(bytes);
+    let mut reader = ImageReader::new(from).with_guessed_format().map_err(|e| unreadable(&name(), e))?;
     reader.limits(limits());
-    let decoded = reader.decode().map_err(|e| refused(&name(), e))?.into_rgb8();
+    let decoded = reader.decode().map_err(|e| undecodable(&name(), e))?.into_rgb8();
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
     Ok(Image { height, width, pixels: decoded.into_raw() })
 }

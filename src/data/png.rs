@@ -29,12 +29,12 @@ pub enum Part {
 ///
 /// # Errors
 /// Those of reading.
-pub fn essential(from: &mut (impl Read + Seek), part: Part) -> Result<Vec<u8>> {
+pub fn essential(from: &mut (impl Read + Seek + ?Sized), part: Part) -> Result<Vec<u8>> {
     let mut kept = Vec::new();
-    from.by_ref().take(SIGNATURE.len() as u64).read_to_end(&mut kept)?;
+    (&mut *from).take(SIGNATURE.len() as u64).read_to_end(&mut kept)?;
     loop {
         let at = kept.len();
-        if from.by_ref().take(8).read_to_end(&mut kept)? < 8 {
+        if (&mut *from).take(8).read_to_end(&mut kept)? < 8 {
             return Ok(kept);
         }
         let Some((length, name)) = kept[at..].split_first_chunk() else { return Ok(kept) };
@@ -48,7 +48,7 @@ pub fn essential(from: &mut (impl Read + Seek), part: Part) -> Result<Vec<u8>> {
         // The chunk's checksum stands behind it.
         let length_with_sum = u64::from(length) + 4;
         if needed || (name == b"eXIf" && length <= LONGEST_EXIF) {
-            from.by_ref().take(length_with_sum).read_to_end(&mut kept)?;
+            (&mut *from).take(length_with_sum).read_to_end(&mut kept)?;
         } else {
             kept.truncate(at);
             from.seek_relative(length_with_sum as i64)?;

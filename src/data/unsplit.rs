@@ -24,7 +24,7 @@ const HOW: &str = "one image in ten is held out, by a hash of its name";
 pub fn labelled(root: &Path, notes: &mut Vec<String>) -> Result<(Vec<String>, [Half; 2])> {
     let found = class_folders(root, root)?;
     if found.classes.is_empty() {
-        let what = "has no JPEG or PNG file in it; expected images, folders of them for each class, or \
+        let what = "has no image in it; expected images, folders of them for each class, or \
                     DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg";
         return Err(Error::data(root, what));
     }
@@ -73,12 +73,14 @@ pub fn labelled(root: &Path, notes: &mut Vec<String>) -> Result<(Vec<String>, [H
 /// [`Error::Data`] where one half would have no image.
 pub fn unlabelled(root: &Path, notes: &mut Vec<String>) -> Result<[Half; 2]> {
     let Found { mut images, others } = Walk::default().files(root)?;
-    let direct = images.iter().filter(|path| path.parent() == Some(root)).count();
-    let inside = match images.len() - direct {
-        0 => String::new(),
-        n => format!(
-            " ({direct} in it and {n} in folders inside, which would be classes if all images were in such)"
+    let direct: Vec<&PathBuf> = images.iter().filter(|path| path.parent() == Some(root)).collect();
+    let inside = match (images.len() - direct.len(), direct.first().and_then(|path| path.file_name())) {
+        (n @ 1.., Some(one)) => format!(
+            " ({} in it and {n} in folders inside; without those in it, such as {}, the folders would be classes)",
+            direct.len(),
+            one.display()
         ),
+        _ => String::new(),
     };
     notes.push(format!(
         "its images lie in no class folders{inside} and have no labels: no accuracy is measured; {HOW}"
@@ -99,7 +101,7 @@ fn lack([train, test]: &[Vec<PathBuf>; 2], count: usize) -> Option<String> {
     let images = if count == 1 { "its only image".to_string() } else { format!("all of its {count} images") };
     match (train.is_empty(), test.is_empty()) {
         (true, _) => Some(format!("{images} would be held out")),
-        (_, true) => Some(format!("{images} would be training images")),
+        (_, true) => Some(format!("{images} would be trained on")),
         _ => None,
     }
 }

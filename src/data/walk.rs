@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 
 /// What the archives of macOS hold beside what was packed.
 const OF_MACOS: &str = "__MACOSX";
+/// The types of images that are read, for a person.
+pub const TYPES: &str = "JPEG, PNG, WebP, BMP, TIFF and GIF";
+/// What their files' names end in; what a file holds is told by its first bytes.
+pub const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
 /// The files in a folder and in the folders inside it.
 #[derive(Debug, Default)]
@@ -102,7 +106,7 @@ pub struct Entry {
 impl Entry {
     /// Whether it has the name of an image that is read.
     pub fn is_image(&self) -> bool {
-        matches!(extension(&self.path).as_str(), "jpg" | "jpeg" | "png")
+        EXTENSIONS.contains(&extension(&self.path).as_str())
     }
 }
 
@@ -156,7 +160,7 @@ mod tests {
             "a/z.jpg",
             "a-b/y.JPEG",
             "c.PNG",
-            "a/w.webp",
+            "a/w.svg",
             ".x.png",
             ".h/x.png",
             "__MACOSX/x.png",
@@ -167,7 +171,7 @@ mod tests {
         let relative: Vec<&Path> =
             found.images.iter().map(|path| path.strip_prefix(root.path()).unwrap()).collect();
         assert_eq!(relative, ["b.png", "c.PNG", "a/z.jpg", "a-b/y.JPEG"].map(Path::new));
-        assert_eq!(found.others, BTreeMap::from([("webp".into(), 1), (String::new(), 1)]));
+        assert_eq!(found.others, BTreeMap::from([("svg".into(), 1), (String::new(), 1)]));
     }
 
     #[cfg(unix)]

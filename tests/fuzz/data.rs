@@ -193,6 +193,26 @@ fn with_checksums(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// Good images of the other formats.
+#[cfg(test)]
+fn other_images() -> Vec<Vec<u8>> {
+    let colour = image::RgbaImage::from_fn(23, 17, |x, y| image::Rgba([x as u8 * 9, y as u8 * 11, 7, 99]));
+    let colour = DynamicImage::ImageRgba8(colour);
+    let grey = colour.to_luma8().into();
+    let formats = [ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::Gif];
+    let mut all = crate::formats::WEBP.map(<[u8]>::to_vec).to_vec();
+    for image in [&colour, &colour.to_rgb8().into(), &grey] {
+        for format in formats {
+            let mut bytes = Cursor::new(Vec::new());
+            // A GIF file has no grey pixels.
+            if image.write_to(&mut bytes, format).is_ok() {
+                all.push(bytes.into_inner());
+            }
+        }
+    }
+    all
+}
+
 /// Decodes an image file.
 pub fn image(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -200,6 +220,11 @@ pub fn image(bytes: &[u8]) {
     let bytes = if bytes.starts_with(b"\x89PNG") { with_checksums(bytes.to_vec()) } else { bytes.to_vec() };
     std::fs::write(path, bytes).expect("written");
     let _ = decode(path);
+}
+
+/// Decodes an image file of another format than JPEG and PNG.
+pub fn other_image(bytes: &[u8]) {
+    image(bytes);
 }
 
 #[test]
@@ -227,4 +252,9 @@ fn indices_of_shards_are_believed_or_made_again() {
 #[test]
 fn images_are_decoded_or_refused() {
     run("JPEG and PNG", images(), image);
+}
+
+#[test]
+fn images_of_other_formats_are_decoded_or_refused() {
+    run("WebP, BMP, TIFF and GIF", other_images(), other_image);
 }

@@ -34,12 +34,13 @@ const BRIEFLY: Duration = Duration::from_secs(3);
 type Target = fn(&[u8]);
 
 /// The targets by which cargo-fuzz finds them.
-const TARGETS: [(&str, Target); 15] = [
+const TARGETS: [(&str, Target); 16] = [
     ("CIFAR archive, packed", data::archive),
     ("CIFAR archive, unpacked", data::archive_inside),
     ("shard", data::shard),
     ("index of shards", data::index_of_shards),
     ("JPEG and PNG", data::image),
+    ("WebP, BMP, TIFF and GIF", data::other_image),
     ("manifest", record::manifest),
     ("state", record::state),
     ("metrics CSV", record::metrics),

@@ -3,6 +3,7 @@
 //! as the shards' lengths and times are the same.
 
 use super::super::picture::{self, FILE_BYTES};
+use super::super::walk::EXTENSIONS;
 use super::Place;
 use crate::error::{Error, Result};
 use crate::files::{self, hex};
@@ -17,7 +18,7 @@ use std::time::UNIX_EPOCH;
 /// The index beside the shards.
 const FILE: &str = ".sim-index";
 /// Its first line; another number is another form.
-const FORM: &str = "sim-index 1";
+const FORM: &str = "sim-index 2";
 /// Longest index, in bytes: some thirty million images.
 const LONGEST: u64 = 2 << 30;
 /// Archives are made of blocks of so many bytes.
@@ -239,7 +240,7 @@ impl<'a> Scan<'a> {
             self.sample = Some((key.to_string(), None, None));
         }
         let (image, class) = match extension.as_str() {
-            "jpg" | "jpeg" | "png" => (Some(self.image(name, offset, bytes, from)?), None),
+            known if EXTENSIONS.contains(&known) => (Some(self.image(name, offset, bytes, from)?), None),
             "cls" | "txt" | "json" => (None, self.class(name, &extension, from)?),
             _ => (None, None),
         };
@@ -264,7 +265,7 @@ impl<'a> Scan<'a> {
         let whole = from.take(FILE_BYTES).read_to_end(&mut content);
         whole.map_err(|error| self.damaged(name, format!("cannot be read: {error}")))?;
         let path = self.path.join(name);
-        let header = picture::header_of(&path, bytes, Cursor::new(content));
+        let header = picture::header_of(&path, bytes, &mut Cursor::new(content));
         let (decoded_bytes, turned) =
             header.map_or((0, false), |header| (header.decoded_bytes, header.turned));
         let bytes = u32::try_from(bytes.min(FILE_BYTES)).unwrap_or(u32::MAX);

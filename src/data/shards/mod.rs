@@ -119,7 +119,7 @@ fn open_within(memory: u64, root: &Path, config: &DataConfig) -> Result<Dataset>
     let paths: Vec<PathBuf> = halves.concat();
     let index = Index::of(root, &paths)?;
     if index.without_image > 0 {
-        notes.push(format!("{} samples hold no JPEG or PNG file and were left out", index.without_image));
+        notes.push(format!("{} samples hold no image and were left out", index.without_image));
     }
     let is_training = |member: &&Member| (member.shard as usize) < train_shards;
     let (train, test): (Vec<&Member>, Vec<&Member>) = index.members.iter().partition(is_training);
