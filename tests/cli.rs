@@ -80,7 +80,10 @@ fn missing_and_damaged_files_exit_with_4_and_are_named() {
         );
     }
     // A single image cannot be skipped.
-    let message = simsiam_em::data::decode(&bad).err().map(|e| e.to_string()).unwrap_or_default();
+    let message = simsiam_em::data::decode(&bad, simsiam_em::data::Exif::Ignored)
+        .err()
+        .map(|e| e.to_string())
+        .unwrap_or_default();
     assert!(message.contains("bad.safetensors") && !message.contains("--skip-bad"), "{message}");
     fails(&["data", "preview", "--out", "sheet.jpg"], 2, &["sheet.jpg", ".png"]);
     fails(&["plot", "/nowhere"], 4, &["/nowhere"]);

@@ -246,6 +246,25 @@ fn a_few_images_that_make_no_two_halves_are_refused() {
     refused(open(root.path()), &["its only image would be", "add images"]);
 }
 
+#[test]
+fn images_that_a_camera_turned_are_turned_where_a_recipe_says_so() {
+    let root = animals();
+    let turned = |name: &str, (width, height): (u32, u32)| {
+        std::fs::write(root.path().join("train/cat").join(name), jpeg_to_be_turned(width, height)).unwrap();
+    };
+    turned("turned.jpg", (12, 8));
+    let exif = || DataConfig { exif: true, ..config(root.path()) };
+    let (stored, data) = (open(root.path()).unwrap(), Dataset::open(&exif()).unwrap());
+    let image = data.train.image(6).unwrap();
+    assert_eq!((image.width, image.height, data.turned), (8, 12, 1));
+    assert_eq!(data.train.image(0).unwrap(), stored.train.image(0).unwrap());
+    assert_ne!(data.digest, stored.digest);
+    // Recipes of before hold no such key, and other sources no such images.
+    assert!(!toml::to_string(&config(root.path())).unwrap().contains("exif"));
+    let shapes = DataConfig { source: "shapes".into(), ..exif() };
+    assert_eq!(Dataset::open(&shapes).unwrap_err().exit_code(), 2);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_that_leads_back_up_adds_no_images() {

@@ -4,7 +4,7 @@
 use crate::fuzz::memory::most_during;
 use image::codecs::gif::GifEncoder;
 use image::{DynamicImage, Frame, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
-use simsiam_em::data::decode;
+use simsiam_em::data::{Exif, decode};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -41,7 +41,7 @@ fn encoded(format: ImageFormat) -> Vec<u8> {
 /// What `bytes` decode to, as a file at `path`.
 fn read(path: &Path, bytes: &[u8]) -> simsiam_em::Result<simsiam_em::augment::Image> {
     std::fs::write(path, bytes).unwrap();
-    decode(path)
+    decode(path, Exif::Ignored)
 }
 
 #[test]
@@ -65,6 +65,29 @@ fn a_format_is_told_by_what_a_file_holds_and_gives_its_pixels() {
     DynamicImage::from(picture()).to_luma16().write_to(&mut tiff, ImageFormat::Tiff).unwrap();
     let grey = read(&root.path().join("x.tiff"), &tiff.into_inner()).unwrap();
     assert!(grey.pixels.chunks(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]));
+}
+
+/// WebP and JPEG files say how they are to be turned, each in its own way.
+#[test]
+fn orientations_are_read_in_every_format_that_has_them() {
+    let root = tempfile::tempdir().unwrap();
+    let jpeg = crate::support::jpeg_to_be_turned(13, 9);
+    let mut pixels = encoded(ImageFormat::WebP);
+    // The TIFF entry of the JPEG file, behind Exif\0\0, in a chunk of its own.
+    let exif = &jpeg[12..12 + 26];
+    let chunk = [&b"EXIF"[..], &26u32.to_le_bytes(), exif].concat();
+    let webp = {
+        // An extended header of 13 × 9 pixels with EXIF before the chunk of pixels.
+        let head = [&b"VP8X\x0a\0\0\0\x08\0\0\0"[..], &[12, 0, 0, 8, 0, 0]].concat();
+        let chunks = [&head[..], &pixels.split_off(12), &chunk].concat();
+        [&b"RIFF"[..], &(chunks.len() as u32 + 4).to_le_bytes(), b"WEBP", &chunks].concat()
+    };
+    for (name, bytes) in [("x.jpg", jpeg), ("x.webp", webp)] {
+        let path = root.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let size = |exif| decode(&path, exif).map(|image| (image.width, image.height)).unwrap();
+        assert_eq!((size(Exif::Ignored), size(Exif::Applied)), ((13, 9), (9, 13)), "{name}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::fuzz::memory::most_during;
 use crate::support::{data_config, jpeg_to_be_turned, picture, within};
-use simsiam_em::data::{Dataset, decode, images_in};
+use simsiam_em::data::{Dataset, Exif, decode, images_in};
 use simsiam_em::record::read_metrics;
 use simsiam_em::report::Figure;
 use simsiam_em::study::Study;
@@ -127,7 +127,7 @@ fn packed_chunks_of_a_png_are_not_unpacked() {
     let path = root.path().join("x.png");
     for (name, head) in [(b"iCCP", &b"icc\0\0"[..]), (b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\x01\0\0\0")] {
         std::fs::write(&path, png_with_packed(name, head, 64 << 20)).unwrap();
-        let held = most_during(4 << 30, || assert_eq!(decode(&path).unwrap().height, 8));
+        let held = most_during(4 << 30, || assert_eq!(decode(&path, Exif::Ignored).unwrap().height, 8));
         assert!(held < 1 << 20, "{held} bytes held");
     }
 }
@@ -147,7 +147,7 @@ fn a_header_that_claims_the_most_pixels_is_held_within_a_gigabyte() {
         jpeg[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
         std::fs::write(&path, &jpeg).unwrap();
         let mut ended = None;
-        let held = most_during(4 << 30, || ended = Some(decode(&path).map(drop)));
+        let held = most_during(4 << 30, || ended = Some(decode(&path, Exif::Ignored).map(drop)));
         assert!(held < 1 << 30, "{held} bytes held");
         ended.unwrap()
     };

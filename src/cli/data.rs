@@ -191,14 +191,17 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let dataset = Dataset::open(&config)?;
     report_left_out(&dataset.name, &dataset.notes, &dataset.skipped);
     if dataset.turned > 0 {
-        super::note(&format!(
-            "{} to be turned (EXIF orientation); all are read as they are stored, as torchvision reads them",
-            if dataset.turned == 1 {
-                "1 image asks".to_string()
-            } else {
-                format!("{} images ask", dataset.turned)
+        let asked = match dataset.turned {
+            1 => "1 image asks".to_string(),
+            n => format!("{n} images ask"),
+        };
+        let done = match config.exif {
+            true => "they are turned, as data.exif says",
+            false => {
+                "all are read as they are stored, as torchvision reads them; data.exif = true turns them"
             }
-        ));
+        };
+        super::note(&format!("{asked} to be turned (EXIF orientation); {done}"));
     }
     let counts = |split: &Split| {
         let mut counts = vec![0usize; dataset.classes.len()];

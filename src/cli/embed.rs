@@ -4,7 +4,7 @@ use super::flags::{device_flag, json_flag, path_option, place, switch};
 use super::output::Output;
 use super::pretrained::{opened, preprocessing_flags};
 use crate::augment::{normalise, resize_and_centre_crop};
-use crate::data::{TYPES, decode, images_in};
+use crate::data::{Exif, TYPES, decode, images_in};
 use crate::error::{Error, Result};
 use crate::network::read_weights;
 use crate::record::{csv_bytes, is_stream, write_durable, write_where_told};
@@ -130,6 +130,8 @@ enum Source {
         paths: Vec<PathBuf>,
         /// Its path from the folder, with `/` between names.
         names: Vec<String>,
+        /// Whether they are turned, as the run's images were.
+        exif: Exif,
     },
     /// (N, 3, S, S), normalised.
     Tensor { count: usize, values: Vec<f32> },
@@ -146,9 +148,13 @@ impl Source {
             }
             return Source::tensor(path, pretrained);
         }
+        let exif = match &pretrained.recipe {
+            Some(recipe) if recipe.data.exif => Exif::Applied,
+            _ => Exif::Ignored,
+        };
         if !path.is_dir() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Ok(Source::Files { paths: vec![path.to_path_buf()], names: vec![name] });
+            return Ok(Source::Files { paths: vec![path.to_path_buf()], names: vec![name], exif });
         }
         let mut found: Vec<(String, PathBuf)> =
             images_in(path)?.into_iter().map(|image| (relative(&image, path), image)).collect();
@@ -157,7 +163,7 @@ impl Source {
         }
         found.sort();
         let (names, paths) = found.into_iter().unzip();
-        Ok(Source::Files { paths, names })
+        Ok(Source::Files { paths, names, exif })
     }
 
     fn tensor(path: &Path, pretrained: &mut Pretrained) -> Result<Source> {
@@ -195,10 +201,10 @@ impl Source {
                 let x = Tensor::from_slice(values, (n, 3, size, size), &Device::Cpu)?;
                 Ok(x.permute((0, 2, 3, 1))?.contiguous()?)
             }
-            Source::Files { paths, .. } => {
+            Source::Files { paths, exif, .. } => {
                 let mut x = vec![0.0; n * len];
                 x.par_chunks_exact_mut(len).zip(&paths[start..end]).try_for_each(|(out, path)| {
-                    normalise(&resize_and_centre_crop(&decode(path)?, size), mean, std, out);
+                    normalise(&resize_and_centre_crop(&decode(path, *exif)?, size), mean, std, out);
                     Ok::<_, Error>(())
                 })?;
                 Ok(Tensor::from_vec(x, (n, size, size, 3), &Device::Cpu)?)

@@ -5,7 +5,7 @@
 
 use super::classes::Half;
 use super::layout;
-use super::picture::{decode_listed, header};
+use super::picture::{Exif, decode_listed, header};
 use super::{DataConfig, Dataset, Images, Split, first_of_each_class};
 use crate::augment::Image;
 use crate::error::{Error, Result};
@@ -31,7 +31,8 @@ fn open_within(memory: u64, root: &Path, config: &DataConfig) -> Result<Dataset>
     let mut notes = Vec::new();
     let (classes, [train, test]) = layout::list(root, config, &mut notes)?;
     let there = [train.labels.len(), test.labels.len()];
-    let mut bad = Bad { classes: &classes, skip: config.skip_bad, skipped: Vec::new() };
+    let exif = if config.exif { Exif::Applied } else { Exif::Ignored };
+    let mut bad = Bad { classes: &classes, skip: config.skip_bad, exif, skipped: Vec::new() };
     let used = [used(&train, config.train_images, &mut bad)?, used(&test, config.test_images, &mut bad)?];
     let bytes: u64 = used.iter().flatten().map(|file| file.decoded_bytes).sum();
     let turned = used.iter().flatten().filter(|file| file.turned).count();
@@ -42,9 +43,9 @@ fn open_within(memory: u64, root: &Path, config: &DataConfig) -> Result<Dataset>
     } else if config.skip_bad {
         // Which files are bad must be known before the first step: afterwards the order is fixed.
         let halves = [decodable(a, &train, &mut bad)?, decodable(b, &test, &mut bad)?];
-        on_demand(root, config, classes.clone(), halves)
+        on_demand(root, (config, exif), classes.clone(), halves)
     } else {
-        on_demand(root, config, classes.clone(), [a, b])
+        on_demand(root, (config, exif), classes.clone(), [a, b])
     };
     Ok(Dataset { skipped: bad.skipped, notes, there, turned, ..dataset })
 }
@@ -62,6 +63,7 @@ struct File {
 struct Bad<'a> {
     classes: &'a [String],
     skip: bool,
+    exif: Exif,
     skipped: Vec<(PathBuf, String)>,
 }
 
@@ -116,14 +118,16 @@ fn used(half: &Half, limit: usize, bad: &mut Bad) -> Result<Vec<File>> {
 
 /// The files that decode.
 fn decodable(files: Vec<File>, half: &Half, bad: &mut Bad) -> Result<Vec<File>> {
-    let tried = files.into_par_iter().map(|file| (file.label, decode_listed(&file.path).map(|_| file)));
+    let exif = bad.exif;
+    let tried = files.into_par_iter().map(|file| (file.label, decode_listed(&file.path, exif).map(|_| file)));
     bad.keep(tried.collect(), half)
 }
 
 fn decode_all(files: Vec<File>, half: &Half, bad: &mut Bad) -> Result<(Vec<Image>, Vec<u32>)> {
+    let exif = bad.exif;
     let tried = files
         .into_par_iter()
-        .map(|file| (file.label, decode_listed(&file.path).map(|image| (image, file.label))));
+        .map(|file| (file.label, decode_listed(&file.path, exif).map(|image| (image, file.label))));
     Ok(bad.keep(tried.collect(), half)?.into_iter().unzip())
 }
 
@@ -131,8 +135,16 @@ fn decode_all(files: Vec<File>, half: &Half, bad: &mut Bad) -> Result<(Vec<Image
 ///
 /// Reading them all for a digest would take longer than many runs: names and lengths stand for
 /// them.
-fn on_demand(root: &Path, config: &DataConfig, classes: Vec<String>, listed: [Vec<File>; 2]) -> Dataset {
+fn on_demand(
+    root: &Path,
+    (config, exif): (&DataConfig, Exif),
+    classes: Vec<String>,
+    listed: [Vec<File>; 2],
+) -> Dataset {
     let mut hash = Sha256::new();
+    if exif == Exif::Applied {
+        hash.update("exif");
+    }
     let [train, test] = listed.map(|files| {
         for file in &files {
             let place = file.path.strip_prefix(root).unwrap_or(&file.path).as_os_str().as_encoded_bytes();
@@ -144,7 +156,7 @@ fn on_demand(root: &Path, config: &DataConfig, classes: Vec<String>, listed: [Ve
         }
         let labels = files.iter().map(|file| file.label).collect();
         let paths = files.into_iter().map(|file| file.path).collect();
-        Split { images: Images::Files(paths), labels }
+        Split { images: Images::Files(paths, exif), labels }
     });
     Dataset::new(config, classes, [train, test], hex(&hash.finalize()))
 }
@@ -167,7 +179,7 @@ mod tests {
         let config = |skip_bad| DataConfig { skip_bad, ..DataConfig::all_of("folder:here") };
         let kept = open_within(MEMORY_BYTES, root.path(), &config(false)).unwrap();
         let asked = open_within(0, root.path(), &config(false)).unwrap();
-        assert!(matches!(asked.train.images, Images::Files(_)));
+        assert!(matches!(asked.train.images, Images::Files(..)));
         assert_eq!(kept.train.image(4).unwrap(), asked.train.image(4).unwrap());
 
         // Cut behind its header, so that only decoding tells.

@@ -1,6 +1,7 @@
 //! Images and labels: where they come from, in which order, and the batches prepared ahead.
 
-pub use picture::decode;
+pub use limit::first_of_each_class;
+pub use picture::{Exif, decode};
 pub use shapes::ShapesConfig;
 pub use walk::{TYPES, images_in};
 
@@ -11,6 +12,7 @@ mod folder;
 mod halves;
 mod jpeg;
 mod layout;
+mod limit;
 pub mod loader;
 mod picture;
 mod png;
@@ -67,6 +69,10 @@ pub struct DataConfig {
     /// `val`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
+    /// Turns images as their EXIF orientation asks (`folder:` only), instead of reading them as
+    /// they are stored.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub exif: bool,
 }
 
 impl DataConfig {
@@ -82,6 +88,7 @@ impl DataConfig {
             shapes: ShapesConfig::default(),
             skip_bad: false,
             held_out: None,
+            exif: false,
         }
     }
 }
@@ -143,7 +150,7 @@ pub struct Split {
 #[derive(Debug)]
 enum Images {
     Memory(Vec<Image>),
-    Files(Vec<PathBuf>),
+    Files(Vec<PathBuf>, Exif),
     Shards(Arc<Shards>, Vec<Place>),
 }
 
@@ -175,7 +182,7 @@ impl Split {
     pub fn image(&self, index: usize) -> Result<Cow<'_, Image>> {
         match &self.images {
             Images::Memory(images) => Ok(Cow::Borrowed(&images[index])),
-            Images::Files(paths) => picture::decode_listed(&paths[index]).map(Cow::Owned),
+            Images::Files(paths, exif) => picture::decode_listed(&paths[index], *exif).map(Cow::Owned),
             Images::Shards(shards, places) => shards.image(places[index]).map(Cow::Owned),
         }
     }
@@ -201,7 +208,7 @@ pub struct Dataset {
     /// Training and held-out images that there are, of which a limit or `skip_bad` may have left
     /// some out.
     pub there: [usize; 2],
-    /// Images that their camera asks to turn; they are read as they are stored.
+    /// Images that their camera asks to turn: whether they are turned says `data.exif`.
     pub turned: usize,
     /// The seed of procedural images; none of others.
     pub drawn_with: Option<u64>,
@@ -229,10 +236,16 @@ impl Dataset {
     pub fn open(config: &DataConfig) -> Result<Dataset> {
         let (kind, path) = config.source.split_once(':').unwrap_or((&config.source, ""));
         let path = &expand(path)?;
-        if config.held_out.is_some() && !["folder", "tar"].contains(&kind) {
-            return Err(Error::Usage(
-                "data.held_out: only folder:DIR and tar:DIR have test and val to choose from".into(),
-            ));
+        let not_here = match kind {
+            "folder" => None,
+            _ if config.exif => Some("exif: only images of folder:DIR may ask to be turned"),
+            "tar" => None,
+            _ => config
+                .held_out
+                .map(|_| "held_out: only folder:DIR and tar:DIR have test and val to choose from"),
+        };
+        if let Some(what) = not_here {
+            return Err(Error::Usage(format!("data.{what}")));
         }
         match (kind, path.as_os_str().is_empty()) {
             ("shapes", true) => shapes_dataset(config),
@@ -352,25 +365,6 @@ fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
     Ok(Dataset { drawn_with: Some(seed), ..dataset })
 }
 
-/// Which of the images with these labels are used when `wanted` are asked for (0: all): the first
-/// of each class, in equal parts, the earlier classes taking what does not divide.
-pub fn first_of_each_class(labels: &[u32], classes: usize, wanted: usize) -> Vec<usize> {
-    if wanted == 0 || wanted >= labels.len() {
-        return (0..labels.len()).collect();
-    }
-    // Images without labels are of one class here.
-    let classes = classes.max(1);
-    let mut quota: Vec<usize> =
-        (0..classes).map(|class| wanted / classes + usize::from(class < wanted % classes)).collect();
-    let take = |(index, label): (usize, &u32)| {
-        let left = &mut quota[*label as usize];
-        let taken = *left > 0;
-        *left = left.saturating_sub(1);
-        taken.then_some(index)
-    };
-    labels.iter().enumerate().filter_map(take).collect()
-}
-
 /// Unaugmented images `indices`, resized with antialiasing so that the shorter side is
 /// `config.size`, cropped at the centre and normalised: (B, size, size, 3).
 ///
@@ -385,16 +379,4 @@ pub fn plain(split: &Split, indices: Range<usize>, config: &AugmentConfig) -> Re
         Ok::<_, Error>(())
     })?;
     Ok(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_takes_the_first_of_each_class_in_equal_parts() {
-        let labels = [0, 0, 1, 1, 1, 2, 0];
-        assert_eq!(first_of_each_class(&labels, 3, 4), [0, 1, 2, 5]);
-        assert_eq!(first_of_each_class(&labels, 3, 0).len(), 7);
-    }
 }

@@ -16,6 +16,15 @@ const DECODED_BYTES: u64 = 256 << 20;
 /// files say more beside them.
 pub const FILE_BYTES: u64 = DECODED_BYTES + DECODED_BYTES / 4;
 
+/// What is done about an image that its camera asks to turn (EXIF orientation).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exif {
+    /// It is read as it is stored, as torchvision reads it.
+    Ignored,
+    /// It is turned.
+    Applied,
+}
+
 /// What is known of an image before it is decoded.
 #[derive(Clone, Copy)]
 pub struct Header {
@@ -136,14 +145,14 @@ fn said(path: &Path, from: &mut dyn Bytes, asked: bool) -> Result<((u32, u32), O
 ///
 /// # Errors
 /// [`Error::Data`] for what is no image, is damaged, or is too large.
-pub fn decode(path: &Path) -> Result<Image> {
+pub fn decode(path: &Path, exif: Exif) -> Result<Image> {
     // A single file cannot be skipped.
     let alone = |error: Error| match error {
         Error::Data { path, what } => Error::data(path, what.replace(" or pass --skip-bad", "")),
         other => other,
     };
     header(path).map_err(alone)?;
-    decode_listed(path).map_err(alone)
+    decode_listed(path, exif).map_err(alone)
 }
 
 /// [`decode`] of a file whose header was checked before: a small picture's header costs as much as
@@ -151,16 +160,16 @@ pub fn decode(path: &Path) -> Result<Image> {
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_listed(path: &Path) -> Result<Image> {
+pub fn decode_listed(path: &Path, exif: Exif) -> Result<Image> {
     let bytes = files::read(path, FILE_BYTES).map_err(|e| unreadable(path, e))?;
-    decode_bytes(bytes, &|| path.to_path_buf())
+    decode_bytes(bytes, exif, &|| path.to_path_buf())
 }
 
 /// Decodes the bytes of a file, whose `name` is asked for where they are refused.
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_bytes(mut bytes: Vec<u8>, name: &dyn Fn() -> PathBuf) -> Result<Image> {
+pub fn decode_bytes(mut bytes: Vec<u8>, exif: Exif, name: &dyn Fn() -> PathBuf) -> Result<Image> {
     if jpeg::is_jpeg(&bytes) && !jpeg::is_whole(&bytes) {
         return Err(refused(&name(), "the JPEG file is truncated"));
     }
@@ -171,10 +180,16 @@ pub fn decode_bytes(mut bytes: Vec<u8>, name: &dyn Fn() -> PathBuf) -> Result<Im
         bytes =
             png::essential(&mut Cursor::new(bytes), png::Part::Whole).map_err(|e| unreadable(&name(), e))?;
     }
+    let orientation = match exif {
+        Exif::Ignored => Orientation::NoTransforms,
+        Exif::Applied => look(&name(), &mut Cursor::new(&bytes))?.1,
+    };
     let from: &mut dyn Bytes = &mut Cursor::new(bytes);
     let mut reader = ImageReader::new(from).with_guessed_format().map_err(|e| unreadable(&name(), e))?;
     reader.limits(limits());
-    let decoded = reader.decode().map_err(|e| undecodable(&name(), e))?.into_rgb8();
+    let mut decoded = reader.decode().map_err(|e| undecodable(&name(), e))?;
+    decoded.apply_orientation(orientation);
+    let decoded = decoded.into_rgb8();
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
     Ok(Image { height, width, pixels: decoded.into_raw() })
 }

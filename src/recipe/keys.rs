@@ -209,6 +209,8 @@ pub const KEYS: &[Key] = rows! {
         "Counts files that cannot be decoded and goes on, instead of stopping at the first; `--skip-bad` sets it.";
     "data.held_out", Text, Words(&["test", "val"]), CHOICE, "sim":
         "Which folder of folder:DIR is held out where both are there; left out: test.";
+    "data.exif", Switch, Any, Some("false"), "sim":
+        "Turns images of folder:DIR as their EXIF orientation asks, instead of reading them as they are stored.";
 
     "augment.size", Whole, PIXELS, None, "Sec. 3; App. D":
         "Side of a view in pixels.";

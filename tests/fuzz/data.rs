@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 #[cfg(test)]
 use image::{DynamicImage, ImageFormat};
-use simsiam_em::data::{DataConfig, Dataset, decode};
+use simsiam_em::data::{DataConfig, Dataset, Exif, decode};
 use std::io::{Cursor, Write};
 use std::path::Path;
 
@@ -219,7 +219,9 @@ pub fn image(bytes: &[u8]) {
     let path: &Path = &folder.path().join("mutant.png");
     let bytes = if bytes.starts_with(b"\x89PNG") { with_checksums(bytes.to_vec()) } else { bytes.to_vec() };
     std::fs::write(path, bytes).expect("written");
-    let _ = decode(path);
+    for exif in [Exif::Ignored, Exif::Applied] {
+        let _ = decode(path, exif);
+    }
 }
 
 /// Decodes an image file of another format than JPEG and PNG.

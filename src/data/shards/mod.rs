@@ -7,7 +7,7 @@
 mod index;
 pub mod pack;
 
-use super::picture;
+use super::picture::{self, Exif};
 use super::{DataConfig, Dataset, HeldOut, Images, Split, first_of_each_class};
 use crate::augment::Image;
 use crate::error::{Error, Result};
@@ -64,7 +64,7 @@ impl Shards {
         let bytes = bytes.map_err(|error| {
             Error::data(self.name(place), format!("cannot be read: {error}; is the shard truncated?"))
         })?;
-        picture::decode_bytes(bytes, &|| self.name(place))
+        picture::decode_bytes(bytes, Exif::Ignored, &|| self.name(place))
     }
 
     /// Shard and member of the image at `place`, for a person.

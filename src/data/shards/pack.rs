@@ -2,7 +2,8 @@
 
 use super::super::classes::Half;
 use super::super::layout;
-use super::super::{DataConfig, Dataset, Split, picture};
+use super::super::picture::{self, Exif};
+use super::super::{DataConfig, Dataset, Split};
 use crate::error::{Error, Result, go_on};
 use crate::files;
 use std::fs::File;
@@ -137,7 +138,7 @@ impl Samples for Half {
     fn bytes(&self, index: usize) -> Result<(Vec<u8>, &'static str)> {
         let path = &self.paths[index];
         picture::header(path)?;
-        picture::decode_listed(path)?;
+        picture::decode_listed(path, Exif::Ignored)?;
         let bytes = files::read(path, picture::FILE_BYTES)
             .map_err(|error| Error::data(path, format!("cannot be read: {error}")))?;
         let extension = picture::extension(&bytes);
