@@ -52,6 +52,38 @@ fn mistakes_on_the_command_line_exit_with_2_and_name_the_way_out() {
 }
 
 #[test]
+fn keys_with_a_flag_of_their_own_are_set_by_it_once() {
+    for (flag, value, key, other) in [
+        ("--epochs", "3", "schedule.epochs", "schedule={epochs=4}"),
+        ("--lr", "0.125", "optim.base_lr", "optim.base_lr = 1"),
+        ("--batch-size", "24", "schedule.batch", "schedule.batch=16"),
+    ] {
+        let by_flag = sim(&["show", "simsiam", flag, value, "--json"]);
+        let by_key = sim(&["show", "simsiam", "--set", &format!("{key}={value}"), "--json"]);
+        let recipe = |output: &Output, typed: &str| {
+            let mut line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            let said = line["recipe"][key]["set_by"].take();
+            assert_eq!(said, typed);
+            line
+        };
+        let set = format!("--set {key}={value}");
+        assert_eq!(recipe(&by_flag, &format!("{flag} {value}")), recipe(&by_key, &set));
+        fails(&["run", "simsiam", flag, value, "--set", other], 2, &[flag, "--set", key, "give one of them"]);
+        fails(&["run", "simsiam", flag, "many"], 2, &["many", key]);
+        fails(&["run", "simsiam", flag, "0", flag, "1"], 2, &[flag]);
+    }
+    fails(&["run", "simsiam", "--epochs", "0"], 2, &["--epochs 0", "schedule.epochs"]);
+    fails(&["run", "batchsize", "--batch-size", "32"], 2, &["--batch-size 32", "the same run", "--batch"]);
+    fails(&["sweep", "simsiam", "--over", "optim.base_lr=1,2", "--lr", "3"], 2, &["--over"]);
+    // What others call them is no flag, but known.
+    for (typed, meant) in [("--learning-rate", "--lr"), ("--bs", "--batch-size"), ("--epoch", "--epochs")] {
+        for command in [&["run", "simsiam"][..], &["show", "membank"]] {
+            fails(&[command, &[typed, "1"]].concat(), 2, &[typed, &format!("'{meant}'")]);
+        }
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn a_run_that_would_not_fit_into_memory_is_refused_before_it_begins() {
     let folder = tempfile::tempdir().unwrap();

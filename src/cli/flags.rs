@@ -3,8 +3,8 @@
 use crate::data::sources;
 use crate::device::Place;
 use crate::error::{Error, Result};
-use crate::study::{Flag, Request, Seeds, Settings, Study};
-use clap::builder::StyledStr;
+use crate::study::{Flag, Request, Seeds, Settings, Short, Study};
+use clap::builder::{StyledStr, UnknownArgumentValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::path::PathBuf;
 
@@ -87,17 +87,39 @@ pub fn given(study: &Study, matches: &ArgMatches) -> Vec<(String, Vec<String>)> 
 
 /// Flags that change recipes: scale, data, `--set` and the like.
 pub fn layer_flags() -> Vec<Arg> {
-    vec![
-        option("scale", "SCALE", "smoke, laptop (default), cifar-small, cifar or imagenet"),
-        option("data", "DATA", sources()),
-        skip_bad_flag(),
-        option(
-            "set",
-            "KEY=VALUE",
-            "Set a key of every arm's recipe, such as optim.base_lr=0.1 (sim show lists the keys)",
-        )
-        .action(ArgAction::Append),
-    ]
+    vec![scale_flag(), option("data", "DATA", sources()), skip_bad_flag(), set_flag()]
+        .into_iter()
+        .chain(KEYS.into_iter().map(|(name, value, _, help)| option(name, value, help)))
+        .chain(OTHER_NAMES.map(|(name, meant)| {
+            let suggest = UnknownArgumentValueParser::suggest_arg(meant);
+            option(name, "VALUE", "").hide(true).value_parser(suggest)
+        }))
+        .collect()
+}
+
+/// Keys that have a flag of their own: its name, its value, the key and the help.
+pub const KEYS: [(&str, &str, &str, &str); 3] = [
+    ("epochs", "N", "schedule.epochs", "Epochs of every run: --set schedule.epochs=N"),
+    (
+        "lr",
+        "X",
+        "optim.base_lr",
+        "Base learning rate, which is multiplied by batch / 256: --set optim.base_lr=X",
+    ),
+    ("batch-size", "N", "schedule.batch", "Images of a batch: --set schedule.batch=N"),
+];
+/// What people call these flags too, and what they mean.
+const OTHER_NAMES: [(&str, &str); 2] = [("learning-rate", "--lr"), ("bs", "--batch-size")];
+
+/// `--scale`.
+pub fn scale_flag() -> Arg {
+    option("scale", "SCALE", "smoke, laptop (default), cifar-small, cifar or imagenet")
+}
+
+/// `--set`.
+pub fn set_flag() -> Arg {
+    let help = "Set a key of every arm's recipe, such as optim.base_lr=0.1 (sim show lists the keys)";
+    option("set", "KEY=VALUE", help).action(ArgAction::Append)
 }
 
 /// `--skip-bad`.
@@ -140,6 +162,13 @@ pub fn request(matches: &ArgMatches, flags: Vec<(String, Vec<String>)>) -> Reque
         flags,
         set: matches.get_many::<String>("set").into_iter().flatten().cloned().collect(),
         precision: None,
+        short: KEYS
+            .into_iter()
+            .filter_map(|(flag, _, key, _)| {
+                let value = text(flag)?;
+                Some(Short { typed: format!("--{flag} {value}"), set: format!("{key}={value}") })
+            })
+            .collect(),
     }
 }
 

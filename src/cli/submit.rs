@@ -211,7 +211,8 @@ impl<'a> Cluster<'a> {
     /// The flags that change recipes and places.
     fn flags(&self) -> Result<Vec<String>> {
         let mut words = Vec::new();
-        for name in ["scale", "data", "set", "device"] {
+        let keys = flags::KEYS.map(|(name, ..)| name);
+        for name in ["scale", "data", "set", "device"].into_iter().chain(keys) {
             let values = self.matches.get_many::<String>(name).into_iter().flatten();
             let values = values.filter(|value| name != "device" || *value != "cpu");
             words.extend(values.map(|value| format!("--{name}={value}")));

@@ -36,8 +36,8 @@ pub(super) const RECIPE: [&str; 11] = [
     "closed_form",
 ];
 /// Flags that every study has already.
-const RESERVED: &str = "scale data skip-bad set seeds until-decided max-seeds jobs threads out device fresh quiet json help \
-     only slurm max-parallel max-restarts dry-run gather";
+const RESERVED: &str = "scale data skip-bad set epochs lr batch-size learning-rate bs seeds until-decided max-seeds jobs \
+     threads out device fresh quiet json help only slurm max-parallel max-restarts dry-run gather";
 /// Keys of an arm that are not keys of a recipe.
 pub(super) const ARM: [&str; 5] = ["name", "title", "reference", "at", "base"];
 /// Keys of a scale that are not keys of a recipe.

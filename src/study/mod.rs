@@ -44,7 +44,7 @@ pub use head::{Fact, Flag, Head, Paper, Suite};
 pub use identity::check_images;
 pub use job::{Job, firsts, jobs};
 pub use nearest::{hint, nearest};
-pub use resolve::{Arm, DEFAULT_SCALE, Request};
+pub use resolve::{Arm, DEFAULT_SCALE, Request, Short};
 pub use results::Results;
 pub use runs::{Curve, FEW_STEPS, Of, Runs};
 pub use schedule::{Event, Settings, schedule};

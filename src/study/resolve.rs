@@ -42,6 +42,17 @@ pub struct Request {
     pub set: Vec<String>,
     /// What `encoder.precision = "auto"` is; none as long as nothing was measured: f32.
     pub precision: Option<&'static str>,
+    /// Keys that have a flag of their own.
+    pub short: Vec<Short>,
+}
+
+/// A key that was set by a flag of its own, such as `--epochs 3`.
+#[derive(Clone, Debug)]
+pub struct Short {
+    /// The flag and its value, as they were typed.
+    pub typed: String,
+    /// key=value.
+    pub set: String,
 }
 
 /// One arm, resolved.
@@ -100,29 +111,30 @@ impl Study {
         let Some((a, b)) = (0..arms.len()).find_map(|index| Some((twin(index)?, &arms[index]))) else {
             return Ok(());
         };
+        let all = request.assignments();
         let told_apart_without = |dropped: &dyn Fn(usize) -> bool| {
-            let kept = request.set.iter().enumerate().filter(|(index, _)| !dropped(*index));
-            let without = Request { set: kept.map(|(_, set)| set.clone()).collect(), ..request.clone() };
+            let kept = all.iter().enumerate().filter(|(index, _)| !dropped(*index));
+            let short = kept.map(|(_, one)| one.clone()).collect();
+            let without = Request { set: Vec::new(), short, ..request.clone() };
             let arms = self.resolve(&without).unwrap_or_default();
             let recipe = |name: &String| arms.iter().find(|arm| arm.name == *name).map(|arm| &arm.recipe);
             recipe(&a.name) != recipe(&b.name)
         };
-        let one = (0..request.set.len()).find(|index| told_apart_without(&|other| other == *index));
+        let one = (0..all.len()).find(|index| told_apart_without(&|other| other == *index));
         let (by, way) = match one {
             Some(index) => {
-                let set = &request.set[index];
+                let Short { typed, set } = &all[index];
                 let key = set.split('=').next().unwrap_or(set).trim();
                 let flag = self.head.flag.iter().find(|flag| flag.sets == key);
                 let way = match flag {
                     Some(flag) => format!("--{} makes an arm with a value of its own", flag.name),
                     None => format!("leave {key} to the arms, or set it in a study with one arm"),
                 };
-                (format!("--set {set}"), way)
+                (typed.clone(), way)
             }
-            None if !request.set.is_empty() && told_apart_without(&|_| true) => (
-                request.set.iter().map(|set| format!("--set {set}")).collect::<Vec<_>>().join(" "),
-                NO_KEY.into(),
-            ),
+            None if !all.is_empty() && told_apart_without(&|_| true) => {
+                (all.iter().map(|one| one.typed.clone()).collect::<Vec<_>>().join(" "), NO_KEY.into())
+            }
             None => (self.name.clone(), NO_KEY.into()),
         };
         let (a, b) = (&a.name, &b.name);
@@ -233,7 +245,13 @@ impl Study {
 }
 
 impl Request {
-    /// The layers of `--data`, `--skip-bad` and `--set`.
+    /// What `--set` and the flags of keys set, in this order.
+    fn assignments(&self) -> Vec<Short> {
+        let set = self.set.iter().map(|set| Short { typed: format!("--set {set}"), set: set.clone() });
+        set.chain(self.short.iter().cloned()).collect()
+    }
+
+    /// The layers of `--data`, `--skip-bad`, `--set` and the flags of keys.
     fn overs(&self) -> Result<Vec<Entry>> {
         let mut overs = Vec::new();
         if let Some(data) = &self.data {
@@ -247,8 +265,8 @@ impl Request {
         if self.skip_bad {
             overs.push(parse_flag("--skip-bad", "data.skip_bad = true")?);
         }
-        for set in &self.set {
-            let typed = format!("--set {set}");
+        let mut known: Vec<(String, String)> = Vec::new();
+        for Short { typed, set } in self.assignments() {
             let Some((key, value)) = set.split_once('=') else {
                 return Err(Error::Usage(format!("{typed}: expected key=value, such as optim.base_lr=0.1")));
             };
@@ -256,7 +274,14 @@ impl Request {
             if key == "seed" {
                 return Err(Error::Usage(format!("{typed}: {SEEDS_SAY}")));
             }
-            overs.push(assignment(&typed, key, value)?);
+            let over = assignment(&typed, key, value)?;
+            if !typed.starts_with("--set ") {
+                if let Some((other, _)) = known.iter().find(|(_, known)| known == key) {
+                    return Err(Error::Usage(format!("{typed}: {other} sets {key} too; give one of them")));
+                }
+            }
+            known.extend(over.leaves().into_iter().map(|(key, _)| (typed.clone(), key)));
+            overs.push(over);
         }
         Ok(overs)
     }
