@@ -379,6 +379,31 @@ fn data_preview_shows_the_images_themselves() {
     assert!(preview("0") == sheet && preview("1") != sheet, "the views are those of the seed");
 }
 
+/// A sheet has the views of the study that is named, as large as its flags say.
+#[test]
+fn data_preview_shows_the_views_of_a_study() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("sheet.png").display().to_string();
+    let size = |args: &[&str]| {
+        ends(&[&["data", "preview", "--per-class", "1", "--out", &out], args].concat(), 0, &[]);
+        let sheet = image::open(&out).unwrap();
+        (sheet.width(), sheet.height())
+    };
+    let smoke = ["--scale", "smoke"];
+    let usual = size(&smoke);
+    assert_eq!(size(&[&["simsiam"], &smoke[..]].concat()), usual);
+    // More views, small crops beside them, or larger ones.
+    for more in [
+        &["simsiam", "--set", "objective.pairs=2"][..],
+        &["simsiam", "--set", "augment.multi_crop={count=3,size=16,crop_scale=[0.1,0.3]}"],
+        &["simsiam", "--set", "augment.size=96"],
+    ] {
+        assert!(size(&[more, &smoke].concat()).0 > usual.0, "{more:?}");
+    }
+    ends(&["data", "preview", "linear-em", "--out", &out], 2, &["linear-em", "sees no images"]);
+    ends(&["data", "preview", "simsam", "--out", &out], 2, &["simsiam"]);
+}
+
 #[test]
 fn cost_accuracy_holds_the_numbers_that_were_measured() {
     let root = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! `sim data`: looks at images before anything is trained on them.
 
-use super::flags::{json_flag, option, path, path_option, skip_bad_flag};
+use super::flags::{json_flag, option, path, path_option, scale_flag, set_flag, skip_bad_flag};
 use super::output::Output;
 use super::signals;
 use crate::augment::{self, AugmentConfig, Image, Scratch};
@@ -9,20 +9,31 @@ use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{is_stream, write_where_told};
 use crate::report::{Row, contact_sheet, tile_of};
-use crate::rng::{Purpose, stream};
-use crate::study::{Request, Study};
+use crate::rng::{Purpose, Stream, below, stream};
+use crate::study::{Request, Study, trained_scale};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+/// Views of an image on the sheet at most: an E-step may read a whole finite set.
+const MOST_VIEWS: usize = 8;
+/// The study whose views are shown where none is named.
+const STUDY: &str = "simsiam";
+
 /// `sim data` and its flags.
 pub fn command() -> Command {
-    let data = option("data", "DATA", sources()).default_value("shapes");
+    let data = option("data", "DATA", sources());
     let preview = Command::new("preview")
-        .about("Write a contact sheet: images beside two of their views, a row for each class")
-        .args([data.clone(), skip_bad_flag()])
+        .about("Write a contact sheet: images beside views of them, a row for each class")
+        .arg(
+            Arg::new("study")
+                .value_name("STUDY")
+                .help("The study whose views are shown, those of its first arm; or a file ending in .toml")
+                .default_value(STUDY),
+        )
+        .args([scale_flag(), data.clone(), skip_bad_flag(), set_flag()])
         .arg(path_option("out", "FILE", "Where the PNG goes").default_value("preview.png"))
         .arg(
             option("per-class", "N", "Images of each class")
@@ -35,8 +46,9 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u64)),
         );
     let check = Command::new("check").about("Read every image and say what there is").args([
-        data,
+        data.default_value("shapes"),
         skip_bad_flag(),
+        set_flag(),
         json_flag(),
     ]);
     let pack = Command::new("pack")
@@ -65,16 +77,23 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     }
 }
 
-/// The recipe of the first run of `sim run simsiam --data …`: the same images and augmentations.
-fn recipe(matches: &ArgMatches) -> Result<Recipe> {
+/// The recipe of the first run of `study` with the flags of `matches`: the same images and views.
+fn recipe(study: &str, matches: &ArgMatches) -> Result<Recipe> {
+    let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
     let request = Request {
-        data: matches.get_one::<String>("data").cloned(),
+        scale: text("scale").map(|scale| trained_scale(&scale).to_string()),
+        data: text("data"),
         skip_bad: matches.get_flag("skip-bad"),
+        set: matches.get_many::<String>("set").into_iter().flatten().cloned().collect(),
         ..Request::default()
     };
-    let arms = Study::find("simsiam")?.resolve(&request)?;
+    let arms = Study::find(study)?.resolve(&request)?;
     let first = arms.first().and_then(|arm| Some(arm.recipe.with_seed(*arm.seeds.first()?)));
-    first.ok_or_else(|| Error::Failure("the study simsiam has no run".into()))
+    let recipe = first.ok_or_else(|| Error::Failure(format!("the study {study} has no run")))?;
+    match recipe.closed_form {
+        None => Ok(recipe),
+        Some(_) => Err(Error::Usage(format!("{study} is computed in closed form, and sees no images"))),
+    }
 }
 
 /// Writes all images as shards.
@@ -118,7 +137,7 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
             format!("--out {}: the sheet is a PNG; give it a name that ends in .png", out.display());
         return Err(Error::Usage(message));
     }
-    let recipe = recipe(matches)?;
+    let recipe = recipe(matches.get_one::<String>("study").map_or(STUDY, String::as_str), matches)?;
     let dataset = Dataset::open(&recipe.data)?;
     report_left_out(&dataset.name, &dataset.notes, &dataset.skipped);
     let row = |name: &str| Row { name: name.to_string(), groups: Vec::new() };
@@ -130,7 +149,7 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
     for index in 0..dataset.train.len() {
         let groups = &mut rows[dataset.train.label(index) as usize].groups;
         if groups.len() < wanted {
-            groups.push(group(&dataset.train, index, &recipe.augment, seed)?);
+            groups.push(group(&dataset.train, index, &recipe, seed)?);
         }
     }
     write_where_told(out, &contact_sheet(&rows)?)?;
@@ -138,21 +157,39 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
     Ok(0)
 }
 
-/// An image as the network would see it unaugmented, and two views.
-fn group(split: &Split, index: usize, config: &AugmentConfig, seed: u64) -> Result<Vec<Image>> {
+/// An image, and the views that a step of `recipe` would make of it, small crops among them.
+fn group(split: &Split, index: usize, recipe: &Recipe, seed: u64) -> Result<Vec<Image>> {
     let image = split.image(index)?;
+    let config = &recipe.augment;
     let mut tiles = vec![tile_of(&image)];
-    let mut values = vec![0.0; config.size * config.size * 3];
-    for view in 0..2 {
-        let mut rng = stream(seed, Purpose::Augment, 0, 2 * index as u64 + view);
-        augment::view(config, &image, &mut rng, &mut Scratch::default(), &mut values);
-        let byte = |(i, value): (usize, &f32)| {
-            (255.0 * (value * config.std[i % 3] + config.mean[i % 3])).round().clamp(0.0, 255.0) as u8
-        };
-        let pixels = values.iter().enumerate().map(byte).collect();
-        tiles.push(tile_of(&Image { height: config.size, width: config.size, pixels }));
+    for view in 0..recipe.views().min(MOST_VIEWS) {
+        let mut rng = stream(seed, Purpose::Augment, 0, (recipe.views() * index + view) as u64);
+        tiles.push(tile(config, &image, &mut rng));
+    }
+    if let Some(crops) = &config.multi_crop {
+        for crop in 0..crops.count {
+            let mut rng = stream(seed, Purpose::Augment, 1, (crops.count * index + crop) as u64);
+            tiles.push(tile(&config.small(crops), &image, &mut rng));
+        }
     }
     Ok(tiles)
+}
+
+/// One view of `image`.
+fn tile(config: &AugmentConfig, image: &Image, rng: &mut Stream) -> Image {
+    let mut values = vec![0.0; config.size * config.size * 3];
+    match &config.finite {
+        Some(set) => {
+            let element = below(set.len(), rng);
+            augment::element(config, set, image, element, &mut Scratch::default(), &mut values);
+        }
+        None => augment::view(config, image, rng, &mut Scratch::default(), &mut values),
+    }
+    let byte = |(i, value): (usize, &f32)| {
+        (255.0 * (value * config.std[i % 3] + config.mean[i % 3])).round().clamp(0.0, 255.0) as u8
+    };
+    let pixels = values.iter().enumerate().map(byte).collect();
+    tile_of(&Image { height: config.size, width: config.size, pixels })
 }
 
 /// Says what of a person's files was left out, and which of them `--skip-bad` skipped.
@@ -183,7 +220,7 @@ fn extent(dataset: &Dataset) -> Result<[(usize, usize); 2]> {
 }
 
 fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
-    let recipe = recipe(matches)?;
+    let recipe = recipe(STUDY, matches)?;
     let mut config = recipe.data;
     if config.source != "shapes" {
         (config.train_images, config.test_images) = (0, 0);
