@@ -234,9 +234,7 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
         };
         let done = match config.exif {
             true => "they are turned, as data.exif says",
-            false => {
-                "all are read as they are stored, as torchvision reads them; data.exif = true turns them"
-            }
+            false => "all are read as they are stored, as torchvision reads them",
         };
         super::note(&format!("{asked} to be turned (EXIF orientation); {done}"));
     }

@@ -275,10 +275,10 @@ impl Request {
                 return Err(Error::Usage(format!("{typed}: {SEEDS_SAY}")));
             }
             let over = assignment(&typed, key, value)?;
-            if !typed.starts_with("--set ") {
-                if let Some((other, _)) = known.iter().find(|(_, known)| known == key) {
-                    return Err(Error::Usage(format!("{typed}: {other} sets {key} too; give one of them")));
-                }
+            if !typed.starts_with("--set ")
+                && let Some((other, _)) = known.iter().find(|(_, known)| known == key)
+            {
+                return Err(Error::Usage(format!("{typed}: {other} sets {key} too; give one of them")));
             }
             known.extend(over.leaves().into_iter().map(|(key, _)| (typed.clone(), key)));
             overs.push(over);

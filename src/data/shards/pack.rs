@@ -44,10 +44,7 @@ pub fn pack(config: &DataConfig, out: &Path, shard_bytes: u64, stop: &AtomicBool
         Some(root) => {
             let root = super::super::expand(root)?;
             let (classes, halves) = layout::list(&root, config, &mut packed.notes)?;
-            if classes.is_empty() {
-                let what = "its images have no labels, and shards say the class of each; put them into class folders";
-                return Err(Error::data(root, what));
-            }
+            check_labels(&root, &classes)?;
             (classes, halves.map(|half| Box::new(half) as Box<dyn Samples>))
         }
         None => {
@@ -97,6 +94,12 @@ pub fn pack(config: &DataConfig, out: &Path, shard_bytes: u64, stop: &AtomicBool
     let text: String = classes.iter().map(|class| format!("{class}\n")).collect();
     std::fs::write(&names, text).map_err(Error::disk(&names, "write the names of classes"))?;
     Ok(packed)
+}
+
+/// Refuses images without labels.
+fn check_labels(root: &Path, classes: &[String]) -> Result<()> {
+    let what = "its images have no labels, and shards say the class of each; put them into class folders";
+    if classes.is_empty() { Err(Error::data(root, what)) } else { Ok(()) }
 }
 
 /// Makes the folder `out`, or finds it empty.
