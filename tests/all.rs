@@ -27,6 +27,7 @@ mod keys;
 mod laws;
 mod layering;
 mod links;
+mod maps;
 mod methods;
 mod norm;
 mod numbers;

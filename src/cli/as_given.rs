@@ -11,7 +11,9 @@ pub fn as_given() -> String {
 fn shown(words: impl Iterator<Item = String>) -> String {
     let short = |word: &str| {
         let word = word.trim_end_matches('/');
-        let Some((before, last)) = word.rsplit_once('/') else { return word.to_string() };
+        let (Some((before, _)), Some((_, last))) = (word.split_once('/'), word.rsplit_once('/')) else {
+            return word.to_string();
+        };
         // What stands before a path in the same word: `--data=folder:`, `data.source=folder:`,
         // `--weights=`.
         let kind = before.rfind([':', '=']).map_or("", |end| &before[..=end]);
@@ -52,6 +54,7 @@ mod tests {
                 "submit simsiam --slurm time=1 --max-parallel=3 --seeds 2 --gather",
                 "sim run simsiam --seeds 2",
             ),
+            ("map runs/multistep/k=10/seed-100", "sim map seed-100"),
             ("sweep membank --over m=0..1:5 --out --out", "sim sweep membank --over m=0..1:5"),
         ] {
             assert_eq!(shown(given.split(' ').map(String::from)), expected);

@@ -1,29 +1,22 @@
 //! `sim eval`: kNN, linear probe and the singular spectrum of trained weights, on a run's own
 //! images or others.
 
-use super::flags::{device_flag, json_flag, option, path, place};
+use super::flags::{device_flag, json_flag, place};
 use super::output::Output;
-use super::pretrained::{opened, preprocessing_flags};
-use crate::data::{DataConfig, Dataset, sources};
-use crate::error::{Error, Result};
+use super::pretrained::{dataset_for, opened, preprocessing_flags, weights_and_images};
+use crate::error::Result;
 use crate::measure::MeasureConfig;
-use crate::record::images_of;
 use crate::train::{Evaluation, Pretrained, Protocol, evaluate};
 use clap::{ArgMatches, Command};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 /// `sim eval` and its flags.
 pub fn command() -> Command {
     Command::new("eval")
         .about("Measure trained weights: kNN, linear probe, std, effective rank, singular values")
-        .arg(path(
-            "run",
-            "RUN|FILE",
-            "A run's folder, such as runs/simsiam/simsiam/seed-100, or a weights file as for sim embed",
-        ))
-        .arg(option("data", "DATA", format!("{} [default: the run's own]", sources())))
+        .args(weights_and_images())
         .args(preprocessing_flags())
         .args([device_flag(), json_flag()])
 }
@@ -41,46 +34,12 @@ const MEASURE: MeasureConfig = MeasureConfig {
     em: None,
 };
 
-/// The images of `source`, or of the run that the weights are of.
-fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataConfig> {
-    let of_run = pretrained.recipe.as_ref().map(|recipe| recipe.data.clone());
-    match (of_run, source) {
-        (Some(own), None) => Ok(own),
-        (Some(own), Some(source)) => {
-            let held_out =
-                own.held_out.filter(|_| source.starts_with("folder:") || source.starts_with("tar:"));
-            Ok(DataConfig { source: source.clone(), held_out, ..own })
-        }
-        (None, Some(source)) => Ok(DataConfig::all_of(source)),
-        (None, None) => Err(Error::Usage(format!(
-            "{} is a weights file of no run that is known here; say on which images it is measured, with --data",
-            pretrained.path.display()
-        ))),
-    }
-}
-
-/// Refuses other images under the name of those that the run was made from; who names them means
-/// them.
-fn check_images(pretrained: &Pretrained, dataset: &Dataset, named: bool) -> Result<()> {
-    let run = pretrained.path.parent().unwrap_or(Path::new(""));
-    if named || pretrained.recipe.is_none() || images_of(run)?.is_none_or(|seen| seen == dataset.digest) {
-        return Ok(());
-    }
-    let source = &dataset.name;
-    let what =
-        format!("was made from other images than {source} holds now; --data {source} measures it on these");
-    Err(Error::data(run, what))
-}
-
 /// Runs `sim eval` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let Some(path) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
     let pretrained = opened(path, matches)?;
-    let data = data_of(&pretrained, matches.get_one("data"))?;
     let place = place(matches)?;
-    let dataset = Dataset::open(&data)?;
-    super::data::report_left_out(&dataset.name, &dataset.notes, &dataset.skipped);
-    check_images(&pretrained, &dataset, matches.contains_id("data"))?;
+    let dataset = dataset_for(&pretrained, matches)?;
     let site = place.open()?;
     let recipe = pretrained.recipe.as_ref();
     let augment = pretrained.preprocessing.augment();

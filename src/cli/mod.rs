@@ -16,6 +16,7 @@ mod eval;
 mod flags;
 mod list;
 mod make;
+mod map;
 mod memory;
 mod output;
 mod plan;
@@ -90,6 +91,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("data", matches)) => data::run(matches, output),
         Some(("eval", matches)) => eval::run(matches, output),
         Some(("embed", matches)) => embed::run(matches, output),
+        Some(("map", matches)) => map::run(matches, output),
         Some(("theory", matches)) => theory::run(matches, output),
         Some(("replay", matches)) => replay::run(matches, output),
         Some(("completions", matches)) => completions::run(matches, command(&studies), output),
@@ -117,6 +119,7 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(data::command())
         .subcommand(eval::command())
         .subcommand(embed::command())
+        .subcommand(map::command())
         .subcommand(replay::command())
         .subcommand(theory::command())
         .subcommand(completions::command())

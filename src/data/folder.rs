@@ -13,6 +13,7 @@ use crate::files::hex;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Decoded images are kept while they need no more than this.
 const MEMORY_BYTES: u64 = 1 << 30;
@@ -39,7 +40,13 @@ fn open_within(memory: u64, root: &Path, config: &DataConfig) -> Result<Dataset>
     let [a, b] = used;
     let dataset = if bytes <= memory {
         let halves = [decode_all(a, &train, &mut bad)?, decode_all(b, &test, &mut bad)?];
-        Dataset::in_memory(config, classes.clone(), halves)
+        let [(a, train_paths), (b, test_paths)] = halves;
+        let mut dataset = Dataset::in_memory(config, classes.clone(), [a, b]);
+        for (split, paths) in [(&mut dataset.train, train_paths), (&mut dataset.test, test_paths)] {
+            // Nobody else has it yet.
+            Arc::get_mut(split).into_iter().for_each(|split| split.paths.clone_from(&paths));
+        }
+        dataset
     } else if config.skip_bad {
         // Which files are bad must be known before the first step: afterwards the order is fixed.
         let halves = [decodable(a, &train, &mut bad)?, decodable(b, &test, &mut bad)?];
@@ -123,11 +130,15 @@ fn decodable(files: Vec<File>, half: &Half, bad: &mut Bad) -> Result<Vec<File>> 
     bad.keep(tried.collect(), half)
 }
 
-fn decode_all(files: Vec<File>, half: &Half, bad: &mut Bad) -> Result<(Vec<Image>, Vec<u32>)> {
+/// Images with their labels, and their files.
+type Decoded = ((Vec<Image>, Vec<u32>), Vec<PathBuf>);
+
+fn decode_all(files: Vec<File>, half: &Half, bad: &mut Bad) -> Result<Decoded> {
     let exif = bad.exif;
-    let tried = files
-        .into_par_iter()
-        .map(|file| (file.label, decode_listed(&file.path, exif).map(|image| (image, file.label))));
+    let tried = files.into_par_iter().map(|file| {
+        let image = decode_listed(&file.path, exif);
+        (file.label, image.map(|image| ((image, file.label), file.path)))
+    });
     Ok(bad.keep(tried.collect(), half)?.into_iter().unzip())
 }
 
@@ -156,7 +167,7 @@ fn on_demand(
         }
         let labels = files.iter().map(|file| file.label).collect();
         let paths = files.into_iter().map(|file| file.path).collect();
-        Split { images: Images::Files(paths, exif), labels }
+        Split { images: Images::Files(exif), labels, paths }
     });
     Dataset::new(config, classes, [train, test], hex(&hash.finalize()))
 }
@@ -179,7 +190,9 @@ mod tests {
         let config = |skip_bad| DataConfig { skip_bad, ..DataConfig::all_of("folder:here") };
         let kept = open_within(MEMORY_BYTES, root.path(), &config(false)).unwrap();
         let asked = open_within(0, root.path(), &config(false)).unwrap();
-        assert!(matches!(asked.train.images, Images::Files(..)));
+        assert!(matches!(asked.train.images, Images::Files(_)));
+        assert_eq!(kept.train.path(4), asked.train.path(4));
+        assert!(kept.train.path(4).unwrap().ends_with("train/dog/1.png"));
         assert_eq!(kept.train.image(4).unwrap(), asked.train.image(4).unwrap());
 
         // Cut behind its header, so that only decoding tells.

@@ -32,7 +32,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use shards::{Place, Shards};
 use std::borrow::Cow;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -144,13 +143,15 @@ const SHAPES_MOST: usize = 1 << 21;
 pub struct Split {
     images: Images,
     labels: Vec<u32>,
+    /// The file of every image, where each has one.
+    paths: Vec<PathBuf>,
 }
 
 /// Decoded once and kept, or decoded when asked for.
 #[derive(Debug)]
 enum Images {
     Memory(Vec<Image>),
-    Files(Vec<PathBuf>, Exif),
+    Files(Exif),
     Shards(Arc<Shards>, Vec<Place>),
 }
 
@@ -175,6 +176,11 @@ impl Split {
         self.labels[index]
     }
 
+    /// The file of image `index`, where it has one of its own.
+    pub fn path(&self, index: usize) -> Option<&Path> {
+        self.paths.get(index).map(PathBuf::as_path)
+    }
+
     /// Image `index`.
     ///
     /// # Errors
@@ -182,7 +188,7 @@ impl Split {
     pub fn image(&self, index: usize) -> Result<Cow<'_, Image>> {
         match &self.images {
             Images::Memory(images) => Ok(Cow::Borrowed(&images[index])),
-            Images::Files(paths, exif) => picture::decode_listed(&paths[index], *exif).map(Cow::Owned),
+            Images::Files(exif) => picture::decode_listed(&self.paths[index], *exif).map(Cow::Owned),
             Images::Shards(shards, places) => shards.image(places[index]).map(Cow::Owned),
         }
     }
@@ -273,7 +279,11 @@ impl Dataset {
                 hash.update(&image.pixels);
             }
         }
-        let splits = halves.map(|(images, labels)| Split { images: Images::Memory(images), labels });
+        let splits = halves.map(|(images, labels)| Split {
+            images: Images::Memory(images),
+            labels,
+            paths: Vec::new(),
+        });
         Dataset::new(config, classes, splits, hex(&hash.finalize()))
     }
 
@@ -370,11 +380,11 @@ fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
 ///
 /// # Errors
 /// [`Error::Data`] where an image cannot be decoded.
-pub fn plain(split: &Split, indices: Range<usize>, config: &AugmentConfig) -> Result<Vec<f32>> {
+pub fn plain(split: &Split, indices: &[usize], config: &AugmentConfig) -> Result<Vec<f32>> {
     let len = config.size * config.size * 3;
     let mut out = vec![0.0; indices.len() * len];
     out.par_chunks_mut(len).zip(indices).try_for_each(|(out, index)| {
-        let planes = augment::resize_and_centre_crop(&*split.image(index)?, config.size);
+        let planes = augment::resize_and_centre_crop(&*split.image(*index)?, config.size);
         augment::normalise(&planes, config.mean, config.std, out);
         Ok::<_, Error>(())
     })?;

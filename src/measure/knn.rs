@@ -73,7 +73,7 @@ fn vote(similarity: Vec<f32>, labels: &[u32], classes: usize, k: usize, temperat
 }
 
 /// Rows divided by their length (at least 1e-12).
-pub(super) fn unit_rows(x: ArrayView2<f32>) -> Array2<f32> {
+pub fn unit_rows(x: ArrayView2<f32>) -> Array2<f32> {
     let mut x = x.to_owned();
     for mut row in x.axis_iter_mut(Axis(0)) {
         let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);

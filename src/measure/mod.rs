@@ -12,6 +12,7 @@ pub mod knn;
 pub mod linear_probe;
 pub mod metrics;
 pub mod plane;
+pub mod tsne;
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};

@@ -7,18 +7,13 @@ use super::caption;
 use super::figure::{Figure, Panel, Style};
 use super::panel;
 use super::pen::{Letters, Pen, Place, Target, colour, dash, failed, prepare_font, text_width, wrap};
+use super::surface::{Drawing, MOST_DOTS, SVG_SCALE, fits, png, svg, with_head};
 use crate::error::{Error, Result};
 use crate::record::write_durable;
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 use std::path::{Path, PathBuf};
 
-/// Dots for each unit: fine enough for smooth lines in an SVG, 200 dots per inch in a PNG.
-const SVG_SCALE: u32 = 10;
-const PNG_SCALE: u32 = 2;
-/// A PNG is drawn this much larger: plotters sets letters on whole dots.
-const PNG_FINER: u32 = 2;
 /// A figure is at least as wide as a title needs, and rows of several panels at most as wide as a
 /// page shows without making letters too small.
 const WIDTH: std::ops::Range<f64> = 370.0..1220.0;
@@ -31,9 +26,6 @@ const LEGEND_ROW: f64 = 19.0;
 const SAMPLE: (f64, f64, f64) = (30.0, 7.0, 22.0);
 /// The lengths of [`SAMPLE`] for a legend that shows markers and no lines.
 const MARKER: (f64, f64, f64) = (10.0, 5.0, 22.0);
-
-/// Dots of a drawing at most, at the scale at which it is drawn.
-const MOST_DOTS: f64 = 3e8;
 
 impl Figure {
     /// Writes `stem.csv` and draws `stem.svg` and `stem.png` from it.
@@ -55,44 +47,11 @@ impl Figure {
     /// large.
     pub fn draw(&self, stem: &Path) -> Result<Vec<PathBuf>> {
         let paths = ["svg", "png"].map(|kind| stem.with_extension(kind));
-        write_durable(&paths[0], svg(self)?.as_bytes())?;
-        write_durable(&paths[1], &png(self)?)?;
+        let layout = Layout::of(self)?;
+        write_durable(&paths[0], svg(&layout)?.as_bytes())?;
+        write_durable(&paths[1], &super::sheet::encode(&png(&layout)?)?)?;
         Ok(paths.to_vec())
     }
-}
-
-/// The figure as SVG.
-fn svg(figure: &Figure) -> Result<String> {
-    prepare_font()?;
-    let layout = Layout::of(figure)?;
-    let (width, height) = layout.dots(1);
-    let (inner_width, inner_height) = layout.dots(SVG_SCALE);
-    let mut text = String::new();
-    let backend = SVGBackend::with_string(&mut text, (inner_width, inner_height));
-    layout.draw(figure, SVG_SCALE, Target::Svg, &backend.into_drawing_area())?;
-    // plotters counts in whole dots: it draws at a larger scale, the view box brings it back.
-    let fonts = "font-family=\"DejaVu Sans, Verdana, Helvetica, Arial, sans-serif\"";
-    let text =
-        with_head(&text, (inner_width, inner_height), &format!("width=\"{width}\" height=\"{height}\""));
-    Ok(text.replace("font-family=\"sans-serif\"", fonts))
-}
-
-/// An SVG that was drawn on so many dots, with other attributes in the place of its size.
-fn with_head(svg: &str, (width, height): (u32, u32), attributes: &str) -> String {
-    svg.replacen(&format!("<svg width=\"{width}\" height=\"{height}\""), &format!("<svg {attributes}"), 1)
-}
-
-/// The figure as PNG.
-fn png(figure: &Figure) -> Result<Vec<u8>> {
-    prepare_font()?;
-    let layout = Layout::of(figure)?;
-    let (width, height) = layout.dots(PNG_SCALE * PNG_FINER);
-    let mut dots = vec![0; width as usize * height as usize * 3];
-    let backend = BitMapBackend::with_buffer(&mut dots, (width, height));
-    layout.draw(figure, PNG_SCALE * PNG_FINER, Target::Bitmap, &backend.into_drawing_area())?;
-    let drawn = image::RgbImage::from_raw(width, height, dots).ok_or_else(|| failed("wrong size"))?;
-    let (width, height) = layout.dots(PNG_SCALE);
-    super::sheet::encode(&image::imageops::thumbnail(&drawn, width, height))
 }
 
 /// One panel of the figure as SVG for a page: as wide as its place, without background, legend and
@@ -153,6 +112,7 @@ fn too_large(figure: &Figure) -> Error {
 
 /// Where everything stands, in units.
 struct Layout<'a> {
+    figure: &'a Figure,
     width: f64,
     height: f64,
     title: Vec<String>,
@@ -168,6 +128,7 @@ struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     fn of(figure: &'a Figure) -> Result<Layout<'a>> {
+        prepare_font()?;
         // Before anything is measured: that takes time for each arm and panel.
         if figure.arms.len().max(1) * figure.panels.len().max(1) > MOST_PARTS {
             return Err(too_large(figure));
@@ -197,27 +158,30 @@ impl<'a> Layout<'a> {
             .chain(lines(&caption::origin(figure), CAPTION))
             .collect();
         let height = panels_bottom + caption.iter().map(|(_, size)| 1.4 * size).sum::<f64>() + MARGIN;
-        // Both sides may be long, but not what lies between them: it is held in memory.
-        let scale = f64::from(PNG_SCALE * PNG_FINER);
-        if width * scale * height * scale > MOST_DOTS {
+        if !fits(width, height) {
             return Err(too_large(figure));
         }
-        Ok(Layout { width, height, title, legend, legend_top, panels: placed, panels_bottom, caption })
+        Ok(Layout {
+            figure,
+            width,
+            height,
+            title,
+            legend,
+            legend_top,
+            panels: placed,
+            panels_bottom,
+            caption,
+        })
+    }
+}
+
+impl Drawing for Layout<'_> {
+    fn size(&self) -> (f64, f64) {
+        (self.width, self.height)
     }
 
-    fn dots(&self, scale: u32) -> (u32, u32) {
-        (self.width.ceil() as u32 * scale, self.height.ceil() as u32 * scale)
-    }
-
-    fn draw<B: DrawingBackend>(
-        &self,
-        figure: &Figure,
-        scale: u32,
-        target: Target,
-        area: &DrawingArea<B, Shift>,
-    ) -> Result<()> {
-        area.fill(&WHITE).map_err(failed)?;
-        let pen = Pen::new(area, scale, target);
+    fn draw<B: DrawingBackend>(&self, pen: &Pen<B>) -> Result<()> {
+        let figure = self.figure;
         let middle = self.width / 2.0;
         for (row, line) in self.title.iter().enumerate() {
             let baseline = MARGIN + TITLE + row as f64 * 1.35 * TITLE;
@@ -227,13 +191,13 @@ impl<'a> Layout<'a> {
         for (row, entries) in self.legend.iter().enumerate() {
             let y = self.legend_top + (row as f64 + 0.5) * LEGEND_ROW;
             for &(index, left) in entries {
-                draw_sample(&pen, index, (left, y), length)?;
+                draw_sample(pen, index, (left, y), length)?;
                 let text = (left + length + before, y + 0.36 * LABEL);
                 pen.text(&figure.arms[index].1, text, Letters::new(LABEL, HPos::Left))?;
             }
         }
         for (panel, corner, named) in &self.panels {
-            panel::draw(figure, panel, &pen, *corner, *named)?;
+            panel::draw(figure, panel, pen, *corner, *named)?;
         }
         let mut baseline = self.panels_bottom;
         for (line, size) in &self.caption {
@@ -241,7 +205,7 @@ impl<'a> Layout<'a> {
             let letters = Letters::grey(*size, HPos::Center);
             pen.text(line, (middle, baseline), letters)?;
         }
-        area.present().map_err(failed)
+        Ok(())
     }
 }
 

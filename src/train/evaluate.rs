@@ -80,21 +80,34 @@ pub fn embed(
     augment: &AugmentConfig,
     stop: &AtomicBool,
 ) -> Result<(Array2<f32>, Array2<f32>)> {
+    embed_some(model, split, &(0..split.len()).collect::<Vec<_>>(), augment, stop)
+}
+
+/// The same of the images `indices`, a row for each.
+///
+/// # Errors
+/// As [`embed`].
+pub fn embed_some(
+    model: &Model,
+    split: &Split,
+    indices: &[usize],
+    augment: &AugmentConfig,
+    stop: &AtomicBool,
+) -> Result<(Array2<f32>, Array2<f32>)> {
     let (mut features, mut outputs) = (Vec::new(), Vec::new());
     let (mut features_dim, mut output_dim) = (0, 0);
     let batch = model.evaluation_batch(BATCH)?;
-    for start in (0..split.len()).step_by(batch) {
+    for indices in indices.chunks(batch) {
         go_on(stop)?;
-        let end = (start + batch).min(split.len());
-        let x = plain(split, start..end, augment)?;
-        let x = Tensor::from_vec(x, (end - start, augment.size, augment.size, 3), &Device::Cpu)?;
+        let x = plain(split, indices, augment)?;
+        let x = Tensor::from_vec(x, (indices.len(), augment.size, augment.size, 3), &Device::Cpu)?;
         let (f, z) = model.evaluate(&x)?;
         (features_dim, output_dim) = (f.dim(1)?, z.dim(1)?);
         features.extend(f.flatten_all()?.to_vec1::<f32>()?);
         outputs.extend(z.flatten_all()?.to_vec1::<f32>()?);
     }
     let rows = |values, dim| {
-        Array2::from_shape_vec((split.len(), dim), values)
+        Array2::from_shape_vec((indices.len(), dim), values)
             .map_err(|e| crate::Error::Failure(format!("embeddings have a wrong shape: {e}")))
     };
     Ok((rows(features, features_dim)?, rows(outputs, output_dim)?))

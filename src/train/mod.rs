@@ -32,7 +32,7 @@ pub use cost::{StepSeconds, memory_bytes, seconds, seconds_by_precision};
 pub use direct::Direct;
 pub use em::read_trajectory;
 pub use environment::{NUMBERS, machine_of, version};
-pub use evaluate::{BATCH, Evaluation, Protocol, embed, evaluate};
+pub use evaluate::{BATCH, Evaluation, Protocol, embed, embed_some, evaluate};
 pub use model::{Model, Part};
 pub use preprocessing::Preprocessing;
 pub use pretrained::Pretrained;

@@ -219,7 +219,8 @@ impl<'a> Opening<'a> {
                 hash.update(label.to_le_bytes());
             }
             let places = members.iter().map(|member| member.place()).collect();
-            splits.push(Split { images: Images::Shards(self.shards.clone(), places), labels });
+            let images = Images::Shards(self.shards.clone(), places);
+            splits.push(Split { images, labels, paths: Vec::new() });
         }
         let digest = hex(&hash.finalize());
         let splits: [Split; 2] =
