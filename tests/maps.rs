@@ -1,4 +1,4 @@
-//! `sim map`, and the t-SNE behind it.
+//! `sim map` and `sim neighbours`, and the t-SNE behind them.
 
 use crate::support::{golden, output, picture, save_tensors, sim};
 use ndarray::Array2;
@@ -95,7 +95,7 @@ fn trained(folder: &Path, classes: &[&str], each: u8) {
 }
 
 #[test]
-fn held_out_images_are_mapped() {
+fn held_out_images_are_mapped_and_beside_their_neighbours() {
     let folder = tempfile::tempdir().unwrap();
     trained(folder.path(), &["cat", "dog"], 8);
     let run = std::fs::read_dir(folder.path().join("runs/simsiam/simsiam")).unwrap().next().unwrap().unwrap();
@@ -116,15 +116,34 @@ fn held_out_images_are_mapped() {
     assert!(again.env("RAYON_NUM_THREADS", "1").status().unwrap().success());
     assert_eq!(read("a/map.csv"), read("b/map.csv"));
     image::load_from_memory(&read("a/map.png")).unwrap();
+
+    let near = output(folder.path(), &["neighbours", &run, "--queries", "4", "--nearest", "3", "--out", "a"]);
+    assert!(near.status.success(), "{}", text(&near.stderr));
+    assert!(text(&near.stdout).contains(" of 12 neighbours have the class of their image"), "{near:?}");
+    let rows = text(&read("a/neighbours.csv"));
+    assert_eq!(rows.lines().count(), 13, "{rows}");
+    assert!(rows.lines().nth(1).unwrap().starts_with("0,cat/0.png,cat,1,"), "{rows}");
+    let sheet = image::load_from_memory(&read("a/neighbours.png")).unwrap().to_rgb8();
+    assert!(sheet.pixels().any(|dot| dot.0 == [0, 114, 178]), "no neighbour is framed as right");
+
+    let report = output(folder.path(), &["report", "runs/simsiam", "--maps", "--out", "page.html"]);
+    assert!(report.status.success(), "{}", text(&report.stderr));
+    assert_eq!(text(&read("page.html")).matches("data:image/png;base64,").count(), 2);
+    let tables = output(folder.path(), &["report", "runs/simsiam", "--maps", "--format", "md"]);
+    assert!(tables.status.code() == Some(2) && text(&tables.stderr).contains("--maps"), "{tables:?}");
 }
 
 #[test]
-fn too_little_to_map_is_refused() {
+fn one_class_has_no_marks_and_too_little_to_map_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     trained(folder.path(), &["all"], 4);
     let run = std::fs::read_dir(folder.path().join("runs/simsiam/simsiam")).unwrap().next().unwrap().unwrap();
     let run = run.path();
     let shown = run.display().to_string();
+    let near = output(folder.path(), &["neighbours", &shown]);
+    assert!(near.status.success() && !text(&near.stdout).contains("have the class"), "{near:?}");
+    let sheet = image::open(folder.path().join("neighbours.png")).unwrap().to_rgb8();
+    assert!(!sheet.pixels().any(|dot| [[0, 114, 178], [213, 94, 0]].contains(&dot.0)));
     assert!(output(folder.path(), &["map", &shown]).status.success());
 
     for i in 1..4 {
@@ -143,9 +162,11 @@ fn too_little_to_map_is_refused() {
         picture(&folder.path().join(format!("photos/test/all/{i}.png")), 9);
         picture(&folder.path().join(format!("photos/train/all/{i}.png")), 9);
     }
-    let same = output(folder.path(), &photos);
-    assert_eq!(same.status.code(), Some(4), "{same:?}");
-    assert!(text(&same.stderr).contains("gives all images the same features"), "{same:?}");
+    for command in ["map", "neighbours"] {
+        let same = output(folder.path(), &[command, &shown, "--data", "folder:photos"]);
+        assert_eq!(same.status.code(), Some(4), "{same:?}");
+        assert!(text(&same.stderr).contains("gives all images the same features"), "{same:?}");
+    }
 
     // Weights that are no numbers; a file of its own has no seal.
     let mut tensors = read_weights(&run.join("weights.safetensors")).unwrap();

@@ -8,7 +8,7 @@ use crate::data::{DataConfig, Dataset, Split, shards, sources};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{is_stream, write_where_told};
-use crate::report::{Row, contact_sheet, tile_of};
+use crate::report::{Row, Tile, contact_sheet, tile_of};
 use crate::rng::{Purpose, Stream, below, stream};
 use crate::study::{Request, Study, trained_scale};
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -152,24 +152,24 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
             groups.push(group(&dataset.train, index, &recipe, seed)?);
         }
     }
-    write_where_told(out, &contact_sheet(&rows)?)?;
+    write_where_told(out, &contact_sheet(&[], &rows)?)?;
     output.tell_of(out, &out.display().to_string())?;
     Ok(0)
 }
 
 /// An image, and the views that a step of `recipe` would make of it, small crops among them.
-fn group(split: &Split, index: usize, recipe: &Recipe, seed: u64) -> Result<Vec<Image>> {
+fn group(split: &Split, index: usize, recipe: &Recipe, seed: u64) -> Result<Vec<Tile>> {
     let image = split.image(index)?;
     let config = &recipe.augment;
-    let mut tiles = vec![tile_of(&image)];
+    let mut tiles = vec![tile_of(&image).into()];
     for view in 0..recipe.views().min(MOST_VIEWS) {
         let mut rng = stream(seed, Purpose::Augment, 0, (recipe.views() * index + view) as u64);
-        tiles.push(tile(config, &image, &mut rng));
+        tiles.push(tile(config, &image, &mut rng).into());
     }
     if let Some(crops) = &config.multi_crop {
         for crop in 0..crops.count {
             let mut rng = stream(seed, Purpose::Augment, 1, (crops.count * index + crop) as u64);
-            tiles.push(tile(&config.small(crops), &image, &mut rng));
+            tiles.push(tile(&config.small(crops), &image, &mut rng).into());
         }
     }
     Ok(tiles)

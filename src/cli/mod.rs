@@ -18,6 +18,7 @@ mod list;
 mod make;
 mod map;
 mod memory;
+mod neighbours;
 mod output;
 mod plan;
 mod plot;
@@ -28,6 +29,7 @@ mod progress;
 mod replay;
 mod report;
 mod run;
+mod seen;
 mod show;
 mod signals;
 mod slurm;
@@ -92,6 +94,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("eval", matches)) => eval::run(matches, output),
         Some(("embed", matches)) => embed::run(matches, output),
         Some(("map", matches)) => map::run(matches, output),
+        Some(("neighbours", matches)) => neighbours::run(matches, output),
         Some(("theory", matches)) => theory::run(matches, output),
         Some(("replay", matches)) => replay::run(matches, output),
         Some(("completions", matches)) => completions::run(matches, command(&studies), output),
@@ -120,6 +123,7 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(eval::command())
         .subcommand(embed::command())
         .subcommand(map::command())
+        .subcommand(neighbours::command())
         .subcommand(replay::command())
         .subcommand(theory::command())
         .subcommand(completions::command())

@@ -1,8 +1,9 @@
 //! `sim report`: finished studies as one page, or as tables for a text.
 
-use super::flags::{option, path, path_option};
+use super::flags::{option, path, path_option, switch};
 use super::output::Output;
-use crate::error::Result;
+use super::seen;
+use crate::error::{Error, Result};
 use crate::record::{write_durable, write_where_told};
 use crate::report::{Chapter, Format, find, page, text};
 use clap::{ArgAction, ArgMatches, Command};
@@ -34,6 +35,10 @@ pub fn command() -> Command {
             "FILE",
             "Where to write [default: report.html; md and latex go to standard output]",
         ))
+        .arg(switch(
+            "maps",
+            "Add maps and nearest neighbours of held-out images, by the arms with the best and the worst kNN",
+        ))
 }
 
 /// Runs `sim report` as `matches` say; the exit code.
@@ -49,12 +54,23 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     };
     let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
     let out = matches.get_one::<PathBuf>("out");
+    let maps = matches.get_flag("maps");
+    if maps && format.is_some() {
+        return Err(Error::Usage("--maps: tables hold no pictures; leave --format out".into()));
+    }
     let path = match (format, out) {
-        (None, Some(out)) => {
-            write_where_told(out, page(&chapters(&folders)?)?.as_bytes())?;
-            out.clone()
+        (None, out) => {
+            let mut chapters = chapters(&folders)?;
+            if maps {
+                chapters.iter_mut().try_for_each(seen::add)?;
+            }
+            let page = page(&chapters)?;
+            match out {
+                Some(out) => write_where_told(out, page.as_bytes())?,
+                None => write_durable(Path::new(REPORT), page.as_bytes())?,
+            }
+            out.cloned().unwrap_or_else(|| REPORT.into())
         }
-        (None, None) => write(&folders, Path::new(REPORT))?,
         (Some(format), Some(out)) => {
             write_where_told(out, text(&chapters(&folders)?, format).as_bytes())?;
             out.clone()

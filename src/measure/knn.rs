@@ -43,13 +43,35 @@ pub fn predict(
     Ok(predicted.concat())
 }
 
+/// The `k` nearest training rows of each row of `test` (M, D) by cosine, nearest first, with their
+/// cosines; fewer where `train` (N, D) has fewer.
+///
+/// # Errors
+/// As [`predict`].
+pub fn nearest(
+    train: ArrayView2<f32>,
+    test: ArrayView2<f32>,
+    k: usize,
+    stop: &AtomicBool,
+) -> Result<Vec<Vec<(usize, f32)>>> {
+    let (train, test) = (unit_rows(train), unit_rows(test));
+    let of_row = |row: usize| {
+        go_on(stop)?;
+        let similarity = train.dot(&test.row(row)).to_vec();
+        let order = first(&similarity, k);
+        Ok(order.into_iter().map(|index| (index as usize, similarity[index as usize])).collect())
+    };
+    (0..test.nrows()).into_par_iter().map(of_row).collect()
+}
+
 /// The share of correct predictions, in percent.
 pub fn top1(predicted: &[u32], labels: &[u32]) -> f64 {
     let correct = predicted.iter().zip(labels).filter(|(p, l)| p == l).count();
     100.0 * correct as f64 / labels.len().max(1) as f64
 }
 
-fn vote(similarity: Vec<f32>, labels: &[u32], classes: usize, k: usize, temperature: f64) -> u32 {
+/// The `k` most similar, the most similar first, of equal ones the earlier.
+fn first(similarity: &[f32], k: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..similarity.len() as u32).collect();
     let nearer =
         |a: &u32, b: &u32| similarity[*b as usize].total_cmp(&similarity[*a as usize]).then_with(|| a.cmp(b));
@@ -58,8 +80,12 @@ fn vote(similarity: Vec<f32>, labels: &[u32], classes: usize, k: usize, temperat
         order.truncate(k);
     }
     order.sort_unstable_by(nearer);
+    order
+}
+
+fn vote(similarity: Vec<f32>, labels: &[u32], classes: usize, k: usize, temperature: f64) -> u32 {
     let mut votes = vec![0.0f64; classes];
-    for index in order {
+    for index in first(&similarity, k) {
         let cosine = f64::from(similarity[index as usize]);
         votes[labels[index as usize] as usize] += (cosine / temperature).exp();
     }
@@ -104,6 +130,17 @@ mod tests {
         let test = array![[1.0f32, 0.0]];
         assert_eq!(predict(train.view(), &[0, 1, 1], test.view(), 3, 0.5), [1]);
         assert_eq!(predict(train.view(), &[0, 1, 1], test.view(), 3, 0.01), [0]);
+    }
+
+    #[test]
+    fn the_nearest_come_first_and_of_equal_ones_the_earlier() {
+        let train = array![[0.0f32, 2.0], [3.0, 0.0], [1.0, 1.0], [5.0, 0.0]];
+        let test = array![[2.0f32, 0.0]];
+        let found = nearest(train.view(), test.view(), 3, &AtomicBool::new(false)).unwrap();
+        let rows: Vec<usize> = found[0].iter().map(|(row, _)| *row).collect();
+        assert_eq!(rows, [1, 3, 2]);
+        assert!((found[0][2].1 - 0.5f32.sqrt()).abs() < 1e-6);
+        assert_eq!(nearest(train.view(), test.view(), 9, &AtomicBool::new(false)).unwrap()[0].len(), 4);
     }
 
     #[test]

@@ -8,11 +8,23 @@ use std::path::{Path, PathBuf};
 
 /// One study of a report.
 pub struct Chapter {
+    /// The study's folder.
+    pub folder: PathBuf,
     /// Arms, claims, provenance.
     pub answer: Answer,
     /// The figures that lie in the folder: curves, final values, and those that the study asked
     /// for.
     pub figures: Vec<Figure>,
+    /// What is shown beside them and lies in no file: maps of images, contact sheets.
+    pub pictures: Vec<Picture>,
+}
+
+/// A picture of a page.
+pub struct Picture {
+    /// What it shows.
+    pub title: String,
+    /// PNG bytes.
+    pub png: Vec<u8>,
 }
 
 /// Sorts studies without a place in the paper behind "Sec. 6".
@@ -41,7 +53,7 @@ impl Chapter {
         let names = FIGURES.into_iter().chain(Extra::ALL.map(Extra::name));
         let there = names.map(path).filter(|path| path.is_file());
         let figures = there.map(|path| Figure::from_csv(&path)).collect::<Result<_>>()?;
-        Ok(Chapter { answer, figures })
+        Ok(Chapter { folder: folder.to_path_buf(), answer, figures, pictures: Vec::new() })
     }
 
     /// What puts chapters into the paper's order, and those of one place by name.

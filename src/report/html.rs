@@ -8,6 +8,7 @@ use super::figure::{Figure, Panel};
 use super::panel::size;
 use super::plot::is_faceted;
 use super::tables::{self, Table};
+use super::thumbnail::data_uri;
 use crate::error::Result;
 use crate::record::{Answer, AnswerClaim};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -166,6 +167,12 @@ fn study(chapter: &Chapter, name: &Name) -> Result<Markup> {
                 p .aside { "Chen & He 2020, " (paper.r#where) ". " (super::tally([answer])) "." }
             }
             @for figure in &figures { (figure) }
+            @for picture in &chapter.pictures {
+                figure {
+                    img src=(data_uri(&picture.png)) alt=(picture.title) style="max-width:100%" loading="lazy";
+                    figcaption { (picture.title) }
+                }
+            }
             (table(&tables::arms(answer)))
             @for caution in &answer.cautions { p .caution { "Caution: " (caution) "." } }
             @if !differences.rows.is_empty() { (table(&differences)) }

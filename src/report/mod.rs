@@ -27,12 +27,12 @@ mod tables;
 mod tally;
 mod thumbnail;
 
-pub use chapter::{Chapter, count, find};
+pub use chapter::{Chapter, Picture, count, find};
 pub use extra::Extra;
 pub use figure::{Figure, Panel, Point, Reference, Style};
 pub use html::page;
 pub use map::{Map, Mapped, View};
-pub use sheet::{Row, contact_sheet, tile_of};
+pub use sheet::{Row, Tile, contact_sheet, tile_of};
 pub use tables::{Format, text};
 pub use tally::tally;
 pub use thumbnail::thumbnail_of;

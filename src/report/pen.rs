@@ -54,7 +54,7 @@ pub fn failed(e: impl std::fmt::Display) -> Error {
 }
 
 /// The colour of arm `index`.
-pub fn colour(index: usize) -> RGBColor {
+pub const fn colour(index: usize) -> RGBColor {
     COLOURS[index % COLOURS.len()]
 }
 
