@@ -337,3 +337,24 @@ fn every_study_runs_through_at_the_smallest_scale() {
     assert!(text.contains(&format!("claims of {studies} studies")), "{text}");
     assert!(folder.path().join("symmetry/asymmetric-2x/seed-1/weights.safetensors").is_file());
 }
+
+#[test]
+fn completions_know_the_scales_and_manual_pages_the_commands() {
+    let script = |shell: &str| String::from_utf8(sim(&["completions", shell]).stdout).unwrap();
+    let bash = script("bash");
+    assert!(bash.contains("\"smoke laptop cifar cifar-small imagenet\""), "{bash}");
+    assert!(bash.contains("\"html md latex\""));
+    assert!(script("zsh").contains("(smoke laptop cifar cifar-small imagenet)"));
+    // They are no rule: a scale of tests is taken, and what is none is refused in the same words.
+    fails(&["run", "simsiam", "--scale", "laptp"], 2, &["--scale laptp: unknown scale", "laptop"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let pages = sim(&["man", &folder.path().display().to_string()]);
+    assert!(pages.status.success(), "{pages:?}");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert!(read("sim.1").contains("sim\\-map(1)") && read("sim.1").contains("Exit codes"));
+    assert!(read("sim-run.1").contains("until\\-decided") && read("sim-data-check.1").contains("skip\\-bad"));
+    // A study is no command of its own.
+    assert!(!folder.path().join("sim-run-simsiam.1").exists());
+    assert!(std::fs::read_dir(folder.path()).unwrap().count() > 15);
+}

@@ -3,9 +3,10 @@
 use crate::data::sources;
 use crate::device::Place;
 use crate::error::{Error, Result};
-use crate::study::{Flag, Request, Seeds, Settings, Short, Study};
-use clap::builder::{StyledStr, UnknownArgumentValueParser};
+use crate::study::{Flag, Request, Seeds, Settings, Short, Study, embedded};
+use clap::builder::{PossibleValue, StringValueParser, StyledStr, TypedValueParser, UnknownArgumentValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 /// `--NAME VALUE`.
@@ -114,12 +115,35 @@ const OTHER_NAMES: [(&str, &str); 2] = [("learning-rate", "--lr"), ("bs", "--bat
 /// `--scale`.
 pub fn scale_flag() -> Arg {
     option("scale", "SCALE", "smoke, laptop (default), cifar-small, cifar or imagenet")
+        .value_parser(Completed(scales))
+        .hide_possible_values(true)
 }
 
 /// `--set`.
 pub fn set_flag() -> Arg {
     let help = "Set a key of every arm's recipe, such as optim.base_lr=0.1 (sim show lists the keys)";
     option("set", "KEY=VALUE", help).action(ArgAction::Append)
+}
+
+/// Words that a shell completes. They are no rule: who takes the word refuses what it does not know,
+/// and says more about it.
+#[derive(Clone)]
+struct Completed(fn() -> Vec<PossibleValue>);
+
+impl TypedValueParser for Completed {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> clap::error::Result<String> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new((self.0)().into_iter()))
+    }
+}
+
+fn scales() -> Vec<PossibleValue> {
+    embedded::names("scale").map(PossibleValue::new).collect()
 }
 
 /// `--skip-bad`.

@@ -16,6 +16,7 @@ mod eval;
 mod flags;
 mod list;
 mod make;
+mod man;
 mod map;
 mod memory;
 mod neighbours;
@@ -97,6 +98,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("neighbours", matches)) => neighbours::run(matches, output),
         Some(("theory", matches)) => theory::run(matches, output),
         Some(("replay", matches)) => replay::run(matches, output),
+        Some(("man", matches)) => man::run(matches, command(&studies), output),
         Some(("completions", matches)) => completions::run(matches, command(&studies), output),
         _ => Err(Error::Failure("a command without an implementation".into())),
     }
@@ -127,6 +129,7 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(replay::command())
         .subcommand(theory::command())
         .subcommand(completions::command())
+        .subcommand(man::command())
         .after_help(
             "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 diverged, 4 bad data, 5 disk,\n\
              6 directory in use, 75 stopped by a signal after a checkpoint.",
