@@ -4,7 +4,9 @@ use crate::data::sources;
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::study::{Flag, Request, Seeds, Settings, Short, Study, embedded};
-use clap::builder::{PossibleValue, StringValueParser, StyledStr, TypedValueParser, UnknownArgumentValueParser};
+use clap::builder::{
+    PossibleValue, StringValueParser, StyledStr, TypedValueParser, UnknownArgumentValueParser,
+};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsStr;
 use std::path::PathBuf;
