@@ -115,7 +115,8 @@ impl Remains {
                 }
                 // A study's are made by commands that start over. The lock holds nothing, and an owner
                 // that could not be removed is believed by nobody on this machine.
-                if path.ends_with(".lock") || path.ends_with(".owner") {
+                let name = path.file_name().unwrap().to_string_lossy();
+                if name == ".lock" || name.contains(".owner") {
                     continue;
                 }
                 let mut name = path.strip_prefix(out).unwrap().to_string_lossy().into_owned();

@@ -6,7 +6,7 @@
 //! where there is none; written again every [`BEAT`]; believed until it has been silent for
 //! [`SILENCE`]. An owner on this machine is believed no longer than the lock.
 
-use super::durable::{remove, temporary_beside};
+use super::durable::{remove, sweep, temporary_beside};
 use crate::error::{Error, Result};
 use crate::files;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -110,6 +110,8 @@ impl Owner {
     /// locks. None where the file cannot be written, as on a full disk: then the lock alone decides.
     fn take(folder: &Path, machine: &str, silence: Duration) -> Result<Option<Owner>> {
         let path = folder.join(OWNER);
+        // What owners left that were killed while they wrote it.
+        sweep(&path);
         let content = format!("{machine}\n{}\n", std::process::id());
         if let Ok(other) = std::fs::read_to_string(&path)
             && !is_of(&other, machine)
@@ -120,14 +122,18 @@ impl Owner {
                 return Err(in_use(folder, if name.is_empty() { SOME_MACHINE } else { name }));
             }
         }
-        let made = OpenOptions::new().write(true).create_new(true).open(&path);
-        let is_own = || std::fs::read_to_string(&path).is_ok_and(|other| is_of(&other, machine));
-        if made.is_err_and(|error| error.kind() == ErrorKind::AlreadyExists) && !is_own() {
-            return Err(in_use(folder, SOME_MACHINE));
-        }
-        if std::fs::write(&path, &content).is_err() {
-            let _ = std::fs::remove_file(&path);
-            return Ok(None);
+        match create(&path, &content) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let is_own = std::fs::read_to_string(&path).is_ok_and(|other| is_of(&other, machine));
+                if !is_own {
+                    return Err(in_use(folder, SOME_MACHINE));
+                }
+                if put(&path, &content).is_err() {
+                    return Ok(None);
+                }
+            }
+            Err(_) => return Ok(None),
         }
         let (end, ended) = channel();
         let (file, own) = (path.clone(), content.clone());
@@ -135,7 +141,7 @@ impl Owner {
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BEAT) {
                 // Whoever has taken the folder meanwhile is not driven out of it.
                 if std::fs::read_to_string(&file).is_ok_and(|content| content == own) {
-                    let _ = std::fs::write(&file, &own);
+                    let _ = put(&file, &own);
                 }
             }
         };
@@ -159,6 +165,36 @@ impl Drop for Owner {
 /// Whether a process on `machine` wrote this.
 fn is_of(content: &str, machine: &str) -> bool {
     content.lines().next() == Some(machine)
+}
+
+/// Makes the file with this content where there is none, at one stroke: a process that is killed
+/// leaves all of it or nothing, and of two only one succeeds.
+fn create(path: &Path, content: &str) -> std::io::Result<()> {
+    let beside = temporary_beside(path);
+    let linked = std::fs::write(&beside, content).and_then(|()| std::fs::hard_link(&beside, path));
+    let _ = std::fs::remove_file(&beside);
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            // A file system without links, or one that is full.
+            let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+            let written = file.write_all(content.as_bytes());
+            if written.is_err() {
+                let _ = std::fs::remove_file(path);
+            }
+            written
+        }
+        linked => linked,
+    }
+}
+
+/// Writes the file at one stroke, whether there is one or not.
+fn put(path: &Path, content: &str) -> std::io::Result<()> {
+    let beside = temporary_beside(path);
+    let written = std::fs::write(&beside, content).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
 }
 
 /// How long ago the file was written, by the clock of the file system: that of another machine may
