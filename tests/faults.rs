@@ -113,8 +113,8 @@ impl Remains {
                     folders.push(path);
                     continue;
                 }
-                // A study's are made by commands that start over. The lock holds nothing, and an owner
-                // that could not be removed is believed by nobody on this machine.
+                // A study's are made by commands that start over. The lock holds nothing, and an
+                // owner that could not be removed is believed by nobody on this machine.
                 let name = path.file_name().unwrap().to_string_lossy();
                 if name == ".lock" || name.contains(".owner") {
                     continue;

@@ -1,5 +1,5 @@
-//! `sim submit` and `--only`, with programs in place of Slurm's that do at once, one after the other,
-//! what Slurm does by and by; and, on request, with Slurm.
+//! `sim submit` and `--only`, with programs in place of Slurm's that do at once, one after the
+//! other, what Slurm does by and by; and, on request, with Slurm.
 
 use crate::support::{output, results, sim};
 use std::collections::BTreeMap;

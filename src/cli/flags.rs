@@ -127,8 +127,8 @@ pub fn set_flag() -> Arg {
     option("set", "KEY=VALUE", help).action(ArgAction::Append)
 }
 
-/// Words that a shell completes. They are no rule: who takes the word refuses what it does not know,
-/// and says more about it.
+/// Words that a shell completes. They are no rule: who takes the word refuses what it does not
+/// know, and says more about it.
 #[derive(Clone)]
 struct Completed(fn() -> Vec<PossibleValue>);
 

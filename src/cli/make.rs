@@ -142,8 +142,8 @@ impl<'a> Workshop<'a> {
         Ok(())
     }
 
-    /// Hands the runs over that have not ended. A mistake in the data is told here first, and not by
-    /// every job.
+    /// Hands the runs over that have not ended. A mistake in the data is told here first, and not
+    /// by every job.
     fn hand_over(&self, others: &dyn HandOver, jobs: &[Job], ended: usize) -> Result<Option<i32>> {
         let trained = |job: &&Job| !is_mock(self.matches) && job.recipe.closed_form.is_none();
         if let Some(job) = jobs[ended..].first().filter(trained) {

@@ -157,8 +157,8 @@ impl Array<'_> {
     /// for; the numbers of the jobs.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is no Slurm, [`Error::Failure`] with sbatch's own words where it
-    /// refuses.
+    /// [`Error::Usage`] where there is no Slurm, [`Error::Failure`] with sbatch's own words where
+    /// it refuses.
     pub fn submit(&self, runs: usize) -> Result<Vec<String>> {
         let mut numbers = Vec::new();
         for before in (0..runs).step_by(MOST_TASKS) {

@@ -21,8 +21,8 @@ const MEMORY_BYTES: u64 = 1 << 30;
 /// The data set of the images below `root`.
 ///
 /// # Errors
-/// [`Error::Data`] for images that do not make both halves with the same classes, and for a file that
-/// cannot be read where `config` skips none.
+/// [`Error::Data`] for images that do not make both halves with the same classes, and for a file
+/// that cannot be read where `config` skips none.
 pub fn open(root: &Path, config: &DataConfig) -> Result<Dataset> {
     open_within(MEMORY_BYTES, root, config)
 }

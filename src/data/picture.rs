@@ -96,8 +96,8 @@ pub fn header(path: &Path) -> Result<Header> {
     header_of(path, metadata.len(), &mut BufReader::new(file))
 }
 
-/// Reads the header of an image of `file_bytes` bytes, whose name for a person is `path`, out of its
-/// first bytes.
+/// Reads the header of an image of `file_bytes` bytes, whose name for a person is `path`, out of
+/// its first bytes.
 ///
 /// # Errors
 /// As [`header`].

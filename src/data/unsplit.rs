@@ -66,8 +66,8 @@ pub fn labelled(root: &Path, notes: &mut Vec<String>) -> Result<(Vec<String>, [H
 /// Lists the images in `root` and in the folders inside it, which have no labels. Says in `notes`
 /// how halves were made and what was left out.
 ///
-/// Both halves are in the order of the hash, so that the first of them are a sample of all, wherever
-/// they lie.
+/// Both halves are in the order of the hash, so that the first of them are a sample of all,
+/// wherever they lie.
 ///
 /// # Errors
 /// [`Error::Data`] where one half would have no image.

@@ -1,7 +1,7 @@
 //! The run directory: who may write, and which recipe it belongs to.
 //!
-//! Invariant: while a [`RunDir`] lives, no other process has one for the same folder; [`super::lock`]
-//! says how.
+//! Invariant: while a [`RunDir`] lives, no other process has one for the same folder;
+//! [`super::lock`] says how.
 
 use super::durable::{
     make_folder, names, parent, read_if_there, remove, remove_temporaries, sync_folder, write_durable,

@@ -2,8 +2,8 @@
 //!
 //! On one machine the system's lock decides: it ends with the process, however that ends. Machines
 //! that share a file system need not share its locks (NFS mounted with `nolock`, some parallel file
-//! systems), so that an owner's file stands beside the lock: made by one only, because it is created
-//! where there is none; written again every [`BEAT`]; believed until it has been silent for
+//! systems), so that an owner's file stands beside the lock: made by one only, because it is
+//! created where there is none; written again every [`BEAT`]; believed until it has been silent for
 //! [`SILENCE`]. An owner on this machine is believed no longer than the lock.
 
 use super::durable::{remove, sweep, temporary_beside};
@@ -107,7 +107,8 @@ struct Owner {
 
 impl Owner {
     /// Makes `machine` the owner of `folder`, whose lock this process holds as far as there are
-    /// locks. None where the file cannot be written, as on a full disk: then the lock alone decides.
+    /// locks. None where the file cannot be written, as on a full disk: then the lock alone
+    /// decides.
     fn take(folder: &Path, machine: &str, silence: Duration) -> Result<Option<Owner>> {
         let path = folder.join(OWNER);
         // What owners left that were killed while they wrote it.

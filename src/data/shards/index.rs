@@ -62,8 +62,8 @@ pub struct Index {
 }
 
 impl Index {
-    /// The index of `shards`, which lie in `root`: the one that is kept, or a new one, which is kept
-    /// then.
+    /// The index of `shards`, which lie in `root`: the one that is kept, or a new one, which is
+    /// kept then.
     ///
     /// # Errors
     /// [`Error::Data`] naming shard and member for what is damaged, truncated, or has no class.

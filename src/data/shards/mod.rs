@@ -1,8 +1,8 @@
-//! `tar:DIR`: images in shards, which are tar archives as WebDataset has them: members with the same
-//! name up to their first point are one sample, an image and its class.
+//! `tar:DIR`: images in shards, which are tar archives as WebDataset has them: members with the
+//! same name up to their first point are one sample, an image and its class.
 //!
-//! Shards are read at any place, by an [`index`] of where their images begin: the order of images in
-//! a run is the one that `folder:` of the same images has, and so are the bytes of its results.
+//! Shards are read at any place, by an [`index`] of where their images begin: the order of images
+//! in a run is the one that `folder:` of the same images has, and so are the bytes of its results.
 
 mod index;
 pub mod pack;

@@ -30,7 +30,8 @@ pub struct Packed {
 /// with the image with which they reach `shard_bytes`.
 ///
 /// Files of a folder keep their bytes; other images are written as PNG. The order is that of the
-/// data set, so that a run on the shards makes the same bytes. A shard has its name when it is whole.
+/// data set, so that a run on the shards makes the same bytes. A shard has its name when it is
+/// whole.
 ///
 /// # Errors
 /// [`Error::Usage`] where `out` holds something, [`Error::Data`] for images that cannot be decoded
