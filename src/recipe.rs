@@ -9,6 +9,7 @@ pub mod keys;
 use crate::augment::{AugmentConfig, FiniteConfig};
 use crate::data::loader::BatchShape;
 use crate::data::{DataConfig, RunSeed, ShapesSeed};
+use crate::defaults::{is_yes, yes};
 use crate::error::{Error, Result};
 use crate::eta::{Rule, Samples, Size};
 use crate::measure::MeasureConfig;
@@ -99,6 +100,22 @@ pub struct ScheduleConfig {
     pub epochs: u64,
     /// Epochs between checkpoints; the last epoch always makes one.
     pub checkpoint_every: u64,
+    /// S: shards that a batch is cut into, a power of two. Ranks share them; sums over images are
+    /// taken shard by shard, so that the bytes of a run depend on S and not on the ranks.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub shards: usize,
+    /// Whether batch norm in F takes its statistics over all shards together (SyncBN), or over
+    /// each alone.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub sync_batch_norm: bool,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(shards: &usize) -> bool {
+    *shards == 1
 }
 
 /// More epochs are taken for a slip of the hand.
@@ -148,7 +165,7 @@ impl Recipe {
     pub fn batch_shape(&self) -> BatchShape {
         let exact = matches!(self.eta, Rule::Expectation { n: Samples::All, .. });
         let listed = if exact { self.elements() } else { 0 };
-        BatchShape { images: self.schedule.batch, views: self.views(), listed }
+        BatchShape { listed, ..BatchShape::drawn(self.schedule.batch, self.views()) }
     }
 
     /// Refuses values outside their range, naming the key as it stands in TOML.
@@ -168,6 +185,7 @@ impl Recipe {
         if self.schedule.checkpoint_every == 0 {
             return fail("schedule.checkpoint_every", "must be at least 1".into());
         }
+        self.check_shards()?;
         if self.schedule.batch == 1 && self.normalises_batches() {
             let what = "1 image leaves batch norm nothing to compare, so that nothing would be trained; take at least 2, or \
                         heads without it (encoder.projector.norm and predictor.mlp.norm)";
@@ -200,6 +218,29 @@ impl Recipe {
             );
         }
         self.networks().map(drop)
+    }
+
+    /// Refuses shards that do not cut the batch, and statistics of one image.
+    fn check_shards(&self) -> Result<()> {
+        let ScheduleConfig { batch, shards, sync_batch_norm, .. } = self.schedule;
+        let fail = |what: String| Err(Error::Usage(format!("schedule.{what}")));
+        if !shards.is_power_of_two() || !batch.is_multiple_of(shards) {
+            return fail(format!(
+                "shards: {shards} must be a power of two that divides the batch of {batch} images"
+            ));
+        }
+        if shards > 1 && self.closed_form.is_some() {
+            return fail("shards: the closed form has no batches; leave it out".into());
+        }
+        if !sync_batch_norm && shards == 1 {
+            return fail(
+                "sync_batch_norm: false takes statistics of each shard; there is one: schedule.shards".into(),
+            );
+        }
+        if !sync_batch_norm && batch == shards && self.normalises_batches() {
+            return fail("shards: 1 image in a shard leaves its batch norm nothing to compare".into());
+        }
+        Ok(())
     }
 
     /// Whether a layer normalises one number of each image over the images of a batch.

@@ -35,7 +35,7 @@ fn status(key: &str) -> u64 {
 
 fn build(case: &str, folder: &Path) -> Box<dyn EStep> {
     let memory_limit_bytes = if case.contains("memory") { u64::MAX } else { 0 };
-    let place = BankPlace { memory_limit_bytes, folder: folder.to_path_buf(), beside: None };
+    let place = BankPlace { memory_limit_bytes, folder: folder.to_path_buf(), ..BankPlace::default() };
     let size = Size { images: IMAGES, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     Rule::MemoryBank { m: 0.8, precision: precision(case), k: Steps::Count(1) }.build(&size, &place).unwrap()
 }

@@ -73,6 +73,7 @@ fn keys_with_a_flag_of_their_own_are_set_by_it_once() {
         fails(&["run", "simsiam", flag, "0", flag, "1"], 2, &[flag]);
     }
     fails(&["run", "simsiam", "--epochs", "0"], 2, &["--epochs 0", "schedule.epochs"]);
+    fails(&["run", "simsiam", "--lr", "-1"], 2, &["--lr -1", "optim.base_lr"]);
     fails(&["run", "batchsize", "--batch-size", "32"], 2, &["--batch-size 32", "the same run", "--batch"]);
     fails(&["sweep", "simsiam", "--over", "optim.base_lr=1,2", "--lr", "3"], 2, &["--over"]);
     // What others call them is no flag, but known.

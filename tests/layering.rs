@@ -46,6 +46,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "optim",
             "recipe",
             "record",
+            "store",
         ],
     ),
     ("report", &["augment", "measure", "record"]),

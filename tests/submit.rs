@@ -296,6 +296,26 @@ fn a_dry_run_writes_what_other_programs_can_work_off() {
 }
 
 #[test]
+fn a_task_starts_as_many_processes_as_share_its_run() {
+    let lab = Lab::new();
+    let study = ["submit", "simsiam", "--scale", "mock", "--seeds", "1", "--dry-run", "--ranks", "2"];
+    assert!(complaint(&lab.sim(&study), 2).contains("--set schedule.shards=2"));
+    complaint(&lab.sim(&[&study[..], &["--set", "schedule.shards=2", "--threads", "3"]].concat()), 0);
+    let folder = lab.path().join("runs/slurm/simsiam/1");
+    let script = std::fs::read_to_string(folder.join("array.sh")).unwrap();
+    for line in [
+        "#SBATCH --ntasks=2",
+        "#SBATCH --cpus-per-task=3",
+        "export SLURM_MPI_TYPE=${SLURM_MPI_TYPE:-pmi2}",
+        "eval \"srun --ntasks=2 --cpus-per-task=3 --kill-on-bad-exit=1 $run\"",
+    ] {
+        assert!(script.lines().any(|found| found == line), "{line} is not in\n{script}");
+    }
+    let gathering = std::fs::read_to_string(folder.join("gather.sh")).unwrap();
+    assert!(gathering.contains("--ranks=2") && gathering.contains("schedule.shards=2"), "{gathering}");
+}
+
+#[test]
 fn gnu_parallel_works_the_list_off_and_makes_what_failed_again() {
     if !Command::new("parallel").arg("--version").output().is_ok_and(|said| said.status.success()) {
         println!("skipped: no GNU parallel on this machine");

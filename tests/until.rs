@@ -185,6 +185,7 @@ fn what_nobody_means_is_refused() {
     for (args, words) in [
         (&["--max-seeds", "20"][..], &["--max-seeds 20", "--until-decided", "--seeds"][..]),
         (&["--until-decided", "--max-seeds", "0"], &["--max-seeds"]),
+        (&["--until-decided", "--seeds", "4294967280..4294967288"], &["--max-seeds", "4294967295"]),
         (&["--until-decided", "--max-seeds", "8", "--seeds", "9"], &["begins with 9 seeds already"]),
         (&["--until-decided", "--max-seeds", "100000"], &["300000 runs", "at most 2000"]),
         (

@@ -24,7 +24,8 @@ fn shown(words: impl Iterator<Item = String>) -> String {
     for word in words {
         let name = word.split('=').next().unwrap_or_default();
         let takes_value =
-            ["--out", "--jobs", "--threads", "--slurm", "--max-parallel", "--max-restarts"].contains(&name);
+            ["--out", "--jobs", "--threads", "--ranks", "--slurm", "--max-parallel", "--max-restarts"]
+                .contains(&name);
         let silent =
             takes_value || ["--fresh", "--quiet", "-q", "--json", "--gather", "--dry-run"].contains(&name);
         let told = if shown.len() == 1 && word == "submit" { "run" } else { &word };

@@ -3,7 +3,7 @@
 use crate::data::sources;
 use crate::device::Place;
 use crate::error::{Error, Result};
-use crate::study::{Flag, Request, Seeds, Settings, Short, Study, embedded};
+use crate::study::{Flag, Request, Seeds, Short, Study, embedded};
 use clap::builder::{
     PossibleValue, StringValueParser, StyledStr, TypedValueParser, UnknownArgumentValueParser,
 };
@@ -92,7 +92,11 @@ pub fn given(study: &Study, matches: &ArgMatches) -> Vec<(String, Vec<String>)> 
 pub fn layer_flags() -> Vec<Arg> {
     vec![scale_flag(), option("data", "DATA", sources()), skip_bad_flag(), set_flag()]
         .into_iter()
-        .chain(KEYS.into_iter().map(|(name, value, _, help)| option(name, value, help)))
+        // A negative number is refused by the key's own range, in its words.
+        .chain(
+            KEYS.into_iter()
+                .map(|(name, value, _, help)| option(name, value, help).allow_negative_numbers(true)),
+        )
         .chain(OTHER_NAMES.map(|(name, meant)| {
             let suggest = UnknownArgumentValueParser::suggest_arg(meant);
             option(name, "VALUE", "").hide(true).value_parser(suggest)
@@ -198,9 +202,6 @@ pub fn request(matches: &ArgMatches, flags: Vec<(String, Vec<String>)>) -> Reque
     }
 }
 
-/// Threads of all runs together at most, on a machine of few cores.
-const MOST_THREADS: usize = 256;
-
 /// Where `--device` puts the networks. Who hands runs over to a cluster needs no GPU for it.
 ///
 /// # Errors
@@ -216,39 +217,6 @@ pub fn place(matches: &ArgMatches) -> Result<Place> {
 /// `--device`.
 pub fn device_flag() -> Arg {
     option("device", "DEVICE", "cpu or cuda:N").default_value("cpu")
-}
-
-/// Refuses more threads than help on any machine.
-///
-/// # Errors
-/// [`Error::Usage`] naming the flags.
-pub fn check_threads(settings: &Settings) -> Result<()> {
-    let Settings { jobs, threads, .. } = settings;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (all, most) = (jobs * threads, MOST_THREADS.max(4 * cores));
-    if all <= most {
-        return Ok(());
-    }
-    Err(Error::Usage(format!(
-        "--jobs, --threads: {jobs} at a time with {threads} each are {all} threads, and this machine has {cores} cores; at \
-         most {most} are started"
-    )))
-}
-
-/// How the `runs` runs of a command are made: how many at the same time, with how many threads
-/// each, and where.
-///
-/// # Errors
-/// As [`place`].
-pub fn settings(matches: &ArgMatches, runs: usize) -> Result<Settings> {
-    let place = place(matches)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = |name: &str| matches.get_one::<u64>(name).map(|n| *n as usize);
-    // Runs that share a GPU only wait for each other.
-    let most = if place == Place::Cpu { cores } else { 1 };
-    let jobs = count("jobs").unwrap_or(most).min(runs.max(1));
-    let threads = count("threads").unwrap_or((cores / jobs).max(1));
-    Ok(Settings { jobs, threads, fresh: matches.get_flag("fresh"), place })
 }
 
 /// `--json`.

@@ -51,7 +51,7 @@ pub trait HandOver {
 pub struct Workshop<'a> {
     matches: &'a ArgMatches,
     output: &'a Output,
-    engine: Engine,
+    engine: &'a Engine,
     /// Set by a signal; none before there is anything to stop.
     stop: Option<Arc<AtomicBool>>,
     told: Told,
@@ -60,9 +60,10 @@ pub struct Workshop<'a> {
 }
 
 impl<'a> Workshop<'a> {
-    /// A workshop under the flags of `matches`, whose runs are made the `way` that is asked for.
-    pub fn new(matches: &'a ArgMatches, output: &'a Output, way: &'a Way) -> Self {
-        let (engine, told) = (Engine::default(), Told::default());
+    /// A workshop under the flags of `matches`, whose runs `engine` makes, the `way` that is asked
+    /// for.
+    pub fn new(matches: &'a ArgMatches, output: &'a Output, way: &'a Way, engine: &'a Engine) -> Self {
+        let told = Told::default();
         Workshop { matches, output, engine, stop: None, told, skipped: 0, way }
     }
 
@@ -98,7 +99,7 @@ impl<'a> Workshop<'a> {
                 self.stop.insert(stop).clone()
             }
         };
-        let trainer: &dyn Trainer = if mock { &Formula } else { &self.engine };
+        let trainer: &dyn Trainer = if mock { &Formula } else { self.engine };
         let scale = self.matches.get_one::<String>("scale").map(|scale| trained_scale(scale).to_string());
         let watcher = Watcher::new(jobs, scale, quiet, &self.told);
         let ends = schedule(jobs, ended, trainer, settings, &stop, &|index, event| {
@@ -132,9 +133,9 @@ impl<'a> Workshop<'a> {
     /// before they are made.
     fn prepare(&self, jobs: &[Job], ended: usize, settings: &Settings, expected: Option<&str>) -> Result<()> {
         let say = Say { quiet: self.is("quiet"), expected, told: &self.told };
-        plan::prepare(&self.engine, jobs, ended, settings, &say)?;
+        plan::prepare(self.engine, jobs, ended, settings, &say)?;
         if !settings.fresh
-            && let Some(note) = check_images(&jobs[ended..], &self.engine)?
+            && let Some(note) = check_images(&jobs[ended..], self.engine)?
             && self.told.is_news(&note)
         {
             super::note(&note);

@@ -27,10 +27,12 @@ mod precision;
 mod pretrained;
 mod printable;
 mod progress;
+mod ranks;
 mod replay;
 mod report;
 mod run;
 mod seen;
+mod settings;
 mod show;
 mod signals;
 mod slurm;
@@ -54,14 +56,16 @@ use stderr::{complain, note};
 /// Runs the program on `args`, of which the first is its own name, and returns the exit code.
 pub fn main(args: Vec<OsString>) -> i32 {
     let output = Output::stdout();
-    match dispatch(args, &output) {
+    let code = match dispatch(args, &output) {
         Ok(code) => code,
         Err(_) if output.is_closed() => 0,
         Err(error) => {
             complain(&error);
             error.exit_code()
         }
-    }
+    };
+    crate::device::ranks::leave();
+    code
 }
 
 fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {

@@ -57,6 +57,12 @@ impl<'a> Plan<'a> {
         Ok(Plan { study, request, arms, folder })
     }
 
+    /// The last seed of an arm that has `count` of them.
+    pub fn last_seed(&self, count: usize) -> u64 {
+        let first = self.arms.iter().find_map(|arm| arm.seeds.first()).copied().unwrap_or(0);
+        first.saturating_add(count.saturating_sub(1) as u64)
+    }
+
     /// How many seeds each arm has, by its name.
     pub fn seeds(&self) -> BTreeMap<String, usize> {
         self.arms.iter().map(|arm| (arm.name.clone(), arm.seeds.len())).collect()

@@ -1,17 +1,15 @@
 //! `sim run`: a study's arms × seeds, then the table of arms, the verdicts and the figures.
 
 use super::answer;
-use super::flags::{
-    self, check_threads, given, layer_flags, on_studies, option, place, request, run_flags, settings,
-    study_command,
-};
+use super::flags::{self, given, layer_flags, on_studies, option, place, request, run_flags, study_command};
 use super::make::{Made, Way, Workshop, exit_code};
 use super::output::Output;
 use super::plan::{self, Plan};
 use super::report::REPORT;
+use super::settings::{check_threads, led, settings};
 use super::until::{self, Rounds};
 use crate::error::{Error, Result};
-use crate::study::{Job, Request, Seeds, Study, Suite};
+use crate::study::{Engine, Job, Request, Seeds, Study, Suite};
 use clap::{ArgMatches, Command, value_parser};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +23,8 @@ pub fn command(studies: &[Study]) -> Command {
     let only =
         option("only", "I", "Make one run, the one at this place of arms × seeds from 0 on; judge nothing")
             .value_parser(value_parser!(u64));
-    let run = on_studies("run", about, studies.iter().map(study_command), flags.chain([only]));
+    let own = [only, super::ranks::flag()];
+    let run = on_studies("run", about, studies.iter().map(study_command), flags.chain(own));
     with_suites(run)
 }
 
@@ -56,14 +55,14 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         }
         Some(place) => Way::Only(usize::try_from(*place).unwrap_or(usize::MAX)),
     };
-    carry_out(name, matches, studies, output, &way)
+    led(matches, |engine| carry_out(engine, (name, matches), studies, output, &way))
 }
 
-/// Runs the study or suite `name`, the `way` it is asked for, and answers where all its runs have
-/// ended.
+/// Runs the study or suite `name` with `engine`, the `way` it is asked for, and answers where all
+/// its runs have ended.
 pub fn carry_out(
-    name: &str,
-    matches: &ArgMatches,
+    engine: &Engine,
+    (name, matches): (&str, &ArgMatches),
     studies: &[Study],
     output: &Output,
     way: &Way,
@@ -79,13 +78,14 @@ pub fn carry_out(
     }
     let settings = settings(matches, jobs.len())?;
     check_threads(&settings)?;
+    super::ranks::check(&jobs, settings.ranks.size())?;
     let quiet = matches.get_flag("quiet");
     if !quiet && matches!(way, Way::Here) {
         plan::announce(&plans, &jobs, most, &settings);
     }
     // Held until the answer is written.
     let _locks = plan::lock_to_start_over(&jobs, &settings)?;
-    let mut workshop = Workshop::new(matches, output, way);
+    let mut workshop = Workshop::new(matches, output, way, engine);
     let (jobs, ends) = match most {
         None => {
             let expected = (plans.len() > 1 && !quiet).then_some("expected to take");

@@ -12,7 +12,7 @@ pub struct Options(Vec<String>);
 const OWN: [(&str, &str); 9] = [
     ("array", "--max-parallel says how many runs are made at the same time"),
     ("cpus-per-task", "--threads says how many threads a run has"),
-    ("ntasks", "a run is one task"),
+    ("ntasks", "--ranks says how many tasks share a run"),
     ("dependency", "the gathering job waits for the runs"),
     ("output", "logs lie beside the scripts"),
     ("open-mode", "logs are gone on with after a requeue"),
@@ -87,8 +87,10 @@ pub struct Array<'a> {
     pub folder: &'a str,
     /// The folder in which the command was given; absolute.
     pub from: &'a str,
-    /// Threads of a run.
+    /// Threads of each process of a run.
     pub threads: usize,
+    /// Processes of a run.
+    pub ranks: usize,
     /// Runs at the same time at most.
     pub parallel: usize,
     /// How often a run is queued again at most.
@@ -105,7 +107,12 @@ impl Array<'_> {
     /// is queued again. The shell does not trap TERM: after scancel it ends with its step, so that
     /// nothing is queued again.
     pub fn script(&self, runs: usize) -> String {
-        let Array { name, folder, from, threads, restarts, options, .. } = self;
+        let Array { name, folder, from, threads, ranks, restarts, options, .. } = self;
+        // MPICH from PyPI speaks PMI-2; a cluster's own MPI may want another word.
+        let (kind, kill) = match ranks {
+            1 => ("", ""),
+            _ => ("export SLURM_MPI_TYPE=${SLURM_MPI_TYPE:-pmi2}\n", " --kill-on-bad-exit=1"),
+        };
         let signal = if options.has("signal") { "" } else { "#SBATCH --signal=TERM@60\n" };
         let (tasks, output) = (self.tasks(runs, 0), quoted_option(&self.log(0)));
         let (from, list) = (quoted(from), quoted(&format!("{folder}/runs.txt")));
@@ -114,7 +121,7 @@ impl Array<'_> {
              # Makes one run of runs.txt; written by sim submit.\n\
              #SBATCH --job-name={name}\n\
              #SBATCH --array={tasks}\n\
-             #SBATCH --ntasks=1\n\
+             #SBATCH --ntasks={ranks}\n\
              #SBATCH --cpus-per-task={threads}\n\
              {signal}\
              #SBATCH --requeue\n\
@@ -124,7 +131,8 @@ impl Array<'_> {
              cd {from} || exit 1\n\
              run=$(sed -n \"$((SLURM_ARRAY_TASK_ID + ${{1:-0}}))p\" {list})\n\
              # No trap: after scancel this shell ends with its step, and nothing is queued again.\n\
-             eval \"srun --ntasks=1 --cpus-per-task={threads} $run\"\n\
+             {kind}\
+             eval \"srun --ntasks={ranks} --cpus-per-task={threads}{kill} $run\"\n\
              code=$?\n\
              if [ \"$code\" = 75 ] && [ \"${{SLURM_RESTART_COUNT:-0}}\" -lt {restarts} ]; then\n\
              \x20 scontrol requeue \"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}\"\n\

@@ -13,7 +13,7 @@ use super::slurm::{Array, Options, queued, quoted};
 use super::until;
 use crate::error::{Error, Result};
 use crate::record::{make_folder, read_outcome, write_durable};
-use crate::study::{Job, Study, firsts};
+use crate::study::{Engine, Job, Study, firsts};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,7 @@ pub fn command(studies: &[Study]) -> Command {
         option("slurm", "OPTIONS", "Options of sbatch, such as partition=gpu,time=4:00:00,gres=gpu:1")
             .action(ArgAction::Append),
         count("max-parallel", "32", "Runs at the same time at most"),
+        count("ranks", "1", "Processes that share each run, started by srun; they divide schedule.shards"),
         count("max-restarts", "20", "How often a run that ran out of time is queued again at most"),
         switch("dry-run", "Write the scripts and the list of runs, and submit nothing"),
         switch("gather", "As the last job does: judge, and submit the next round, but no run a second time"),
@@ -69,7 +70,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         return Err(Error::Usage(message.into()));
     }
     let cluster = Cluster::new(name, below, studies)?;
-    run::carry_out(name, below, studies, output, &Way::Elsewhere(&cluster))
+    run::carry_out(&Engine::default(), (name, below), studies, output, &Way::Elsewhere(&cluster))
 }
 
 /// Where runs go that have not ended.
@@ -126,6 +127,7 @@ impl<'a> Cluster<'a> {
             folder: absolute,
             from: &self.from,
             threads: self.threads(),
+            ranks: self.ranks(),
             parallel,
             restarts: number("max-restarts"),
             options: &self.options,
@@ -200,7 +202,7 @@ impl<'a> Cluster<'a> {
             words.push(format!("--seeds={seeds}"));
         }
         words.extend(self.matches.get_flag("until-decided").then(|| "--until-decided".to_string()));
-        for name in ["max-seeds", "max-parallel", "max-restarts", "threads"] {
+        for name in ["max-seeds", "max-parallel", "max-restarts", "threads", "ranks"] {
             words.extend(self.matches.get_one::<u64>(name).map(|n| format!("--{name}={n}")));
         }
         words.extend(self.options.given().iter().map(|option| format!("--slurm={option}")));
@@ -235,6 +237,11 @@ impl<'a> Cluster<'a> {
         self.matches.get_one::<u64>("threads").map_or(1, |threads| *threads as usize)
     }
 
+    /// Processes that share a run.
+    fn ranks(&self) -> usize {
+        self.matches.get_one::<u64>("ranks").map_or(1, |ranks| *ranks as usize)
+    }
+
     /// The study's name, for one in a file that of the file.
     fn plain_name(&self) -> String {
         let of_file = self.studies.iter().find(|(_, (given, _))| *given == self.name);
@@ -267,6 +274,7 @@ impl<'a> Cluster<'a> {
 
 impl HandOver for Cluster<'_> {
     fn hand_over(&self, jobs: &[Job], ended: usize, output: &Output) -> Result<Option<i32>> {
+        super::ranks::check(jobs, self.ranks())?;
         let mut missing = Vec::new();
         for (index, first) in firsts(jobs).into_iter().enumerate().skip(ended) {
             if index == first && read_outcome(&jobs[index].path)?.is_none() {

@@ -4,6 +4,7 @@
 use super::flags::{self, option, switch};
 use super::make::{Made, Way, Workshop, exit_code, is_mock};
 use super::output::Output;
+use super::settings::{check_threads, led, settings};
 use super::sweep_answer;
 use super::{plan, precision};
 use crate::device::Place;
@@ -12,7 +13,8 @@ use crate::figures::{Sweep, values};
 use crate::recipe::Recipe;
 use crate::record::{make_folder, read_outcome};
 use crate::study::{
-    Arm, Axis, Cell, DEFAULT_SCALE, Job, Request, Seeds, Settings, Study, closed_form, jobs, trained_scale,
+    Arm, Axis, Cell, DEFAULT_SCALE, Engine, Job, Request, Seeds, Settings, Study, closed_form, jobs,
+    trained_scale,
 };
 use crate::theory::ClosedForm;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -28,7 +30,11 @@ const FLAGS: &str = "--over, --seeds (--theory draws the closed form alone)";
 /// `sim sweep`, with one subcommand per study.
 pub fn command(studies: &[Study]) -> Command {
     let about = "Run a grid over one or two keys of a study's recipe and draw it as heat maps";
-    let flags = grid_flags().into_iter().chain(flags::layer_flags()).chain(flags::run_flags());
+    let flags = grid_flags()
+        .into_iter()
+        .chain(flags::layer_flags())
+        .chain(flags::run_flags())
+        .chain([super::ranks::flag()]);
     flags::on_studies("sweep", about, studies.iter().map(study_command), flags).after_help(
         "STUDY may also be a file ending in .toml. Examples:\n  \
          sim sweep membank --over m=0..1:5 --over k=1,2,4,8,16\n  \
@@ -67,6 +73,15 @@ fn grid_flags() -> Vec<Arg> {
 /// Runs `sim sweep` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i32> {
     let Some((name, matches)) = matches.subcommand() else { return Ok(2) };
+    led(matches, |engine| sweep(engine, (name, matches), studies, output))
+}
+
+fn sweep(
+    engine: &Engine,
+    (name, matches): (&str, &ArgMatches),
+    studies: &[Study],
+    output: &Output,
+) -> Result<i32> {
     let study = flags::study(name, studies, "sweep")?;
     flags::place(matches)?;
     plan::check_folder(study)?;
@@ -81,13 +96,11 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let theory = matches.get_flag("theory");
     let folder = flags::out(matches).join(folder_name(study, &axes, asked, theory));
     let trains = !theory && first.closed_form.is_none();
-    let settings = flags::settings(matches, count.saturating_mul(seeds.len()))?;
-    flags::check_threads(&settings)?;
+    let settings = settings(matches, count.saturating_mul(seeds.len()))?;
+    check_threads(&settings)?;
+    let runs = count.saturating_mul(seeds.len());
     match trains {
-        true => {
-            let runs = count.saturating_mul(seeds.len());
-            plan::affordable(&first, runs, FLAGS, plan::MOST_RUNS, &settings)?
-        }
+        true => plan::affordable(&first, runs, FLAGS, plan::MOST_RUNS, &settings)?,
         false => countable(&first, count, seeds.len())?,
     }
     if auto_precision && trains {
@@ -100,6 +113,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     let jobs = if trains { jobs_of(&cells, &folder) } else { Vec::new() };
     // Held until the answer is written.
     let _locks = plan::lock_to_start_over(&jobs, &settings)?;
+    super::ranks::check(&jobs, settings.ranks.size())?;
     if trains {
         if !matches.get_flag("quiet") {
             let grid = format!("{} of the arm {}", extent(&axes), like.name);
@@ -108,7 +122,7 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
                 expect(&first, &jobs, &settings)?;
             }
         }
-        let mut workshop = Workshop::new(matches, output, &Way::Here);
+        let mut workshop = Workshop::new(matches, output, &Way::Here, engine);
         match workshop.make(&jobs, 0, &settings, None)? {
             Made::Ended(ends) => code = exit_code(&jobs, &ends, &|_| false),
             Made::Left(code) => return Ok(code),

@@ -1,15 +1,15 @@
 //! `sim run --until-decided`: rounds of runs, each of which gives seeds to what is undecided
 //! ([`crate::study::decide`] says to whom, and why that is no peeking).
 
-use super::flags;
 use super::flags::{option, switch};
 use super::make::{Ends, Made, Workshop};
 use super::output::Output;
 use super::plan::{self, MOST_RUNS, Plan};
+use super::settings::settings;
 use crate::error::{Error, Result};
 use crate::record::{AnswerClaim, Evidence};
-use crate::study::Job;
 use crate::study::decide::{Next, Open, Round, next};
+use crate::study::{Job, LARGEST_SEED};
 use clap::{Arg, ArgMatches, value_parser};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +67,13 @@ pub fn check(plan: &Plan, most: usize, matches: &ArgMatches) -> Result<()> {
             super::count(begin, "seed")
         )));
     }
-    let settings = flags::settings(matches, usize::MAX)?;
+    if plan.last_seed(most) > LARGEST_SEED {
+        return Err(Error::Usage(format!(
+            "--max-seeds {most}: so many seeds from the first on end beyond {LARGEST_SEED}, the largest; begin with a smaller \
+             one (--seeds)"
+        )));
+    }
+    let settings = settings(matches, usize::MAX)?;
     plan.affordable(most, "--max-seeds allows many runs", MOST_RUNS_OF_ROUNDS, &settings)
 }
 
@@ -109,7 +115,7 @@ impl<'a> Rounds<'a> {
         let mut grown: Vec<usize> = (0..plans.len()).collect();
         let tell = !self.matches.get_flag("quiet");
         for round in 1.. {
-            let settings = flags::settings(self.matches, self.jobs.len() - self.ends.len())?;
+            let settings = settings(self.matches, self.jobs.len() - self.ends.len())?;
             let expected = (tell && round == 1).then_some("the first round is expected to take");
             match workshop.make(&self.jobs, self.ends.len(), &settings, expected)? {
                 Made::Ended(ends) => self.ends.extend(ends),

@@ -7,6 +7,7 @@ use super::Split;
 use crate::augment::{self, AugmentConfig, Scratch};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream, below, stream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What one training step reads.
@@ -91,7 +92,8 @@ pub fn views_of(
     let request = Request::new(AugmentConfig { multi_crop: None, ..augment.clone() }, shape, seed);
     let mut out = Batch::default();
     request.make_room(&mut out);
-    for (i, &index) in indices.iter().enumerate() {
+    for i in shape.prepared() {
+        let index = indices[i];
         let draw = |place: usize| stream(seed, Purpose::Measure, key, place as u64);
         request.fill_image(split, index, i, &draw, &mut Scratch::default(), &mut out)?;
     }
@@ -108,12 +110,22 @@ pub struct BatchShape {
     /// How many of them, the last ones, are the elements of a finite T in turn instead of drawn;
     /// without effect where T is random.
     pub listed: usize,
+    /// The part of the batch that is prepared here, of how many: `[0, 1]` is the whole. Pixels of
+    /// the other images stay zero; nobody here reads them.
+    pub part: [usize; 2],
 }
 
 impl BatchShape {
     /// Drawn views.
     pub fn drawn(images: usize, views: usize) -> BatchShape {
-        BatchShape { images, views, listed: 0 }
+        BatchShape { images, views, listed: 0, part: [0, 1] }
+    }
+
+    /// The places of the images that are prepared here.
+    fn prepared(&self) -> Range<usize> {
+        let [part, parts] = self.part;
+        let len = self.images / parts;
+        part * len..(part + 1) * len
     }
 
     /// Which element of a finite T view `v` of the batch's `b`th image is; none for a drawn one.
@@ -218,7 +230,8 @@ impl Request {
         out.labels.clear();
         out.labels.extend(out.indices.iter().map(|&i| split.label(i as usize)));
         self.make_room(out);
-        for (b, index) in out.indices.clone().into_iter().enumerate() {
+        for b in self.shape.prepared() {
+            let index = out.indices[b];
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
             }

@@ -11,6 +11,7 @@ mod cuda;
 use cuda as gpu;
 #[cfg(not(feature = "cuda"))]
 mod none;
+pub mod ranks;
 mod reading;
 #[cfg(not(feature = "cuda"))]
 use none as gpu;
@@ -24,6 +25,7 @@ use crate::kernel::device::{Device as KernelDevice, Span};
 use crate::kernel::machine::{Accelerator, Machine, Processor};
 use crate::kernel::{Kernel, Precision};
 use candle_core::{CpuStorage, CudaStorage, Device, DeviceLocation, Layout, Storage, Tensor};
+use ranks::{One, Ranks};
 use std::sync::Arc;
 
 /// A device that runs may use.
@@ -87,17 +89,18 @@ impl Place {
     }
 }
 
-/// An open place: where tensors are, and what runs the networks there.
+/// An open place: where tensors are, what runs the networks there, and who shares a run.
 #[derive(Clone)]
 pub struct Site {
     tensors: Device,
     kernels: Option<Arc<dyn KernelDevice>>,
+    ranks: Arc<dyn Ranks>,
 }
 
 /// The processor.
 impl Default for Site {
     fn default() -> Self {
-        Site { tensors: Device::Cpu, kernels: None }
+        Site { tensors: Device::Cpu, kernels: None, ranks: Arc::new(One) }
     }
 }
 
@@ -115,7 +118,17 @@ impl Site {
         if gpu != Some(kernels.gpu()) {
             return Err(Error::Failure("tensors in one memory, and kernels that run in another".into()));
         }
-        Ok(Site { tensors, kernels: Some(kernels) })
+        Ok(Site { tensors, kernels: Some(kernels), ranks: Arc::new(One) })
+    }
+
+    /// This place, where a run is shared by `ranks`.
+    pub fn among(self, ranks: Arc<dyn Ranks>) -> Site {
+        Site { ranks, ..self }
+    }
+
+    /// Who shares a run here.
+    pub fn ranks(&self) -> &Arc<dyn Ranks> {
+        &self.ranks
     }
 
     /// Where tensors are.

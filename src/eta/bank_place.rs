@@ -2,12 +2,15 @@
 //! are too many, or beside the outputs of a device that has room for them.
 
 use super::device_rows::DeviceRows;
-use super::rows::{Rows, wrong_precision};
+use super::rows::{Rows, move_row, wrong_precision};
+use super::shared_rows::{SharedRows, own_rows};
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
+use crate::kernel::ranks::{One, Ranks};
 use crate::store::{Numbers, Plain, Store};
 use candle_core::{Device, Tensor};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where a bank's N × d numbers are kept.
 #[derive(Clone, Debug)]
@@ -19,12 +22,19 @@ pub struct BankPlace {
     /// The device that makes the encoder's outputs and the bytes that a bank may have there; none
     /// where the processor makes them.
     pub beside: Option<(Device, u64)>,
+    /// Who shares the bank: each keeps its part of the rows.
+    pub ranks: Arc<dyn Ranks>,
 }
 
 /// In the processor's memory, however large.
 impl Default for BankPlace {
     fn default() -> Self {
-        Self { memory_limit_bytes: u64::MAX, folder: std::env::temp_dir(), beside: None }
+        Self {
+            memory_limit_bytes: u64::MAX,
+            folder: std::env::temp_dir(),
+            beside: None,
+            ranks: Arc::new(One),
+        }
     }
 }
 
@@ -46,7 +56,14 @@ pub fn zeros(images: usize, dim: usize, precision: Precision, place: &BankPlace)
     }
 }
 
-fn zeros_of<T: Plain>(images: usize, dim: usize, place: &BankPlace) -> Result<Box<dyn Rows>> {
+fn zeros_of<T: Plain>(all: usize, dim: usize, place: &BankPlace) -> Result<Box<dyn Rows>> {
+    let images = own_rows(all, place.ranks.as_ref());
+    let here = |store| -> Box<dyn Rows> {
+        match place.ranks.size() {
+            1 => Box::new(HostRows { store, dim }),
+            _ => Box::new(SharedRows::<T>::new(store, all, dim, &place.ranks)),
+        }
+    };
     let overflows = || Error::Usage("a bank of N × d numbers overflows".into());
     let len = images.checked_mul(dim).ok_or_else(overflows)?;
     let bytes = bank_bytes(images, dim, T::PRECISION);
@@ -57,7 +74,7 @@ fn zeros_of<T: Plain>(images: usize, dim: usize, place: &BankPlace) -> Result<Bo
         return Ok(Box::new(made.map_err(|e| e.of_device(&format!("a memory bank of {gb:.1} GB")))?));
     }
     if bytes <= place.memory_limit_bytes {
-        return Ok(Box::new(HostRows { store: Store::<T>::memory(len), dim }));
+        return Ok(here(Store::<T>::memory(len)));
     }
     let store = Store::<T>::mapped(&place.folder, len).map_err(|e| {
         let cost = format!(
@@ -66,7 +83,7 @@ fn zeros_of<T: Plain>(images: usize, dim: usize, place: &BankPlace) -> Result<Bo
         let source = std::io::Error::new(e.kind(), cost);
         Error::Disk { path: place.folder.clone(), action: "make the memory bank's file", source }
     })?;
-    Ok(Box::new(HostRows { store, dim }))
+    Ok(here(store))
 }
 
 /// Rows that the processor reads and writes, as T: f32, or bf16 by its bits.
@@ -89,11 +106,7 @@ impl<T: Plain> Rows for HostRows<T> {
         let rows = indices.iter().map(|&index| index as usize * dim..(index as usize + 1) * dim);
         self.store.fetch(rows.clone());
         for ((row, &keep), z) in rows.zip(keep).zip(z.chunks_exact(dim)) {
-            // Without a past z stays as it is, to the sign of a zero.
-            let moved = |eta: T, z: f32| if keep == 0.0 { z } else { keep * eta.widen() + (1.0 - keep) * z };
-            for (eta, z) in self.store.as_mut_slice()[row].iter_mut().zip(z) {
-                *eta = T::round(moved(*eta, *z));
-            }
+            move_row(&mut self.store.as_mut_slice()[row], keep, z);
         }
         Ok(())
     }

@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_made_is_the_disks_fault_and_tells_its_size() {
         let folder = std::env::temp_dir().join("no such folder of sim");
-        let place = BankPlace { memory_limit_bytes: 0, folder, beside: None };
+        let place = BankPlace { memory_limit_bytes: 0, folder, ..BankPlace::default() };
         let refused = MemoryBank::new(0.8, [1_281_167, 2048], Precision::Bf16, &place).unwrap_err();
         assert_eq!(refused.exit_code(), 5);
         assert!(refused.to_string().contains("5.2 GB"), "{refused}");

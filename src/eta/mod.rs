@@ -30,6 +30,7 @@ mod one_step;
 mod queue;
 mod rows;
 mod rule;
+mod shared_rows;
 mod sinkhorn;
 mod twins;
 

@@ -1,7 +1,7 @@
 //! The N × d numbers of a memory bank, wherever they are kept.
 
 use crate::error::{Error, Result};
-use crate::store::Numbers;
+use crate::store::{Numbers, Plain};
 use candle_core::{Device, Tensor};
 use std::fmt::Debug;
 
@@ -24,4 +24,13 @@ pub trait Rows: Debug + Send {
 /// Why a checkpoint's numbers cannot become a bank's.
 pub(super) fn wrong_precision() -> Error {
     Error::Failure("the checkpoint's memory bank has another precision".into())
+}
+
+/// row ← keep·row + (1 − keep)·z
+pub(super) fn move_row<T: Plain>(row: &mut [T], keep: f32, z: &[f32]) {
+    // Without a past z stays as it is, to the sign of a zero.
+    let moved = |eta: T, z: f32| if keep == 0.0 { z } else { keep * eta.widen() + (1.0 - keep) * z };
+    for (eta, z) in row.iter_mut().zip(z) {
+        *eta = T::round(moved(*eta, *z));
+    }
 }

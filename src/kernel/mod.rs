@@ -19,6 +19,7 @@ pub mod norm;
 mod pack;
 mod peak;
 pub mod pool;
+pub mod ranks;
 pub mod reference;
 mod simd;
 mod tile;

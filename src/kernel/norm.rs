@@ -58,10 +58,13 @@ macro_rules! for_each_instruction_set {
 
 /// Mean and biased variance of each channel of x (rows, C).
 pub fn statistics(x: &[f32], mean: &mut [f32], variance: &mut [f32], scratch: &mut [f32]) {
-    let channels = mean.len();
-    let rows = x.len() / channels;
+    let rows = (x.len() / mean.len()) as f64;
+    moments(x, mean.len(), scratch, |c, m, m2| (mean[c], variance[c]) = (m as f32, (m2 / rows) as f32));
+}
+
+/// Gives `take` each channel of x (rows, C) with its mean and its sum of squares about the mean.
+pub fn moments(x: &[f32], channels: usize, scratch: &mut [f32], mut take: impl FnMut(usize, f64, f64)) {
     let step = block_rows(channels) * channels;
-    let scratch = &mut scratch[..scratch_len(rows, channels)];
     x.par_chunks(step).zip(scratch.par_chunks_mut(2 * channels)).for_each(|(x, out)| {
         let (mean, moment) = out.split_at_mut(channels);
         block_moments(x, mean, moment);
@@ -69,15 +72,13 @@ pub fn statistics(x: &[f32], mean: &mut [f32], variance: &mut [f32], scratch: &m
     for c in 0..channels {
         let (mut count, mut m, mut m2) = (0f64, 0f64, 0f64);
         for (x, block) in x.chunks(step).zip(scratch.chunks(2 * channels)) {
-            let n = (x.len() / channels) as f64;
-            let delta = f64::from(block[c]) - m;
+            let (n, delta) = ((x.len() / channels) as f64, f64::from(block[c]) - m);
             let total = count + n;
             m += delta * n / total;
             m2 += f64::from(block[channels + c]) + delta * delta * count * n / total;
             count = total;
         }
-        mean[c] = m as f32;
-        variance[c] = (m2 / count) as f32;
+        take(c, m, m2);
     }
 }
 
@@ -283,7 +284,6 @@ for_each_instruction_set! {
     }
 }
 
-// Both in one pass: the same numbers.
 for_each_instruction_set! {
     fn masked_products(
         g: &mut [f32], others: [Option<&[f32]>; 2], x: &[f32], mean: &[f32], sum: &mut [f32], product: &mut [f32],
@@ -355,8 +355,7 @@ fn masked<const N: usize, const ADDED: bool, const MASKED: bool>(
 
 /// Second pass of the gradient: dx = a·g + b·(x − μ) + c, with a, b, c and μ per channel.
 pub fn gradient_apply(g: &[f32], x: &[f32], coefficients: [&[f32]; 4], dx: &mut [f32]) {
-    let channels = coefficients[0].len();
-    let step = block_rows(channels) * channels;
+    let step = block_rows(coefficients[0].len()) * coefficients[0].len();
     g.par_chunks(step)
         .zip(x.par_chunks(step))
         .zip(dx.par_chunks_mut(step))
@@ -365,8 +364,7 @@ pub fn gradient_apply(g: &[f32], x: &[f32], coefficients: [&[f32]; 4], dx: &mut 
 
 /// [`gradient_apply`] with dx in place of g.
 pub fn gradient_apply_in_place(g: &mut [f32], x: &[f32], coefficients: [&[f32]; 4]) {
-    let channels = coefficients[0].len();
-    let step = block_rows(channels) * channels;
+    let step = block_rows(coefficients[0].len()) * coefficients[0].len();
     g.par_chunks_mut(step)
         .zip(x.par_chunks(step))
         .for_each(|(g, x)| gradient_block_in_place(g, x, coefficients));

@@ -80,6 +80,8 @@ pub struct Arena {
     scratch: Option<Buffer>,
     weights: Option<Buffer>,
     weight_gradients: Option<Buffer>,
+    /// Gradients of weights on their way up the tree over shards.
+    partials: Option<Buffer>,
 }
 
 /// Makes room for `len` numbers in `buffer`, which forgets what it held where it grows.
@@ -131,6 +133,8 @@ impl Arena {
         grow(machine, &mut self.weights, size, staging.len())?;
         grow(machine, &mut self.weight_gradients, size, gradients)?;
         grow(machine, &mut self.input, size, input)?;
+        let partials = if plan.gradients_len > 0 { plan.partials_len() } else { 0 };
+        grow(machine, &mut self.partials, single, partials)?;
         self.staging = Some(staging);
         Ok(())
     }
@@ -184,5 +188,10 @@ impl Arena {
     /// The gradients of staged weights in `range`.
     pub(super) fn weight_gradients(&self, storage: Precision, range: &Range<usize>) -> Span<'_> {
         span(&self.weight_gradients, storage, range.start, range.len())
+    }
+
+    /// `len` numbers for level `level` of the tree over shards.
+    pub(super) fn partial(&self, plan: &Plan, level: usize, len: usize) -> Span<'_> {
+        span(&self.partials, Precision::F32, level * plan.weights_len, len)
     }
 }

@@ -7,6 +7,7 @@
 mod architectures;
 mod arena;
 pub mod config;
+mod cut;
 mod infer;
 mod layers;
 pub mod names;
@@ -18,6 +19,7 @@ mod running;
 
 pub use infer::{Shapes, infer_encoder, infer_predictor};
 pub use layers::{Network, Parameter, ParameterKind, Shape};
-pub use op::{Engine, pass_floats};
+pub use op::Engine;
+pub use plan::pass_floats;
 pub use reading::{ShapedNumbers, Tensors, part_names, read_weights, read_with_metadata};
 pub use running::HeldRunning;

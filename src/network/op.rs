@@ -2,18 +2,19 @@
 //! backward pass returns the gradient of both.
 
 use super::arena::Arena;
+use super::cut;
 use super::layers::Network;
 use super::passes::{By, Pass};
-use super::plan::{Mode, Plan};
+use super::plan::{Mode, Plan, Plans};
 use super::running::{HeldRunning, Running};
 use crate::device::{self, Unset};
 use crate::error::{Error, Result};
 use crate::kernel::device::Span;
 use crate::kernel::machine::{Machine, Processor};
+use crate::kernel::ranks::Shards;
 use crate::kernel::{Kernel, Precision};
 use crate::threads::lock;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Tensor};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// A network with what runs it: machine, plans, arenas, running statistics.
@@ -23,6 +24,8 @@ use std::sync::{Arc, Mutex};
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+    /// How batches are cut that pass in training mode.
+    shards: Arc<Shards>,
 }
 
 struct Inner {
@@ -30,7 +33,7 @@ struct Inner {
     machine: Arc<dyn Machine>,
     /// What the recipe asks for; the machine says how values are stored.
     precision: Precision,
-    plans: Mutex<HashMap<(usize, usize, Mode), Arc<Plan>>>,
+    plans: Mutex<Plans>,
     /// Arenas that no pass is using.
     arenas: Mutex<Vec<Arena>>,
     /// Shared with engines of the same network for images of other sizes.
@@ -38,9 +41,10 @@ struct Inner {
 }
 
 impl Inner {
-    fn plan(&self, views: usize, batch: usize, mode: Mode) -> Arc<Plan> {
-        let make = || Arc::new(Plan::new(&self.network, self.machine.as_ref(), views, batch, mode));
-        lock(&self.plans).entry((views, batch, mode)).or_insert_with(make).clone()
+    /// The plan of so many shards, views of each, and images of each view.
+    fn plan(&self, shape: [usize; 3], mode: Mode) -> Arc<Plan> {
+        let make = || Arc::new(Plan::cut(&self.network, self.machine.as_ref(), shape, mode));
+        lock(&self.plans).entry((shape, mode)).or_insert_with(make).clone()
     }
 
     fn arena(&self, plan: &Plan) -> Result<Arena> {
@@ -57,42 +61,50 @@ impl Inner {
         self.machine.storage(self.precision)
     }
 
-    fn pass<'a>(&'a self, plan: &'a Plan, arena: &'a Arena, [x, theta]: [Span<'a>; 2]) -> Result<Pass<'a>> {
+    fn pass<'a>(
+        &'a self,
+        plan: &'a Plan,
+        arena: &'a Arena,
+        [x, theta]: [Span<'a>; 2],
+        shards: Option<&'a Shards>,
+    ) -> Result<Pass<'a>> {
         if x.is_host() != self.machine.gpu().is_none() {
             return Err(Error::Failure("tensors in one memory, and a network that runs in another".into()));
         }
         let (machine, network) = (self.machine.as_ref(), &self.network);
-        Ok(Pass { machine, network, plan, storage: self.storage(), x, theta, arena })
+        Ok(Pass { machine, network, plan, storage: self.storage(), x, theta, arena, shards })
     }
 
     /// A pass in training mode: x and θ in, the output out. The arena is what the backward pass
     /// needs.
-    fn train(&self, plan: &Plan, inputs: [Span; 2], output: Span) -> Result<Arena> {
+    fn train(&self, plan: &Plan, inputs: [Span; 2], output: Span, shards: Option<&Shards>) -> Result<Arena> {
         let arena = self.arena(plan)?;
-        let pass = self.pass(plan, &arena, inputs)?;
+        let pass = self.pass(plan, &arena, inputs, shards)?;
         self.running.with(|running| pass.forward(By::Batch, running))?;
         self.machine.copy(pass.value(self.network.values.len() - 1), output)?;
         Ok(arena)
     }
 
-    /// The gradients of the pass that left `arena`.
+    /// The gradients of the pass that left `arena`, θ's summed over all shards.
     fn backward(
         &self,
-        plan: &Plan,
+        op: &NetworkOp,
         arena: &Arena,
         inputs: [Span; 2],
         [dy, d_theta]: [Span; 2],
         d_x: Option<Span>,
     ) -> Result<()> {
-        let pass = self.pass(plan, arena, inputs)?;
+        let shards = op.shards.as_deref();
+        let pass = self.pass(&op.plan, arena, inputs, shards)?;
         pass.backward(dy, d_theta)?;
+        shards.map_or(Ok(()), |shards| self.machine.sum_over_ranks(shards, d_theta))?;
         d_x.map_or(Ok(()), |d_x| self.machine.copy(pass.input_gradient(), d_x))
     }
 
     /// A pass by running statistics: the pooled features and the output.
     fn evaluate(&self, plan: &Plan, inputs: [Span; 2], outputs: [Span; 2]) -> Result<()> {
         let arena = self.arena(plan)?;
-        let pass = self.pass(plan, &arena, inputs)?;
+        let pass = self.pass(plan, &arena, inputs, None)?;
         self.running.with(|running| pass.forward(By::Running, running))?;
         for (value, to) in [self.network.features, self.network.values.len() - 1].into_iter().zip(outputs) {
             self.machine.copy(pass.value(value), to)?;
@@ -100,14 +112,6 @@ impl Inner {
         self.give_back(arena);
         Ok(())
     }
-}
-
-/// Numbers of f32 that a training pass of `network` over `views` × `batch` images holds beside θ
-/// and its input: values, gradients, statistics, scratch.
-pub fn pass_floats(network: &Network, kernel: &Arc<dyn Kernel>, views: usize, batch: usize) -> usize {
-    let machine = Processor::new(kernel.clone());
-    let plan = Plan::new(network, &machine, views, batch, Mode::Train);
-    plan.values_len + plan.gradients_len + plan.statistics_len + plan.scratch_len
 }
 
 impl Engine {
@@ -135,19 +139,40 @@ impl Engine {
                 "augment.multi_crop: this backbone takes images of one size only".into(),
             ));
         }
-        Ok(Self::of(network, inner.machine.clone(), inner.precision, inner.running.clone()))
+        Self::of(network, inner.machine.clone(), inner.precision, inner.running.clone()).cut_by(&self.shards)
     }
 
     fn of(network: Network, machine: Arc<dyn Machine>, precision: Precision, running: Arc<Running>) -> Self {
         let (plans, arenas) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { network, machine, precision, plans, arenas, running }) }
+        let inner = Arc::new(Inner { network, machine, precision, plans, arenas, running });
+        Self { inner, shards: Arc::new(Shards::one()) }
+    }
+
+    /// This engine, whose passes in training mode cut their batches into `shards`, and pass this
+    /// rank's part of them.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] on a GPU.
+    pub fn cut_by(&self, shards: &Arc<Shards>) -> Result<Self> {
+        if shards.are_several() && self.inner.machine.gpu().is_some() {
+            return Err(Error::Usage(
+                "schedule.shards: batches are cut on the processor only; --device cpu, or one shard".into(),
+            ));
+        }
+        Ok(Self { inner: self.inner.clone(), shards: shards.clone() })
     }
 
     /// The same network on `machine`, with the same running statistics, which move there.
     pub fn on(&self, machine: &Arc<dyn Machine>) -> Result<Self> {
         let Inner { network, precision, running, .. } = self.inner.as_ref();
         running.move_to(machine)?;
-        Ok(Self::of(network.clone(), machine.clone(), *precision, running.clone()))
+        Self::of(network.clone(), machine.clone(), *precision, running.clone()).cut_by(&self.shards)
+    }
+
+    /// The part of a batch of `batch` images that this rank passes in training mode, of how many.
+    pub fn part(&self, batch: usize) -> [usize; 2] {
+        let ranks = self.shards.ranks();
+        if self.shards.cut(batch) { [ranks.rank(), ranks.size()] } else { [0, 1] }
     }
 
     /// What runs it.
@@ -182,7 +207,7 @@ impl Engine {
 
     /// Batch norm in training mode, differentiable in x and θ: x (V, B, H, W, C) or (V, B, d), θ
     /// (P) → (V, B, output). Each view has its own statistics; running statistics move in the order
-    /// of views.
+    /// of views. Of a batch that is cut, this rank reads its own images only, and gets all outputs.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -217,9 +242,16 @@ impl Engine {
 
     fn apply(&self, x: &Tensor, theta: &Tensor, mode: Mode) -> Result<Tensor> {
         let (views, batch) = self.check(x.dims(), theta)?;
-        let plan = self.inner.plan(views, batch, mode);
-        let op = NetworkOp { inner: self.inner.clone(), plan, saved: Mutex::default() };
-        Ok(x.contiguous()?.apply_op2(theta, op)?)
+        let pass = |x: Tensor, shape, shards| {
+            let plan = self.inner.plan(shape, mode);
+            x.apply_op2(theta, NetworkOp { inner: self.inner.clone(), plan, saved: Mutex::default(), shards })
+        };
+        if !self.shards.cut(batch) {
+            return Ok(pass(x.contiguous()?, [1, views, batch], None)?);
+        }
+        let shards = &self.shards;
+        let shape = [shards.own(), views, batch / shards.count()];
+        cut::leave(&pass(cut::enter(x, shards)?, shape, Some(shards.clone()))?, views, shards)
     }
 
     /// (V, B), when x and θ are what this network takes.
@@ -258,7 +290,7 @@ impl Engine {
         let inner = &self.inner;
         let dims: Vec<usize> = std::iter::once(1).chain(x.dims().iter().copied()).collect();
         let (_, batch) = self.check(&dims, theta)?;
-        let plan = inner.plan(1, batch, Mode::Forget);
+        let plan = inner.plan([1, 1, batch], Mode::Forget);
         let x = x.contiguous()?;
         let mut features = Unset::beside(&x, batch * inner.network.features_dim())?;
         let mut output = Unset::beside(&x, batch * inner.network.output_dim())?;
@@ -285,6 +317,8 @@ struct NetworkOp {
     plan: Arc<Plan>,
     /// The arena of the forward pass, until its gradient is asked for.
     saved: Mutex<Option<Arena>>,
+    /// How the batch is cut, where it is.
+    shards: Option<Arc<Shards>>,
 }
 
 impl NetworkOp {
@@ -293,7 +327,8 @@ impl NetworkOp {
     }
 
     fn forward(&self, inputs: [Span; 2], output: Span) -> candle_core::Result<()> {
-        let arena = self.inner.train(&self.plan, inputs, output).map_err(device::to_candle)?;
+        let arena = self.inner.train(&self.plan, inputs, output, self.shards.as_deref());
+        let arena = arena.map_err(device::to_candle)?;
         *lock(&self.saved) = Some(arena);
         Ok(())
     }
@@ -319,8 +354,7 @@ impl CustomOp2 for NetworkOp {
         theta: &CpuStorage,
         theta_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (views, batch, dim) = self.shape();
-        let mut output = vec![0.0; views * batch * dim];
+        let mut output = vec![0.0; Shape::from(self.shape()).elem_count()];
         let inputs = [Span::of(slice(x, x_layout)?), Span::of(slice(theta, theta_layout)?)];
         self.forward(inputs, Span::of_mut(&mut output))?;
         Ok((CpuStorage::F32(output), self.shape().into()))
@@ -333,8 +367,7 @@ impl CustomOp2 for NetworkOp {
         theta: &CudaStorage,
         theta_layout: &Layout,
     ) -> candle_core::Result<(CudaStorage, Shape)> {
-        let (views, batch, dim) = self.shape();
-        let mut output = device::unset_like(x, views * batch * dim)?;
+        let mut output = device::unset_like(x, Shape::from(self.shape()).elem_count())?;
         let inputs = [device::span(x, x_layout)?, device::span(theta, theta_layout)?];
         self.forward(inputs, device::span_mut(&mut output, &Layout::contiguous(self.shape()))?)?;
         Ok((output, self.shape().into()))
@@ -356,9 +389,7 @@ impl CustomOp2 for NetworkOp {
         let mut d_x = d_x.transpose()?;
         device::with_spans([x, theta, &dy], |[x, theta, dy]| {
             let d_x = d_x.as_mut().map(Unset::span).transpose()?;
-            inner
-                .backward(&self.plan, &arena, [x, theta], [dy, d_theta.span()?], d_x)
-                .map_err(device::to_candle)
+            inner.backward(self, &arena, [x, theta], [dy, d_theta.span()?], d_x).map_err(device::to_candle)
         })?;
         inner.give_back(arena);
         let d_x = d_x.map(|d_x| d_x.tensor(x.dims())).transpose()?;

@@ -10,7 +10,9 @@ use super::plan::Plan;
 use crate::error::Result;
 use crate::kernel::device::{Affine, Mask, Pass as ConvPass, Span};
 use crate::kernel::machine::{Flow, Machine, Norm, Statistics};
+use crate::kernel::ranks::Shards;
 use crate::kernel::{Conv, Precision};
+use std::ops::Range;
 
 /// A pass over one arena: what the forward and the backward pass share. It fails where a device
 /// does, with [`crate::Error::Device`].
@@ -25,6 +27,8 @@ pub struct Pass<'a> {
     /// θ, f32.
     pub theta: Span<'a>,
     pub arena: &'a Arena,
+    /// How the batch is cut, where it is: statistics of batch norm are taken over all shards.
+    pub shards: Option<&'a Shards>,
 }
 
 /// Which statistics batch norm normalises by.
@@ -92,6 +96,7 @@ impl<'a> Pass<'a> {
             saved: self.arena.statistics(&self.plan.statistics[index]),
             affine: self.affine(affine, self.theta),
             scratch: self.arena.scratch(),
+            shards: self.shards,
         }
     }
 
@@ -210,7 +215,7 @@ impl<'a> Pass<'a> {
         &self,
         index: usize,
         weight: usize,
-        [x, g]: [Span; 2],
+        [x, g]: [Span<'a>; 2],
         dx: Option<Span>,
         d_theta: Span,
     ) -> Result<()> {
@@ -226,8 +231,32 @@ impl<'a> Pass<'a> {
             Some((place, true)) => self.arena.weight_gradients(self.storage, place),
             _ => dw,
         };
-        machine.conv(ConvPass::WeightGradient, conv, [x, g], dw, scratch)?;
+        self.weight_gradient(index, [x, g], dw, 0..self.plan.shards)?;
         let w = self.weights(index, weight);
         dx.map_or(Ok(()), |dx| machine.conv(ConvPass::InputGradient, conv, [g, w], dx, scratch))
+    }
+
+    /// The gradient of a convolution's weights over some of this rank's shards, added as a tree.
+    fn weight_gradient(
+        &self,
+        index: usize,
+        [x, g]: [Span<'a>; 2],
+        dw: Span,
+        shards: Range<usize>,
+    ) -> Result<()> {
+        if shards.len() == 1 {
+            let of_shard = |span: Span<'a>| -> Span<'a> {
+                let len = span.len() / self.plan.shards;
+                span.part(shards.start * len..shards.end * len)
+            };
+            let (conv, inputs) = (self.plan.conv_of_shard(index), [of_shard(x), of_shard(g)]);
+            return self.machine.conv(ConvPass::WeightGradient, &conv, inputs, dw, self.arena.scratch());
+        }
+        let middle = (shards.start + shards.end) / 2;
+        let level = shards.len().ilog2() as usize - 1;
+        let right = self.arena.partial(self.plan, level, dw.len());
+        self.weight_gradient(index, [x, g], dw, shards.start..middle)?;
+        self.weight_gradient(index, [x, g], right, middle..shards.end)?;
+        self.machine.add(right, dw)
     }
 }

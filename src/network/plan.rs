@@ -2,10 +2,12 @@
 //! the arenas. Made once for each (views, batch, mode) and used for every step.
 
 use super::layers::{Network, Op, ValueId};
-use crate::kernel::Conv;
 use crate::kernel::device::NormShape;
-use crate::kernel::machine::Machine;
+use crate::kernel::machine::{Machine, Processor};
+use crate::kernel::{Conv, Kernel};
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What a pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,10 +18,17 @@ pub enum Mode {
     Forget,
 }
 
+/// Plans by shards, views of each and images of each view, and what a pass is for.
+pub type Plans = HashMap<([usize; 3], Mode), Arc<Plan>>;
+
 /// Where everything lies, in numbers.
 pub struct Plan {
+    /// Views, those of every shard counted.
     pub views: usize,
+    /// Images of a view.
     pub batch: usize,
+    /// Shards that this rank has of the batch: V views of the first, then of the next, …
+    pub shards: usize,
     /// The place of each value in the arena of values; the input (value 0) lies outside.
     pub values: Vec<Range<usize>>,
     pub values_len: usize,
@@ -33,6 +42,8 @@ pub struct Plan {
     pub statistics: Vec<Range<usize>>,
     pub statistics_len: usize,
     pub scratch_len: usize,
+    /// Numbers of the largest weights; a tree over shards keeps one such for each of its levels.
+    pub weights_len: usize,
     convs: Vec<Option<Conv>>,
 }
 
@@ -46,13 +57,25 @@ pub struct Gradients {
 }
 
 impl Plan {
-    /// Lays `network` out for `views` × `batch` images on `machine`.
+    /// Lays `network` out for `views` × `batch` images on `machine`, all of one shard.
     pub fn new(network: &Network, machine: &dyn Machine, views: usize, batch: usize, mode: Mode) -> Self {
+        Self::cut(network, machine, [1, views, batch], mode)
+    }
+
+    /// Lays `network` out for so many shards of `views` × `batch` images each.
+    pub fn cut(
+        network: &Network,
+        machine: &dyn Machine,
+        [shards, views, batch]: [usize; 3],
+        mode: Mode,
+    ) -> Self {
+        let views = shards * views;
         let images = views * batch;
         let (values, values_len) = lay_out_values(network, images, mode);
         let mut plan = Self {
             views,
             batch,
+            shards,
             values,
             values_len,
             gradients: Vec::new(),
@@ -61,6 +84,7 @@ impl Plan {
             statistics: Vec::new(),
             statistics_len: 0,
             scratch_len: 0,
+            weights_len: 0,
             convs: Vec::new(),
         };
         for index in 0..network.nodes.len() {
@@ -83,7 +107,9 @@ impl Plan {
             Op::Conv { kernel, stride, padding, .. } => {
                 let shape = shape_of_conv(network, index, images, [*kernel, *stride, *padding]);
                 conv = Some(shape);
-                machine.conv_scratch(&shape)
+                self.weights_len = self.weights_len.max(shape.weight_len());
+                // The gradient of weights is taken shard by shard.
+                machine.conv_scratch(&shape).max(machine.conv_scratch(&of_shard(shape, self.shards)))
             }
             Op::Norm { .. } | Op::Bias { .. } => {
                 self.statistics_len += 2 * self.views * output.channels;
@@ -103,9 +129,22 @@ impl Plan {
         let shape = network.values[index + 1];
         let rows = self.batch * shape.height * shape.width;
         match network.nodes[index].op {
-            Op::Bias { .. } => NormShape { views: 1, rows: self.views * rows, channels: shape.channels },
+            Op::Bias { .. } => {
+                let rows = self.views / self.shards * rows;
+                NormShape { views: self.shards, rows, channels: shape.channels }
+            }
             _ => NormShape { views: self.views, rows, channels: shape.channels },
         }
+    }
+
+    /// The convolution of node `index` over the images of one shard.
+    pub fn conv_of_shard(&self, index: usize) -> Conv {
+        of_shard(*self.conv(index), self.shards)
+    }
+
+    /// The numbers of a tree's levels above its leaves: what adding shards' gradients keeps.
+    pub fn partials_len(&self) -> usize {
+        self.shards.ilog2() as usize * self.weights_len
     }
 
     /// The convolution of node `index`, which must be one.
@@ -155,6 +194,19 @@ impl Plan {
         }
         self.gradients_len = shelf.len;
     }
+}
+
+/// Numbers of f32 that a training pass of `network` over `views` × `batch` images holds beside θ
+/// and its input: values, gradients, statistics, scratch.
+pub fn pass_floats(network: &Network, kernel: &Arc<dyn Kernel>, views: usize, batch: usize) -> usize {
+    let machine = Processor::new(kernel.clone());
+    let plan = Plan::new(network, &machine, views, batch, Mode::Train);
+    plan.values_len + plan.gradients_len + plan.statistics_len + plan.scratch_len
+}
+
+/// One of `shards` equal parts of a convolution over images.
+fn of_shard(conv: Conv, shards: usize) -> Conv {
+    Conv { batch: conv.batch / shards, ..conv }
 }
 
 /// The convolution that node `index` is of `images` images. Where its output is one pixel and its

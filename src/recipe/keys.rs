@@ -143,6 +143,12 @@ pub const KEYS: &[Key] = rows! {
         "Passes over the training images.";
     "schedule.checkpoint_every", Whole, COUNT, None, "sim":
         "Epochs between checkpoints. The last epoch always makes one.";
+    "schedule.shards", Whole, Within(1.0, 1048576.0), Some("1"), "sim":
+        "Shards that a batch is cut into, a power of two. Up to as many ranks share a run (--ranks), and its bytes depend on the shards, \
+         not on the ranks. On the processor.";
+    "schedule.sync_batch_norm", Switch, Any, Some("true"), "MoCo; SyncBN":
+        "Whether batch norm in F takes its statistics over all shards together, or over each shard alone, as ranks do that do not \
+         synchronise.";
 
     "eta.one-step", Empty, Any, None, "Sec. 3; 5.2":
         "E-step of SimSiam: η is the other view's output, made anew in every step.";

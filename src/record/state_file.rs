@@ -53,18 +53,34 @@ pub struct Snapshot<'a> {
     pub integers: BTreeMap<String, u64>,
 }
 
+impl Snapshot<'_> {
+    /// The tensors in the order in which a file has them.
+    fn in_order(&self) -> Vec<&SavedTensor<'_>> {
+        let mut tensors: Vec<&SavedTensor> = self.tensors.iter().collect();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        tensors
+    }
+
+    /// Hands the bytes of all numbers to `write`, in the order in which a file has them.
+    ///
+    /// # Errors
+    /// As [`Numbers::write`].
+    pub fn pass(&self, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.in_order().into_iter().try_for_each(|tensor| tensor.data.write(write))
+    }
+}
+
 /// Writes and syncs the file.
 pub fn write(path: &Path, snapshot: &Snapshot) -> Result<Digested> {
     let mut out = Passing::over(OpenOptions::new().write(true).create_new(true).open(path)?);
-    let mut tensors: Vec<&SavedTensor> = snapshot.tensors.iter().collect();
-    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let tensors = snapshot.in_order();
     let mut header = Map::new();
     let mut metadata = Map::from_iter([("step".to_string(), json!(snapshot.step.to_string()))]);
     metadata
         .extend(snapshot.integers.iter().map(|(name, n)| (format!("{INTEGER}{name}"), json!(n.to_string()))));
     header.insert("__metadata__".to_string(), Value::Object(metadata));
     let mut at = 0;
-    for tensor in &tensors {
+    for tensor in tensors {
         let precision = tensor.data.precision();
         let end = at + precision.bytes() * tensor.data.len();
         let fits = tensor.shape.iter().product::<usize>() == tensor.data.len();
@@ -79,9 +95,7 @@ pub fn write(path: &Path, snapshot: &Snapshot) -> Result<Digested> {
     text.resize(text.len().next_multiple_of(8), b' ');
     out.write(&(text.len() as u64).to_le_bytes())?;
     out.write(&text)?;
-    for tensor in tensors {
-        tensor.data.write(&mut |bytes| out.write(bytes))?;
-    }
+    snapshot.pass(&mut |bytes| out.write(bytes))?;
     out.file.sync_all()?;
     Ok(out.digesting.digested())
 }

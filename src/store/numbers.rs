@@ -6,6 +6,7 @@
 //! piece into the place where it is kept.
 
 use crate::kernel::Precision;
+use crate::kernel::ranks::Number;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
@@ -38,16 +39,8 @@ impl Precision {
     }
 }
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for u16 {}
-}
-
 /// f32, or bf16 by its bits: numbers of which every bit pattern is one.
-pub trait Plain:
-    sealed::Sealed + Copy + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static
-{
+pub trait Plain: Number + PartialEq + std::fmt::Debug + Send + Sync + 'static {
     /// How they are stored.
     const PRECISION: Precision;
     /// The number's bytes, little-endian, behind those in `out`.
@@ -62,6 +55,8 @@ pub trait Plain:
     fn numbers(part: Part<'_, Self>) -> Numbers<'_>;
     /// `numbers`, where they are of this kind.
     fn part<'a>(numbers: &'a Numbers<'a>) -> Option<&'a Part<'a, Self>>;
+    /// The same, taken.
+    fn into_part(numbers: Numbers<'static>) -> Option<Part<'static, Self>>;
 }
 
 impl Plain for f32 {
@@ -82,6 +77,9 @@ impl Plain for f32 {
         Numbers::F32(part)
     }
     fn part<'a>(numbers: &'a Numbers<'a>) -> Option<&'a Part<'a, Self>> {
+        if let Numbers::F32(part) = numbers { Some(part) } else { None }
+    }
+    fn into_part(numbers: Numbers<'static>) -> Option<Part<'static, f32>> {
         if let Numbers::F32(part) = numbers { Some(part) } else { None }
     }
 }
@@ -109,6 +107,9 @@ impl Plain for u16 {
         Numbers::Bf16(part)
     }
     fn part<'a>(numbers: &'a Numbers<'a>) -> Option<&'a Part<'a, Self>> {
+        if let Numbers::Bf16(part) = numbers { Some(part) } else { None }
+    }
+    fn into_part(numbers: Numbers<'static>) -> Option<Part<'static, u16>> {
         if let Numbers::Bf16(part) = numbers { Some(part) } else { None }
     }
 }

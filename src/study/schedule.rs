@@ -5,14 +5,15 @@ use super::identity;
 use super::job::{Job, firsts};
 use super::trainer::Trainer;
 use crate::device::Place;
+use crate::device::ranks::Ranks;
 use crate::error::{Error, Result};
 use crate::record::{RunDir, find_twin};
 use crate::threads::lock;
 use crate::train::{Ending, Progress, Resources};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -30,12 +31,14 @@ pub struct Settings {
     pub fresh: bool,
     /// Where the networks are.
     pub place: Place,
+    /// Who shares each run.
+    pub ranks: Arc<dyn Ranks>,
 }
 
 impl Settings {
     /// What one run is given to compute with.
-    fn resources(&self) -> Resources {
-        Resources { threads: self.threads, place: self.place }
+    pub fn resources(&self) -> Resources {
+        Resources { threads: self.threads, place: self.place, ranks: self.ranks.clone() }
     }
 }
 

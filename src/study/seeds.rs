@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 /// More seeds are taken for a slip of the hand.
 const MOST_SEEDS: u64 = 10_000;
-/// A larger seed is taken for a slip of the hand.
-const LARGEST_SEED: u64 = u32::MAX as u64;
+/// A larger seed is taken for a slip of the hand: the largest of 32 bits.
+pub const LARGEST_SEED: u64 = u32::MAX as u64;
 
 /// Seeds as the command line, a scale or a study asks for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

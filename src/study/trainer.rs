@@ -2,11 +2,15 @@
 
 use super::job::Job;
 use crate::data::{DataConfig, Dataset};
-use crate::error::Result;
+use crate::device::ranks::Ranks;
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::record::RunDir;
 use crate::threads::lock;
 use crate::train::{self, Ending, Progress, Resources};
-use std::sync::atomic::AtomicBool;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Makes one run in its folder.
@@ -36,6 +40,8 @@ type Opened = Mutex<Vec<(DataConfig, Arc<Mutex<Option<Arc<Dataset>>>>)>>;
 #[derive(Default)]
 pub struct Engine {
     opened: Opened,
+    /// Whether a run of several ranks failed: some of them may wait in the midst of it.
+    lost: AtomicBool,
 }
 
 impl Engine {
@@ -65,6 +71,72 @@ impl Engine {
     }
 }
 
+/// What the first rank tells the others to do next.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// To share a run.
+    Run {
+        /// The recipe, as TOML.
+        recipe: String,
+        /// The run's folder, into which they do not write.
+        folder: PathBuf,
+        /// The digest of the images.
+        images: String,
+    },
+    /// To end with this exit code.
+    End(i32),
+}
+
+impl Order {
+    /// Tells all ranks.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] where another rank has gone.
+    pub fn give(&self, ranks: &dyn Ranks) -> Result<()> {
+        let text = serde_json::to_vec(self).map_err(|e| Error::Failure(format!("an order to ranks: {e}")))?;
+        ranks.broadcast(&text).map(drop)
+    }
+
+    /// Waits for the next.
+    fn get(ranks: &dyn Ranks) -> Result<Order> {
+        let unread = |e| Error::Failure(format!("an order of the first rank: {e}"));
+        serde_json::from_slice(&ranks.broadcast(&[])?).map_err(unread)
+    }
+}
+
+impl Engine {
+    /// Whether a run of several ranks failed, so that they cannot be told how to go on.
+    pub fn has_lost_ranks(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Shares the runs of the first rank until that ends; its exit code.
+    ///
+    /// # Errors
+    /// As [`train::follow`] and [`Dataset::open`], and [`Error::Usage`] where this rank sees other
+    /// images than the first.
+    pub fn follow(&self, resources: &Resources, stop: &AtomicBool) -> Result<i32> {
+        loop {
+            let (recipe, folder, seen) = match Order::get(resources.ranks.as_ref())? {
+                Order::End(code) => return Ok(code),
+                Order::Run { recipe, folder, images } => (recipe, folder, images),
+            };
+            let unread =
+                |e: toml::de::Error| Error::Failure(format!("the first rank's recipe: {}", e.message()));
+            let recipe: Recipe = toml::from_str(&recipe).map_err(unread)?;
+            let dataset = self.dataset(&recipe.data)?;
+            if dataset.digest != seen {
+                let rank = resources.ranks.rank();
+                let what = format!(
+                    "data.source: rank {rank} sees other images than the first; all read the same ones"
+                );
+                return Err(Error::Usage(what));
+            }
+            train::follow(&recipe, &dataset, &folder, resources.clone(), stop)?;
+        }
+    }
+}
+
 impl Trainer for Engine {
     fn train(
         &self,
@@ -74,9 +146,32 @@ impl Trainer for Engine {
         stop: &AtomicBool,
         watch: &(dyn Fn(Progress) + Sync),
     ) -> Result<Ending> {
+        if self.has_lost_ranks() {
+            return Err(Error::Failure(
+                "not made: the ranks are no longer in step after the error before".into(),
+            ));
+        }
         let dataset = self.dataset(&job.recipe.data)?;
-        train::run(&job.recipe, &dataset, dir, resources, stop, watch)
+        let shared = resources.ranks.size() > 1;
+        if shared {
+            let order = Order::Run {
+                recipe: job.config()?,
+                folder: dir.path().into(),
+                images: dataset.digest.clone(),
+            };
+            order.give(resources.ranks.as_ref())?;
+        }
+        // What went wrong here alone leaves the others waiting: they are told nothing more.
+        let ending = train::run(&job.recipe, &dataset, dir, resources, stop, watch);
+        match &ending {
+            Err(_) if shared => self.lost.store(true, Ordering::Relaxed),
+            // Perhaps another rank was asked: no further run is begun here either.
+            Ok(Ending::Stopped) => stop.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+        ending
     }
+
     fn images(&self, job: &Job) -> Result<Option<String>> {
         match job.recipe.closed_form {
             Some(_) => Ok(None),

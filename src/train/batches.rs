@@ -2,7 +2,7 @@
 
 use super::state::State;
 use crate::data::Dataset;
-use crate::data::loader::Loader;
+use crate::data::loader::{BatchShape, Loader};
 use crate::device::Upload;
 use crate::error::{Error, Result};
 use crate::eta::Views;
@@ -59,7 +59,7 @@ impl Batches {
         let loader = Loader::new(
             dataset.train.clone(),
             recipe.augment.clone(),
-            recipe.batch_shape(),
+            BatchShape { part: state.alternation.model.part(batch), ..recipe.batch_shape() },
             recipe.seed,
             program,
             workers,

@@ -6,23 +6,52 @@
 
 use super::batches::Batches;
 use super::readings::Readings;
+use super::records::Records;
 use super::refusals::Refusals;
 use super::state::State;
 use super::{Ending, Progress};
 use crate::data::{Dataset, loader};
 use crate::error::{Error, Result, go_on};
+use crate::kernel::ranks::Ranks;
 use crate::recipe::Recipe;
-use crate::record::RunDir;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What surrounds a run: what it is, its images, its records, and who may stop it or watch.
 pub struct Around<'a> {
     pub recipe: &'a Recipe,
     pub dataset: &'a Arc<Dataset>,
-    pub dir: &'a RunDir,
-    pub stop: &'a AtomicBool,
+    pub records: Records<'a>,
+    pub stop: &'a Agreed<'a>,
     pub watch: &'a (dyn Fn(Progress) + Sync),
+}
+
+/// The wish to stop, as all ranks agree on it: they leave at one place.
+pub struct Agreed<'a> {
+    /// What this process was asked.
+    asked: &'a AtomicBool,
+    ranks: Arc<dyn Ranks>,
+    agreed: AtomicBool,
+}
+
+impl<'a> Agreed<'a> {
+    /// The wish `asked` of this process, shared with the other `ranks`.
+    pub fn new(asked: &'a AtomicBool, ranks: Arc<dyn Ranks>) -> Self {
+        Self { asked, ranks, agreed: AtomicBool::new(false) }
+    }
+
+    /// What pieces of a computation ask between them.
+    fn flag(&self) -> &AtomicBool {
+        if self.ranks.size() == 1 { self.asked } else { &self.agreed }
+    }
+
+    /// Asks the other ranks, at a place that all of them pass.
+    fn ask(&self) -> Result<()> {
+        if self.ranks.size() > 1 && self.ranks.any(self.asked.load(Ordering::Relaxed))? {
+            self.agreed.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 /// A run on its way.
@@ -64,11 +93,13 @@ impl Drive<'_> {
     /// # Errors
     /// [`Error::Stopped`] at a place from which a checkpoint goes on.
     fn advance(&mut self) -> Result<Option<Ending>> {
-        let Around { recipe, dataset, dir, stop, watch } = *self.around;
+        let Around { recipe, dataset, records, stop, watch } = *self.around;
+        stop.ask()?;
+        let stop = stop.flag();
         if self.state.unmeasured {
-            self.state.measure(recipe, dataset, dir, stop, watch)?;
+            self.state.measure(recipe, dataset, records, stop, watch)?;
         } else if self.state.owes_row(self.per_epoch) {
-            self.state.close_epoch(recipe, dataset, dir, stop, watch)?;
+            self.state.close_epoch(recipe, dataset, records, stop, watch)?;
         }
         if self.state.step == self.state.steps {
             return Ok(Some(Ending::Finished));
@@ -95,8 +126,11 @@ impl Drive<'_> {
         let Around { recipe, dataset, stop, .. } = *self.around;
         let (state, batches) = (&mut *self.state, &mut self.batches);
         let rates = state.rates(recipe);
-        let samples = state.before_step(recipe, dataset, self.per_epoch, stop)?;
-        state.alternation.e_step(state.step, state.steps, stop, &mut |step| batches.get(step))?;
+        let samples = state.before_step(recipe, dataset, self.per_epoch, stop.flag())?;
+        state.alternation.e_step(state.step, state.steps, stop.flag(), &mut |step| {
+            stop.ask()?;
+            batches.get(step)
+        })?;
         let made = state.alternation.m_step(state.step, rates, &mut |step| batches.get(step))?;
         self.readings.push(&made, rates.encoder)?;
         if let Some(samples) = samples {
@@ -125,7 +159,7 @@ impl Drive<'_> {
     }
 
     fn save(&mut self) -> Result<()> {
-        self.state.save(self.around.dir)?;
+        self.state.save(self.around.records)?;
         self.saved = Some(self.state.step);
         (self.around.watch)(Progress::Saved { step: self.state.step });
         Ok(())

@@ -5,6 +5,7 @@
 //! Nothing here moves θ, η, momentum or running statistics.
 
 use super::evaluate::rows;
+use super::records::Records;
 use super::{Model, weights};
 use crate::data::loader::{self, BatchShape};
 use crate::data::{Dataset, Split};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result, go_on};
 use crate::files;
 use crate::measure::em::{EmConfig, EtaGap, PredictorGap, eta_gap, predictor_gap};
 use crate::recipe::Recipe;
-use crate::record::{TRAJECTORY, make_folder, read_result, write_durable};
+use crate::record::{TRAJECTORY, read_result};
 use candle_core::{Device, Tensor};
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,7 @@ pub fn held_out_gap(
 ) -> Result<PredictorGap> {
     let (views, exact) = views_of_t(recipe, em);
     let images = spaced(dataset.test.len(), em.images);
-    let shape = BatchShape { images: 0, views, listed: views };
+    let shape = BatchShape { listed: views, ..BatchShape::drawn(0, views) };
     let (mut z_rows, mut p_rows) = (Vec::new(), Vec::new());
     for (chunk, indices) in images.chunks((BATCH / views).max(1)).enumerate() {
         go_on(stop)?;
@@ -92,14 +93,28 @@ pub fn samples(
     stop: &AtomicBool,
 ) -> Result<Vec<Array2<f32>>> {
     let (views, _) = views_of_t(recipe, em);
-    let shape = BatchShape { images: 0, views, listed: views };
+    let part = model.part(recipe.schedule.batch);
+    let shape = BatchShape { listed: views, part, ..BatchShape::drawn(0, views) };
     let indices = loader::indices(dataset.train.len(), recipe.schedule.batch, recipe.seed, step);
     let x = tensor(&dataset.train, recipe, &indices, shape, step)?;
     let sample = |v: usize| {
         go_on(stop)?;
         rows(&model.frozen_z(&x.narrow(0, v, 1)?)?.squeeze(0)?)
     };
-    model.unmoved(|| (0..views).map(sample).collect())
+    unmoved(model, || (0..views).map(sample).collect())
+}
+
+/// What `measure` gives, with the running statistics of `model` put back afterwards.
+///
+/// # Errors
+/// Those of `measure`.
+pub(super) fn unmoved<T>(model: &Model, measure: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = model.parts().map(|part| part.engine.hold_running()).collect::<Result<Vec<_>>>()?;
+    let measured = measure();
+    for (part, running) in model.parts().zip(&before) {
+        part.engine.put_back_running(running)?;
+    }
+    measured
 }
 
 /// The η that a step trained on, (V', B, d) with a `second` draw of it where there is one, against
@@ -121,16 +136,14 @@ pub fn trained_gap(
     Ok(eta_gap(first.view(), second.as_ref().map(|second| second.view()), samples, recipe.elements() > 0))
 }
 
-/// Keeps the encoder's θ at `step` below the run's folder `run`.
+/// Keeps the encoder's θ at `step` among the run's `records`.
 ///
 /// # Errors
 /// [`Error::Disk`] when it cannot be written.
-pub fn write_trajectory(model: &Model, step: u64, run: &Path) -> Result<()> {
+pub fn write_trajectory(model: &Model, step: u64, records: Records) -> Result<()> {
     let Some(encoder) = model.parts().next() else { return Ok(()) };
-    let folder = run.join(TRAJECTORY);
-    make_folder(&folder)?;
-    let path = folder.join(format!("step-{step:08}.safetensors"));
-    write_durable(&path, &weights::one_vector("theta", encoder.theta.to_vec1()?)?)
+    let name = format!("{TRAJECTORY}/step-{step:08}.safetensors");
+    records.write(&name, &weights::one_vector("theta", encoder.theta.to_vec1()?)?)
 }
 
 /// θ of the run in the folder `run` at every measurement, in order; empty where none was kept.

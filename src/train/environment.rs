@@ -16,6 +16,9 @@ const CPU_ALGORITHM: &str =
 /// kernel, so that runs of two such versions are told apart.
 pub const NUMBERS: u64 = 3;
 
+/// How many ranks shared the run, where there were several; its bytes do not depend on it.
+const RANKS: &str = "ranks";
+
 /// The step up to which an earlier machine computed.
 const TO_STEP: &str = "to_step";
 
@@ -43,6 +46,9 @@ pub fn environment(recipe: &Recipe, dataset: &Dataset, site: &Site) -> Result<Va
         "test_images": dataset.test.len(),
         "skipped_files": dataset.skipped.len(),
     });
+    if site.ranks().size() > 1 {
+        environment[RANKS] = json!(site.ranks().size());
+    }
     if let Some(seed) = dataset.drawn_with {
         environment[DRAWN] = json!(seed);
     }
@@ -75,13 +81,13 @@ pub fn resumed(mut now: Value, before: Option<&BTreeMap<String, Value>>, step: u
 }
 
 /// What tells one machine from another, of what env.json holds: not where the run was copied from,
-/// nor its threads, nor the steps at which it changed machines, nor which procedural images it
+/// nor its threads and ranks, nor the steps at which it changed machines, nor which procedural images it
 /// drew.
 pub fn machine_of(mut environment: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     if environment.remove(DRAWN).is_some() {
         environment.remove(IMAGES);
     }
-    environment.retain(|key, _| !["taken_from", "threads"].contains(&key.as_str()));
+    environment.retain(|key, _| !["taken_from", "threads", RANKS].contains(&key.as_str()));
     let earlier = environment.get_mut(EARLIER).and_then(Value::as_array_mut).into_iter().flatten();
     earlier.filter_map(Value::as_object_mut).for_each(|part| drop(part.remove(TO_STEP)));
     environment

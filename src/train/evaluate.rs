@@ -4,6 +4,7 @@ use super::Model;
 use crate::augment::AugmentConfig;
 use crate::data::{Dataset, Split, first_of_each_class, plain};
 use crate::error::{Result, go_on};
+use crate::kernel::ranks::gather_numbers;
 use crate::measure::{Labelled, MeasureConfig, collapse, knn, linear_probe};
 use candle_core::{Device, Tensor};
 use ndarray::{Array2, ArrayView2, Axis, s};
@@ -95,16 +96,31 @@ pub fn embed_some(
     stop: &AtomicBool,
 ) -> Result<(Array2<f32>, Array2<f32>)> {
     let (mut features, mut outputs) = (Vec::new(), Vec::new());
-    let (mut features_dim, mut output_dim) = (0, 0);
-    let batch = model.evaluation_batch(BATCH)?;
-    for indices in indices.chunks(batch) {
+    let (features_dim, output_dim) = (model.features_dim(), model.output_dim());
+    let (batch, ranks) = (model.evaluation_batch(BATCH)?, model.site().ranks().as_ref());
+    // Each rank passes a batch of its own, of the images that one rank would pass at once.
+    let batches: Vec<&[usize]> = indices.chunks(batch).collect();
+    for batches in batches.chunks(ranks.size()) {
         go_on(stop)?;
-        let x = plain(split, indices, augment)?;
-        let x = Tensor::from_vec(x, (indices.len(), augment.size, augment.size, 3), &Device::Cpu)?;
-        let (f, z) = model.evaluate(&x)?;
-        (features_dim, output_dim) = (f.dim(1)?, z.dim(1)?);
-        features.extend(f.flatten_all()?.to_vec1::<f32>()?);
-        outputs.extend(z.flatten_all()?.to_vec1::<f32>()?);
+        let (mut own_features, mut own_outputs) = (Vec::new(), Vec::new());
+        if let Some(indices) = batches.get(ranks.rank()) {
+            let x = plain(split, indices, augment)?;
+            let x = Tensor::from_vec(x, (indices.len(), augment.size, augment.size, 3), &Device::Cpu)?;
+            let (f, z) = model.evaluate(&x)?;
+            own_features = f.flatten_all()?.to_vec1::<f32>()?;
+            own_outputs = z.flatten_all()?.to_vec1::<f32>()?;
+        }
+        for (all, mut own, dim) in
+            [(&mut features, own_features, features_dim), (&mut outputs, own_outputs, output_dim)]
+        {
+            let lens: Vec<usize> = batches.iter().map(|indices| indices.len() * dim).collect();
+            let longest = lens.iter().copied().max().unwrap_or(0);
+            own.resize(longest, 0.0);
+            let everybodys = gather_numbers(ranks, &own)?;
+            lens.iter()
+                .zip(everybodys.chunks(longest))
+                .for_each(|(len, of_rank)| all.extend(&of_rank[..*len]));
+        }
     }
     let rows = |values, dim| {
         Array2::from_shape_vec((indices.len(), dim), values)

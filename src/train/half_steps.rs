@@ -3,7 +3,7 @@
 //! Nothing here moves θ, η, momentum or running statistics.
 
 use super::Model;
-use super::em::{OBJECTIVE, spaced, tensor, views_of_t};
+use super::em::{OBJECTIVE, spaced, tensor, unmoved, views_of_t};
 use crate::data::Dataset;
 use crate::data::loader::BatchShape;
 use crate::error::{Error, Result, go_on};
@@ -63,7 +63,7 @@ impl HalfSteps {
         // A bank visits an image once in an epoch.
         let k = if matches!(recipe.eta, Rule::MemoryBank { .. }) { per_epoch } else { rule.chunk() };
         let (views, _) = views_of_t(recipe, em);
-        let shape = BatchShape { images: 0, views, listed: views };
+        let shape = BatchShape { listed: views, ..BatchShape::drawn(0, views) };
         let x = tensor(&dataset.train, recipe, &images, shape, OBJECTIVE)?;
         Ok(Self {
             rule,
@@ -89,7 +89,7 @@ impl HalfSteps {
             Ok(f64::from(recipe.objective.loss(&p, eta, None)?.to_scalar::<f32>()?))
         };
         let sum_over_views = || (0..views).try_fold(0.0, |sum, v| Ok::<f64, Error>(sum + one(v)?));
-        Ok(model.unmoved(sum_over_views)? / views as f64)
+        Ok(unmoved(model, sum_over_views)? / views as f64)
     }
 
     /// Before SGD step `step`: where an E-step falls due, L before it, the E-step, L after it.
@@ -146,7 +146,7 @@ impl HalfSteps {
         let views = Views { step, indices, labels, x, small: None };
         let with_gradient =
             recipe.eta.views_with_gradient(recipe.objective.views(), recipe.objective.trained_views());
-        let eta = model.unmoved(|| {
+        let eta = unmoved(model, || {
             self.rule.refresh(model, &mut std::iter::once(Ok(views.clone())))?;
             let z = model.frozen_z(&views.x.narrow(0, 0, with_gradient)?)?;
             Ok(self.rule.targets(&views, &z, model)?.narrow(0, 0, 1)?.detach())

@@ -19,6 +19,7 @@ mod model;
 mod preprocessing;
 mod pretrained;
 mod readings;
+mod records;
 mod refusals;
 mod replay;
 mod state;
@@ -41,13 +42,16 @@ pub use state::check_classes;
 pub use unknowns::{Alternation, Rates};
 
 use crate::data::Dataset;
+use crate::device::ranks::{One, Ranks};
 use crate::device::{Place, Site};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{Environment, Outcome, RunDir, Snapshot, UNKNOWN_IMAGES, images, read_env};
-use drive::{Around, alternate};
+use drive::{Agreed, Around, alternate};
 use environment::{environment, resumed};
+use records::Records;
 use state::State;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -114,18 +118,20 @@ pub enum Progress {
 }
 
 /// What a run is given to compute with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Resources {
     /// Threads: of the kernels on the processor; of the preparation of batches for a GPU.
     pub threads: usize,
     /// Where the networks are.
     pub place: Place,
+    /// Who shares the run.
+    pub ranks: Arc<dyn Ranks>,
 }
 
 impl From<usize> for Resources {
     /// So many threads of the processor.
     fn from(threads: usize) -> Resources {
-        Resources { threads, place: Place::Cpu }
+        Resources { threads, place: Place::Cpu, ranks: Arc::new(One) }
     }
 }
 
@@ -145,13 +151,13 @@ pub fn run(
     stop: &AtomicBool,
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Ending> {
-    let Resources { threads, place } = resources.into();
+    let Resources { threads, place, ranks } = resources.into();
     if let Some(outcome) = dir.whole_outcome()? {
         same_images(dir, dataset, None)?;
         return Ok(outcome.into());
     }
     recipe.check()?;
-    pool(threads)?.install(|| run_at(&place.open()?, recipe, dataset, dir, stop, watch))
+    pool(threads)?.install(|| run_at(&place.open()?.among(ranks), recipe, dataset, dir, stop, watch))
 }
 
 /// [`run`] of a run that has not ended, at an open place, on the threads of the pool that it is
@@ -167,29 +173,61 @@ pub fn run_at(
     stop: &AtomicBool,
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Ending> {
-    site.guard(|| {
-        let snapshot = dir.resume()?;
-        dir.take_notes().into_iter().for_each(|note| watch(Progress::Note(note)));
-        // Before the state is restored: it fits no other images.
-        let before = match &snapshot {
-            Some(snapshot) => same_images(dir, dataset, Some(snapshot))?,
-            None => None,
-        };
-        let mut state = State::open(recipe, dataset, dir, site, snapshot)?;
-        dir.write_env(&resumed(environment(recipe, dataset, site)?, before.as_ref(), state.step))?;
-        watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
-        let ending = alternate(&Around { recipe, dataset, dir, stop, watch }, &mut state)?;
-        match ending {
-            Ending::Finished => {
-                state.write_weights(recipe, dir)?;
-                state.write_spectrum(dir)?;
-                dir.set_outcome(&Outcome::Finished)?;
-            }
-            Ending::Diverged { step } => dir.set_outcome(&Outcome::Diverged { step })?,
-            Ending::Stopped => {}
-        }
-        Ok(ending)
+    site.guard(|| shared(site, recipe, dataset, Records::of(dir), stop, watch))
+}
+
+/// [`run`] of a run that has not ended, on a rank that writes nothing: the first one writes into
+/// `folder`.
+///
+/// # Errors
+/// As [`run`], and [`Error::Failure`] where another rank has gone.
+pub fn follow(
+    recipe: &Recipe,
+    dataset: &Arc<Dataset>,
+    folder: &Path,
+    resources: Resources,
+    stop: &AtomicBool,
+) -> Result<Ending> {
+    let Resources { threads, place, ranks } = resources;
+    recipe.check()?;
+    pool(threads)?.install(|| {
+        let site = place.open()?.among(ranks);
+        site.guard(|| shared(&site, recipe, dataset, Records::elsewhere(folder), stop, &|_| {}))
     })
+}
+
+/// A run that has not ended, by all ranks of `site`.
+fn shared(
+    site: &Site,
+    recipe: &Recipe,
+    dataset: &Arc<Dataset>,
+    records: Records,
+    stop: &AtomicBool,
+    watch: &(dyn Fn(Progress) + Sync),
+) -> Result<Ending> {
+    let snapshot = records.resume(site.ranks())?;
+    records.take_notes().into_iter().for_each(|note| watch(Progress::Note(note)));
+    // Before the state is restored: it fits no other images.
+    let before = match (&snapshot, records.dir()) {
+        (Some(snapshot), Some(dir)) => same_images(dir, dataset, Some(snapshot))?,
+        _ => None,
+    };
+    let mut state = State::open(recipe, dataset, records, site, snapshot)?;
+    records.write_env(&resumed(environment(recipe, dataset, site)?, before.as_ref(), state.step))?;
+    watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
+    let agreed = Agreed::new(stop, site.ranks().clone());
+    let around = Around { recipe, dataset, records, stop: &agreed, watch };
+    let ending = alternate(&around, &mut state)?;
+    match ending {
+        Ending::Finished => {
+            state.write_weights(recipe, records)?;
+            state.write_spectrum(records)?;
+            records.set_outcome(&Outcome::Finished)?;
+        }
+        Ending::Diverged { step } => records.set_outcome(&Outcome::Diverged { step })?,
+        Ending::Stopped => {}
+    }
+    Ok(ending)
 }
 
 /// What env.json of the run in `dir` holds. It, or the checkpoint where there is no such file, must

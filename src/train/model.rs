@@ -4,6 +4,7 @@
 use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::eta::FrozenEncoder;
+use crate::kernel::ranks::Shards;
 use crate::kernel::{Kernel, Precision};
 use crate::network::config::{DirectConfig, EncoderConfig};
 use crate::network::{Engine, Network};
@@ -124,6 +125,24 @@ impl Model {
         }
         self.site = site.clone();
         Ok(self)
+    }
+
+    /// This model, whose encoder passes its part of each batch in training mode and gathers the
+    /// outputs; h and what else follows takes all of them, on every rank.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] on a GPU.
+    pub fn cut_by(mut self, shards: &Arc<Shards>) -> Result<Self> {
+        for engine in [&mut self.encoder].into_iter().chain(&mut self.small) {
+            *engine = engine.cut_by(shards)?;
+        }
+        Ok(self)
+    }
+
+    /// The part of a batch of `batch` images that this rank passes in training mode, of how many:
+    /// nobody reads its other images here.
+    pub fn part(&self, batch: usize) -> [usize; 2] {
+        self.encoder.part(batch)
     }
 
     /// Where the weights are, and what runs them.
@@ -297,19 +316,6 @@ impl Model {
             None => Ok(z.clone()),
             Some(h) => Ok(h.engine.evaluate(z, &h.theta.as_detached_tensor())?.1),
         }
-    }
-
-    /// What `measure` gives, with the running statistics put back afterwards.
-    ///
-    /// # Errors
-    /// Those of `measure`.
-    pub fn unmoved<T>(&self, measure: impl FnOnce() -> Result<T>) -> Result<T> {
-        let before = self.parts().map(|part| part.engine.hold_running()).collect::<Result<Vec<_>>>()?;
-        let measured = measure();
-        for (part, running) in self.parts().zip(&before) {
-            part.engine.put_back_running(running)?;
-        }
-        measured
     }
 
     /// The parts: "encoder", then, where there are such, "predictor", "inverse" and "prototypes".

@@ -8,16 +8,19 @@ pub use saved::saw;
 use super::em;
 use super::half_steps::HalfSteps;
 use super::readings::Read;
+use super::records::Records;
 use super::weights;
-use super::{Alternation, COLUMNS, Model, Preprocessing, Progress, Protocol, Rates, evaluate};
+use super::{Alternation, Model, Preprocessing, Progress, Protocol, Rates, evaluate};
 use crate::data::{Dataset, loader};
 use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Rule, Size, Views};
+use crate::kernel::ranks::Shards;
 use crate::recipe::Recipe;
-use crate::record::{MetricsLog, RunDir, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE, write_durable};
+use crate::record::{MetricsLog, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE};
 use candle_core::{Device, Tensor};
 use ndarray::Array2;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -47,7 +50,8 @@ pub struct State {
     e_passed: u64,
     /// Singular values of z of held-out images, largest first, as last measured.
     spectrum: Vec<f64>,
-    logs: MetricsLog,
+    /// On the rank that writes.
+    logs: Option<MetricsLog>,
     /// Seconds that earlier processes spent on this run.
     wall_before: f64,
     /// The first digits of the digest of the images, as a number.
@@ -75,17 +79,20 @@ impl State {
     pub fn open(
         recipe: &Recipe,
         dataset: &Dataset,
-        dir: &RunDir,
+        records: Records,
         site: &Site,
         snapshot: Option<Snapshot<'static>>,
     ) -> Result<Self> {
         check_classes(recipe, dataset)?;
         let kernel = site.host_kernel(recipe.encoder.precision)?;
-        let model = Model::of(recipe, &kernel)?.on(site)?;
+        let schedule = &recipe.schedule;
+        let shards = Shards::new(schedule.shards, site.ranks().clone(), schedule.sync_batch_norm)?;
+        let model = Model::of(recipe, &kernel)?.on(site)?.cut_by(&Arc::new(shards))?;
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
         let place = BankPlace {
             memory_limit_bytes: BANK_MEMORY_BYTES,
-            folder: dir.path().to_path_buf(),
+            folder: records.folder().to_path_buf(),
+            ranks: site.ranks().clone(),
             beside: beside(&recipe.eta, site, BANK_MEMORY_BYTES)?,
         };
         let em = recipe.measure.em.as_ref();
@@ -108,14 +115,14 @@ impl State {
             epoch: EpochSums::default(),
             e_passed: 0,
             spectrum: Vec::new(),
-            logs: dir.metrics(&COLUMNS)?,
+            logs: records.logs()?,
             wall_before: 0.0,
             images: saved::number_of(&dataset.digest),
             started: Instant::now(),
             batch: recipe.schedule.batch,
         };
         if let Some(snapshot) = snapshot {
-            state.restore(snapshot).map_err(|e| e.in_file(dir.path()))?;
+            state.restore(snapshot).map_err(|e| e.in_file(records.folder()))?;
         }
         Ok(state)
     }
@@ -207,11 +214,11 @@ impl State {
         &mut self,
         recipe: &Recipe,
         dataset: &Dataset,
-        dir: &RunDir,
+        records: Records,
         stop: &AtomicBool,
         watch: &dyn Fn(Progress),
     ) -> Result<()> {
-        self.write_trajectory(recipe, dir)?;
+        self.write_trajectory(recipe, records)?;
         let values = self.evaluation(recipe, dataset, false, stop)?;
         self.unmeasured = false;
         self.row(0.0, values, watch)
@@ -225,7 +232,7 @@ impl State {
         &mut self,
         recipe: &Recipe,
         dataset: &Dataset,
-        dir: &RunDir,
+        records: Records,
         stop: &AtomicBool,
         watch: &dyn Fn(Progress),
     ) -> Result<()> {
@@ -248,7 +255,7 @@ impl State {
         values.append(&mut self.eta_gap);
         values.extend(evaluated);
         if measured {
-            self.write_trajectory(recipe, dir)?;
+            self.write_trajectory(recipe, records)?;
         }
         self.row(epoch as f64, values, watch)
     }
@@ -277,7 +284,10 @@ impl State {
 
     fn row(&mut self, epoch: f64, values: Vec<(&'static str, f64)>, watch: &dyn Fn(Progress)) -> Result<()> {
         let samples = self.step * self.batch as u64;
-        self.logs.row(self.step, epoch, samples, self.wall_s(), &values)?;
+        let wall_s = self.wall_s();
+        if let Some(logs) = &mut self.logs {
+            logs.row(self.step, epoch, samples, wall_s, &values)?;
+        }
         watch(Progress::Measured { step: self.step, epoch, values });
         Ok(())
     }
@@ -288,26 +298,26 @@ impl State {
 
     /// Writes `spectrum.csv`: the singular values of z of held-out images, largest first, as last
     /// measured.
-    pub fn write_spectrum(&self, dir: &RunDir) -> Result<()> {
+    pub fn write_spectrum(&self, records: Records) -> Result<()> {
         let rows = self.spectrum.iter().enumerate().map(|(i, value)| format!("{},{value}\n", i + 1));
         let text: String = std::iter::once("index,singular_value\n".to_string()).chain(rows).collect();
-        write_durable(&dir.path().join(SPECTRUM_FILE), text.as_bytes())
+        records.write(SPECTRUM_FILE, text.as_bytes())
     }
 
     /// Keeps θ as it is now, where the recipe asks for it.
-    fn write_trajectory(&self, recipe: &Recipe, dir: &RunDir) -> Result<()> {
+    fn write_trajectory(&self, recipe: &Recipe, records: Records) -> Result<()> {
         match &recipe.measure.em {
-            Some(em) if em.trajectory => em::write_trajectory(&self.alternation.model, self.step, dir.path()),
+            Some(em) if em.trajectory => em::write_trajectory(&self.alternation.model, self.step, records),
             _ => Ok(()),
         }
     }
 
     /// Writes `weights.safetensors`: θ and running statistics under torchvision's names, and how
     /// images are prepared for them.
-    pub fn write_weights(&self, recipe: &Recipe, dir: &RunDir) -> Result<()> {
+    pub fn write_weights(&self, recipe: &Recipe, records: Records) -> Result<()> {
         let preprocessing = Preprocessing::of(&recipe.augment);
         let bytes = weights::to_safetensors(&self.alternation.model, Some(&preprocessing))?;
-        write_durable(&dir.path().join(WEIGHTS_FILE), &bytes)
+        records.write(WEIGHTS_FILE, &bytes)
     }
 }
 

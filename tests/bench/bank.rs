@@ -97,7 +97,8 @@ fn main() {
             if arguments.get(2).is_some_and(|wanted| wanted != name) {
                 continue;
             }
-            let place = BankPlace { memory_limit_bytes: limit, folder: folder.clone(), beside: None };
+            let place =
+                BankPlace { memory_limit_bytes: limit, folder: folder.clone(), ..BankPlace::default() };
             let begun = Instant::now();
             let size = Size { images, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
             let mut bank = rule.build(&size, &place).unwrap();

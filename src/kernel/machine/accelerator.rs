@@ -1,7 +1,7 @@
 //! A device beside the processor as a [`Machine`]: its memory, and launches of its kernels.
 
 use super::{Flow, Machine, Norm, PoolShape, Statistics, StepNumbers, Stepper, Weights};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::device::{
     Affine, Buffer, Device, Layer, Layers, NormShape, Part, Parts, Pass, Span, as_product, pool_scratch_len,
     scratch_len, unfolded,
@@ -113,6 +113,7 @@ impl Machine for Accelerator {
     }
 
     fn norm(&self, n: &Norm, running: Statistics, residual: Option<Span>, relu: bool, y: Span) -> Result<()> {
+        refuse_shards(n)?;
         let Statistics { mean, variance, momentum } = running;
         match momentum {
             None => self.0.norm_running(mean, variance, n.saved)?,
@@ -124,6 +125,7 @@ impl Machine for Accelerator {
     }
 
     fn norm_gradient(&self, n: &Norm, flow: &Flow, d_affine: Affine, dx: Option<Span>) -> Result<()> {
+        refuse_shards(n)?;
         let Flow { g, other, y, mask } = *flow;
         let (s, saved) = (&n.shape, Some(n.saved));
         self.0.norm_gradient_sums(s, g, other, y, n.x, saved, n.affine, d_affine, mask, n.scratch)?;
@@ -168,6 +170,12 @@ impl Machine for Accelerator {
         let parts = Parts::new(self.0.as_ref(), parts)?;
         Ok(Box::new(Steps { device: self.0.clone(), parts, all }))
     }
+}
+
+/// A device's launches take statistics over one batch: `Engine::cut_by` lets no other pass.
+fn refuse_shards(n: &Norm) -> Result<()> {
+    let refused = || Err(Error::Failure("a device takes no statistics over shards".into()));
+    n.shards.map_or(Ok(()), |_| refused())
 }
 
 struct Steps {

@@ -5,7 +5,10 @@
 //! where their numbers lie. Another kind of place is another implementation of it.
 
 mod accelerator;
+mod norms;
 mod processor;
+mod sharded;
+mod slices;
 mod step;
 
 pub use accelerator::{Accelerator, Staged};
@@ -13,6 +16,7 @@ pub use processor::Processor;
 pub use step::{StepNumbers, Stepper};
 
 use super::device::{Affine, Buffer, Layer, Mask, NormShape, Part, Pass, Span};
+use super::ranks::{self, Shards};
 use super::{Conv, Precision};
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -53,6 +57,9 @@ pub struct Norm<'a> {
     pub affine: Affine<'a>,
     /// [`Machine::norm_scratch`] numbers without meaning before or after a call.
     pub scratch: Span<'a>,
+    /// The shards over which statistics are taken, where the batch is cut: x has the views of this
+    /// rank's first shard, then those of its next.
+    pub shards: Option<&'a Shards>,
 }
 
 /// What flows back into a normalisation or a bias.
@@ -116,8 +123,24 @@ pub trait Machine: Send + Sync {
     fn conv(&self, pass: Pass, conv: &Conv, inputs: [Span; 2], out: Span, scratch: Span) -> Result<()>;
     /// y = ReLU(γ·(x − μ)/√(σ² + ε) + β + r), with every part that is there.
     fn norm(&self, n: &Norm, running: Statistics, residual: Option<Span>, relu: bool, y: Span) -> Result<()>;
-    /// γ's and β's gradients (C) into `d_affine`, and x's into `dx`, which may be g's place.
+    /// γ's and β's gradients (C) into `d_affine`, and x's into `dx`, which may be g's place. Of
+    /// several shards the gradients of γ and β are added as a tree.
     fn norm_gradient(&self, n: &Norm, flow: &Flow, d_affine: Affine, dx: Option<Span>) -> Result<()>;
+    /// to ← to + from
+    fn add(&self, from: Span, to: Span) -> Result<()> {
+        let mut sum = self.download(to)?;
+        ranks::add(&mut sum, &self.download(from)?);
+        self.upload(&sum, to)
+    }
+    /// Each rank's `values` become the sum over all ranks, see [`Shards::sum`]; waits for them.
+    fn sum_over_ranks(&self, shards: &Shards, values: Span) -> Result<()> {
+        if shards.ranks().size() == 1 {
+            return Ok(());
+        }
+        let mut sum = self.download(values)?;
+        shards.sum(&mut sum)?;
+        self.upload(&sum, values)
+    }
     /// y = ReLU(x + b), with the ReLU where `relu`: x and y (views, rows, C), b (C).
     fn bias(&self, shape: &NormShape, x: Span, bias: Span, relu: bool, y: Span) -> Result<()>;
     /// The bias's gradient (C); the masked gradient of the output is the input's and stays where it

@@ -3,8 +3,9 @@
 use super::{EpochSums, State};
 use crate::error::{Error, Result};
 use crate::eta::Held;
-use crate::record::{RunDir, SavedTensor, Snapshot};
+use crate::record::{SavedTensor, Snapshot};
 use crate::train::COLUMNS;
+use crate::train::records::Records;
 use std::collections::BTreeMap;
 
 /// What the measurement of L is called in a checkpoint.
@@ -33,7 +34,7 @@ const CORRELATION: &str = "predictor.correlation";
 
 impl State {
     /// Saves a checkpoint.
-    pub fn save(&mut self, dir: &RunDir) -> Result<()> {
+    pub fn save(&mut self, records: Records) -> Result<()> {
         let mut tensors = Vec::new();
         for (part, sgd) in self.alternation.model.parts().zip(&self.alternation.momentum) {
             let mut add = |kind: &str, values: Vec<f32>| {
@@ -77,7 +78,7 @@ impl State {
                 half_steps.numbers().into_iter().map(|(name, value)| (format!("{HALF_STEPS}{name}"), value));
             integers.extend(numbers);
         }
-        dir.save(&Snapshot { step: self.step, tensors, integers }, &mut self.logs)
+        records.save(&Snapshot { step: self.step, tensors, integers }, self.logs.as_mut())
     }
 
     pub(super) fn restore(&mut self, snapshot: Snapshot<'static>) -> Result<()> {
