@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 40] = embed![
+pub const FILES: [Embedded; 41] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -35,6 +35,7 @@ pub const FILES: [Embedded; 40] = embed![
     "swav.toml",
     "eta-rules.toml",
     "batch-methods.toml",
+    "syncbn.toml",
     "expectation.toml",
     "predictor-gap.toml",
     "eta-gap.toml",
