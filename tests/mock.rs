@@ -59,6 +59,46 @@ fn a_study_ends_with_table_verdicts_and_paths() {
     assert!(text(&again.stderr).contains("24 of 24 runs had finished before; nothing to compute"));
 }
 
+/// Lines of prose and paths are left whole for `grep`; those of tables are known by their columns.
+#[test]
+fn no_table_is_wider_than_eighty_characters_or_than_columns_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = |args: &[&str], columns: Option<&str>| -> Vec<String> {
+        let mut command = sim(folder.path(), args);
+        match columns {
+            Some(columns) => command.env("COLUMNS", columns),
+            None => command.env_remove("COLUMNS"),
+        };
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        let out = text(&output.stdout);
+        let verdicts = ["reproduced", "contradicted", "undecided"];
+        let of_a_table = |line: &&str| {
+            line.trim_start().contains("   ") && !verdicts.iter().any(|verdict| line.starts_with(verdict))
+        };
+        out.lines().filter(of_a_table).map(String::from).collect()
+    };
+    let run = ["run", "membank", "--m", "0.8,0.95", "--scale", "mock", "--seeds", "3", "-q"];
+    let over = ["k=1,2,3,4,5,6,7,8,9,10", "m=0.5,0.8"];
+    let sweep =
+        ["sweep", "membank", "--over", over[0], "--over", over[1], "--scale", "mock", "--seeds", "1", "-q"];
+    for args in [&run[..], &sweep, &["compare", "runs/membank"], &["theory"], &["show", "membank"]] {
+        for (columns, most) in [(None, 80), (Some("60"), 60), (Some("200"), 200), (Some("wide"), 80)] {
+            // A value of a recipe may be longer than a line.
+            let tables = tables(args, columns);
+            let wide = tables.iter().filter(|line| line.chars().count() > most).collect::<Vec<_>>();
+            assert!(wide.is_empty(), "{args:?} at {columns:?}: {wide:#?}");
+            assert!(tables.len() > 3, "{args:?} at {columns:?}: {tables:#?}");
+        }
+    }
+    // A median with its interval behind it.
+    let is_whole = |line: &String| {
+        line.as_bytes().windows(3).any(|three| three[0].is_ascii_digit() && &three[1..] == b" [")
+    };
+    let whole = |columns: &str| tables(&run, Some(columns)).iter().any(is_whole);
+    assert!(whole("200") && !whole("80"));
+}
+
 #[test]
 fn seeds_may_be_a_range() {
     let folder = tempfile::tempdir().unwrap();
@@ -150,7 +190,7 @@ fn a_mistake_in_a_file_shows_file_line_and_caret() {
     let run = output(folder.path(), &["run", "mine.toml"]);
     let said = text(&run.stderr);
     assert_eq!(run.status.code(), Some(2));
-    assert!(said.contains("[mine.toml:4:17]") && said.contains("4 │ optim.base_lr = -1.0"), "{said}");
+    assert!(said.contains("mine.toml:4:17") && said.contains("4 │ optim.base_lr = -1.0"), "{said}");
 }
 
 #[test]

@@ -180,10 +180,13 @@ pub fn augmentations(size: usize) -> AugmentConfig {
     }
 }
 
+/// Characters of a line in which every table has its rows whole.
+pub const WIDE: &str = "300";
+
 /// The program with `args` in `folder`: no colours, nothing on its standard input.
 pub fn sim(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
-    command.args(args).current_dir(folder).env("NO_COLOR", "1").stdin(Stdio::null());
+    command.args(args).current_dir(folder).env("NO_COLOR", "1").env("COLUMNS", WIDE).stdin(Stdio::null());
     command
 }
 

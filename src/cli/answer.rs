@@ -1,11 +1,13 @@
 //! The answer of `sim run`: a table of arms, verdicts and paths, or one JSON line.
 
 use super::output::Output;
-use super::table::table;
 use crate::error::{Error, Result};
 use crate::record::Answer;
 use serde_json::json;
 use std::path::PathBuf;
+
+/// Characters before a claim: its verdict and a gap.
+const VERDICT: usize = 14;
 
 /// The whole answer as one JSON line that also names the files in `paths`.
 pub fn summary_line(answer: &Answer, paths: &[PathBuf]) -> Result<String> {
@@ -21,21 +23,21 @@ pub fn print(answer: &Answer, paths: &[PathBuf], output: &Output) -> Result<()> 
     let paper = answer.arms.iter().any(|arm| arm.paper.is_some());
     let (header, arms) = answer.table();
     let rows: Vec<Vec<String>> = std::iter::once(header).chain(arms).collect();
-    output.line(&format!("\n{}: {}\n", answer.title, answer.question))?;
-    output.lines(&table(&rows))?;
-    output.line(&format!("\n{}", answer.cells()))?;
+    output.prose(&format!("\n{}: {}\n", answer.title, answer.question), 0)?;
+    output.table(&rows)?;
+    output.prose(&format!("\n{}", answer.cells()), 0)?;
     if let (true, Some(paper)) = (paper, &answer.paper) {
-        output.line(&format!("paper: {}, {}", paper.metric, paper.r#where))?;
+        output.prose(&format!("paper: {}, {}", paper.metric, paper.r#where), 0)?;
     }
     for caution in &answer.cautions {
-        output.line(&format!("\ncaution: {caution}"))?;
+        output.prose(&format!("\ncaution: {caution}"), 0)?;
     }
     if !answer.claims.is_empty() {
         output.line("")?;
     }
     for claim in &answer.claims {
-        output.line(&format!("{:<12}  {}", claim.verdict, claim.claim))?;
-        output.line(&format!("              {}", claim.detail()))?;
+        output.prose(&format!("{:<12}  {}", claim.verdict, claim.claim), VERDICT)?;
+        output.prose(&format!("{:VERDICT$}{}", "", claim.detail()), VERDICT)?;
     }
     output.line("")?;
     for path in paths {

@@ -3,11 +3,11 @@
 use super::as_given::as_given;
 use super::flags::{json_flag, path, path_option};
 use super::output::Output;
-use super::table::table;
 use crate::error::Result;
 use crate::figures::{Item, comparison, differences, items, shown};
 use crate::record::make_folder;
 use clap::{ArgMatches, Command};
+use console::measure_text_width;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -34,7 +34,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     if matches.get_flag("json") {
         output.line(&as_json(&items)?)?;
     } else {
-        output.lines(&lines(&items)?)?;
+        print(&items, output)?;
     }
     if let Some(folder) = matches.get_one::<PathBuf>("out") {
         make_folder(folder)?;
@@ -47,7 +47,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
 }
 
 /// The table of last values, then that of the keys in which recipes differ.
-fn lines(items: &[Item]) -> Result<Vec<String>> {
+fn print(items: &[Item], output: &Output) -> Result<()> {
     let metrics = shown(items)?;
     let mut head = vec!["runs".to_string(), "finished".into()];
     head.extend(metrics.iter().map(|metric| metric.title.to_string()));
@@ -61,25 +61,26 @@ fn lines(items: &[Item]) -> Result<Vec<String>> {
         }
         rows.push(row);
     }
-    let mut lines = table(&rows);
+    output.table(&rows)?;
     if items.iter().any(|item| item.runs.len() > 1) {
-        lines.push("medians over the runs of a row".into());
+        output.line("medians over the runs of a row")?;
     }
     let differing = differences(items);
-    lines.push(String::new());
+    output.line("")?;
     if differing.is_empty() {
-        lines.push("the recipes are the same but for their seeds".into());
-        return Ok(lines);
+        return output.line("the recipes are the same but for their seeds");
     }
     // One column for each item would be wider than any terminal where there are many.
+    let longest = items.iter().map(|item| measure_text_width(&item.name)).max().unwrap_or(0);
     for (key, values) in differing {
-        lines.push(key);
-        let row = |(item, value): (&Item, Option<String>)| {
-            vec![format!("  {}", item.name), value.unwrap_or_else(|| "-".into())]
-        };
-        lines.extend(table(&items.iter().zip(values).map(row).collect::<Vec<_>>()));
+        output.line(&key)?;
+        for (item, value) in items.iter().zip(values) {
+            let space = " ".repeat(longest - measure_text_width(&item.name));
+            let value = value.unwrap_or_else(|| "-".into());
+            output.prose(&format!("  {}{space}   {value}", item.name), longest + 5)?;
+        }
     }
-    Ok(lines)
+    Ok(())
 }
 
 fn as_json(items: &[Item]) -> Result<String> {

@@ -268,8 +268,13 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
         "width {w0} to {w1}, height {h0} to {h1} pixels; {} skipped",
         super::count(dataset.skipped.len(), "file")
     ))?;
-    for ((name, train), test) in dataset.classes.iter().zip(train).zip(test) {
-        output.line(&format!("  {name:<16} {train:>7} {test:>7}"))?;
+    if dataset.is_labelled() {
+        let row = |((name, train), test): ((&String, &usize), &usize)| {
+            vec![format!("  {name}"), train.to_string(), test.to_string()]
+        };
+        let mut rows = vec![["  class", "training", "held out"].map(String::from).to_vec()];
+        rows.extend(dataset.classes.iter().zip(&train).zip(&test).map(row));
+        output.table(&rows)?;
     }
     output.line(&format!("sha256 {}", dataset.digest))?;
     Ok(0)

@@ -85,7 +85,7 @@ fn text(pretrained: &Pretrained, e: &Evaluation, z: &str, output: &Output) -> Re
     let name = format!("effective rank of {z}");
     output.line(&format!("{name:<20} {:.1} of {}", e.rankme, e.spectrum.len()))?;
     let largest = e.spectrum.first().copied().unwrap_or(0.0).max(f64::MIN_POSITIVE);
-    let shown: Vec<String> = e.spectrum.iter().take(8).map(|s| format!("{:.3}", s / largest)).collect();
+    let shown: Vec<String> = e.spectrum.iter().take(6).map(|s| format!("{:.3}", s / largest)).collect();
     output.line(&format!("singular values      {} …  (of the largest)", shown.join(" ")))?;
     Ok(0)
 }

@@ -34,24 +34,28 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
     }
     for (suite, name, about) in Suite::ALL {
         let first = if suite == Suite::Paper { "" } else { "\n" };
-        output.line(&format!("{first}{about} (sim run {name}; sim run STUDY, sim show STUDY)"))?;
+        output.prose(&format!("{first}{about} (sim run {name}; sim run STUDY, sim show STUDY)"), 0)?;
         let own = studies.iter().filter(|study| study.head.suite == suite);
         for study in own {
-            output.line(&format!("  {}  {}", pad(&study.name), study.head.question))?;
+            output.prose(&format!("  {}  {}", pad(&study.name), study.head.question), ABOUT)?;
         }
     }
     output.line("\nMethods (base = \"METHOD\" in a study file)")?;
     for (name, base) in bases {
-        output.line(&format!("  {}  {}", pad(name), base.about.unwrap_or_default()))?;
+        output.prose(&format!("  {}  {}", pad(name), base.about.unwrap_or_default()), ABOUT)?;
     }
     output.line("\nScales (--scale SCALE)")?;
     for (name, scale) in scales {
-        output.line(&format!("  {}  {}", pad(name), scale.about.unwrap_or_default()))?;
+        output.prose(&format!("  {}  {}", pad(name), scale.about.unwrap_or_default()), ABOUT)?;
     }
     Ok(0)
 }
 
+/// As wide as the longest name of a study in the folder.
+const NAME: usize = 20;
+/// Characters before what is said of a name.
+const ABOUT: usize = NAME + 4;
+
 fn pad(name: &str) -> String {
-    // As wide as the longest name of a study in the folder.
-    format!("{name:<20}")
+    format!("{name:<NAME$}")
 }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod as_given;
+mod bar;
 mod collapse;
 mod compare;
 mod completions;

@@ -1,23 +1,64 @@
 //! Standard output, which a reader may close at any time.
 
 use super::printable::printable;
+use super::table;
 use crate::error::{Error, Result};
 use crate::threads::lock;
+use console::Term;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Characters of a line where neither a terminal nor a person says how many there are.
+const WIDTH: usize = 80;
+/// A person's word on it, as shells have it.
+const COLUMNS: &str = "COLUMNS";
+
 /// Where results go.
 pub struct Output {
     writer: Mutex<Box<dyn Write + Send>>,
     closed: AtomicBool,
+    /// The terminal's characters in a line; none where standard output is no terminal.
+    terminal: Option<usize>,
 }
 
 impl Output {
     /// Standard output.
     pub fn stdout() -> Self {
-        Self { writer: Mutex::new(Box::new(std::io::stdout())), closed: AtomicBool::new(false) }
+        let terminal = Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+        let closed = AtomicBool::new(false);
+        Self { writer: Mutex::new(Box::new(std::io::stdout())), closed, terminal }
+    }
+
+    /// Writes a table, as wide as the terminal at most; in files and pipes 80 characters, or as
+    /// many as the variable `COLUMNS` says.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn table(&self, rows: &[Vec<String>]) -> Result<()> {
+        let shown = |row: &Vec<String>| row.iter().map(|cell| printable(cell).into_owned()).collect();
+        self.lines(&table::table(&rows.iter().map(shown).collect::<Vec<_>>(), self.width()))
+    }
+
+    /// Characters that a line of a table may have.
+    pub fn width(&self) -> usize {
+        let asked = || std::env::var(COLUMNS).ok()?.trim().parse().ok().filter(|columns| *columns > 0);
+        self.terminal.or_else(asked).unwrap_or(WIDTH)
+    }
+
+    /// Writes a line of prose. On a terminal that is too narrow it is broken between words, and its
+    /// further lines begin with `indent` spaces; files and pipes have it whole, for `grep`.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn prose(&self, text: &str, indent: usize) -> Result<()> {
+        match self.terminal {
+            Some(width) => text
+                .split('\n')
+                .try_for_each(|line| self.lines(&table::hanging(&printable(line), indent, width))),
+            None => self.line(text),
+        }
     }
 
     /// Writes a line, at once; what a terminal would act on is shown instead.

@@ -1,10 +1,12 @@
 //! Progress of the runs on stderr: one bar per run on a terminal, plain lines elsewhere.
 
+use super::bar;
 use super::collapse;
 use super::printable::printable;
 use crate::study::{Event, Job};
 use crate::threads::lock;
 use crate::train::{Ending, Progress};
+use console::{Term, measure_text_width};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
@@ -65,7 +67,7 @@ impl<'a> Watcher<'a> {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         let many = jobs.windows(2).any(|pair| pair[0].study != pair[1].study);
-        let width = jobs.iter().map(|job| name(job, many).chars().count()).max().unwrap_or(0);
+        let width = jobs.iter().map(|job| measure_text_width(&name(job, many))).max().unwrap_or(0);
         Self { jobs, scale, quiet, told, bars, lines: Mutex::new(Lines::default()), width, many }
     }
 
@@ -136,11 +138,7 @@ impl<'a> Watcher<'a> {
     fn line(&self, job: &Job) -> Line {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new(1));
-            if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:20} {msg}") {
-                bar.set_style(style.progress_chars("━╾ "));
-            }
-            bar.set_prefix(format!("{:<width$}", self.name(job), width = self.width));
-            bar.set_message("preparing");
+            self.draw(&bar, job, &["preparing".into()]);
             bar
         });
         let now = Instant::now();
@@ -156,6 +154,17 @@ impl<'a> Watcher<'a> {
             knn: None,
             saved: false,
         }
+    }
+
+    /// Gives a bar its line, which fits the terminal as it is now.
+    fn draw(&self, bar: &ProgressBar, job: &Job, parts: &[String]) {
+        let width = Term::stderr().size_checked().map_or(bar::WIDTH, |(_, columns)| columns.into());
+        let line = bar::fitted(&self.name(job), self.width, parts, width);
+        if let Ok(style) = ProgressStyle::with_template(&line.template()) {
+            bar.set_style(style.progress_chars("━╾ "));
+        }
+        bar.set_prefix(line.name);
+        bar.set_message(line.message);
     }
 
     fn progress(&self, job: &Job, line: &mut Line, progress: &Progress) {
@@ -176,7 +185,7 @@ impl<'a> Watcher<'a> {
                 if line.drawn.elapsed() > Duration::from_millis(100) || *step == line.steps {
                     line.drawn = Instant::now();
                     bar.set_position(*step);
-                    bar.set_message(message(job, line, *step, *epoch));
+                    self.draw(bar, job, &message(job, line, *step, *epoch));
                 }
             }
             Progress::Measured { step, epoch, values } => {
@@ -185,10 +194,10 @@ impl<'a> Watcher<'a> {
                 line.loss = value("train/loss").unwrap_or(line.loss);
                 line.z_std = value("train/z_std").unwrap_or(line.z_std);
                 line.held_out = value("val/z_std").or(line.held_out);
-                let text = message(job, line, *step, *epoch);
+                let parts = message(job, line, *step, *epoch);
                 match &line.bar {
-                    Some(bar) => bar.set_message(text),
-                    None => self.say(&format!("{}: {text}", self.name(job))),
+                    Some(bar) => self.draw(bar, job, &parts),
+                    None => self.say(&format!("{}: {}", self.name(job), parts.join("  "))),
                 }
                 if let Some(warning) = collapse::warning(job, self.scale.as_deref(), *step, values)
                     && self.told.is_news(&format!("collapse of {}/{}", job.study, job.arm))
@@ -222,7 +231,8 @@ fn name(job: &Job, with_study: bool) -> String {
     format!("{study}{} seed {}", job.arm, job.seed)
 }
 
-fn message(job: &Job, line: &Line, step: u64, epoch: f64) -> String {
+/// What is said beside a bar, as [`bar::fitted`] takes it.
+fn message(job: &Job, line: &Line, step: u64, epoch: f64) -> Vec<String> {
     let mut parts = vec![format!("epoch {epoch:.1}/{}", job.recipe.schedule.epochs)];
     if line.loss.is_finite() {
         parts.push(format!("loss {:.3}", line.loss));
@@ -238,7 +248,7 @@ fn message(job: &Job, line: &Line, step: u64, epoch: f64) -> String {
         let seconds = line.begun.elapsed().as_secs_f64() / made as f64 * left as f64;
         parts.push(format!("{} left", duration(seconds as u64)));
     }
-    parts.join("  ")
+    parts
 }
 
 /// "12 s", "3 min 20 s", "2 h 5 min".

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::recipe::keys::{KEYS, Key};
 use crate::study::{Arm, Study, keys};
 use clap::{ArgMatches, Command};
+use console::measure_text_width;
 use serde_json::json;
 
 /// `sim show`, with one subcommand per study whose flags are the study's own.
@@ -45,13 +46,13 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
         }
         return Ok(0);
     }
-    output.line(&format!("{}\n{}", study.head.title, study.head.question))?;
+    output.prose(&format!("{}\n{}", study.head.title, study.head.question), 0)?;
     if let Some(paper) = &study.head.paper {
         let values: Vec<String> = paper.values.iter().map(|(arm, value)| format!("{arm} {value}")).collect();
-        output.line(&format!("Paper, {}: {}: {}", paper.r#where, paper.metric, values.join(", ")))?;
+        output.prose(&format!("Paper, {}: {}: {}", paper.r#where, paper.metric, values.join(", ")), 2)?;
     }
     for flag in &study.head.flag {
-        output.line(&format!("\n--{} {}\n  {}", flag.name, flag.values, flag.help))?;
+        output.prose(&format!("\n--{} {}\n  {}", flag.name, flag.values, flag.help), 2)?;
     }
     output.line("\nClaims")?;
     for claim in &study.head.claim {
@@ -60,27 +61,42 @@ pub fn run(matches: &ArgMatches, studies: &[Study], output: &Output) -> Result<i
             Some(metric) => format!("{metric} of {} is {asked}", claim.arm),
             None => format!("{} {asked}", claim.arm),
         };
-        output.line(&format!("  {}\n      {what}", claim.text))?;
+        output.prose(&format!("  {}\n      {what}", claim.text), 6)?;
     }
     for (index, arm) in arms.iter().enumerate() {
         let what = if index == 0 { "the whole recipe" } else { "where it differs from the first arm" };
         output.line(&format!("\nArm {}: {what}", arm.name))?;
         let rows = rows(arm, arms.first().filter(|_| index > 0));
-        // A value that is longer pushes what stands behind it in its own row only.
-        let width = |column: usize, most: usize| {
-            let widths = rows.iter().map(|row| row[column].chars().count());
-            widths.filter(|width| *width <= most).max().unwrap_or(0)
-        };
-        let (keys, values) = (width(0, usize::MAX), width(1, LONG_VALUE));
-        for [key, value, origin] in &rows {
-            output.line(&format!("{key:<keys$}   {value:<values$}   {origin}"))?;
-        }
+        print(&rows, output)?;
     }
     Ok(0)
 }
 
 /// A value of more characters has a row of its own width.
 const LONG_VALUE: usize = 32;
+
+/// Prints keys, values and who set them in columns.
+fn print(rows: &[[String; 3]], output: &Output) -> Result<()> {
+    let width = |column: usize, most: usize| {
+        let widths = rows.iter().map(|row| measure_text_width(&row[column]));
+        widths.filter(|width| *width <= most).max().unwrap_or(0)
+    };
+    let gap = "  ";
+    let (keys, origins) = (width(0, usize::MAX), width(2, usize::MAX));
+    let left = output.width().saturating_sub(keys + origins + 2 * gap.len());
+    // A value that is longer pushes what stands behind it in its own row only.
+    let values = width(1, LONG_VALUE.min(left));
+    for [key, value, origin] in rows {
+        let begin = format!("{key:<keys$}{gap}{value:<values$}");
+        let end = measure_text_width(&begin) + gap.len() + measure_text_width(origin);
+        match end <= output.width() {
+            true => output.line(&format!("{begin}{gap}{origin}"))?,
+            // Without room for it below the value.
+            false => output.lines(&[begin.trim_end().into(), format!("{:keys$}{gap}{origin}", "")])?,
+        }
+    }
+    Ok(())
+}
 
 /// Key, value and layer of every key, or of those that differ from `reference`.
 fn rows(arm: &Arm, reference: Option<&Arm>) -> Vec<[String; 3]> {
@@ -118,7 +134,7 @@ fn all_keys(json: bool, output: &Output) -> Result<i32> {
         };
         let parts = [kind.to_string(), range.to_string(), default, format!("from {source}")];
         let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        output.line(&format!("  {name}\n      {meaning}\n      {}", parts.join("; ")))?;
+        output.prose(&format!("  {name}\n      {meaning}\n      {}", parts.join("; ")), 6)?;
     }
     Ok(0)
 }

@@ -1,7 +1,6 @@
 //! What `sim sweep` prints: grids of numbers, or a line for each cell, and where the files are.
 
 use super::output::Output;
-use super::table::table;
 use crate::error::Result;
 use crate::figures::Sweep;
 use crate::measure::metrics;
@@ -31,7 +30,7 @@ pub fn answer(sweep: &Sweep, command: &str, json: bool, output: &Output) -> Resu
         return output.line(&line.to_string());
     }
     for caution in cautions_of(sweep)? {
-        output.line(&format!("\ncaution: {caution}"))?;
+        output.prose(&format!("\ncaution: {caution}"), 0)?;
     }
     output.line("")?;
     output.lines(&paths)
@@ -63,12 +62,12 @@ fn print(sweep: &Sweep, output: &Output) -> Result<()> {
             row.extend(cells.iter().map(|v| v.quartiles(panel).map_or_else(|| "-".to_string(), text)));
             rows.push(row);
         }
-        output.lines(&table(&rows))?;
+        output.table(&rows)?;
         output.line("")?;
     }
     let seeds = super::count(sweep.seeds.len(), "seed");
     let medians = if sweep.seeds.len() > 1 { ", medians" } else { "" };
-    output.line(&format!("{seeds}{medians}; {}", sweep.world()))
+    output.prose(&format!("{seeds}{medians}; {}", sweep.world()), 0)
 }
 
 fn lines(sweep: &Sweep, output: &Output) -> Result<()> {

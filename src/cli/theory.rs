@@ -2,7 +2,6 @@
 
 use super::flags::{json_flag, option, path_option};
 use super::output::Output;
-use super::table::table;
 use crate::error::{Error, Result};
 use crate::figures::{Rules, linear_em};
 use crate::record::make_folder;
@@ -153,8 +152,9 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         rows.push(std::iter::once(title.clone()).chain(cells).collect());
     }
     if !json {
-        output.lines(&table(&rows))?;
-        output.line("\nBelow 1 a direction collapses. The best linear h leaves it to weight decay alone: 1 − rate · decay.")?;
+        output.table(&rows)?;
+        let below = "\nBelow 1 a direction collapses. The best linear h leaves it to weight decay alone: 1 − rate · decay.";
+        output.prose(below, 0)?;
     }
     if let Some(folder) = matches.get_one::<PathBuf>("out") {
         make_folder(folder)?;
