@@ -46,8 +46,9 @@
 //!   device.
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle, no study and no files.
 //! - Open to all: [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular
-//!   files of a bounded length. [`defaults`] — what recipes leave out. [`threads`] — locks, and the
-//!   threads of candle's operations. [`error`] — one error, its exit codes.
+//!   files of a bounded length. [`pickle`] — Python's pickles, read without running them.
+//!   [`defaults`] — what recipes leave out. [`threads`] — locks, and the threads of candle's
+//!   operations. [`error`] — one error, its exit codes.
 //!
 //! A room imports only from rooms below it, and no two files need each other but a module's and
 //! those within it: `tests/layering.rs` holds the table. Every large room has a README.md in its
@@ -88,6 +89,7 @@ pub mod measure;
 pub mod network;
 pub mod objective;
 pub mod optim;
+pub mod pickle;
 pub mod recipe;
 pub mod record;
 pub mod report;

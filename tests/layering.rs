@@ -11,10 +11,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each room and the rooms it may import, from the ground up. Those of [`OPEN`] are open to all.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("error", &[]),
     ("defaults", &[]),
     ("files", &[]),
+    ("pickle", &[]),
     ("rng", &[]),
     ("threads", &[]),
     ("kernel", &[]),
@@ -61,14 +62,14 @@ const ROOMS: [(&str, &[&str]); 23] = [
     (
         "cli",
         &[
-            "augment", "data", "device", "figures", "kernel", "measure", "network", "recipe", "record",
-            "report", "study", "theory", "train",
+            "augment", "data", "device", "figures", "kernel", "measure", "network", "recipe",
+            "record", "report", "study", "theory", "train",
         ],
     ),
 ];
 
 /// Rooms on which any other may stand.
-const OPEN: [&str; 5] = ["defaults", "error", "files", "rng", "threads"];
+const OPEN: [&str; 6] = ["defaults", "error", "files", "pickle", "rng", "threads"];
 /// Rooms whose files may print.
 const PRINTING: [&str; 1] = ["cli"];
 /// Files beside the kernel room where `unsafe` may stand: a mapped file is memory that another

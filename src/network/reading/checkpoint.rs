@@ -1,9 +1,9 @@
 //! PyTorch's checkpoints: a pickle that says what there is, and storages that hold the numbers.
 //! Since version 1.6 both lie in a zip archive, before it one behind the other.
 
-use super::pickle::{Id, Pickle, Value};
 use super::{OLD_MAGIC, ShapedNumbers, Tensors, numbers};
 use crate::error::{Error, Result};
+use crate::pickle::{Id, Pickle, Value};
 use flate2::Crc;
 use safetensors::Dtype;
 use std::borrow::Cow;

@@ -4,8 +4,6 @@
 //! length.
 
 mod checkpoint;
-mod opcodes;
-mod pickle;
 mod prefixes;
 
 pub use prefixes::part_names;

@@ -1,19 +1,25 @@
-//! The pickles that `torch.save` writes, read without running anything.
+//! Pickles of tensors and arrays, as `torch.save` and NumPy write them, read without running
+//! anything.
 //!
 //! Values lie in one list and refer to each other by their place in it. An opcode adds at most one
 //! value and copies none, and nothing is visited recursively: memory is bounded by the pickle's
 //! length, and a memo that is fetched a thousand times, or a tuple nested a million deep, costs no
 //! more than its bytes.
 
-use super::opcodes::Interpreter;
-pub use super::opcodes::{Id, Value};
+mod opcodes;
+
 use crate::error::Result;
+use opcodes::{Executed, Interpreter};
+pub use opcodes::{Id, Value};
+
+/// A longer pickle of weights is refused: that of a large network with its optimiser has some
+/// hundred kB.
+const LONGEST: usize = 16 << 20;
 
 /// A pickle that was read.
 #[derive(Debug)]
 pub struct Pickle<'a> {
-    values: Vec<Value<'a>>,
-    root: Id,
+    executed: Executed<'a>,
     /// Its length in bytes, where others may follow.
     pub len: usize,
 }
@@ -22,26 +28,60 @@ impl<'a> Pickle<'a> {
     /// Reads the pickle that `bytes` begin with.
     ///
     /// # Errors
-    /// [`Error::Failure`] when it breaks off, is too long, or holds an opcode that `torch.save`
-    /// does not write.
+    /// [`crate::Error::Failure`] when it breaks off, is too long, or holds an opcode that neither
+    /// `torch.save` nor NumPy writes.
     pub fn read(bytes: &'a [u8]) -> Result<Self> {
-        let (values, root, len) = Interpreter::run(bytes)?;
-        Ok(Self { values, root, len })
+        Self::read_within(bytes, LONGEST)
+    }
+
+    /// Reads the pickle that `bytes` begin with, of `longest` bytes at most.
+    ///
+    /// # Errors
+    /// As [`Pickle::read`].
+    pub fn read_within(bytes: &'a [u8], longest: usize) -> Result<Self> {
+        let executed = Interpreter::run(bytes, longest)?;
+        Ok(Self { len: executed.len, executed })
     }
 
     /// The value that was pickled.
     pub fn root(&self) -> &Value<'a> {
-        self.get(self.root)
+        self.get(self.executed.root)
     }
 
     /// The value at `id`.
     pub fn get(&self, id: Id) -> &Value<'a> {
-        self.values.get(id as usize).unwrap_or(&Value::Other)
+        self.executed.values.get(id as usize).unwrap_or(&Value::Other)
     }
 
     /// All values.
     pub fn values(&self) -> impl Iterator<Item = &Value<'a>> {
-        self.values.iter()
+        self.executed.values.iter()
+    }
+
+    /// The place of the state that the object at `id` was given beside its items.
+    pub fn state(&self, id: Id) -> Option<Id> {
+        self.executed.states.get(&id).copied()
+    }
+
+    /// Bytes, or the bytes of a string.
+    pub fn bytes(&self, id: Id) -> Option<&'a [u8]> {
+        match self.get(id) {
+            Value::Text(text) => Some(text.as_bytes()),
+            Value::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The place of the last value that the dict at `id` has for `key`.
+    pub fn item(&self, id: Id, key: &str) -> Option<Id> {
+        let Value::Dict(entries) = self.get(id) else { return None };
+        let found = entries.iter().rev().find(|(name, _)| self.bytes(*name) == Some(key.as_bytes()));
+        found.map(|(_, value)| *value)
+    }
+
+    /// The place of the value that was pickled.
+    pub fn root_id(&self) -> Id {
+        self.executed.root
     }
 
     /// The elements of a tuple or list; none of anything else.
@@ -69,7 +109,7 @@ impl<'a> Pickle<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::opcodes::{LONGEST, MOST_VALUES};
+    use super::opcodes::MOST_VALUES;
     use super::*;
 
     #[test]
@@ -84,7 +124,7 @@ mod tests {
             doubled.extend(b"h\x00h\x00\x86q\x00");
         }
         doubled.push(b'.');
-        assert_eq!(Pickle::read(&doubled).unwrap().values.len(), 31);
+        assert_eq!(Pickle::read(&doubled).unwrap().values().count(), 31);
     }
 
     #[test]
@@ -108,6 +148,18 @@ mod tests {
         assert!(Pickle::read(&many).unwrap_err().to_string().contains("values"));
         let long = [&b"T"[..], &(LONGEST as u32).to_le_bytes(), &vec![b' '; LONGEST]].concat();
         assert!(Pickle::read(&long).unwrap_err().to_string().contains("longer than 16 MiB"));
+    }
+
+    #[test]
+    fn bytes_and_states_are_kept() {
+        let pickle = Pickle::read(b"\x80\x02}U\x01aT\x02\x00\x00\x00\xff\x00sK\x07b.").unwrap();
+        let value = pickle.item(pickle.root_id(), "a").unwrap();
+        assert_eq!(
+            (pickle.get(value), pickle.bytes(value)),
+            (&Value::Bytes(b"\xff\x00"), Some(&b"\xff\x00"[..]))
+        );
+        assert_eq!(pickle.state(pickle.root_id()).map(|id| pickle.get(id)), Some(&Value::Int(7)));
+        assert_eq!(pickle.item(pickle.root_id(), "b"), None);
     }
 
     #[test]

@@ -3,23 +3,23 @@
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 
-/// A longer pickle is refused: that of a large network with its optimiser has some hundred kB.
-pub const LONGEST: usize = 16 << 20;
 /// More values are.
 pub const MOST_VALUES: usize = 1 << 21;
 
 /// The place of a value in its pickle.
 pub type Id = u32;
 
-/// A value, of the kinds that state dicts are made of.
+/// A value, of the kinds that state dicts and arrays are made of.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// `None`, a number with a fraction, bytes, a set: nothing that weights are described with.
+    /// `None`, a number with a fraction, a set: nothing that is read here.
     Other,
     /// An integer or a truth value.
     Int(i64),
-    /// A string.
+    /// A string; of Python 2 also bytes that happen to be UTF-8.
     Text(&'a str),
+    /// Other bytes.
+    Bytes(&'a [u8]),
     /// A class or a function: module and name.
     Global(&'a str, &'a str),
     /// A tuple or a list.
@@ -32,12 +32,28 @@ pub enum Value<'a> {
     Stored(Id),
 }
 
+/// What executing a pickle leaves.
+#[derive(Debug, Default)]
+pub struct Executed<'a> {
+    /// All values.
+    pub values: Vec<Value<'a>>,
+    /// The place of the one that was pickled.
+    pub root: Id,
+    /// The states that objects were given beside their items, by the objects' places.
+    pub states: HashMap<Id, Id>,
+    /// The length of the pickle in bytes.
+    pub len: usize,
+}
+
 /// What executes opcodes.
 #[derive(Default)]
 pub struct Interpreter<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Whether more bytes follow that are not looked at.
+    is_cut: bool,
     values: Vec<Value<'a>>,
+    states: HashMap<Id, Id>,
     stack: Vec<Id>,
     /// Heights of the stack.
     marks: Vec<usize>,
@@ -49,24 +65,26 @@ fn broken(what: impl Into<String>) -> Error {
 }
 
 impl<'a> Interpreter<'a> {
-    /// Executes the pickle that `bytes` begin with: all its values, the place of the one that was
-    /// pickled, and its length.
+    /// Executes the pickle that `bytes` begin with, of `longest` bytes at most.
     ///
     /// # Errors
-    /// [`Error::Failure`] for a pickle that is damaged, too long or does more than hold tensors.
-    pub fn run(bytes: &'a [u8]) -> Result<(Vec<Value<'a>>, Id, usize)> {
-        let bytes = &bytes[..bytes.len().min(LONGEST)];
-        let mut interpreter = Interpreter { bytes, ..Interpreter::default() };
+    /// [`Error::Failure`] for a pickle that is damaged, too long or does more than hold tensors and
+    /// arrays.
+    pub fn run(bytes: &'a [u8], longest: usize) -> Result<Executed<'a>> {
+        let is_cut = bytes.len() > longest;
+        let bytes = &bytes[..bytes.len().min(longest)];
+        let mut interpreter = Interpreter { bytes, is_cut, ..Interpreter::default() };
         while interpreter.step()? {}
         let root = interpreter.pop()?;
-        Ok((interpreter.values, root, interpreter.at))
+        let Interpreter { values, states, at, .. } = interpreter;
+        Ok(Executed { values, root, states, len: at })
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
         let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or_else(|| match self.bytes.len() {
-            LONGEST => broken(format!("its pickle is longer than {} MiB", LONGEST >> 20)),
-            _ => broken("its pickle breaks off"),
+        let end = end.ok_or_else(|| match self.is_cut {
+            true => broken(format!("its pickle is longer than {} MiB", self.bytes.len() >> 20)),
+            false => broken("its pickle breaks off"),
         })?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
@@ -211,17 +229,20 @@ impl<'a> Interpreter<'a> {
                 self.long(len)?
             }
             b'G' => self.skipped(8)?,
-            b'U' | b'C' | 0x8c => {
+            b'U' | b'C' => self.bytes(1)?,
+            b'T' | b'B' => self.bytes(4)?,
+            0x8e => self.bytes(8)?,
+            0x8c => {
                 let len = self.length(1)?;
-                if code == b'C' { self.skipped(len)? } else { Value::Text(self.text(len)?) }
+                Value::Text(self.text(len)?)
             }
-            b'T' | b'B' | b'X' => {
+            b'X' => {
                 let len = self.length(4)?;
-                if code == b'B' { self.skipped(len)? } else { Value::Text(self.text(len)?) }
+                Value::Text(self.text(len)?)
             }
-            0x8d | 0x8e => {
+            0x8d => {
                 let len = self.length(8)?;
-                if code == 0x8e { self.skipped(len)? } else { Value::Text(self.text(len)?) }
+                Value::Text(self.text(len)?)
             }
             b'c' => Value::Global(self.line()?, self.line()?),
             b')' | b']' => Value::Sequence(Vec::new()),
@@ -229,6 +250,13 @@ impl<'a> Interpreter<'a> {
             0x8f => Value::Other,
             _ => return Ok(None),
         }))
+    }
+
+    /// Bytes, or a string of Python 2, whose length has `len` bytes.
+    fn bytes(&mut self, len: usize) -> Result<Value<'a>> {
+        let len = self.length(len)?;
+        let bytes = self.take(len)?;
+        Ok(std::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::Text))
     }
 
     /// A value of `len` bytes that nothing here reads.
@@ -292,8 +320,11 @@ impl<'a> Interpreter<'a> {
                 self.pop()?;
                 self.call()?;
             }
-            // An object's state beside its items: a state dict's is its version.
-            b'b' => drop(self.pop()?),
+            // An object's state beside its items: an array's is its shape and its bytes.
+            b'b' => {
+                let (state, object) = (self.pop()?, self.top()?);
+                self.states.insert(object, state);
+            }
             0x93 => self.stack_global()?,
             b'Q' => {
                 let key = self.pop()?;
@@ -312,7 +343,7 @@ impl<'a> Interpreter<'a> {
             0x94 => self.memo.len() as u64,
             code => {
                 return Err(broken(format!(
-                    "its pickle has the opcode {code:#04x}, which PyTorch does not write"
+                    "its pickle has the opcode {code:#04x}, which neither PyTorch nor NumPy writes"
                 )));
             }
         };
