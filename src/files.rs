@@ -74,6 +74,33 @@ pub fn text(path: &Path, most: u64) -> Result<String> {
     Ok(text)
 }
 
+/// `len` bytes of the open `file` at `path`, from `offset` on; many threads may ask at once.
+///
+/// # Errors
+/// The system's, and [`ErrorKind::UnexpectedEof`] where the file is shorter.
+#[cfg(unix)]
+pub fn read_at(file: &File, _: &Path, offset: u64, len: usize) -> Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+/// `len` bytes of the file at `path`, from `offset` on; many threads may ask at once.
+///
+/// # Errors
+/// The system's, and [`ErrorKind::UnexpectedEof`] where the file is shorter.
+#[cfg(not(unix))]
+pub fn read_at(_: &File, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>> {
+    use std::io::{Seek, SeekFrom};
+    // A file of its own for each reading: the place in a shared one belongs to nobody.
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = vec![0; len];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Lower-case hexadecimal digits, as digests of files are written.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

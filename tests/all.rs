@@ -40,6 +40,7 @@ mod record;
 mod replay;
 mod report;
 mod resume;
+mod sources;
 mod stop;
 mod supervised;
 mod support;

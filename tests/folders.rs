@@ -214,6 +214,32 @@ fn a_class_that_one_half_would_lack_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_few_strays_beside_class_folders_are_left_out_and_many_are_the_images() {
+    let root = tempfile::tempdir().unwrap();
+    for class in ["cat", "dog"] {
+        (0..57).for_each(|i| picture(&root.path().join(format!("{class}/{i}.png")), i));
+    }
+    let before = open(root.path()).unwrap();
+    let stray = |i: u8| picture(&root.path().join(format!("stray {i}.png")), i);
+    (0..6).for_each(stray);
+    // 6 of 120 are one in twenty, 7 of 121 are more.
+    let data = open(root.path()).unwrap();
+    assert_eq!((&data.classes, &data.digest), (&before.classes, &before.digest));
+    assert!(
+        data.notes.iter().any(|note| note == "6 images lie outside the class folders and were left out"),
+        "{:?}",
+        data.notes
+    );
+    stray(6);
+    let unlabelled = open(root.path()).unwrap();
+    assert!(
+        !unlabelled.is_labelled() && unlabelled.notes[0].contains("7 in it and 114 in folders inside"),
+        "{:?}",
+        unlabelled.notes
+    );
+}
+
+#[test]
 fn images_directly_in_the_folder_have_no_labels_and_a_limit_takes_a_sample_of_all() {
     let root = tempfile::tempdir().unwrap();
     for i in 0..50 {

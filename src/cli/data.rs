@@ -61,10 +61,12 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u64).range(1..=1 << 20)),
         )
         .args([skip_bad_flag(), json_flag()]);
-    Command::new("data")
-        .about("Look at images, and pack them")
-        .subcommand_required(true)
-        .subcommands([preview, check, pack])
+    Command::new("data").about("Look at images, and pack them").subcommand_required(true).subcommands([
+        super::fetch::command(),
+        preview,
+        check,
+        pack,
+    ])
 }
 
 /// Runs `sim data` as `matches` say; the exit code.
@@ -141,7 +143,7 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let dataset = Dataset::open(&recipe.data)?;
     report_left_out(&dataset.name, &dataset.notes, &dataset.skipped);
     let row = |name: &str| Row { name: name.to_string(), groups: Vec::new() };
-    let mut rows: Vec<Row> = match dataset.is_labelled() {
+    let mut rows: Vec<Row> = match dataset.trains_on_labelled() {
         true => dataset.classes.iter().map(|name| row(name)).collect(),
         false => vec![row("images")],
     };
@@ -248,7 +250,7 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
         }
         counts
     };
-    let (train, test) = (counts(&dataset.train), counts(&dataset.test));
+    let (train, test) = (counts(dataset.labelled()), counts(&dataset.test));
     let [(w0, w1), (h0, h1)] = extent(&dataset)?;
     if matches.get_flag("json") {
         let line = json!({"data": dataset.name, "train": dataset.train.len(), "test": dataset.test.len(),
@@ -269,13 +271,19 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
         super::count(dataset.skipped.len(), "file")
     ))?;
     if dataset.is_labelled() {
-        let row = |((name, train), test): ((&String, &usize), &usize)| {
-            vec![format!("  {name}"), train.to_string(), test.to_string()]
-        };
-        let mut rows = vec![["  class", "training", "held out"].map(String::from).to_vec()];
-        rows.extend(dataset.classes.iter().zip(&train).zip(&test).map(row));
-        output.table(&rows)?;
+        output.table(&by_class(&dataset, &train, &test))?;
     }
     output.line(&format!("sha256 {}", dataset.digest))?;
     Ok(0)
+}
+
+/// The table of classes with so many images each.
+fn by_class(dataset: &Dataset, train: &[usize], test: &[usize]) -> Vec<Vec<String>> {
+    let training = if dataset.trains_on_labelled() { "training" } else { "judging" };
+    let mut rows = vec![["  class", training, "held out"].map(String::from).to_vec()];
+    let row = |((name, train), test): ((&String, &usize), &usize)| {
+        vec![format!("  {name}"), train.to_string(), test.to_string()]
+    };
+    rows.extend(dataset.classes.iter().zip(train).zip(test).map(row));
+    rows
 }

@@ -86,9 +86,9 @@ pub fn neighbours(
     asked: &Asked,
 ) -> Result<Neighbours> {
     let queries = first_of_each_class(dataset.test.labels(), dataset.classes.len(), asked.queries);
-    let all: Vec<usize> = (0..dataset.train.len()).collect();
+    let all: Vec<usize> = (0..dataset.labelled().len()).collect();
     let of = |split, rows: &[usize]| Features::of(pretrained, split, rows, site, asked.projection);
-    let (train, test) = (of(&dataset.train, &all)?, of(&dataset.test, &queries)?);
+    let (train, test) = (of(dataset.labelled(), &all)?, of(&dataset.test, &queries)?);
     train.check_apart(pretrained)?;
     let found = nearest(train.rows.view(), test.rows.view(), asked.nearest, &AtomicBool::new(false))?;
     Ok(Neighbours(queries.into_iter().zip(found).collect()))
@@ -98,7 +98,7 @@ impl Neighbours {
     /// How many neighbours there are, and how many have their image's class; none where there are
     /// no classes to compare.
     fn right(&self, dataset: &Dataset) -> Option<(usize, usize)> {
-        let same = |query: usize, row: usize| dataset.test.label(query) == dataset.train.label(row);
+        let same = |query: usize, row: usize| dataset.test.label(query) == dataset.labelled().label(row);
         let pairs = || self.0.iter().flat_map(|(query, near)| near.iter().map(|(row, _)| (*query, *row)));
         let right = pairs().filter(|(query, row)| same(*query, *row)).count();
         (dataset.classes.len() > 1).then(|| (pairs().count(), right))
@@ -116,7 +116,8 @@ impl Neighbours {
     /// [`crate::Error::Data`] where an image cannot be decoded, [`crate::Error::Usage`] for more
     /// than a picture can hold.
     pub fn sheet(&self, pretrained: &Pretrained, dataset: &Dataset) -> Result<Vec<u8>> {
-        let Dataset { train, test, classes, .. } = dataset;
+        let Dataset { test, classes, .. } = dataset;
+        let train = dataset.labelled();
         let labelled = classes.len() > 1;
         let by = shown(&pretrained.path);
         let mut heading = vec![format!("Held-out images, each beside its nearest training images by {by}")];
@@ -144,7 +145,8 @@ impl Neighbours {
 
     /// A row for each pair, the nearest first.
     fn csv(&self, dataset: &Dataset) -> Result<Vec<u8>> {
-        let Dataset { train, test, classes, .. } = dataset;
+        let Dataset { test, classes, .. } = dataset;
+        let train = dataset.labelled();
         let header =
             ["row", "image", "label", "rank", "neighbour", "neighbour_image", "neighbour_label", "cosine"];
         let mut rows = vec![header.map(String::from).to_vec()];

@@ -5,7 +5,7 @@ use super::memory::{self, Available};
 use super::precision;
 use super::progress::Told;
 use super::report::REPORT;
-use crate::data::{DataConfig, Dataset, shapes};
+use crate::data::{DataConfig, Dataset};
 use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -272,7 +272,7 @@ fn gib(bytes: u64) -> f64 {
 
 /// Refuses procedural images that would not fit into memory, before they are rendered.
 fn images_fit(config: &DataConfig) -> Result<()> {
-    let (needed, available) = (shapes::memory_bytes(config), memory::available());
+    let (needed, available) = (config.rendered_bytes(), memory::available());
     match available.filter(|available| needed > available.bytes) {
         None => Ok(()),
         Some(Available { bytes, by }) => Err(Error::Usage(format!(

@@ -43,7 +43,9 @@ fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataConfi
         (Some(own), Some(source)) => {
             let held_out =
                 own.held_out.filter(|_| source.starts_with("folder:") || source.starts_with("tar:"));
-            Ok(DataConfig { source: source.clone(), held_out, ..own })
+            let exif = own.exif && source.starts_with("folder:");
+            let unlabelled = own.unlabelled && source.starts_with("stl10:");
+            Ok(DataConfig { source: source.clone(), held_out, exif, unlabelled, ..own })
         }
         (None, Some(source)) => Ok(DataConfig::all_of(source)),
         (None, None) => Err(Error::Usage(format!(

@@ -1,6 +1,7 @@
-//! `cifar10:PATH` and `cifar100:PATH`: the official binary version, as a folder or as the
+//! `cifar10:PATH` and `cifar100:PATH`: the official binary or Python version, as a folder or as the
 //! `.tar.gz`, which is streamed and never unpacked: an entry is known by its file name alone.
 
+use super::cifar_python;
 use super::{DataConfig, Dataset, first_of_each_class};
 use crate::augment::Image;
 use crate::error::{Error, Result};
@@ -15,44 +16,82 @@ pub struct Kind {
     title: &'static str,
     /// What stands before the path on the command line.
     source: &'static str,
-    /// The official file.
-    archive: &'static str,
-    train_files: &'static [&'static str],
-    test_file: &'static str,
-    names_file: &'static str,
-    /// Label bytes before the pixels; the last of them is the class.
+    binary: Version,
+    python: Version,
+    /// Label bytes before the pixels of the binary version; the last of them is the class.
     label_bytes: usize,
     classes: usize,
+    /// Where the pickles of the Python version have labels, and names of classes.
+    keys: cifar_python::Keys,
+}
+
+/// The files of a data set in one of its versions.
+struct Version {
+    /// The official file.
+    archive: &'static str,
+    /// The folder in it.
+    folder: &'static str,
+    train: &'static [&'static str],
+    test: &'static str,
+    names: &'static str,
+}
+
+impl Version {
+    fn files(&self) -> impl Iterator<Item = &'static str> {
+        self.train.iter().copied().chain([self.test, self.names])
+    }
 }
 
 /// Ten classes; a record is a label and 3072 bytes.
 pub const CIFAR10: Kind = Kind {
     title: "CIFAR-10",
     source: "cifar10",
-    archive: "cifar-10-binary.tar.gz",
-    train_files: &[
-        "data_batch_1.bin",
-        "data_batch_2.bin",
-        "data_batch_3.bin",
-        "data_batch_4.bin",
-        "data_batch_5.bin",
-    ],
-    test_file: "test_batch.bin",
-    names_file: "batches.meta.txt",
+    binary: Version {
+        archive: "cifar-10-binary.tar.gz",
+        folder: "cifar-10-batches-bin",
+        train: &[
+            "data_batch_1.bin",
+            "data_batch_2.bin",
+            "data_batch_3.bin",
+            "data_batch_4.bin",
+            "data_batch_5.bin",
+        ],
+        test: "test_batch.bin",
+        names: "batches.meta.txt",
+    },
+    python: Version {
+        archive: "cifar-10-python.tar.gz",
+        folder: "cifar-10-batches-py",
+        train: &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"],
+        test: "test_batch",
+        names: "batches.meta",
+    },
     label_bytes: 1,
     classes: 10,
+    keys: cifar_python::Keys { labels: "labels", names: "label_names" },
 };
 
 /// A hundred; a record is a coarse label, a fine label and 3072 bytes.
 pub const CIFAR100: Kind = Kind {
     title: "CIFAR-100",
     source: "cifar100",
-    archive: "cifar-100-binary.tar.gz",
-    train_files: &["train.bin"],
-    test_file: "test.bin",
-    names_file: "fine_label_names.txt",
+    binary: Version {
+        archive: "cifar-100-binary.tar.gz",
+        folder: "cifar-100-binary",
+        train: &["train.bin"],
+        test: "test.bin",
+        names: "fine_label_names.txt",
+    },
+    python: Version {
+        archive: "cifar-100-python.tar.gz",
+        folder: "cifar-100-python",
+        train: &["train"],
+        test: "test",
+        names: "meta",
+    },
     label_bytes: 2,
     classes: 100,
+    keys: cifar_python::Keys { labels: "fine_labels", names: "fine_label_names" },
 };
 
 const SIDE: usize = 32;
@@ -61,45 +100,51 @@ const PIXELS: usize = SIDE * SIDE * 3;
 const LARGEST: u64 = 256 << 20;
 /// Both.
 const KINDS: [&Kind; 2] = [&CIFAR10, &CIFAR100];
-/// Files of the Python versions.
-const PYTHON: [&str; 6] = ["data_batch_1", "test_batch", "batches.meta", "train", "test", "meta"];
 
 impl Kind {
     fn other(&self) -> &'static Kind {
         if self.classes == CIFAR10.classes { &CIFAR100 } else { &CIFAR10 }
     }
 
+    fn versions(&self) -> [&Version; 2] {
+        [&self.binary, &self.python]
+    }
+
     fn wanted(&self) -> impl Iterator<Item = &'static str> {
-        self.train_files.iter().copied().chain([self.test_file, self.names_file])
+        self.versions().into_iter().flat_map(Version::files)
     }
 }
 
 /// The data set of `kind` in `path`, a folder of the official files or their `.tar.gz`.
 ///
 /// # Errors
-/// [`Error::Data`] for files that are missing, damaged, of the Python version or of the other data
-/// set.
-pub fn open(path: &Path, config: &DataConfig, kind: &Kind) -> Result<Dataset> {
+/// [`Error::Data`] for files that are missing, damaged or of the other data set.
+pub fn open(path: &Path, config: &DataConfig, kind: &'static Kind) -> Result<Dataset> {
     let files = if path.is_dir() { read_folder(path, kind)? } else { read_archive(path)? };
-    let file = |name: &str| files.bytes.get(name).ok_or_else(|| files.missing(path, name, kind));
-    let names = files.bytes.get(kind.names_file).map(|text| String::from_utf8_lossy(text).into_owned());
-    let named: Vec<String> = names
-        .iter()
-        .flat_map(|text| text.lines())
-        .map(str::trim)
-        .filter(|n| !n.is_empty())
-        .map(Into::into)
-        .collect();
-    let classes = match named.len() == kind.classes {
-        true => named,
-        false => (0..kind.classes).map(|class| class.to_string()).collect(),
+    let has = |version: &&Version| version.files().any(|name| files.bytes.contains_key(name));
+    let version = kind.versions().into_iter().find(has).unwrap_or(&kind.binary);
+    let is_python = version.archive == kind.python.archive;
+    let half = |names: &[&str]| -> Result<(Vec<Image>, Vec<u32>)> {
+        let mut half = (Vec::new(), Vec::new());
+        for name in names {
+            let bytes = files.bytes.get(*name).ok_or_else(|| files.missing(path, name, kind))?;
+            match is_python {
+                true => pickled(path, name, bytes, kind, &mut half)?,
+                false => records(path, name, bytes, kind, &mut half)?,
+            }
+        }
+        Ok(half)
     };
-    let mut train = (Vec::new(), Vec::new());
-    for name in kind.train_files {
-        records(path, name, file(name)?, kind, &mut train)?;
-    }
-    let mut test = (Vec::new(), Vec::new());
-    records(path, kind.test_file, file(kind.test_file)?, kind, &mut test)?;
+    let (train, test) = (half(version.train)?, half(&[version.test])?);
+    let named = files.bytes.get(version.names).map(|bytes| match is_python {
+        true => cifar_python::names(bytes, kind.keys.names),
+        false => lines(bytes),
+    });
+    let named = named.filter(|names| names.len() == kind.classes);
+    let note = named.is_none().then(|| {
+        format!("its classes have numbers for names: it has no {} that names all of them", version.names)
+    });
+    let classes = named.unwrap_or_else(|| (0..kind.classes).map(|class| class.to_string()).collect());
     let limit = |(images, labels): (Vec<Image>, Vec<u32>), wanted: usize| {
         let used = first_of_each_class(&labels, kind.classes, wanted);
         let mut images: Vec<Option<Image>> = images.into_iter().map(Some).collect();
@@ -108,40 +153,62 @@ pub fn open(path: &Path, config: &DataConfig, kind: &Kind) -> Result<Dataset> {
     };
     let there = [train.0.len(), test.0.len()];
     let halves = [limit(train, config.train_images), limit(test, config.test_images)];
-    Ok(Dataset { there, ..Dataset::in_memory(config, classes, halves) })
+    let notes = note.into_iter().collect();
+    Ok(Dataset { there, notes, ..Dataset::in_memory(config, classes, halves) })
 }
 
-/// The images of one file: channel planes in the file, (H, W, 3) in memory.
-fn records(
+/// The lines of a text that are not empty.
+fn lines(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect()
+}
+
+/// Images and their labels.
+type Half = (Vec<Image>, Vec<u32>);
+
+/// Adds an image of a file to a half: channel planes there, (H, W, 3) here.
+fn add(
     path: &Path,
-    name: &str,
-    bytes: &[u8],
+    (name, index): (&str, usize),
+    (label, planes): (u32, &[u8]),
     kind: &Kind,
-    (images, labels): &mut (Vec<Image>, Vec<u32>),
+    (images, labels): &mut Half,
 ) -> Result<()> {
+    if label as usize >= kind.classes {
+        let what = format!("{name}: image {index} has label {label}; the file is damaged");
+        return Err(Error::data(path, what));
+    }
+    let pixels = (0..PIXELS).map(|i| planes[i % 3 * SIDE * SIDE + i / 3]).collect();
+    images.push(Image { height: SIDE, width: SIDE, pixels });
+    labels.push(label);
+    Ok(())
+}
+
+/// The images of one file of the binary version.
+fn records(path: &Path, name: &str, bytes: &[u8], kind: &Kind, half: &mut Half) -> Result<()> {
     let head = kind.label_bytes;
     let record = head + PIXELS;
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
-        return Err(Error::data(
-            path,
-            format!(
-                "{name} is truncated: {} bytes are not a whole number of {record}-byte records",
-                bytes.len()
-            ),
-        ));
+        let what = format!(
+            "{name} is truncated: {} bytes are not a whole number of {record}-byte records",
+            bytes.len()
+        );
+        return Err(Error::data(path, what));
     }
     for (index, bytes) in bytes.chunks_exact(record).enumerate() {
-        let label = u32::from(bytes[head - 1]);
-        if label as usize >= kind.classes {
-            return Err(Error::data(
-                path,
-                format!("{name}: image {index} has label {label}; the file is damaged"),
-            ));
-        }
-        let planes = &bytes[head..];
-        let pixels = (0..PIXELS).map(|i| planes[i % 3 * SIDE * SIDE + i / 3]).collect();
-        images.push(Image { height: SIDE, width: SIDE, pixels });
-        labels.push(label);
+        add(path, (name, index), (u32::from(bytes[head - 1]), &bytes[head..]), kind, half)?;
+    }
+    Ok(())
+}
+
+/// The images of one file of the Python version.
+fn pickled(path: &Path, name: &str, bytes: &[u8], kind: &Kind, half: &mut Half) -> Result<()> {
+    let damaged = |error: Error| Error::data(path, format!("{name} cannot be read: {error}"));
+    let batch = cifar_python::Batch::read(bytes, kind.keys.labels, PIXELS).map_err(damaged)?;
+    for (index, (label, planes)) in
+        batch.labels.into_iter().zip(batch.pixels.chunks_exact(PIXELS)).enumerate()
+    {
+        add(path, (name, index), (label, planes), kind, half)?;
     }
     Ok(())
 }
@@ -150,24 +217,18 @@ fn records(
 #[derive(Default)]
 struct Files {
     bytes: BTreeMap<String, Vec<u8>>,
-    /// Names that the Python version has.
-    python: bool,
 }
 
 impl Files {
     /// Why `name` is not among them.
     fn missing(&self, path: &Path, name: &str, kind: &Kind) -> Error {
-        let title = kind.title;
-        let other = kind.other();
-        let what = if self.python {
-            format!(
-                "is the Python version of {title}; sim reads the binary version, which the same page has as {}",
-                kind.archive
-            )
-        } else if other.train_files.iter().any(|name| self.bytes.contains_key(*name)) {
+        let (title, other) = (kind.title, kind.other());
+        let has_any = |kind: &Kind| kind.wanted().any(|name| self.bytes.contains_key(name));
+        let what = if !has_any(kind) && has_any(other) {
             format!("is {}, not {title}; write {}:PATH", other.title, other.source)
         } else {
-            format!("has no {name}; expected the official binary version ({})", kind.archive)
+            let [binary, python] = kind.versions().map(|version| version.archive);
+            format!("has no {name}; expected the official binary or Python version ({binary}, {python})")
         };
         Error::data(path, what)
     }
@@ -175,7 +236,6 @@ impl Files {
     /// Keeps `from` where `name` is that of a file that is wanted, or of one that says what this
     /// is.
     fn offer(&mut self, path: &Path, name: &str, from: impl Read) -> Result<()> {
-        self.python |= PYTHON.contains(&name);
         if !KINDS.iter().any(|kind| kind.wanted().any(|wanted| wanted == name)) {
             return Ok(());
         }
@@ -196,28 +256,29 @@ impl Files {
     }
 }
 
-fn read_folder(path: &Path, kind: &Kind) -> Result<Files> {
+fn read_folder(path: &Path, kind: &'static Kind) -> Result<Files> {
     let mut found = Files::default();
-    let inner = ["cifar-10-batches-bin", "cifar-100-binary", "cifar-10-batches-py", "cifar-100-python"];
-    let folders: Vec<PathBuf> =
-        inner.iter().map(|name| path.join(name)).chain([path.to_path_buf()]).collect();
-    let names = |folder: &Path, kind: &Kind| kind.wanted().map(|name| folder.join(name)).collect::<Vec<_>>();
-    let folder =
-        folders.iter().find(|folder| folder.join(kind.test_file).exists()).map_or(path, PathBuf::as_path);
-    for file in names(folder, kind) {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let official = KINDS.iter().flat_map(|kind| kind.versions()).map(|version| path.join(version.folder));
+    let folders: Vec<PathBuf> = official.chain([path.to_path_buf()]).collect();
+    let is_there = |file: &Path| file.exists() && !file.is_dir();
+    let place = |version: &'static Version| {
+        let holds = |folder: &&PathBuf| is_there(&folder.join(version.test));
+        folders.iter().find(holds).map(|folder| (folder, version))
+    };
+    let read = kind.versions().into_iter().find_map(place);
+    for (folder, name) in read.iter().flat_map(|(folder, version)| version.files().map(move |n| (folder, n)))
+    {
+        let file = folder.join(name);
         match files::open(&file) {
-            Ok((open, _)) => found.offer(folder, &name, open)?,
+            Ok((open, _)) => found.offer(folder, name, open)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::data(&file, format!("cannot be read: {e}"))),
         }
     }
     // What else lies there says what to take instead; it is not read.
-    for folder in &folders {
-        found.python |= PYTHON.iter().any(|name| folder.join(name).is_file());
-        for file in names(folder, kind.other()).into_iter().filter(|file| file.is_file()) {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            found.bytes.entry(name).or_default();
+    for name in kind.other().wanted() {
+        if folders.iter().any(|folder| folder.join(name).is_file()) {
+            found.bytes.entry(name.to_string()).or_default();
         }
     }
     Ok(found)

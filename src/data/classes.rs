@@ -95,10 +95,10 @@ impl Found {
         notes.extend(other_types(&self.others));
         if self.loose > 0 {
             let count = match self.loose {
-                1 => "1 image lies".to_string(),
-                loose => format!("{loose} images lie"),
+                1 => "1 image lies outside the class folders and was".to_string(),
+                loose => format!("{loose} images lie outside the class folders and were"),
             };
-            notes.push(format!("{count} outside the class folders and were left out"));
+            notes.push(format!("{count} left out"));
         }
     }
 }

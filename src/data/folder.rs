@@ -30,7 +30,28 @@ pub fn open(root: &Path, config: &DataConfig) -> Result<Dataset> {
 /// Opens `root`; decoded images are kept if they fit into `memory` bytes.
 fn open_within(memory: u64, root: &Path, config: &DataConfig) -> Result<Dataset> {
     let mut notes = Vec::new();
-    let (classes, [train, test]) = layout::list(root, config, &mut notes)?;
+    let listed = layout::list(root, config, &mut notes)?;
+    open_listed_within(memory, root, config, listed, notes)
+}
+
+/// The classes by label, and both halves.
+pub type Listed = (Vec<String>, [Half; 2]);
+
+/// The data set of the images below `root` that were listed, with what is said of them.
+///
+/// # Errors
+/// [`Error::Data`] for a file that cannot be read where `config` skips none.
+pub fn open_listed(root: &Path, config: &DataConfig, listed: Listed, notes: Vec<String>) -> Result<Dataset> {
+    open_listed_within(MEMORY_BYTES, root, config, listed, notes)
+}
+
+fn open_listed_within(
+    memory: u64,
+    root: &Path,
+    config: &DataConfig,
+    (classes, [train, test]): Listed,
+    notes: Vec<String>,
+) -> Result<Dataset> {
     let there = [train.labels.len(), test.labels.len()];
     let exif = if config.exif { Exif::Applied } else { Exif::Ignored };
     let mut bad = Bad { classes: &classes, skip: config.skip_bad, exif, skipped: Vec::new() };

@@ -10,12 +10,21 @@ use unicode_normalization::UnicodeNormalization;
 
 const LAYOUT: &str = "expected DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg (or val/ in place of test/)";
 
+/// Where Tiny-ImageNet says which class each of its held-out images has: a line each of name, class
+/// and a box, between tabs. These images lie in one folder.
+pub const ANNOTATIONS: &str = "val/val_annotations.txt";
+
 /// Lists the data set in `root`: its classes by label, and both halves. Says in `notes` what was
 /// left out.
 ///
 /// # Errors
 /// [`Error::Data`] for another layout, or classes that one half has and the other has not.
 pub fn list(root: &Path, config: &DataConfig, notes: &mut Vec<String>) -> Result<(Vec<String>, [Half; 2])> {
+    let annotated = || std::fs::read_dir(root.join("val").join("images")).ok()?.next();
+    if root.join(ANNOTATIONS).is_file() && annotated().is_some() {
+        let what = format!("is Tiny-ImageNet as it is published; write tiny-imagenet:{}", root.display());
+        return Err(Error::data(root, what));
+    }
     let [train, test] = folders(root, config, notes)?;
     let (trained, held_out) = (class_folders(root, &train)?, class_folders(root, &test)?);
     for found in [&trained, &held_out] {

@@ -1,5 +1,6 @@
 //! Images and labels: where they come from, in which order, and the batches prepared ahead.
 
+pub use config::{DataConfig, HeldOut, RunSeed, SOURCES, ShapesSeed, sources};
 pub use limit::first_of_each_class;
 pub use picture::{Exif, decode};
 pub use shapes::ShapesConfig;
@@ -7,7 +8,9 @@ pub use walk::{TYPES, images_in};
 
 mod batch;
 mod cifar;
+mod cifar_python;
 mod classes;
+mod config;
 mod folder;
 mod halves;
 mod jpeg;
@@ -19,122 +22,21 @@ mod png;
 pub mod shapes;
 pub mod shards;
 mod stl10;
+mod tiny_imagenet;
 mod unsplit;
 mod walk;
 mod webp;
 
 use crate::augment::{self, AugmentConfig, Image};
-use crate::defaults::is_default;
 use crate::error::{Error, Result};
 use crate::files::hex;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use shards::{Place, Shards};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The sources of images as they are written, in the order in which they are listed for a person.
-pub const SOURCES: [&str; 6] =
-    ["shapes", "folder:DIR", "tar:DIR", "cifar10:PATH", "cifar100:PATH", "stl10:PATH"];
-
-/// [`SOURCES`] as a sentence has them: "a, b or c".
-pub fn sources() -> String {
-    let [first @ .., last] = SOURCES;
-    format!("{} or {last}", first.join(", "))
-}
-
-/// Where images come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// One of [`SOURCES`].
-    pub source: String,
-    /// Training images used, the first so many of each class in equal parts; 0 means all.
-    pub train_images: usize,
-    /// Held-out images used, the first so many of each class in equal parts; 0 means all.
-    pub test_images: usize,
-    /// Side in pixels of the procedural images (`shapes` only).
-    pub shapes_size: usize,
-    /// Which procedural images are drawn.
-    pub shapes_seed: ShapesSeed,
-    /// What the procedural images look like.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub shapes: ShapesConfig,
-    /// Counts undecodable files and goes on, instead of stopping at the first.
-    pub skip_bad: bool,
-    /// Which folder is held out where there are two (`folder:` only): `test` unless this says
-    /// `val`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_out: Option<HeldOut>,
-    /// Turns images as their EXIF orientation asks (`folder:` only), instead of reading them as
-    /// they are stored.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub exif: bool,
-}
-
-impl DataConfig {
-    /// All images of `source`, none of which may be undecodable; procedural ones have 24 × 24
-    /// pixels and are those of seed 0.
-    pub fn all_of(source: &str) -> Self {
-        Self {
-            source: source.into(),
-            train_images: 0,
-            test_images: 0,
-            shapes_size: 24,
-            shapes_seed: ShapesSeed::Fixed(0),
-            shapes: ShapesConfig::default(),
-            skip_bad: false,
-            held_out: None,
-            exif: false,
-        }
-    }
-}
-
-/// Which procedural images are drawn: a number in a recipe, or the word `run`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a whole number, not negative, or \"run\"")]
-pub enum ShapesSeed {
-    /// Always the same ones.
-    Fixed(u64),
-    /// Those of the run's own seed: what holds over runs holds over data sets too.
-    Of(RunSeed),
-}
-
-/// The word `run`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RunSeed {
-    /// The seed of the run.
-    Run,
-}
-
-/// The folder of the held-out images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HeldOut {
-    /// `test/`.
-    Test,
-    /// `val/`.
-    Val,
-}
-
-impl HeldOut {
-    /// Both, in the order in which they are looked for.
-    pub const ALL: [HeldOut; 2] = [HeldOut::Test, HeldOut::Val];
-
-    /// The folder's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            HeldOut::Test => "test",
-            HeldOut::Val => "val",
-        }
-    }
-}
-
-/// Procedural images when their number is left open: training and held out.
-const SHAPES_DEFAULT: [usize; 2] = [2000, 1000];
 /// Procedural images at most, of either kind: beyond this a run was mistyped.
 const SHAPES_MOST: usize = 1 << 21;
 
@@ -153,6 +55,7 @@ enum Images {
     Memory(Vec<Image>),
     Files(Exif),
     Shards(Arc<Shards>, Vec<Place>),
+    Planes(stl10::Unlabelled),
 }
 
 impl Split {
@@ -190,6 +93,7 @@ impl Split {
             Images::Memory(images) => Ok(Cow::Borrowed(&images[index])),
             Images::Files(exif) => picture::decode_listed(&self.paths[index], *exif).map(Cow::Owned),
             Images::Shards(shards, places) => shards.image(places[index]).map(Cow::Owned),
+            Images::Planes(file) => file.image(index).map(Cow::Owned),
         }
     }
 }
@@ -203,6 +107,9 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// Training images.
     pub train: Arc<Split>,
+    /// Images with labels that judge what was trained on images without; see
+    /// [`Dataset::labelled`].
+    pub references: Option<Arc<Split>>,
     /// Held-out images.
     pub test: Arc<Split>,
     /// sha256 over labels and pixels (over names and lengths of files that are decoded on demand).
@@ -243,8 +150,13 @@ impl Dataset {
         let (kind, path) = config.source.split_once(':').unwrap_or((&config.source, ""));
         let path = &expand(path)?;
         let not_here = match kind {
-            "folder" => None,
-            _ if config.exif => Some("exif: only images of folder:DIR may ask to be turned"),
+            "folder" if !config.unlabelled => None,
+            _ if config.exif && kind != "folder" => {
+                Some("exif: only images of folder:DIR may ask to be turned")
+            }
+            _ if config.unlabelled && kind != "stl10" => {
+                Some("unlabelled: only stl10:PATH has images without labels beside those with")
+            }
             "tar" => None,
             _ => config
                 .held_out
@@ -260,6 +172,7 @@ impl Dataset {
             ("cifar10", false) => cifar::open(path, config, &cifar::CIFAR10),
             ("cifar100", false) => cifar::open(path, config, &cifar::CIFAR100),
             ("stl10", false) => stl10::open(path, config),
+            ("tiny-imagenet", false) => tiny_imagenet::open(path, config),
             _ => Err(Error::Usage(
                 match SOURCES.iter().find(|source| source.starts_with(&format!("{kind}:"))) {
                     Some(source) => format!("data '{kind}' needs a path: {source}"),
@@ -292,7 +205,30 @@ impl Dataset {
         let there = [splits[0].len(), splits[1].len()];
         let [train, test] = splits.map(Arc::new);
         let (name, skipped, notes) = (config.source.clone(), Vec::new(), Vec::new());
-        Dataset { name, classes, train, test, digest, skipped, notes, there, turned: 0, drawn_with: None }
+        Dataset {
+            name,
+            classes,
+            train,
+            references: None,
+            test,
+            digest,
+            skipped,
+            notes,
+            there,
+            turned: 0,
+            drawn_with: None,
+        }
+    }
+
+    /// The images whose labels kNN and the linear probe read: the training images, but where these
+    /// have none and others have.
+    pub fn labelled(&self) -> &Arc<Split> {
+        self.references.as_ref().unwrap_or(&self.train)
+    }
+
+    /// Whether the training images have labels.
+    pub fn trains_on_labelled(&self) -> bool {
+        self.is_labelled() && self.references.is_none()
     }
 
     /// Whether images have labels.
@@ -367,7 +303,7 @@ fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
         let label = |i| shapes::label(i, config.shapes.classes);
         ((0..n).into_par_iter().map(image).collect(), (0..n).map(label).collect())
     };
-    let [train, test] = SHAPES_DEFAULT;
+    let [train, test] = config::SHAPES_DEFAULT;
     let train = count("train_images", config.train_images, train)?;
     let test = count("test_images", config.test_images, test)?;
     let halves = [render(0, train), render(1, test)];

@@ -10,7 +10,6 @@
 //! What is easy and hard about them is measured by `cargo bench --bench shapes` (raw pixels, random
 //! weights, supervised training) and `sim run simsiam`; paper-notes/instrument.md has the numbers.
 
-use super::{DataConfig, SHAPES_DEFAULT};
 use crate::augment::Image;
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream, stream};
@@ -72,19 +71,6 @@ impl ShapesConfig {
         within("tilt", self.tilt, 0.0, PI)?;
         within("noise", self.noise, 0.0, 1.0)
     }
-}
-
-/// Bytes of the rendered images of `config`; 0 for other sources.
-pub fn memory_bytes(config: &DataConfig) -> u64 {
-    if config.source != "shapes" {
-        return 0;
-    }
-    let count = |asked: usize, default: usize| if asked == 0 { default } else { asked } as u64;
-    let [train, test] = SHAPES_DEFAULT;
-    let images = count(config.train_images, train).saturating_add(count(config.test_images, test));
-    let pixels = (config.shapes_size as u64).saturating_pow(2).saturating_mul(3);
-    // An image has its size and its place beside its pixels, and a label.
-    images.saturating_mul(pixels.saturating_add(size_of::<Image>() as u64 + 4))
 }
 
 /// What each class's motif is enlarged by, so that all cover the same area on average: the mean

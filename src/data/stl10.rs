@@ -1,12 +1,16 @@
 //! `stl10:PATH`: the official binary version of STL-10 (Coates, Ng & Lee 2011), unpacked: 5,000
-//! training and 8,000 held-out images of 96 × 96 pixels in ten classes. Its 100,000 images without
-//! labels are left where they are.
+//! training and 8,000 held-out images of 96 × 96 pixels in ten classes, and 100,000 images without
+//! labels. These are trained on where `data.unlabelled` says so, and the training images with
+//! labels judge then.
 
-use super::{DataConfig, Dataset, first_of_each_class};
+use super::{DataConfig, Dataset, Images, Split, first_of_each_class};
 use crate::augment::Image;
 use crate::error::{Error, Result};
-use crate::files;
-use std::path::Path;
+use crate::files::{self, hex};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const SIDE: usize = 96;
 const PLANE: usize = SIDE * SIDE;
@@ -14,9 +18,13 @@ const PIXELS: usize = 3 * PLANE;
 const CLASSES: usize = 10;
 /// Images of a half at most: the larger one has 8,000.
 const MOST: usize = 1 << 16;
+/// Images without labels at most: there are 100,000.
+const MOST_UNLABELLED: usize = 1 << 20;
 /// The folder that the official archive has.
 const FOLDER: &str = "stl10_binary";
 const NAMES: &str = "class_names.txt";
+const UNLABELLED: &str = "unlabeled_X.bin";
+const NOT_OFFICIAL: &str = "is no file of the official binary version of STL-10";
 
 /// The data set in the folder `path`, or in the official folder within it.
 ///
@@ -32,12 +40,82 @@ pub fn open(path: &Path, config: &DataConfig) -> Result<Dataset> {
     let folder = if inner.is_dir() { inner.as_path() } else { path };
     let names = files::text(&folder.join(NAMES), 1 << 12).unwrap_or_default();
     let named: Vec<String> = names.split_whitespace().map(str::to_string).collect();
-    let numbered = || (1..=CLASSES).map(|class| class.to_string()).collect();
-    let classes = if named.len() == CLASSES { named } else { numbered() };
+    let mut notes = Vec::new();
+    let classes = if named.len() == CLASSES {
+        named
+    } else {
+        notes.push(format!("its classes have numbers for names: it has no {NAMES} that names all of them"));
+        (1..=CLASSES).map(|class| class.to_string()).collect()
+    };
     let (train, train_there) = half(folder, "train", config.train_images)?;
     let (test, test_there) = half(folder, "test", config.test_images)?;
     let dataset = Dataset::in_memory(config, classes, [train, test]);
-    Ok(Dataset { there: [train_there, test_there], ..dataset })
+    let unlabelled = folder.join(UNLABELLED);
+    if config.unlabelled {
+        let unlabelled = Unlabelled::open(unlabelled)?;
+        let there = [unlabelled.count, test_there];
+        return Ok(Dataset { there, notes, ..training_on(unlabelled, config.train_images, dataset) });
+    }
+    if unlabelled.is_file() {
+        notes.push(format!(
+            "its images without labels ({UNLABELLED}) are not used; data.unlabelled = true trains on them"
+        ));
+    }
+    Ok(Dataset { there: [train_there, test_there], notes, ..dataset })
+}
+
+/// `dataset`, whose training images judge what is trained on the first `wanted` (0: all) of
+/// `unlabelled`.
+///
+/// The length of their file stands for them in the digest: reading them all would take longer than
+/// many runs.
+fn training_on(unlabelled: Unlabelled, wanted: usize, dataset: Dataset) -> Dataset {
+    let used = if wanted == 0 { unlabelled.count } else { wanted.min(unlabelled.count) };
+    let mut hash = Sha256::new();
+    hash.update(&dataset.digest);
+    for number in [unlabelled.count, used] {
+        hash.update((number as u64).to_le_bytes());
+    }
+    let train = Split { images: Images::Planes(unlabelled), labels: vec![0; used], paths: Vec::new() };
+    let digest = hex(&hash.finalize());
+    Dataset { references: Some(dataset.train), train: Arc::new(train), digest, ..dataset }
+}
+
+/// The images without labels, which are read when they are asked for.
+#[derive(Debug)]
+pub struct Unlabelled {
+    path: PathBuf,
+    file: File,
+    count: usize,
+}
+
+impl Unlabelled {
+    fn open(path: PathBuf) -> Result<Self> {
+        let (file, metadata) = files::open(&path)
+            .map_err(|e| Error::data(&path, format!("{NOT_OFFICIAL}, or cannot be read: {e}")))?;
+        let bytes = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+        if bytes == 0 || !bytes.is_multiple_of(PIXELS) {
+            let what =
+                format!("is truncated: {bytes} bytes are not a whole number of images of {PIXELS} bytes");
+            return Err(Error::data(path, what));
+        }
+        match bytes / PIXELS {
+            count if count <= MOST_UNLABELLED => Ok(Self { path, file, count }),
+            count => Err(Error::data(path, format!("{NOT_OFFICIAL}: it has {count} images"))),
+        }
+    }
+
+    /// Image `index`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where it cannot be read.
+    pub fn image(&self, index: usize) -> Result<Image> {
+        let offset = index as u64 * PIXELS as u64;
+        let planes = files::read_at(&self.file, &self.path, offset, PIXELS);
+        planes
+            .map(|planes| image(&planes))
+            .map_err(|e| Error::data(&self.path, format!("image {index} cannot be read: {e}")))
+    }
 }
 
 /// Images and their labels.
@@ -47,8 +125,7 @@ type Half = (Vec<Image>, Vec<u32>);
 fn half(folder: &Path, name: &str, wanted: usize) -> Result<(Half, usize)> {
     let read = |part: &str, most: usize| {
         let file = folder.join(format!("{name}_{part}.bin"));
-        let what = "is no file of the official binary version of STL-10";
-        let unreadable = |e| Error::data(&file, format!("{what}, or cannot be read: {e}"));
+        let unreadable = |e| Error::data(&file, format!("{NOT_OFFICIAL}, or cannot be read: {e}"));
         files::read(&file, most as u64).map_err(unreadable).map(|bytes| (file.clone(), bytes))
     };
     let (labels_file, labels) = read("y", MOST)?;

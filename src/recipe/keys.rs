@@ -217,6 +217,8 @@ pub const KEYS: &[Key] = rows! {
         "Which folder of folder:DIR is held out where both are there; left out: test.";
     "data.exif", Switch, Any, Some("false"), "sim":
         "Turns images of folder:DIR as their EXIF orientation asks, instead of reading them as they are stored.";
+    "data.unlabelled", Switch, Any, Some("false"), "sim":
+        "Trains on the images of stl10:PATH without labels; kNN and the probe read the labels of its 5,000 training images.";
 
     "augment.size", Whole, PIXELS, None, "Sec. 3; App. D":
         "Side of a view in pixels.";

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 41] = embed![
+pub const FILES: [Embedded; 42] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -61,6 +61,7 @@ pub const FILES: [Embedded; 41] = embed![
     "data/cifar100.toml",
     "data/stl10.toml",
     "data/tar.toml",
+    "data/tiny-imagenet.toml",
 ];
 
 /// The names in a folder of `studies/` ("" for the studies themselves), without `.toml`.

@@ -171,8 +171,8 @@ fn accuracies(
     stop: &AtomicBool,
 ) -> Result<[Option<f64>; 3]> {
     let Protocol { config, probe, seed } = *protocol;
-    let (train_x, train_z) = embed(model, &dataset.train, augment, stop)?;
-    let train = Labelled { x: train_x.view(), labels: dataset.train.labels() };
+    let (train_x, train_z) = embed(model, dataset.labelled(), augment, stop)?;
+    let train = Labelled { x: train_x.view(), labels: dataset.labelled().labels() };
     let read = first_of_each_class(train.labels, dataset.classes.len(), config.knn_images);
     // First, so that the training images' outputs are gone before the probe takes memory.
     let of_z = if model.has_projector() {

@@ -331,10 +331,14 @@ pub fn check_classes(recipe: &Recipe, dataset: &Dataset) -> Result<()> {
     if recipe.eta != (Rule::Labels {}) {
         return Ok(());
     }
-    if !dataset.is_labelled() {
+    if !dataset.trains_on_labelled() {
+        let way_out = match dataset.is_labelled() {
+            true => "leave data.unlabelled out",
+            false => "put them into class folders",
+        };
         return Err(Error::Usage(format!(
-            "eta.labels: supervised training reads labels, and the images of {} have none; put them into class folders, \
-             or take a method without labels",
+            "eta.labels: supervised training reads labels, and the images of {} have none; {way_out}, or take a method \
+             without labels",
             dataset.name
         )));
     }

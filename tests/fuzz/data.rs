@@ -60,6 +60,15 @@ pub fn archive_inside(bytes: &[u8]) {
     read_as_cifar(&gzip(bytes, Compression::none()));
 }
 
+/// Reads the pickles of a Python version of CIFAR, all of which are those.
+pub fn batch(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["train", "test", "meta"] {
+        std::fs::write(folder.path().join(name), bytes).expect("written");
+    }
+    let _ = Dataset::open(&DataConfig::all_of(&format!("cifar100:{}", folder.path().display())));
+}
+
 /// A shard of two classes with an image each.
 fn members() -> Vec<u8> {
     let mut picture = Cursor::new(Vec::new());
@@ -237,6 +246,11 @@ fn archives_are_read_or_refused() {
 #[test]
 fn entries_of_archives_are_read_or_refused() {
     run("CIFAR archive, unpacked", vec![tar()], archive_inside);
+}
+
+#[test]
+fn batches_are_read_or_refused() {
+    run("CIFAR pickle", vec![crate::sources::batch("fine_labels", &[1, 99])], batch);
 }
 
 #[test]

@@ -34,9 +34,10 @@ const BRIEFLY: Duration = Duration::from_secs(3);
 type Target = fn(&[u8]);
 
 /// The targets by which cargo-fuzz finds them.
-const TARGETS: [(&str, Target); 16] = [
+const TARGETS: [(&str, Target); 17] = [
     ("CIFAR archive, packed", data::archive),
     ("CIFAR archive, unpacked", data::archive_inside),
+    ("CIFAR pickle", data::batch),
     ("shard", data::shard),
     ("index of shards", data::index_of_shards),
     ("JPEG and PNG", data::image),

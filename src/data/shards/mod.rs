@@ -60,7 +60,7 @@ impl Shards {
     /// [`Error::Data`] naming shard and member where it cannot be read or decoded.
     pub fn image(&self, place: Place) -> Result<Image> {
         let shard = &self.0[place.shard as usize];
-        let bytes = read_at(shard, place.offset, place.bytes as usize);
+        let bytes = files::read_at(&shard.file, &shard.path, place.offset, place.bytes as usize);
         let bytes = bytes.map_err(|error| {
             Error::data(self.name(place), format!("cannot be read: {error}; is the shard truncated?"))
         })?;
@@ -73,32 +73,14 @@ impl Shards {
         const HEADER: u64 = 512;
         const NAME: usize = 100;
         let shard = &self.0[place.shard as usize];
-        let header = read_at(shard, place.offset.saturating_sub(HEADER), NAME).unwrap_or_default();
+        let header = place.offset.saturating_sub(HEADER);
+        let header = files::read_at(&shard.file, &shard.path, header, NAME).unwrap_or_default();
         let name: Vec<u8> = header.into_iter().take_while(|byte| *byte != 0).collect();
         match String::from_utf8(name) {
             Ok(name) if !name.is_empty() => shard.path.join(name),
             _ => shard.path.join(format!("member at byte {}", place.offset)),
         }
     }
-}
-
-#[cfg(unix)]
-fn read_at(shard: &Shard, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
-    use std::os::unix::fs::FileExt;
-    let mut bytes = vec![0; len];
-    shard.file.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes)
-}
-
-#[cfg(not(unix))]
-fn read_at(shard: &Shard, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
-    use std::io::{Read, Seek, SeekFrom};
-    // A file of its own for each reading: the place in a shared one belongs to nobody.
-    let mut file = File::open(&shard.path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = vec![0; len];
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// The data set of the shards in `root`.
