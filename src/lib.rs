@@ -35,6 +35,7 @@
 //! - [`measure`] — what is read off a state: kNN, linear probe, std of z/‖z‖ · √d, RankMe, R² of h;
 //!   and what numbers over seeds are evidence of.
 //! - [`data`] — images and labels, the order of batches, batches prepared ahead.
+//! - [`fetch`] — published data sets from the network.
 //! - [`record`] — the run directory: metrics, events, checkpoints, durable files.
 //! - [`objective`] — D(p, η) = −cos(p, η) and its relatives, InfoNCE among them: tensors in, scalar
 //!   out.
@@ -82,6 +83,7 @@ pub mod defaults;
 pub mod device;
 pub mod error;
 pub mod eta;
+pub mod fetch;
 pub mod figures;
 pub mod files;
 pub mod kernel;

@@ -15,6 +15,7 @@ mod emulation;
 mod evaluation;
 mod evidence;
 mod faults;
+mod fetch;
 mod folders;
 mod formats;
 mod fuzz;

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each room and the rooms it may import, from the ground up. Those of [`OPEN`] are open to all.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("error", &[]),
     ("defaults", &[]),
     ("files", &[]),
@@ -27,6 +27,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("augment", &[]),
     ("network", &["device", "kernel"]),
     ("data", &["augment"]),
+    ("fetch", &[]),
     ("measure", &[]),
     ("eta", &["kernel", "objective", "store"]),
     ("record", &["kernel", "store"]),
@@ -62,7 +63,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     (
         "cli",
         &[
-            "augment", "data", "device", "figures", "kernel", "measure", "network", "recipe",
+            "augment", "data", "device", "fetch", "figures", "kernel", "measure", "network", "recipe",
             "record", "report", "study", "theory", "train",
         ],
     ),

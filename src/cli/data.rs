@@ -61,7 +61,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u64).range(1..=1 << 20)),
         )
         .args([skip_bad_flag(), json_flag()]);
-    Command::new("data").about("Look at images, and pack them").subcommand_required(true).subcommands([
+    Command::new("data").about("Look at images, fetch and pack them").subcommand_required(true).subcommands([
         super::fetch::command(),
         preview,
         check,
@@ -72,6 +72,7 @@ pub fn command() -> Command {
 /// Runs `sim data` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     match matches.subcommand() {
+        Some(("fetch", matches)) => super::fetch::run(matches, output),
         Some(("preview", matches)) => preview(matches, output),
         Some(("check", matches)) => check(matches, output),
         Some(("pack", matches)) => pack(matches, output),

@@ -14,6 +14,7 @@ mod completions;
 mod data;
 mod embed;
 mod eval;
+mod fetch;
 mod flags;
 mod list;
 mod make;
