@@ -4,6 +4,7 @@
 //! mistakes (it diverged, it was asked to stop) are values: see [`crate::train::Ending`]. On its
 //! way out of a long computation the wish to stop travels as [`Error::Stopped`].
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -97,21 +98,20 @@ impl From<candle_core::Error> for Error {
 }
 
 /// A mistake at a place in a TOML text.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ConfigError {
     /// What is wrong.
     pub message: String,
-    /// The whole text, named by its file.
-    #[source_code]
-    pub text: miette::NamedSource<String>,
+    /// The text's file.
+    pub name: String,
+    /// The whole text.
+    pub text: String,
     /// The bytes at fault.
-    #[label("{label}")]
-    pub span: miette::SourceSpan,
+    pub span: Range<usize>,
     /// What the caret says.
     pub label: String,
     /// What to do next, where that is known.
-    #[help]
     pub help: Option<String>,
 }
 

@@ -27,7 +27,7 @@ fn arms_are_set_side_by_side_with_their_medians_and_their_recipes_differences() 
     );
     assert!(out.contains("medians over the runs of a row"), "{out}");
     // Keys of what differs, with the value of each; seeds do not count.
-    assert!(out.contains("\neta.memory-bank.m\n  membank/m=0.8     0.8\n  membank/simsiam     -\n"), "{out}");
+    assert!(out.contains("\neta.memory-bank.m\n  membank/m=0.8     0.8\n  membank/simsiam   -\n"), "{out}");
     assert!(!out.contains("\nseed\n"), "{out}");
     for end in ["csv", "svg", "png"] {
         assert!(folder.path().join("here/compare").with_extension(end).is_file(), "{end}");

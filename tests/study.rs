@@ -36,10 +36,9 @@ fn recipe(study: &str, arm: &str, request: &Request) -> Recipe {
 fn refusal(result: simsiam_em::Result<impl Sized>) -> (String, String) {
     match result.err().expect("a mistake is refused") {
         Error::Config(config) => {
-            let text = config.text.inner();
-            let (start, len) = (config.span.offset(), config.span.len());
+            let under = config.text[config.span.clone()].to_string();
             let help = config.help.clone().unwrap_or_default();
-            (format!("{} {help}", config.message), text[start..start + len].to_string())
+            (format!("{} {help}", config.message), under)
         }
         error => {
             assert_eq!(error.exit_code(), 2);

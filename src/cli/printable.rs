@@ -5,7 +5,6 @@
 //! JSON writes them, so that a line of JSON stays one with the same meaning.
 
 use crate::error::ConfigError;
-use miette::{NamedSource, SourceSpan};
 use std::borrow::Cow;
 
 /// Whether a terminal would do something else with this character than show it.
@@ -36,11 +35,12 @@ pub fn printable_mistake(mistake: &ConfigError) -> ConfigError {
         (true, 2) => '¿',
         (true, _) => '\u{fffd}',
     };
-    let text: String = mistake.text.inner().chars().map(same_length).collect();
+    let text: String = mistake.text.chars().map(same_length).collect();
     ConfigError {
         message: printable(&mistake.message).into_owned(),
-        text: NamedSource::new(printable(mistake.text.name()), text).with_language("TOML"),
-        span: SourceSpan::new(mistake.span.offset().into(), mistake.span.len()),
+        name: printable(&mistake.name).into_owned(),
+        text,
+        span: mistake.span.clone(),
         label: printable(&mistake.label).into_owned(),
         help: mistake.help.as_deref().map(|help| printable(help).into_owned()),
     }

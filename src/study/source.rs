@@ -42,8 +42,9 @@ impl Source {
         }
         Error::Config(Box::new(ConfigError {
             message,
-            text: miette::NamedSource::new(&self.name, self.text.clone()).with_language("TOML"),
-            span: span.into(),
+            name: self.name.clone(),
+            text: self.text.clone(),
+            span,
             label,
             help,
         }))
