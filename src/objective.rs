@@ -130,10 +130,10 @@ impl ObjectiveConfig {
             Similarity::Cosine => (cosine(p, eta)?.sum_all()? * (-1.0 / rows))?,
             Similarity::Mse => ((cosine(p, eta)?.sum_all()? * (-2.0 / rows))? + 2.0)?,
             Similarity::CrossEntropy => {
-                let target = softmax(eta)?;
+                let target = candle_nn::ops::softmax(eta, D::Minus1)?;
                 // Division by 1 is not made, or every number would pass once more through memory.
                 let p = if self.temperature == 1.0 { p.clone() } else { (p / self.temperature)? };
-                let log_p = log_softmax(&p)?;
+                let log_p = candle_nn::ops::log_softmax(&p, D::Minus1)?;
                 ((target * log_p)?.sum_all()? * (-1.0 / rows))?
             }
             Similarity::InfoNce => info_nce(p, eta, negatives, self.temperature)?,
@@ -292,21 +292,6 @@ fn info_nce(p: &Tensor, eta: &Tensor, negatives: Option<&Tensor>, temperature: f
 pub fn log_sum_exp(x: &Tensor, dim: usize) -> Result<Tensor> {
     let largest = x.max_keepdim(dim)?.detach();
     Ok((x.broadcast_sub(&largest)?.exp()?.sum_keepdim(dim)?.log()? + largest)?)
-}
-
-/// exp(x_i) / Σ_j exp(x_j) over the last dimension, from the differences to the largest x.
-fn softmax(x: &Tensor) -> Result<Tensor> {
-    let exp = x.broadcast_sub(&x.max_keepdim(D::Minus1)?)?.exp()?;
-    Ok(exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?)
-}
-
-/// x_i − log Σ_j exp(x_j) over the last dimension, from the differences to the largest x.
-///
-/// # Errors
-/// Those of candle's operations.
-pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
-    let below = x.broadcast_sub(&x.max_keepdim(D::Minus1)?)?;
-    Ok(below.broadcast_sub(&below.exp()?.sum_keepdim(D::Minus1)?.log()?)?)
 }
 
 /// The cosine of each row of `a` with the same row of `b`: (V, B, d) → (V, B, 1).

@@ -3,7 +3,7 @@
 //!
 //! SimSiam's own figure is `sim run simsiam`.
 
-use candle_core::{Device, Tensor};
+use candle_core::{D, Device, Tensor};
 use ndarray::Array2;
 use simsiam_em::data::loader::{BatchShape, prepare, steps_per_epoch};
 use simsiam_em::data::{Dataset, Split};
@@ -11,7 +11,6 @@ use simsiam_em::device::processor_kernel;
 use simsiam_em::kernel::Precision;
 use simsiam_em::measure::{Labelled, knn};
 use simsiam_em::network::config::{EncoderConfig, HeadNorm, ProjectorConfig};
-use simsiam_em::objective::log_softmax;
 use simsiam_em::optim::{Decay, OptimConfig, Sgd};
 use simsiam_em::recipe::{Predictor, Recipe};
 use simsiam_em::study::{Request, Study};
@@ -73,7 +72,7 @@ fn supervised(recipe: &Recipe, data: &Dataset) -> f64 {
         let x = Tensor::from_vec(drawn.views, (1, batch, size, size, 3), &Device::Cpu).unwrap();
         let labels = Tensor::from_vec(drawn.labels, (batch, 1), &Device::Cpu).unwrap();
         let logits = model.z(&x).unwrap().squeeze(0).unwrap();
-        let log_p = log_softmax(&logits).unwrap();
+        let log_p = candle_nn::ops::log_softmax(&logits, D::Minus1).unwrap();
         let loss = log_p.gather(&labels, 1).unwrap().mean_all().unwrap().neg().unwrap();
         let gradients = loss.backward().unwrap();
         sgd.step(
