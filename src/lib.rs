@@ -22,6 +22,8 @@
 //!
 //! - `cli` — one file for each command; the only room that prints.
 //! - [`figures`] — what of a study, of a sweep and of the closed form is drawn.
+//! - [`doctor`] — what is wrong with images, views or a recipe: numbers of them and of short trials,
+//!   and the rules by which a diagnosis follows.
 //! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms ×
 //!   seeds into runs, runs into verdicts.
 //! - [`report`] — figures, pages and tables from the files of finished runs, from nothing else.
@@ -81,6 +83,7 @@ pub mod cli;
 pub mod data;
 pub mod defaults;
 pub mod device;
+pub mod doctor;
 pub mod error;
 pub mod eta;
 pub mod fetch;

@@ -10,6 +10,7 @@ mod collapse;
 mod compare;
 mod data;
 mod dispute;
+mod doctor;
 mod em;
 mod emulation;
 mod evaluation;

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each room and the rooms it may import, from the ground up. Those of [`OPEN`] are open to all.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("error", &[]),
     ("defaults", &[]),
     ("files", &[]),
@@ -51,6 +51,22 @@ const ROOMS: [(&str, &[&str]); 25] = [
             "store",
         ],
     ),
+    (
+        "doctor",
+        &[
+            "augment",
+            "data",
+            "device",
+            "eta",
+            "measure",
+            "network",
+            "objective",
+            "optim",
+            "recipe",
+            "record",
+            "train",
+        ],
+    ),
     ("report", &["augment", "measure", "record"]),
     // The formula that stands for training collapses where an objective is reported to.
     // A study names the figures that a report knows.
@@ -63,8 +79,8 @@ const ROOMS: [(&str, &[&str]); 25] = [
     (
         "cli",
         &[
-            "augment", "data", "device", "fetch", "figures", "kernel", "measure", "network", "recipe",
-            "record", "report", "study", "theory", "train",
+            "augment", "data", "device", "doctor", "fetch", "figures", "kernel", "measure", "network",
+            "recipe", "record", "report", "study", "theory", "train",
         ],
     ),
 ];

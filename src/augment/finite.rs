@@ -79,6 +79,39 @@ impl FiniteConfig {
         Ok(())
     }
 
+    /// Which flip, step down, step to the right, scale and colour `element` is.
+    fn digits(&self, element: usize) -> [usize; 5] {
+        let bases = [
+            1 + usize::from(self.flips),
+            self.translations,
+            self.translations,
+            self.scales.len(),
+            self.colours.len(),
+        ];
+        let mut rest = element;
+        bases.map(|base| {
+            let digit = rest % base.max(1);
+            rest /= base.max(1);
+            digit
+        })
+    }
+
+    /// The part of an image of `height` × `width` pixels that `element` shows.
+    pub(super) fn part(&self, element: usize, height: usize, width: usize) -> CropBox {
+        let [_, down, right, scale, _] = self.digits(element);
+        let side = (self.scales[scale] * height.min(width) as f32).round_ties_even().max(1.0) as usize;
+        let place = |step: usize, room: usize| match self.translations {
+            0 | 1 => room / 2,
+            n => step * room / (n - 1),
+        };
+        CropBox {
+            top: place(down, height - side),
+            left: place(right, width - side),
+            height: side,
+            width: side,
+        }
+    }
+
     /// Draws an element.
     pub(super) fn draw(&self, rng: &mut Stream) -> usize {
         below(self.len().max(1), rng)
@@ -97,31 +130,13 @@ pub fn element(
     scratch: &mut Scratch,
     out: &mut [f32],
 ) {
-    let mut rest = element;
-    let mut digit = |base: usize| {
-        let digit = rest % base.max(1);
-        rest /= base.max(1);
-        digit
-    };
-    let flip = digit(1 + usize::from(set.flips));
-    let (down, right) = (digit(set.translations), digit(set.translations));
-    let scale = set.scales[digit(set.scales.len())];
-    let [b, c, s, turn] = set.colours[digit(set.colours.len())];
+    let [flip, .., colour] = set.digits(element);
+    let [b, c, s, turn] = set.colours[colour];
 
     let size = config.size;
     let Scratch { resize, planes, .. } = scratch;
     planes.resize(3 * size * size, 0.0);
-    let side = (scale * image.height.min(image.width) as f32).round_ties_even().max(1.0) as usize;
-    let place = |step: usize, room: usize| match set.translations {
-        0 | 1 => room / 2,
-        n => step * room / (n - 1),
-    };
-    let region = CropBox {
-        top: place(down, image.height - side),
-        left: place(right, image.width - side),
-        height: side,
-        width: side,
-    };
+    let region = set.part(element, image.height, image.width);
     resize.crop(image, region, size, size, planes);
     if flip == 1 {
         horizontal_flip(planes, size);

@@ -16,7 +16,7 @@ pub use ops::{
     blur_kernel_size, brightness, contrast, gaussian_blur, grayscale, horizontal_flip, hue, normalise,
     saturation,
 };
-pub use resize::{resize_and_centre_crop, resized_crop};
+pub use resize::{resize_and_centre_crop, resized_crop, shrunk};
 pub use sample::{CropBox, crop_box};
 
 use rand::Rng;
@@ -208,6 +208,14 @@ pub fn view(config: &AugmentConfig, image: &Image, rng: &mut Stream, scratch: &m
         ops::blur_with(planes, size, size, blur_kernel_size(size), sigma, spare);
     }
     normalise(planes, config.mean, config.std, out);
+}
+
+/// The part of an image of `height` × `width` pixels that a view drawn from `rng` shows.
+pub fn shown_part(config: &AugmentConfig, height: usize, width: usize, rng: &mut Stream) -> CropBox {
+    match &config.finite {
+        Some(set) => set.part(set.draw(rng), height, width),
+        None => crop_box(height, width, config.crop_scale, rng),
+    }
 }
 
 /// Colour jitter: the four operations in random order, factors as torchvision's `ColorJitter` draws

@@ -135,3 +135,19 @@ pub fn resize_and_centre_crop(image: &Image, size: usize) -> Vec<f32> {
     Resizer::default().centre(image, size, &mut planes);
     planes
 }
+
+/// `image` with its shorter side of `short` pixels and its own proportions, antialiased; `image`
+/// itself where it is not larger.
+pub fn shrunk(image: &Image, short: usize) -> Image {
+    let side = image.height.min(image.width);
+    if side <= short {
+        return image.clone();
+    }
+    let scaled = |length: usize| (length * short / side).max(1);
+    let (height, width) = (scaled(image.height), scaled(image.width));
+    let whole = CropBox { top: 0, left: 0, height: image.height, width: image.width };
+    let planes = resized_crop(image, whole, height, width);
+    let area = height * width;
+    let byte = |i: usize| (255.0 * planes[i % 3 * area + i / 3]).round().clamp(0.0, 255.0) as u8;
+    Image { height, width, pixels: (0..3 * area).map(byte).collect() }
+}

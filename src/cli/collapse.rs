@@ -7,7 +7,8 @@ use crate::study::{FEW_STEPS, Job, unlike_simsiam};
 
 /// Where to look when the recipe is SimSiam's own.
 const NOTHING_DIFFERS: &str = "the recipe is SimSiam's: try a lower optim.base_lr or a larger schedule.batch, and look \
-    whether two views of an image share what tells it from all others (sim data preview)";
+    whether two views of an image share what tells it from all others (sim data preview); sim doctor with the same words \
+    looks for the reason";
 
 /// A sentence about outputs of `job`, of a study at `scale`, that have collapsed by the row
 /// `values` of metrics.csv after `step` steps; none where they have not.

@@ -81,7 +81,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
 }
 
 /// The recipe of the first run of `study` with the flags of `matches`: the same images and views.
-fn recipe(study: &str, matches: &ArgMatches) -> Result<Recipe> {
+pub fn recipe(study: &str, matches: &ArgMatches) -> Result<Recipe> {
     let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
     let request = Request {
         scale: text("scale").map(|scale| trained_scale(&scale).to_string()),

@@ -12,6 +12,7 @@ mod collapse;
 mod compare;
 mod completions;
 mod data;
+mod doctor;
 mod embed;
 mod eval;
 mod fetch;
@@ -98,6 +99,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("compare", matches)) => compare::run(matches, output),
         Some(("report", matches)) => report::run(matches, output),
         Some(("data", matches)) => data::run(matches, output),
+        Some(("doctor", matches)) => doctor::run(matches, output),
         Some(("eval", matches)) => eval::run(matches, output),
         Some(("embed", matches)) => embed::run(matches, output),
         Some(("map", matches)) => map::run(matches, output),
@@ -128,6 +130,7 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(compare::command())
         .subcommand(report::command())
         .subcommand(data::command())
+        .subcommand(doctor::command())
         .subcommand(eval::command())
         .subcommand(embed::command())
         .subcommand(map::command())

@@ -5,6 +5,7 @@
 
 use super::classes::Half;
 use super::layout;
+use super::limit::count_classes;
 use super::picture::{Exif, decode_listed, header};
 use super::{DataConfig, Dataset, Images, Split, first_of_each_class};
 use crate::augment::Image;
@@ -53,6 +54,7 @@ fn open_listed_within(
     notes: Vec<String>,
 ) -> Result<Dataset> {
     let there = [train.labels.len(), test.labels.len()];
+    let by_class = count_classes(&train.labels, classes.len());
     let exif = if config.exif { Exif::Applied } else { Exif::Ignored };
     let mut bad = Bad { classes: &classes, skip: config.skip_bad, exif, skipped: Vec::new() };
     let used = [used(&train, config.train_images, &mut bad)?, used(&test, config.test_images, &mut bad)?];
@@ -75,7 +77,7 @@ fn open_listed_within(
     } else {
         on_demand(root, (config, exif), classes.clone(), [a, b])
     };
-    Ok(Dataset { skipped: bad.skipped, notes, there, turned, ..dataset })
+    Ok(Dataset { skipped: bad.skipped, notes, there, by_class, turned, ..dataset })
 }
 
 /// An image file that looks right from outside.

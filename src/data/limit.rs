@@ -19,6 +19,17 @@ pub fn first_of_each_class(labels: &[u32], classes: usize, wanted: usize) -> Vec
     labels.iter().enumerate().filter_map(take).collect()
 }
 
+/// How many of these labels each of the `classes` has; empty where images have none.
+pub fn count_classes(labels: &[u32], classes: usize) -> Vec<usize> {
+    let mut counts = vec![0; classes];
+    for &label in labels {
+        if let Some(count) = counts.get_mut(label as usize) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

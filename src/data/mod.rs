@@ -121,6 +121,8 @@ pub struct Dataset {
     /// Training and held-out images that there are, of which a limit or `skip_bad` may have left
     /// some out.
     pub there: [usize; 2],
+    /// How many of the training images that there are each class has.
+    pub by_class: Vec<usize>,
     /// Images that their camera asks to turn: whether they are turned says `data.exif`.
     pub turned: usize,
     /// The seed of procedural images; none of others.
@@ -182,8 +184,12 @@ impl Dataset {
         }
     }
 
-    /// A data set from decoded images.
-    fn in_memory(config: &DataConfig, classes: Vec<String>, halves: [(Vec<Image>, Vec<u32>); 2]) -> Dataset {
+    /// A data set from decoded images with their labels, training images first; `config` names it.
+    pub fn in_memory(
+        config: &DataConfig,
+        classes: Vec<String>,
+        halves: [(Vec<Image>, Vec<u32>); 2],
+    ) -> Dataset {
         let mut hash = Sha256::new();
         for (images, labels) in &halves {
             for (image, label) in images.iter().zip(labels) {
@@ -203,18 +209,19 @@ impl Dataset {
     /// A data set of which nothing was left out.
     fn new(config: &DataConfig, classes: Vec<String>, splits: [Split; 2], digest: String) -> Dataset {
         let there = [splits[0].len(), splits[1].len()];
+        let by_class = limit::count_classes(splits[0].labels(), classes.len());
         let [train, test] = splits.map(Arc::new);
-        let (name, skipped, notes) = (config.source.clone(), Vec::new(), Vec::new());
         Dataset {
-            name,
+            name: config.source.clone(),
             classes,
             train,
             references: None,
             test,
             digest,
-            skipped,
-            notes,
+            skipped: Vec::new(),
+            notes: Vec::new(),
             there,
+            by_class,
             turned: 0,
             drawn_with: None,
         }

@@ -60,11 +60,11 @@ pub fn uniformity(z: ArrayView2<f32>) -> f64 {
 /// std of z/‖z‖ times √d of held-out images below which outputs have collapsed. Runs that learn
 /// stay above 0.78, those without batch norm in the heads at 0.2; runs without stop-gradient end
 /// below 0.03 (laptop scale, the paper's studies, seeds 0 and 1).
-const COLLAPSED_STD: f64 = 0.1;
+pub const COLLAPSED_STD: f64 = 0.1;
 /// RankMe below which outputs have collapsed, whatever their std is: it reaches 1 where outputs lie
 /// at two points. Runs that learn stay above 6 there. Some that learn little lie close to it: with
 /// a predictor that stays random at 2.9 and 3.5, with a memory bank at 2.9.
-const COLLAPSED_RANK: f64 = 3.0;
+pub const COLLAPSED_RANK: f64 = 3.0;
 
 /// Whether held-out outputs (N, d) with this std of z/‖z‖ times √d and this RankMe are as good as
 /// constant, or lie at a few points.

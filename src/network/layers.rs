@@ -162,6 +162,16 @@ impl Network {
         self.values[self.features].len()
     }
 
+    /// Products of numbers that a forward pass of one image takes in convolutions and linear
+    /// layers, by the direct algorithm.
+    pub fn products(&self) -> u64 {
+        let of_node = |(node, out): (&Node, &Shape)| match node.op {
+            Op::Conv { weight, .. } => (self.parameters[weight].len * out.height * out.width) as u64,
+            _ => 0,
+        };
+        self.nodes.iter().zip(&self.values[1..]).map(of_node).sum()
+    }
+
     /// Whether anything follows the features.
     pub fn has_projector(&self) -> bool {
         self.features + 1 < self.values.len()

@@ -1,6 +1,6 @@
 //! The batches of a run in the order in which the alternation asks for them.
 
-use super::state::State;
+use super::Alternation;
 use crate::data::Dataset;
 use crate::data::loader::{BatchShape, Loader};
 use crate::device::Upload;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::eta::Views;
 use crate::recipe::Recipe;
 use candle_core::Device;
-use std::sync::Arc;
+use std::ops::Range;
 
 /// Hands out batches by step; they are prepared ahead on other threads.
 ///
@@ -26,15 +26,15 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// All requests from `state.step` to the end of the run.
-    pub fn new(recipe: &Recipe, dataset: &Arc<Dataset>, state: &State) -> Self {
+    /// All requests of `alternation` for the steps `made`, the last of which ends the run.
+    pub fn new(recipe: &Recipe, dataset: &Dataset, alternation: &Alternation, made: Range<u64>) -> Self {
         let (batch, size) = (recipe.schedule.batch, recipe.augment.size);
-        let (start, steps, k) = (state.step, state.steps, state.alternation.rule.chunk());
+        let (start, steps, k) = (made.start, made.end, alternation.rule.chunk());
         // An E-step that was interrupted has read some.
-        let read = state.alternation.read;
+        let read = alternation.read;
         let reads = |step: u64| {
             let chunk = k.min(steps - step);
-            let reads = if step.is_multiple_of(k) { state.alternation.rule.reads(chunk) } else { 0..0 };
+            let reads = if step.is_multiple_of(k) { alternation.rule.reads(chunk) } else { 0..0 };
             (reads.start, reads.end)
         };
         // The rule's requests depend on the chunk's length alone: a full one, or the last.
@@ -52,14 +52,14 @@ impl Batches {
         });
         let mut previous = None;
         let program = program.filter(move |step| previous.replace(*step) != Some(*step));
-        let device = state.alternation.model.device().clone();
+        let device = alternation.model.device().clone();
         // On the CPU the step wants the threads itself.
         let most = if device.is_cpu() { 2 } else { usize::MAX };
         let workers = rayon::current_num_threads().clamp(1, most);
         let loader = Loader::new(
             dataset.train.clone(),
             recipe.augment.clone(),
-            BatchShape { part: state.alternation.model.part(batch), ..recipe.batch_shape() },
+            BatchShape { part: alternation.model.part(batch), ..recipe.batch_shape() },
             recipe.seed,
             program,
             workers,

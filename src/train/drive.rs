@@ -71,7 +71,7 @@ struct Drive<'a> {
 pub fn alternate(around: &Around, state: &mut State) -> Result<Ending> {
     let Around { recipe, dataset, watch, .. } = *around;
     let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
-    let batches = Batches::new(recipe, dataset, state);
+    let batches = Batches::new(recipe, dataset, &state.alternation, state.step..state.steps);
     let (readings, saved) = (Readings::default(), (state.step > 0).then_some(state.step));
     let mut drive = Drive { around, state, per_epoch, batches, readings, saved, moved: false };
     let mut refusals = Refusals::default();

@@ -23,6 +23,7 @@ mod records;
 mod refusals;
 mod replay;
 mod state;
+mod trial;
 mod unknowns;
 pub mod weights;
 
@@ -36,9 +37,10 @@ pub use environment::{NUMBERS, machine_of, version};
 pub use evaluate::{BATCH, Evaluation, Protocol, embed, embed_some, evaluate};
 pub use model::{Model, Part};
 pub use preprocessing::Preprocessing;
-pub use pretrained::Pretrained;
+pub use pretrained::{Pretrained, recipe_of};
 pub use replay::{Replayed, Trajectory, replay, replay_with};
 pub use state::check_classes;
+pub use trial::{Trial, TrialPlan, trial};
 pub use unknowns::{Alternation, Rates};
 
 use crate::data::Dataset;

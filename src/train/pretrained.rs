@@ -89,6 +89,14 @@ impl Pretrained {
     }
 }
 
+/// The recipe of the run in the folder `run`, whether or not it is finished.
+///
+/// # Errors
+/// [`Error::Data`] for a folder without one.
+pub fn recipe_of(run: &Path) -> Result<Recipe> {
+    recipe_in(&run.join(CONFIG_FILE))
+}
+
 /// The weights file and the recipe in a run's folder.
 fn run_in(folder: &Path) -> Result<(PathBuf, Option<Recipe>)> {
     let (recipe, weights) = (recipe_in(&folder.join(CONFIG_FILE))?, folder.join(WEIGHTS_FILE));

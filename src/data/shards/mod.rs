@@ -7,6 +7,7 @@
 mod index;
 pub mod pack;
 
+use super::limit::count_classes;
 use super::picture::{self, Exif};
 use super::{DataConfig, Dataset, HeldOut, Images, Split, first_of_each_class};
 use crate::augment::Image;
@@ -109,6 +110,8 @@ fn open_within(memory: u64, root: &Path, config: &DataConfig) -> Result<Dataset>
     let shards = Arc::new(Shards::open(paths)?);
     let mut opening =
         Opening { shards: &shards, names: &index.labels, classes: &classes, config, skipped: Vec::new() };
+    let labels: Vec<u32> = train.iter().map(|member| opening.label(member)).collect();
+    let by_class = count_classes(&labels, classes.names.len());
     let used = [opening.used(&train, config.train_images), opening.used(&test, config.test_images)];
     let bytes: u64 = used.iter().flatten().map(|member| member.decoded_bytes).sum();
     let turned = used.iter().flatten().filter(|member| member.turned).count();
@@ -121,7 +124,7 @@ fn open_within(memory: u64, root: &Path, config: &DataConfig) -> Result<Dataset>
         }
         false => opening.on_demand(used)?,
     };
-    Ok(Dataset { skipped: opening.skipped, notes, there, turned, ..dataset })
+    Ok(Dataset { skipped: opening.skipped, notes, there, by_class, turned, ..dataset })
 }
 
 /// What images are made of while a data set is opened.
