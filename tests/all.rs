@@ -17,6 +17,7 @@ mod evaluation;
 mod evidence;
 mod faults;
 mod fetch;
+mod film;
 mod folders;
 mod formats;
 mod fuzz;

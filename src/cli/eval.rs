@@ -31,6 +31,7 @@ const MEASURE: MeasureConfig = MeasureConfig {
     probe_base_lr: 0.1,
     probe_batch: 256,
     probe_always: false,
+    film: 0,
     em: None,
 };
 

@@ -16,6 +16,7 @@ mod doctor;
 mod embed;
 mod eval;
 mod fetch;
+mod film;
 mod flags;
 mod list;
 mod make;
@@ -102,6 +103,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("doctor", matches)) => doctor::run(matches, output),
         Some(("eval", matches)) => eval::run(matches, output),
         Some(("embed", matches)) => embed::run(matches, output),
+        Some(("film", matches)) => film::run(matches, output),
         Some(("map", matches)) => map::run(matches, output),
         Some(("neighbours", matches)) => neighbours::run(matches, output),
         Some(("theory", matches)) => theory::run(matches, output),
@@ -133,6 +135,7 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(doctor::command())
         .subcommand(eval::command())
         .subcommand(embed::command())
+        .subcommand(film::command())
         .subcommand(map::command())
         .subcommand(neighbours::command())
         .subcommand(replay::command())

@@ -4,6 +4,7 @@ use super::flags::{option, path, path_option, switch};
 use super::output::Output;
 use super::seen;
 use crate::error::{Error, Result};
+use crate::figures::film;
 use crate::record::{write_durable, write_where_told};
 use crate::report::{Chapter, Format, find, page, text};
 use clap::{ArgAction, ArgMatches, Command};
@@ -93,6 +94,9 @@ pub fn write(folders: &[&Path], path: &Path) -> Result<PathBuf> {
 /// The studies in the paper's order.
 fn chapters(folders: &[&Path]) -> Result<Vec<Chapter>> {
     let mut chapters = folders.iter().map(|folder| Chapter::read(folder)).collect::<Result<Vec<_>>>()?;
+    for chapter in &mut chapters {
+        chapter.film = film(&chapter.answer, &chapter.folder)?;
+    }
     chapters.sort_by(|a, b| a.place().cmp(&b.place()));
     Ok(chapters)
 }

@@ -3,6 +3,7 @@
 
 mod compare;
 mod extra;
+mod film;
 mod linear;
 mod runs;
 mod study;
@@ -10,6 +11,7 @@ mod sweep;
 mod trajectories;
 
 pub use compare::{Item, curves as comparison, differences, items, shown};
+pub use film::film;
 pub use linear::{Rules, linear_em};
 pub use study::draw;
 pub use sweep::{Sweep, Values, values};

@@ -111,6 +111,7 @@ mod tests {
             probe_base_lr: 0.1,
             probe_batch: 16,
             probe_always: false,
+            film: 0,
             em: None,
         }
     }

@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 /// More epochs of a linear probe are taken for a slip of the hand.
 const MOST_PROBE_EPOCHS: u64 = 1_000_000;
 
+/// More images in a plane hide one another.
+const MOST_FILMED: usize = 512;
+
 /// Features with their classes.
 #[derive(Clone, Copy, Debug)]
 pub struct Labelled<'a> {
@@ -54,6 +57,9 @@ pub struct MeasureConfig {
     /// Runs the probe at every measurement, for a curve, and not at the end alone.
     #[serde(default, skip_serializing_if = "is_default")]
     pub probe_always: bool,
+    /// Held-out images whose outputs are kept after every epoch, for a film; 0 keeps none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub film: usize,
     /// What is measured of the alternation itself; nothing where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub em: Option<em::EmConfig>,
@@ -74,6 +80,10 @@ impl MeasureConfig {
             _ if self.probe_epochs > MOST_PROBE_EPOCHS => Err(Error::Usage(format!(
                 "measure.probe_epochs: {} epochs; at most {MOST_PROBE_EPOCHS}",
                 self.probe_epochs
+            ))),
+            _ if self.film > MOST_FILMED => Err(Error::Usage(format!(
+                "measure.film: {} images; at most {MOST_FILMED} are told apart",
+                self.film
             ))),
             _ if self.probe_base_lr.is_nan() || self.probe_base_lr <= 0.0 => fail("probe_base_lr"),
             _ => self.em.as_ref().map_or(Ok(()), em::EmConfig::check),

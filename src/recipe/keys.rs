@@ -361,6 +361,8 @@ pub const KEYS: &[Key] = rows! {
         "The probe's batch.";
     "measure.probe_always", Switch, Any, Some("false"), "sim":
         "Runs the probe at every measurement, not at the end alone.";
+    "measure.film", Whole, Within(0.0, 512.0), Some("0"), "sim":
+        "Held-out images whose outputs are kept after every epoch, which sim film shows in motion; 64 are enough.";
     "measure.em.images", Whole, Within(2.0, 65536.0), None, "sim":
         "Measures the alternation itself, the em/ columns, on so many images.";
     "measure.em.views", Whole, Within(4.0, 65536.0), None, "sim":

@@ -8,6 +8,7 @@
 //!     events.out.tfevents.<time>.sim  the same numbers for TensorBoard, append-only
 //!     checkpoints/step-XXXXXXXXXX/    state.safetensors, manifest.json; the newest two
 //!     weights.safetensors             θ and running statistics at the end
+//!     film/step-XXXXXXXX.safetensors  z of a few images after every epoch, where it is asked for
 //!     outcome.json                    there once the run has ended; seals its results
 //! runs/<study>/answer.json            arms, claims and provenance, written when the command ends
 //! runs/<study>/.lock                  held by a command that starts the study over
@@ -52,7 +53,7 @@ pub use keys::{Keys, differing, flatten, or_absent};
 pub use lock::Lock;
 pub use metrics::MetricsLog;
 pub use outcome::{
-    METRICS_FILE, Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result, is_whole, read_env,
+    FILM, METRICS_FILE, Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result, is_whole, read_env,
     read_outcome, read_result, read_result_if_any,
 };
 pub use provenance::{

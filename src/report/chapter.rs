@@ -2,6 +2,7 @@
 
 use super::extra::Extra;
 use super::figure::Figure;
+use super::film::Film;
 use crate::error::{Error, Result};
 use crate::record::{ANSWER_FILE, Answer, Environment, cautions};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct Chapter {
     pub figures: Vec<Figure>,
     /// What is shown beside them and lies in no file: maps of images, contact sheets.
     pub pictures: Vec<Picture>,
+    /// Outputs through training, where runs kept them.
+    pub film: Option<Film>,
 }
 
 /// A picture of a page.
@@ -53,7 +56,7 @@ impl Chapter {
         let names = FIGURES.into_iter().chain(Extra::ALL.map(Extra::name));
         let there = names.map(path).filter(|path| path.is_file());
         let figures = there.map(|path| Figure::from_csv(&path)).collect::<Result<_>>()?;
-        Ok(Chapter { folder: folder.to_path_buf(), answer, figures, pictures: Vec::new() })
+        Ok(Chapter { folder: folder.to_path_buf(), answer, figures, pictures: Vec::new(), film: None })
     }
 
     /// What puts chapters into the paper's order, and those of one place by name.

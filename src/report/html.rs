@@ -28,7 +28,11 @@ pub fn page(chapters: &[Chapter]) -> Result<String> {
         _ => "What the runs say of SimSiam".to_string(),
     };
     let names = names(chapters);
-    let studies = chapters.iter().zip(&names).map(|(c, name)| study(c, name)).collect::<Result<Vec<_>>>()?;
+    let studies = chapters
+        .iter()
+        .zip(names.iter().enumerate())
+        .map(|(c, name)| study(c, name))
+        .collect::<Result<Vec<_>>>()?;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -155,8 +159,9 @@ fn verdict(claim: &AnswerClaim) -> Markup {
     }
 }
 
-fn study(chapter: &Chapter, name: &Name) -> Result<Markup> {
+fn study(chapter: &Chapter, (index, name): (usize, &Name)) -> Result<Markup> {
     let answer = &chapter.answer;
+    let film = chapter.film.as_ref().map(|film| film.figure(index)).transpose()?;
     let figures = chapter.figures.iter().map(figure).collect::<Result<Vec<_>>>()?;
     let differences = tables::differences(answer);
     Ok(html! {
@@ -167,6 +172,7 @@ fn study(chapter: &Chapter, name: &Name) -> Result<Markup> {
                 p .aside { "Chen & He 2020, " (paper.r#where) ". " (super::tally([answer])) "." }
             }
             @for figure in &figures { (figure) }
+            @if let Some(film) = &film { (film) }
             @for picture in &chapter.pictures {
                 figure {
                     img src=(data_uri(&picture.png)) alt=(picture.title) style="max-width:100%" loading="lazy";

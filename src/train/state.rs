@@ -6,6 +6,7 @@ mod saved;
 pub use saved::saw;
 
 use super::em;
+use super::film;
 use super::half_steps::HalfSteps;
 use super::readings::Read;
 use super::records::Records;
@@ -219,6 +220,7 @@ impl State {
         watch: &dyn Fn(Progress),
     ) -> Result<()> {
         self.write_trajectory(recipe, records)?;
+        self.write_film(recipe, dataset, records, stop)?;
         let values = self.evaluation(recipe, dataset, false, stop)?;
         self.unmeasured = false;
         self.row(0.0, values, watch)
@@ -241,6 +243,7 @@ impl State {
         let last = self.step == self.steps;
         // What can be interrupted comes before anything is changed.
         let measured = self.measured_after(recipe, self.step, per_epoch);
+        self.write_film(recipe, dataset, records, stop)?;
         let evaluated = if measured { self.evaluation(recipe, dataset, last, stop)? } else { Vec::new() };
         let model = &self.alternation.model;
         let half_steps = self.half_steps.as_mut().map(|watched| watched.row(model, recipe, self.step, stop));
@@ -309,6 +312,21 @@ impl State {
         match &recipe.measure.em {
             Some(em) if em.trajectory => em::write_trajectory(&self.alternation.model, self.step, records),
             _ => Ok(()),
+        }
+    }
+
+    /// Keeps the outputs of a few images as they are now, where the recipe asks for it.
+    fn write_film(
+        &self,
+        recipe: &Recipe,
+        dataset: &Dataset,
+        records: Records,
+        stop: &AtomicBool,
+    ) -> Result<()> {
+        let (model, of) = (&self.alternation.model, (&recipe.augment, recipe.measure.film));
+        match recipe.measure.film {
+            0 => Ok(()),
+            _ => film::write_frame(model, dataset, of, self.step, records, stop),
         }
     }
 

@@ -51,7 +51,7 @@ pub fn read_vector(name: &str, bytes: &[u8]) -> Result<Vec<f32>> {
 }
 
 /// Tensors as a safetensors file.
-fn serialize(
+pub(super) fn serialize(
     tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
     metadata: Option<HashMap<String, String>>,
 ) -> Result<Vec<u8>> {
