@@ -47,6 +47,7 @@ mod sources;
 mod stop;
 mod supervised;
 mod support;
+mod tensorboard;
 mod theory;
 mod unlabelled;
 mod weights;

@@ -12,7 +12,7 @@ use crate::measure::knn::unit_rows;
 use crate::measure::plane::principal_plane;
 use crate::measure::tsne::{MOST_POINTS, tsne};
 use crate::record::make_folder;
-use crate::report::{Map, Mapped, View, thumbnail_of};
+use crate::report::{Map, Mapped, Projector, View, thumbnail_of};
 use crate::train::{Pretrained, embed_some};
 use clap::{ArgMatches, Command, value_parser};
 use ndarray::{Array2, s};
@@ -37,6 +37,7 @@ pub fn command() -> Command {
                 .default_value(IMAGES)
                 .value_parser(value_parser!(u64).range(FEWEST as u64..=MOST_POINTS as u64)),
         )
+        .arg(switch("projector", "Also write a folder projector/ there, which TensorBoard's projector reads"))
         .arg(switch("projection", "By the projector's output z instead of the pooled backbone features"))
         .args(preprocessing_flags())
         .arg(device_flag())
@@ -56,12 +57,33 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let dataset = dataset_for(&pretrained, matches)?;
     let asked =
         Asked { images: *images as usize, projection: matches.get_flag("projection"), command: as_given() };
-    let map = map(&pretrained, &dataset, &place.open()?, &asked)?;
+    let rows = rows(&dataset, &asked)?;
+    let features = features(&pretrained, &dataset, &rows, &place.open()?, &asked)?;
+    let map = map_of(&pretrained, &dataset, &rows, &features, &asked)?;
     make_folder(out)?;
-    for path in map.save(&out.join("map"))? {
+    let mut written = map.save(&out.join("map"))?;
+    if matches.get_flag("projector") {
+        written.extend(
+            projector(&map, features, &dataset.test, asked.projection)?.save(&out.join("projector"))?,
+        );
+    }
+    for path in written {
         output.tell_of(&path, &path.display().to_string())?;
     }
     Ok(0)
+}
+
+/// The images of `map` with their `features`, for TensorBoard.
+fn projector(map: &Map, features: Features, split: &Split, projection: bool) -> Result<Projector> {
+    let picture = |image: &Mapped| Ok(thumbnail_of(&*split.image(image.row)?));
+    let label = |image: &Mapped| map.classes.get(image.class).cloned().unwrap_or_default();
+    Ok(Projector {
+        name: if projection { "z" } else { "features" }.into(),
+        features: features.rows,
+        images: map.images.iter().map(|image| image.name.clone()).collect(),
+        labels: map.images.iter().map(label).collect(),
+        pictures: map.images.iter().map(picture).collect::<Result<_>>()?,
+    })
 }
 
 /// What a map is to show.
@@ -80,14 +102,42 @@ pub struct Asked {
 /// [`Error::Data`] for too few images, for weights that give all of them the same features, and for
 /// such that give no numbers.
 pub fn map(pretrained: &Pretrained, dataset: &Dataset, site: &Site, asked: &Asked) -> Result<Map> {
-    let split = &dataset.test;
-    let rows = first_of_each_class(split.labels(), dataset.classes.len(), asked.images);
+    let rows = rows(dataset, asked)?;
+    map_of(pretrained, dataset, &rows, &features(pretrained, dataset, &rows, site, asked)?, asked)
+}
+
+/// The held-out images that are shown.
+fn rows(dataset: &Dataset, asked: &Asked) -> Result<Vec<usize>> {
+    let rows = first_of_each_class(dataset.test.labels(), dataset.classes.len(), asked.images);
     if rows.len() < FEWEST {
         let there = super::count(rows.len(), "held-out image");
         return Err(Error::data(&dataset.name, format!("has {there}; a map needs {FEWEST} at least")));
     }
-    let features = Features::of(pretrained, split, &rows, site, asked.projection)?;
+    Ok(rows)
+}
+
+/// Their features, which differ.
+fn features(
+    pretrained: &Pretrained,
+    dataset: &Dataset,
+    rows: &[usize],
+    site: &Site,
+    asked: &Asked,
+) -> Result<Features> {
+    let features = Features::of(pretrained, &dataset.test, rows, site, asked.projection)?;
     features.check_apart(pretrained)?;
+    Ok(features)
+}
+
+/// The map of the images `rows` with their `features`.
+fn map_of(
+    pretrained: &Pretrained,
+    dataset: &Dataset,
+    rows: &[usize],
+    features: &Features,
+    asked: &Asked,
+) -> Result<Map> {
+    let split = &dataset.test;
     let views = views(&features.rows)?;
     let images = rows.iter().map(|row| Mapped {
         row: *row,

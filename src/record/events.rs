@@ -8,11 +8,17 @@
 //! Summary { 1: repeated Value { 1: string tag, 2: float simple_value } }
 //! ```
 //!
+//! Beside the numbers stand the recipe's keys and how the run ended, for TensorBoard's table of
+//! hyperparameters (its plugin `hparams`): see [`super::hparams`].
+//!
 //! Invariant: the first record is the version, the file's name is chosen once per run.
 
 use super::digest::Digested;
 use super::durable::names;
+use super::hparams;
+use super::keys::Keys;
 use super::log::Log;
+use super::protobuf::{bytes, double, key, number};
 use crate::error::Result;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,8 +31,8 @@ pub const EVENTS_PREFIX: &str = "events.out.tfevents.";
 pub struct EventsLog(Log);
 
 impl EventsLog {
-    /// Goes on with the events file in `folder`, or begins one.
-    pub fn open(folder: &Path) -> Result<EventsLog> {
+    /// Goes on with the events file in `folder`, or begins one, of a run with these `keys`.
+    pub fn open(folder: &Path, keys: &Keys) -> Result<EventsLog> {
         let kept = names(folder)?.into_iter().rev().find(|name| name.starts_with(EVENTS_PREFIX));
         let name = kept.unwrap_or_else(|| format!("{EVENTS_PREFIX}{:010}.sim", wall_time().trunc() as u64));
         let mut log = Log::open(folder.join(name))?;
@@ -34,27 +40,27 @@ impl EventsLog {
             let mut event = Vec::new();
             double(&mut event, 1, wall_time());
             bytes(&mut event, 3, b"brain.Event:2");
-            log.append(&frame(&event))?;
+            log.append(&[frame(&event), summary(0, &hparams::began(keys, wall_time()))].concat())?;
         }
         Ok(EventsLog(log))
     }
 
+    /// Appends that the run has ended, `finished` or because it diverged.
+    pub fn ended(&mut self, step: u64, finished: bool) -> Result<()> {
+        self.0.append(&summary(step, &hparams::ended(finished, wall_time())))
+    }
+
     /// Appends one event with all `values` of a step.
     pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
-        let mut summary = Vec::new();
+        let mut all = Vec::new();
         for (tag, value) in values {
             let mut entry = Vec::new();
             bytes(&mut entry, 1, tag.as_bytes());
             key(&mut entry, 2, 5);
             entry.extend((*value as f32).to_le_bytes());
-            bytes(&mut summary, 1, &entry);
+            bytes(&mut all, 1, &entry);
         }
-        let mut event = Vec::new();
-        double(&mut event, 1, wall_time());
-        key(&mut event, 2, 0);
-        varint(&mut event, step);
-        bytes(&mut event, 5, &summary);
-        self.0.append(&frame(&event))
+        self.0.append(&summary(step, &all))
     }
 
     /// Brings everything to the disk and returns the file's name, length and digest.
@@ -66,6 +72,15 @@ impl EventsLog {
 /// Seconds since 1970; a clock before that counts as 0.
 fn wall_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}
+
+/// A record with the event that has the `Summary` `values` at `step`.
+fn summary(step: u64, values: &[u8]) -> Vec<u8> {
+    let mut event = Vec::new();
+    double(&mut event, 1, wall_time());
+    number(&mut event, 2, step);
+    bytes(&mut event, 5, values);
+    frame(&event)
 }
 
 fn frame(event: &[u8]) -> Vec<u8> {
@@ -91,30 +106,6 @@ fn crc32c(data: &[u8]) -> u32 {
     })
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// A field's number and wire type: 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes.
-fn key(out: &mut Vec<u8>, field: u64, wire: u64) {
-    varint(out, field << 3 | wire);
-}
-
-fn double(out: &mut Vec<u8>, field: u64, value: f64) {
-    key(out, field, 1);
-    out.extend(value.to_le_bytes());
-}
-
-fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
-    key(out, field, 2);
-    varint(out, value.len() as u64);
-    out.extend(value);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,12 +116,5 @@ mod tests {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
-    }
-
-    #[test]
-    fn long_numbers_take_seven_bits_a_byte() {
-        let mut out = Vec::new();
-        varint(&mut out, 300);
-        assert_eq!(out, [0xac, 0x02]);
     }
 }

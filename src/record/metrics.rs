@@ -5,10 +5,13 @@
 
 use super::RunDir;
 use super::digest::Digested;
+use super::directory::CONFIG_FILE;
 use super::events::EventsLog;
+use super::keys::{Keys, flatten};
 use super::log::Log;
 use super::outcome::METRICS_FILE;
 use crate::error::{Error, Result};
+use crate::files;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -58,6 +61,15 @@ impl MetricsLog {
         self.events.scalars(step, values).inspect_err(|_| drop(self.csv.cut(before)))
     }
 
+    /// Tells the events, after `step` steps, that the run has ended, `finished` or because it
+    /// diverged.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] when it cannot be written.
+    pub fn ended(&mut self, step: u64, finished: bool) -> Result<()> {
+        self.events.ended(step, finished)
+    }
+
     /// Brings both logs to the disk and returns their names and digests.
     pub(super) fn sync(&self) -> Result<[(String, Digested); 2]> {
         Ok([self.csv.sync()?, self.events.sync()?])
@@ -83,8 +95,16 @@ impl RunDir {
                 "its columns are not those of this version of sim; --fresh starts over, --out DIR keeps both",
             ));
         }
-        let events = EventsLog::open(self.path())?;
+        let events = EventsLog::open(self.path(), &self.keys())?;
         Ok(MetricsLog { csv, events, columns: columns.iter().map(|name| name.to_string()).collect() })
+    }
+
+    /// The keys of the run's recipe; none of a text that is no recipe.
+    fn keys(&self) -> Keys {
+        let text = files::text(&self.path().join(CONFIG_FILE), files::SHORT).unwrap_or_default();
+        let table =
+            files::nested_too_deep(&text).is_none().then(|| text.parse::<toml::Table>().ok()).flatten();
+        table.map(flatten).unwrap_or_default()
     }
 }
 

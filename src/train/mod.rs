@@ -226,9 +226,13 @@ fn shared(
         Ending::Finished => {
             state.write_weights(recipe, records)?;
             state.write_spectrum(records)?;
+            state.tell_ended(true)?;
             records.set_outcome(&Outcome::Finished)?;
         }
-        Ending::Diverged { step } => records.set_outcome(&Outcome::Diverged { step })?,
+        Ending::Diverged { step } => {
+            state.tell_ended(false)?;
+            records.set_outcome(&Outcome::Diverged { step })?;
+        }
         Ending::Stopped => {}
     }
     Ok(ending)

@@ -295,6 +295,11 @@ impl State {
         Ok(())
     }
 
+    /// Tells TensorBoard that the run has ended, `finished` or because it diverged.
+    pub fn tell_ended(&mut self, finished: bool) -> Result<()> {
+        self.logs.as_mut().map_or(Ok(()), |logs| logs.ended(self.step, finished))
+    }
+
     fn wall_s(&self) -> f64 {
         self.wall_before + self.started.elapsed().as_secs_f64()
     }

@@ -84,6 +84,7 @@ fn events_are_whole_records_with_tag_and_number() {
     let folder = temporary();
     let mut logs = open(folder.path()).metrics(&COLUMNS).expect("logs");
     logs.row(300, 1.0, 640, 1.0, &[("train/loss", -0.5)]).expect("a row");
+    logs.ended(300, false).expect("an end");
     drop(logs);
     let bytes = std::fs::read(events_file(folder.path())).expect("bytes");
     let (mut at, mut records) = (0, Vec::new());
@@ -93,11 +94,15 @@ fn events_are_whole_records_with_tag_and_number() {
         at += 16 + len;
     }
     assert_eq!(at, bytes.len());
-    assert_eq!(records.len(), 2);
+    assert_eq!(records.len(), 4);
     assert_eq!(&records[0][9..], b"\x1a\x0dbrain.Event:2");
     let mut expected = b"\x10\xac\x02\x2a\x13\x0a\x11\x0a\x0atrain/loss\x15".to_vec();
     expected.extend((-0.5f32).to_le_bytes());
-    assert_eq!(&records[1][9..], expected);
+    assert_eq!(&records[2][9..], expected);
+    // What tensorboard.rs has read by TensorBoard itself.
+    for (record, tag) in [(1, "_hparams_/session_start_info"), (3, "_hparams_/session_end_info")] {
+        assert!(records[record].windows(tag.len()).any(|part| part == tag.as_bytes()), "{tag}");
+    }
 }
 
 #[cfg(target_os = "linux")]
