@@ -179,3 +179,16 @@ fn one_class_has_no_marks_and_too_little_to_map_is_refused() {
     assert_eq!(nan.status.code(), Some(4), "{nan:?}");
     assert_eq!(text(&nan.stderr).lines().count(), 1, "{nan:?}");
 }
+
+#[test]
+fn images_without_labels_are_mapped_and_beside_their_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    (0..120).for_each(|i| picture(&folder.path().join(format!("photos/{i}.png")), 2 * i));
+    let run = "run simsiam --scale smoke --seeds 0..1 -q --set schedule.epochs=1 --data folder:photos";
+    for args in [run, "map runs/simsiam/simsiam/seed-0", "neighbours runs/simsiam/simsiam/seed-0"] {
+        let made = output(folder.path(), &args.split(' ').collect::<Vec<_>>());
+        assert!(made.status.success(), "{args}: {}", text(&made.stderr));
+    }
+    let csv = std::fs::read_to_string(folder.path().join("map.csv")).unwrap();
+    assert!(csv.lines().nth(1).unwrap().contains(".png,,"), "{csv}");
+}

@@ -152,7 +152,7 @@ impl Neighbours {
         let mut rows = vec![header.map(String::from).to_vec()];
         for (query, near) in &self.0 {
             for (rank, (row, cosine)) in near.iter().enumerate() {
-                let class = |label: u32| classes[label as usize].clone();
+                let class = |label: u32| classes.get(label as usize).cloned().unwrap_or_default();
                 rows.push(vec![
                     query.to_string(),
                     name_of(test, *query),

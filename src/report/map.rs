@@ -183,7 +183,9 @@ impl Map {
         let mut header: Vec<String> = ["row", "image", "label"].map(String::from).to_vec();
         header.extend(self.views.iter().flat_map(|v| [format!("{}_x", v.name), format!("{}_y", v.name)]));
         let row = |(index, image): (usize, &Mapped)| {
-            let mut row = vec![image.row.to_string(), image.name.clone(), self.classes[image.class].clone()];
+            // Images without labels are of one class, which has no name.
+            let label = self.classes.get(image.class).cloned().unwrap_or_default();
+            let mut row = vec![image.row.to_string(), image.name.clone(), label];
             for view in &self.views {
                 let (x, y) = view.places[index];
                 row.extend([x, y].map(|v| format!("{v:.6}")));
@@ -211,7 +213,7 @@ impl Map {
     /// Images that are drawn as pictures in a view, with the places of these: classes by turns, each
     /// beside its marker where it hides the fewest others.
     fn pictured(&self, view: usize) -> Vec<(usize, Place)> {
-        let mut seen = vec![0usize; self.classes.len()];
+        let mut seen = vec![0usize; self.classes.len().max(1)];
         let mut order: Vec<(usize, usize, usize)> = Vec::with_capacity(self.images.len());
         for (index, image) in self.images.iter().enumerate() {
             order.push((seen[image.class], image.class, index));
