@@ -25,6 +25,7 @@ mod gpu;
 mod gpu_kernels;
 mod gpu_runs;
 mod identity;
+mod init;
 mod kernel;
 mod keys;
 mod laws;

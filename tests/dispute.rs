@@ -42,12 +42,8 @@ fn mlp() -> Predictor {
 }
 
 fn model(predictor: &Predictor) -> Model {
-    let encoder = EncoderConfig {
-        backbone: Backbone::Mlp { widths: vec![8] },
-        zero_init_residual: false,
-        projector: ProjectorConfig { layers: 1, hidden: None, dim: DIM, norm: HeadNorm::All },
-        precision: Precision::F32,
-    };
+    let projector = ProjectorConfig { layers: 1, hidden: None, dim: DIM, norm: HeadNorm::All };
+    let encoder = EncoderConfig::new(Backbone::Mlp { widths: vec![8] }, projector);
     Model::new(&encoder, predictor, SIZE, 1, &kernel::direct_sums().unwrap()).unwrap()
 }
 

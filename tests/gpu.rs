@@ -96,7 +96,7 @@ fn results(
 
 fn encoder(backbone: Backbone, norm: HeadNorm) -> EncoderConfig {
     let projector = ProjectorConfig { layers: 2, hidden: Some(24), dim: 16, norm };
-    EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 }
+    EncoderConfig::new(backbone, projector)
 }
 
 /// (what, network, views, batch): every kind of layer, packs and single numbers, one block and

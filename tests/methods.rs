@@ -107,12 +107,8 @@ const SIDE: usize = 8;
 const SMALL: usize = 4;
 
 fn model() -> Model {
-    let encoder = EncoderConfig {
-        backbone: Backbone::Resnet8 { width: 4 },
-        zero_init_residual: false,
-        projector: ProjectorConfig { layers: 2, hidden: None, dim: DIM, norm: HeadNorm::Hidden },
-        precision: kernel::Precision::F32,
-    };
+    let projector = ProjectorConfig { layers: 2, hidden: None, dim: DIM, norm: HeadNorm::Hidden };
+    let encoder = EncoderConfig::new(Backbone::Resnet8 { width: 4 }, projector);
     Model::new(&encoder, &Predictor::None {}, SIDE, 1, &kernel::direct_sums().unwrap()).unwrap()
 }
 
@@ -378,12 +374,10 @@ fn the_momentum_encoders_tau_rises_or_stays() {
         // ξ moves by 1 − τ towards θ; with θ = 0 after the first step ξ is the product of all τ.
         rule.refresh(&model, &mut std::iter::empty()).unwrap();
         let zeros = Model::new(
-            &EncoderConfig {
-                backbone: Backbone::Resnet8 { width: 4 },
-                zero_init_residual: false,
-                projector: ProjectorConfig { layers: 2, hidden: None, dim: DIM, norm: HeadNorm::Hidden },
-                precision: kernel::Precision::F32,
-            },
+            &EncoderConfig::new(
+                Backbone::Resnet8 { width: 4 },
+                ProjectorConfig { layers: 2, hidden: None, dim: DIM, norm: HeadNorm::Hidden },
+            ),
             &Predictor::Mlp(PredictorConfig { hidden: 2, norm: HeadNorm::Hidden, inverse: false }),
             SIDE,
             1,

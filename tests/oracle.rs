@@ -236,7 +236,7 @@ fn compare_running(what: &str, network: &Network, engine: &Engine, oracle: &Orac
 
 fn encoder(backbone: Backbone, norm: HeadNorm, layers: usize) -> EncoderConfig {
     let projector = ProjectorConfig { layers, hidden: Some(12), dim: 10, norm };
-    EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 }
+    EncoderConfig::new(backbone, projector)
 }
 
 #[test]

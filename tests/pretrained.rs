@@ -283,7 +283,7 @@ fn a_small_file_whose_activations_fill_memory_is_refused() {
         stem: Stem::Cifar,
     };
     let projector = ProjectorConfig { layers: 1, hidden: None, dim: 2, norm: HeadNorm::All };
-    let encoder = EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 };
+    let encoder = EncoderConfig::new(backbone, projector);
     let model = Model::new(&encoder, &Predictor::None {}, 8, 0, &kernel).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let [file, images, out] =

@@ -119,7 +119,7 @@ fn whole_model() -> Tensors {
     let kernel = processor_kernel(Precision::F32).unwrap();
     let projector = ProjectorConfig { layers: 2, hidden: None, dim: 6, norm: HeadNorm::All };
     let backbone = Backbone::Resnet8 { width: 2 };
-    let encoder = EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 };
+    let encoder = EncoderConfig::new(backbone, projector);
     let predictor = Predictor::Mlp(PredictorConfig { hidden: 3, norm: HeadNorm::Hidden, inverse: true });
     let model =
         Model::new(&encoder, &predictor, SIZE, 0, &kernel).unwrap().with_prototypes(5, 0, &kernel).unwrap();
@@ -246,8 +246,7 @@ fn residual_networks_of_any_stages_are_read_back() {
         Backbone::Mlp { widths: vec![7, 3] },
     ] {
         let projector = ProjectorConfig { layers: 2, hidden: Some(7), dim: 6, norm: HeadNorm::All };
-        let encoder =
-            EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 };
+        let encoder = EncoderConfig::new(backbone, projector);
         let model = Model::new(&encoder, &Predictor::None {}, SIZE, 3, &kernel).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");

@@ -105,7 +105,7 @@ pub fn layer_flags() -> Vec<Arg> {
 }
 
 /// Keys that have a flag of their own: its name, its value, the key and the help.
-pub const KEYS: [(&str, &str, &str, &str); 3] = [
+pub const KEYS: [(&str, &str, &str, &str); 4] = [
     ("epochs", "N", "schedule.epochs", "Epochs of every run: --set schedule.epochs=N"),
     (
         "lr",
@@ -114,6 +114,12 @@ pub const KEYS: [(&str, &str, &str, &str); 3] = [
         "Base learning rate, which is multiplied by batch / 256: --set optim.base_lr=X",
     ),
     ("batch-size", "N", "schedule.batch", "Images of a batch: --set schedule.batch=N"),
+    (
+        "init",
+        "RUN|FILE",
+        "encoder.init",
+        "Weights to begin with: a run's folder, a PyTorch checkpoint or safetensors: --set encoder.init=…",
+    ),
 ];
 /// What people call these flags too, and what they mean.
 const OTHER_NAMES: [(&str, &str); 2] = [("learning-rate", "--lr"), ("bs", "--batch-size")];

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::study::{
     Engine, Event, Formula, Job, MOCK, Settings, Trainer, check_images, schedule, trained_scale,
 };
-use crate::train::{Ending, Progress};
+use crate::train::{Ending, Init, Progress};
 use clap::ArgMatches;
 use serde_json::json;
 use std::sync::Arc;
@@ -149,6 +149,7 @@ impl<'a> Workshop<'a> {
         let trained = |job: &&Job| !is_mock(self.matches) && job.recipe.closed_form.is_none();
         if let Some(job) = jobs[ended..].first().filter(trained) {
             self.engine.dataset(&job.recipe.data)?;
+            Init::open(&job.recipe)?;
         }
         others.hand_over(jobs, ended, self.output)
     }

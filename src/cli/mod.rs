@@ -8,6 +8,7 @@
 mod answer;
 mod as_given;
 mod bar;
+mod begin;
 mod collapse;
 mod compare;
 mod completions;

@@ -1,6 +1,7 @@
 //! What a `sim run` is going to make: studies with their arms and runs, whether they fit, how long
 //! they take.
 
+use super::begin;
 use super::memory::{self, Available};
 use super::precision;
 use super::progress::Told;
@@ -205,6 +206,11 @@ pub fn prepare(engine: &Engine, jobs: &[Job], ended: usize, settings: &Settings,
     let data = open_all(engine, &to_make, say)?;
     for (job, data) in to_make.iter().zip(&data) {
         check_classes(&job.recipe, data)?;
+    }
+    for table in begin::tables(&to_make)? {
+        if !say.quiet && say.told.is_news(&table) {
+            super::note(&table);
+        }
     }
     // What the processor's memory and a few of its steps say, they say of the processor.
     if settings.place != Place::Cpu {

@@ -1,6 +1,6 @@
 //! What F_θ and h are made of, as data.
 
-use crate::defaults::is_default;
+use crate::defaults::{is_default, is_yes, yes};
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,31 @@ pub struct EncoderConfig {
     /// What its convolutions multiply.
     #[serde(default, skip_serializing_if = "is_default")]
     pub precision: Precision,
+    /// Where the weights lie that θ begins with, a run's folder or a file; none: they are drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
+    /// The SHA-256 of that file. A run's recipe has it, so that other weights under the same name
+    /// are another run's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_sha256: Option<String>,
+    /// Whether projector and predictor are taken from there too, where they fit.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub init_heads: bool,
+}
+
+impl EncoderConfig {
+    /// This backbone with this projector, and the default of every key that may be left out.
+    pub fn new(backbone: Backbone, projector: ProjectorConfig) -> Self {
+        Self {
+            backbone,
+            zero_init_residual: false,
+            projector,
+            precision: Precision::F32,
+            init: None,
+            init_sha256: None,
+            init_heads: true,
+        }
+    }
 }
 
 /// The projection MLP: linear, BN, ReLU, …; the last BN has neither affine parameters nor ReLU.

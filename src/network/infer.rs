@@ -5,7 +5,6 @@
 
 use super::config::{Backbone, EncoderConfig, HeadNorm, PredictorConfig, ProjectorConfig, Stem};
 use crate::error::{Error, Result};
-use crate::kernel::Precision;
 use std::collections::BTreeMap;
 
 /// Shapes of tensors by name.
@@ -55,7 +54,7 @@ pub fn infer_encoder(shapes: &Shapes) -> Result<EncoderConfig> {
         }
     };
     let projector = projector(shapes)?.unwrap_or_else(|| ProjectorConfig::none(features));
-    Ok(EncoderConfig { backbone, zero_init_residual: false, projector, precision: Precision::F32 })
+    Ok(EncoderConfig::new(backbone, projector))
 }
 
 /// A residual network whose first convolution has the shape `conv1`, and the number of its

@@ -79,6 +79,11 @@ pub fn fits<'a>(network: &Network, names: impl Iterator<Item = &'a str>, find: F
     }
 }
 
+/// Whether an encoder's tensor of this name is its projector's, or a classifier's in its place.
+pub fn is_projectors(name: &str) -> bool {
+    name.starts_with("fc.")
+}
+
 /// What a name begins with, up to a number or a dot: "layer" of `layer1.0.bn1.weight`.
 fn family(name: &str) -> &str {
     let end = name.find(|c: char| c == '.' || c.is_ascii_digit());

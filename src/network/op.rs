@@ -212,16 +212,12 @@ impl Engine {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use candle_core::{Device, Tensor};
-    /// use simsiam_em::kernel::{Precision, direct_sums};
+    /// use simsiam_em::kernel::direct_sums;
     /// use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, ProjectorConfig};
     /// use simsiam_em::network::{Engine, Network};
     ///
-    /// let config = EncoderConfig {
-    ///     backbone: Backbone::Resnet8 { width: 16 },
-    ///     zero_init_residual: false,
-    ///     projector: ProjectorConfig { layers: 2, hidden: None, dim: 32, norm: HeadNorm::All },
-    ///     precision: Precision::F32,
-    /// };
+    /// let projector = ProjectorConfig { layers: 2, hidden: None, dim: 32, norm: HeadNorm::All };
+    /// let config = EncoderConfig::new(Backbone::Resnet8 { width: 16 }, projector);
     /// let network = Network::encoder(&config, (16, 16))?;
     /// let theta = Tensor::from_vec(network.init(0, 0), network.theta_len(), &Device::Cpu)?;
     /// let engine = Engine::new(network, direct_sums()?)?;

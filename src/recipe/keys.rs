@@ -290,6 +290,13 @@ pub const KEYS: &[Key] = rows! {
     "encoder.precision", Text, PRECISION, Some("\"f32\""), "sim":
         "What convolutions multiply; sums are f32 in either case. A study may say \"auto\": the faster one here, by a measurement before its first run.";
 
+    "encoder.init", Text, Said("a run's folder or a weights file"), CHOICE, "sim":
+        "Weights to begin with, of this program, torchvision, timm, solo-learn, lightly or the official codes; `--init` sets it; left out: they are drawn.";
+    "encoder.init_sha256", Text, Said("64 hexadecimal digits"), CHOICE, "sim":
+        "SHA-256 of that file, so that another file of its name makes another run; left out, it is taken: a run's recipe has it.";
+    "encoder.init_heads", Switch, Any, Some("true"), "sim":
+        "Whether projector, predictor and prototypes are taken from it too, each where it fits whole.";
+
     "predictor.none", Empty, Any, None, "Table 1":
         "No predictor: p = z.";
     "predictor.mlp.hidden", Whole, WIDTH, None, "Sec. 3":

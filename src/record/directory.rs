@@ -24,8 +24,8 @@ pub const CONFIG_FILE: &str = "config.toml";
 const NO_LOCKS: &str =
     "the file system of this folder knows no locks: start no second command on its runs on this machine";
 /// Keys of a recipe that say how files are read, and nothing about what is trained: a run may go on
-/// with others. Images that are not those it began with are found by their digest.
-const READING: [&str; 1] = ["data.skip_bad"];
+/// with others. Images and weights that are not those it began with are found by their digests.
+const READING: [&str; 2] = ["data.skip_bad", "encoder.init"];
 
 /// One run's folder, locked for as long as the value lives.
 #[derive(Debug)]

@@ -48,6 +48,7 @@ mod table;
 pub use answer::{
     ANSWER_FILE, Answer, AnswerArm, AnswerClaim, AnswerFact, AnswerMetric, AnswerPaper, AnswerRun,
 };
+pub use digest::{Digested, digest_file};
 pub use directory::{CONFIG_FILE, RunDir, check_recipe, find_twin, has_begun, run_folder};
 pub use durable::{is_stream, make_folder, sweep, write_durable, write_where_told};
 pub use events::EVENTS_PREFIX;
@@ -59,7 +60,8 @@ pub use outcome::{
     read_outcome, read_result, read_result_if_any,
 };
 pub use provenance::{
-    DRAWN, EARLIER, Environment, IMAGES, TELLING, UNKNOWN_IMAGES, cautions, images, images_of, outdated, some,
+    DRAWN, EARLIER, Environment, IMAGES, INIT, TELLING, UNKNOWN_IMAGES, cautions, images, images_of,
+    outdated, some,
 };
 pub use spread::{Evidence, Share, Spread};
 pub use state_file::{SavedTensor, Snapshot};

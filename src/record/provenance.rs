@@ -22,6 +22,9 @@ const ASKED: [&str; 4] = ["data", "train_images", "test_images", DRAWN];
 /// The seed of procedural images, where a run saw such.
 pub const DRAWN: &str = "images_drawn_with_seed";
 
+/// The key of the weights that a run began with, where they were not drawn.
+pub const INIT: &str = "init";
+
 /// What is said of a run whose images cannot be told.
 pub const UNKNOWN_IMAGES: &str = "nobody knows which images this run saw, for its env.json is missing; --fresh starts over, --out DIR keeps both";
 

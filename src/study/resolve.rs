@@ -13,6 +13,7 @@ use super::source::Source;
 use crate::data::sources;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
+use crate::train;
 use std::sync::Arc;
 
 /// Why no key sets a seed.
@@ -226,7 +227,8 @@ impl Study {
             let precision = quoted(request.precision.unwrap_or("f32"));
             tree.merge(parse_flag("encoder.precision = auto", &format!("encoder.precision = {precision}"))?);
         }
-        let recipe: Recipe = fault::deserialize(&tree, &Study::keys())?;
+        let mut recipe: Recipe = fault::deserialize(&tree, &Study::keys())?;
+        train::settle_init(&mut recipe.encoder)?;
         let modelled = |world| closed_form::course(&recipe, world).map(drop);
         let checked = recipe.check().and_then(|()| recipe.closed_form.as_ref().map_or(Ok(()), modelled));
         checked.map_err(|error| match error {

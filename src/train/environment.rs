@@ -4,7 +4,7 @@ use crate::data::Dataset;
 use crate::device::Site;
 use crate::error::Result;
 use crate::recipe::Recipe;
-use crate::record::{DRAWN, EARLIER, IMAGES, TELLING};
+use crate::record::{DRAWN, EARLIER, IMAGES, INIT, TELLING};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -81,13 +81,14 @@ pub fn resumed(mut now: Value, before: Option<&BTreeMap<String, Value>>, step: u
 }
 
 /// What tells one machine from another, of what env.json holds: not where the run was copied from,
-/// nor its threads and ranks, nor the steps at which it changed machines, nor which procedural images it
+/// nor the weights that it began with, nor its threads and ranks, nor the steps at which it changed
+/// machines, nor which procedural images it
 /// drew.
 pub fn machine_of(mut environment: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     if environment.remove(DRAWN).is_some() {
         environment.remove(IMAGES);
     }
-    environment.retain(|key, _| !["taken_from", "threads", RANKS].contains(&key.as_str()));
+    environment.retain(|key, _| !["taken_from", "threads", RANKS, INIT].contains(&key.as_str()));
     let earlier = environment.get_mut(EARLIER).and_then(Value::as_array_mut).into_iter().flatten();
     earlier.filter_map(Value::as_object_mut).for_each(|part| drop(part.remove(TO_STEP)));
     environment

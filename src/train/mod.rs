@@ -16,6 +16,7 @@ mod environment;
 mod evaluate;
 mod film;
 mod half_steps;
+mod init;
 mod model;
 mod preprocessing;
 mod pretrained;
@@ -37,6 +38,7 @@ pub use em::read_trajectory;
 pub use environment::{NUMBERS, machine_of, version};
 pub use evaluate::{BATCH, Evaluation, Protocol, embed, embed_some, evaluate};
 pub use film::{FilmFrame, read_film};
+pub use init::{Init, Share, settle as settle_init};
 pub use model::{Model, Part};
 pub use preprocessing::Preprocessing;
 pub use pretrained::{Pretrained, recipe_of};
@@ -50,7 +52,7 @@ use crate::device::ranks::{One, Ranks};
 use crate::device::{Place, Site};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::record::{Environment, Outcome, RunDir, Snapshot, UNKNOWN_IMAGES, images, read_env};
+use crate::record::{Environment, INIT, Outcome, RunDir, Snapshot, UNKNOWN_IMAGES, images, read_env};
 use drive::{Agreed, Around, alternate};
 use environment::{environment, resumed};
 use records::Records;
@@ -217,7 +219,13 @@ fn shared(
         _ => None,
     };
     let mut state = State::open(recipe, dataset, records, site, snapshot)?;
-    records.write_env(&resumed(environment(recipe, dataset, site)?, before.as_ref(), state.step))?;
+    let mut now = environment(recipe, dataset, site)?;
+    // A run that goes on has its weights from a checkpoint.
+    let kept = || before.as_ref()?.get(INIT).cloned();
+    if let Some(init) = state.init.take().or_else(kept) {
+        now[INIT] = init;
+    }
+    records.write_env(&resumed(now, before.as_ref(), state.step))?;
     watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
     let agreed = Agreed::new(stop, site.ranks().clone());
     let around = Around { recipe, dataset, records, stop: &agreed, watch };

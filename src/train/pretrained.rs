@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub struct Pretrained {
     /// The weights file.
     pub path: PathBuf,
-    tensors: Tensors,
+    pub(super) tensors: Tensors,
     /// The recipe of the run that they are of, where it is known.
     pub recipe: Option<Recipe>,
     /// How images are prepared for them.

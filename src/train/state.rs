@@ -11,7 +11,7 @@ use super::half_steps::HalfSteps;
 use super::readings::Read;
 use super::records::Records;
 use super::weights;
-use super::{Alternation, Model, Preprocessing, Progress, Protocol, Rates, evaluate};
+use super::{Alternation, Init, Model, Preprocessing, Progress, Protocol, Rates, evaluate};
 use crate::data::{Dataset, loader};
 use crate::device::Site;
 use crate::error::{Error, Result};
@@ -21,6 +21,7 @@ use crate::recipe::Recipe;
 use crate::record::{MetricsLog, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE};
 use candle_core::{Device, Tensor};
 use ndarray::Array2;
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -59,6 +60,8 @@ pub struct State {
     images: u64,
     started: Instant,
     batch: usize,
+    /// What env.json keeps of the weights that this process began the run with, where it did.
+    pub init: Option<Value>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -88,7 +91,10 @@ impl State {
         let kernel = site.host_kernel(recipe.encoder.precision)?;
         let schedule = &recipe.schedule;
         let shards = Shards::new(schedule.shards, site.ranks().clone(), schedule.sync_batch_norm)?;
-        let model = Model::of(recipe, &kernel)?.on(site)?.cut_by(&Arc::new(shards))?;
+        let model = Model::of(recipe, &kernel)?;
+        let init = if snapshot.is_none() { Init::open(recipe)? } else { None };
+        init.iter().try_for_each(|init| init.load(&model))?;
+        let model = model.on(site)?.cut_by(&Arc::new(shards))?;
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
         let place = BankPlace {
             memory_limit_bytes: BANK_MEMORY_BYTES,
@@ -121,6 +127,7 @@ impl State {
             images: saved::number_of(&dataset.digest),
             started: Instant::now(),
             batch: recipe.schedule.batch,
+            init: init.map(|init| init.record()),
         };
         if let Some(snapshot) = snapshot {
             state.restore(snapshot).map_err(|e| e.in_file(records.folder()))?;

@@ -70,7 +70,7 @@ pub(super) fn serialize(
 }
 
 /// Tensors of a file by the part of a model that they belong to.
-struct Parts<'a> {
+pub(super) struct Parts<'a> {
     tensors: &'a Tensors,
     /// The file's name of each tensor by its name here.
     names: BTreeMap<String, &'a str>,
@@ -93,7 +93,7 @@ fn sound(name: &str, (shape, values): &ShapedNumbers) -> Result<()> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(tensors: &'a Tensors) -> Result<Self> {
+    pub(super) fn of(tensors: &'a Tensors) -> Result<Self> {
         let names = part_names(tensors.keys().map(String::as_str))?;
         names
             .values()
@@ -101,12 +101,22 @@ impl<'a> Parts<'a> {
         Ok(Self { tensors, names })
     }
 
-    fn find(&self, name: &str) -> Option<&'a ShapedNumbers> {
+    pub(super) fn find(&self, name: &str) -> Option<&'a ShapedNumbers> {
         self.tensors.get(*self.names.get(name)?)
     }
 
+    /// The names here, each with the file's.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.names.iter().map(|(here, there)| (here.as_str(), *there))
+    }
+
+    /// Whether a name here begins so.
+    pub(super) fn has(&self, begins: &str) -> bool {
+        self.names.keys().any(|name| name.starts_with(begins))
+    }
+
     /// Shapes of the tensors of `part`, by their names without it.
-    fn shapes(&self, part: &str) -> Shapes {
+    pub(super) fn shapes(&self, part: &str) -> Shapes {
         let of_part = |(name, there): (&String, &&str)| {
             let name = name.strip_prefix(part)?.strip_prefix('.')?;
             Some((name.to_string(), self.tensors.get(*there)?.0.clone()))
@@ -115,7 +125,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Whether these tensors are those of `network`, which is `part`.
-    fn fit(&self, part: &str, network: &Network) -> Result<()> {
+    pub(super) fn fit(&self, part: &str, network: &Network) -> Result<()> {
         let own = self.names.keys().filter_map(|name| name.strip_prefix(part)?.strip_prefix('.'));
         names::fits(network, own, &|name| self.find(&format!("{part}.{name}"))).map_err(|e| of_part(part, e))
     }
@@ -192,8 +202,8 @@ pub fn encoder_of(tensors: &Tensors, size: usize, kernel: &Arc<dyn Kernel>) -> R
     let whole = infer_encoder(&shapes).and_then(|encoder| fits(&encoder).map(|()| encoder));
     let encoder = match whole {
         Ok(encoder) => encoder,
-        Err(error) if shapes.keys().any(|name| name.starts_with("fc.")) => {
-            shapes.retain(|name, _| !name.starts_with("fc."));
+        Err(error) if shapes.keys().any(|name| names::is_projectors(name)) => {
+            shapes.retain(|name, _| !names::is_projectors(name));
             let bare = infer_encoder(&shapes)?;
             // What is wrong with the backbone is wrong in both.
             fits(&bare).map_err(|_| error)?;

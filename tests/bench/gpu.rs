@@ -179,8 +179,7 @@ fn measure(
     let opened = place.open()?;
     let precision = if kind == "bf16" { Precision::Bf16 } else { Precision::F32 };
     let projector = ProjectorConfig { layers: s.layers, hidden: None, dim: DIM, norm: HeadNorm::All };
-    let encoder =
-        EncoderConfig { backbone: s.backbone.clone(), zero_init_residual: false, projector, precision };
+    let encoder = EncoderConfig { precision, ..EncoderConfig::new(s.backbone.clone(), projector) };
     let head = PredictorConfig { hidden: HIDDEN, norm: HeadNorm::Hidden, inverse: false };
     let timed = match opened.kernels() {
         Some(inner) if kernels => Some(Arc::new(Timed::new(inner.clone())?)),

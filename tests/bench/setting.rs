@@ -46,12 +46,9 @@ pub fn precision() -> Precision {
 
 /// Its networks.
 pub fn model(s: &Setting, kernel: &Arc<dyn Kernel>) -> Model {
-    let encoder = EncoderConfig {
-        backbone: s.backbone.clone(),
-        zero_init_residual: false,
-        projector: ProjectorConfig { layers: 2, hidden: None, dim: s.dim, norm: HeadNorm::All },
-        precision: precision(),
-    };
+    let projector = ProjectorConfig { layers: 2, hidden: None, dim: s.dim, norm: HeadNorm::All };
+    let encoder =
+        EncoderConfig { precision: precision(), ..EncoderConfig::new(s.backbone.clone(), projector) };
     let predictor =
         Predictor::Mlp(PredictorConfig { hidden: s.hidden, norm: HeadNorm::Hidden, inverse: false });
     Model::new(&encoder, &predictor, s.size, 0, kernel).unwrap()

@@ -1,0 +1,83 @@
+//! The weights that runs begin with, compared with their recipes before the first of them is made,
+//! and a table of what is taken.
+
+use super::table::table;
+use crate::error::Result;
+use crate::recipe::Recipe;
+use crate::study::Job;
+use crate::train::{Init, Preprocessing};
+
+/// Names that are shown of what is left over.
+const SHOWN: usize = 4;
+/// Digits of a digest that tell files apart for a person.
+const DIGITS: usize = 12;
+
+/// Opens what each of `jobs` begins with, where it does not draw its weights, and gives what a
+/// person should know of it, once for all jobs that take the same.
+///
+/// # Errors
+/// As [`Init::open`].
+pub fn tables(jobs: &[&Job]) -> Result<Vec<String>> {
+    let mut seen: Vec<&Recipe> = Vec::new();
+    let mut told: Vec<String> = Vec::new();
+    for recipe in jobs.iter().map(|job| &job.recipe) {
+        let same = |other: &&Recipe| {
+            let heads = other.predictor == recipe.predictor
+                && other.objective.prototypes == recipe.objective.prototypes;
+            heads && other.encoder == recipe.encoder && other.augment == recipe.augment
+        };
+        if seen.iter().any(same) {
+            continue;
+        }
+        seen.push(recipe);
+        if let Some(init) = Init::open(recipe)? {
+            let text = text(&init, recipe);
+            if !told.contains(&text) {
+                told.push(text);
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// What is taken of `init`, what is not and why, and that its images were prepared differently.
+fn text(init: &Init, recipe: &Recipe) -> String {
+    let digest = init.sha256.get(..DIGITS).unwrap_or_default();
+    let trained = init.epochs.map_or(String::new(), |epochs| format!(", trained for {epochs} epochs"));
+    let mut lines = vec![format!("encoder.init: {} (sha256 {digest}…{trained})", init.file.display())];
+    let row = |share: &crate::train::Share| {
+        let tensors = super::count(share.tensors, "tensor");
+        let (state, why) = match &share.drawn_because {
+            None => ("taken", tensors),
+            Some(why) => ("drawn", why.clone()),
+        };
+        (vec![share.part.to_string(), state.to_string()], why)
+    };
+    let rows: Vec<_> = init.shares.iter().map(row).collect();
+    let cells: Vec<Vec<String>> = rows.iter().map(|(cells, _)| cells.clone()).collect();
+    // The last column is text, and stands at the left.
+    let begun = table(&cells).into_iter().zip(rows);
+    lines.extend(begun.map(|(line, (_, why))| format!("  {line}   {why}")));
+    if !init.left.is_empty() {
+        let shown: Vec<&str> = init.left.iter().take(SHOWN).map(String::as_str).collect();
+        let more = if init.left.len() > SHOWN { ", …" } else { "" };
+        let tensors = super::count(init.left.len(), "tensor");
+        lines.push(format!("  left in the file: {tensors} ({}{more})", shown.join(", ")));
+    }
+    let (theirs, source) = &init.preprocessing;
+    let ours = Preprocessing::of(&recipe.augment);
+    if (theirs.mean, theirs.std) != (ours.mean, ours.std) {
+        let numbers = |values: [f32; 3]| values.map(|value| value.to_string()).join(",");
+        lines.push(format!(
+            "  its images were normalised by mean {}, std {} ({source}), and this recipe's are by {}, {}; --set \
+             'augment.mean=[{}]' --set 'augment.std=[{}]' takes the file's",
+            numbers(theirs.mean),
+            numbers(theirs.std),
+            numbers(ours.mean),
+            numbers(ours.std),
+            numbers(theirs.mean),
+            numbers(theirs.std)
+        ));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,246 @@
+//! Weights that runs begin with: every layout of names, what is taken, what is said of the rest,
+//! and that another file is another run.
+
+use crate::support::{golden, output, save_tensors};
+use simsiam_em::device::processor_kernel;
+use simsiam_em::network::{Tensors, read_weights};
+use simsiam_em::recipe::Recipe;
+use simsiam_em::study::{Request, Study};
+use simsiam_em::train::{Init, Model, weights};
+use std::path::{Path, PathBuf};
+
+/// A network of two channels, as those of tests/golden/checkpoints/ have it.
+const NARROW: &str = "encoder.backbone.resnet8.width=2";
+/// Its projector.
+const HEAD: &str = "encoder.projector.dim=4";
+
+/// SimSiam's recipe at the smoke scale with these keys, beginning with `init`.
+fn recipe(init: &Path, set: &[&str]) -> simsiam_em::Result<Recipe> {
+    let init = format!("encoder.init={}", init.display());
+    let set = set.iter().copied().chain([init.as_str()]).map(String::from).collect();
+    let request = Request { scale: Some("smoke".into()), set, ..Request::default() };
+    Ok(Study::find("simsiam")?.resolve(&request)?.remove(0).recipe)
+}
+
+/// The tensors of a new model of `recipe`.
+fn drawn(recipe: &Recipe) -> Tensors {
+    tensors(&Model::of(recipe, &processor_kernel(recipe.encoder.precision).unwrap()).unwrap())
+}
+
+/// The tensors of a model of `recipe` after its beginning.
+fn begun(recipe: &Recipe) -> Tensors {
+    let model = Model::of(recipe, &processor_kernel(recipe.encoder.precision).unwrap()).unwrap();
+    Init::open(recipe).unwrap().unwrap().load(&model).unwrap();
+    tensors(&model)
+}
+
+fn tensors(model: &Model) -> Tensors {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    std::fs::write(&path, weights::to_safetensors(model, None).unwrap()).unwrap();
+    read_weights(&path).unwrap()
+}
+
+/// What becomes of each part: its name, and why it is drawn.
+fn shares(recipe: &Recipe) -> Vec<(&'static str, Option<String>)> {
+    let init = Init::open(recipe).unwrap().unwrap();
+    init.shares.into_iter().map(|share| (share.part, share.drawn_because)).collect()
+}
+
+/// The golden network under torchvision's names.
+fn plain() -> Tensors {
+    read_weights(&golden("checkpoints/state_dict.pth")).unwrap()
+}
+
+/// A name of torchvision's as a sequence of its modules has it.
+fn in_sequence(name: &str) -> String {
+    let modules = [("conv1.", "0."), ("bn1.", "1."), ("layer1.", "4."), ("layer2.", "5."), ("layer3.", "6.")];
+    let (ours, theirs) = modules.into_iter().find(|(ours, _)| name.starts_with(ours)).unwrap();
+    name.replacen(ours, theirs, 1)
+}
+
+#[test]
+fn every_layout_of_names_begins_with_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let projector = |name: &str| name.strip_prefix("fc.").map(str::to_string);
+    type Rename<'a> = &'a dyn Fn(&str) -> String;
+    let layouts: [(&str, Rename); 7] = [
+        ("torchvision, timm", &|name| name.to_string()),
+        ("SimSiam", &|name| format!("module.encoder.{name}")),
+        ("MoCo", &|name| format!("module.encoder_q.{name}")),
+        ("solo-learn", &|name| match projector(name) {
+            Some(rest) => format!("projector.{rest}"),
+            None => format!("backbone.{name}"),
+        }),
+        ("solo-learn of old", &|name| match projector(name) {
+            Some(rest) => format!("projector.{rest}"),
+            None => format!("encoder.{name}"),
+        }),
+        ("lightly", &|name| match projector(name) {
+            Some(rest) => format!("projection_head.layers.{rest}"),
+            None => format!("backbone.{}", in_sequence(name)),
+        }),
+        ("CIFAR codes", &|name| name.replace(".downsample.", ".shortcut.")),
+    ];
+    for (index, (layout, rename)) in layouts.into_iter().enumerate() {
+        let file = folder.path().join(format!("{index}.safetensors"));
+        let renamed: Tensors = plain().into_iter().map(|(name, tensor)| (rename(&name), tensor)).collect();
+        save_tensors(&renamed, [], &file);
+        let recipe = recipe(&file, &[NARROW, HEAD]).unwrap();
+        let taken = shares(&recipe);
+        let expected = [("backbone", None), ("projector", None), ("predictor", Some("there is none".into()))];
+        assert_eq!(taken, expected, "{layout}");
+        let (begun, drawn) = (begun(&recipe), drawn(&recipe));
+        for (name, tensor) in &begun {
+            match name.strip_prefix("encoder.") {
+                Some(name) => assert_eq!(tensor, &plain()[name], "{layout}: {name}"),
+                None => assert_eq!(tensor, &drawn[name], "{layout}: {name}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn checkpoints_of_pytorch_are_begun_with_and_heads_are_whole_or_drawn() {
+    let file = golden("checkpoints/before_1.6.pth");
+    let wide = recipe(&file, &[NARROW, "encoder.projector.dim=8"]).unwrap();
+    let said = shares(&wide);
+    let why = said[1].1.clone().unwrap();
+    assert!(said[0].1.is_none() && why.contains("fc.0.weight") && why.contains("[4, 8]"), "{said:?}");
+    let (begun_wide, drawn_wide, file_tensors) = (begun(&wide), drawn(&wide), plain());
+    for (name, tensor) in &begun_wide {
+        let backbone = name.strip_prefix("encoder.").filter(|name| !name.starts_with("fc."));
+        let expected = backbone.map_or(&drawn_wide[name], |name| &file_tensors[name]);
+        assert_eq!(tensor, expected, "{name}");
+    }
+    let apart = recipe(&file, &[NARROW, HEAD, "encoder.init_heads=false"]).unwrap();
+    assert_eq!(shares(&apart)[1].1.as_deref(), Some("encoder.init_heads = false"));
+    assert_eq!(begun(&apart)["encoder.fc.0.weight"], drawn(&apart)["encoder.fc.0.weight"]);
+    // Torchvision's classifier is no projector, and is told.
+    let classifier = recipe(&golden("checkpoints/classifier.safetensors"), &[NARROW, HEAD]).unwrap();
+    assert_eq!(shares(&classifier)[1].1.as_deref(), Some("fc.weight is a classifier"));
+    let left = Init::open(&classifier).unwrap().unwrap().left;
+    assert_eq!(left, ["model.fc.bias", "model.fc.weight"]);
+}
+
+/// Runs `sim run simsiam` at the smoke scale in `folder`: the exit code and stderr.
+fn run(folder: &Path, args: &[&str]) -> (i32, String) {
+    let fixed = ["run", "simsiam", "--scale", "smoke", "--seeds", "1", "--out", "runs"];
+    let output = output(folder, &[&fixed, args].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked"), "{said}");
+    (output.status.code().unwrap(), said)
+}
+
+/// A copy of the golden network in `folder`.
+fn copy(folder: &Path, name: &str) -> PathBuf {
+    let to = folder.join(name);
+    std::fs::copy(golden("checkpoints/state_dict.pth"), &to).unwrap();
+    to
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_key_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    copy(here, "weights.pth");
+    std::fs::write(here.join("bad.pth"), b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
+        .unwrap();
+    std::fs::write(here.join("page.pth"), "<html>Sign in").unwrap();
+    std::fs::create_dir(here.join("empty")).unwrap();
+    let mut strange = plain();
+    strange.insert("layer1.0.se.fc1.weight".into(), (vec![1], vec![0.5]));
+    save_tensors(&strange, [], &here.join("squeezed.safetensors"));
+    for (args, words) in [
+        (
+            &["--init", "weights.pth"][..],
+            &[
+                "encoder.backbone.resnet8.width=2) than the recipe has (encoder.backbone.resnet8.width=4)",
+                "--set",
+            ][..],
+        ),
+        (&["--init", "nowhere.pth"], &["encoder.init: nowhere.pth is no file of weights"]),
+        (&["--init", "empty"], &["empty/weights.safetensors", "the run is not finished"]),
+        (&["--init", "bad.pth"], &["encoder.init: bad.pth", "breaks off"]),
+        (&["--init", "page.pth"], &["HTML page"]),
+        (&["--init", "squeezed.safetensors", "--set", NARROW], &["layer1.0.se.fc1.weight", "no layer"]),
+        (&["--set", "encoder.init_heads=false"], &["encoder.init_heads: says nothing without encoder.init"]),
+        (
+            &["--init", "weights.pth", "--set", NARROW, "--set", "encoder.init_sha256=00ff"],
+            &["encoder.init_sha256: 00ff is asked for, and weights.pth has "],
+        ),
+    ] {
+        let (code, said) = run(here, args);
+        assert_eq!(code, 2, "{args:?}: {said}");
+        words.iter().for_each(|word| assert!(said.contains(word), "{args:?} does not say {word}: {said}"));
+        assert!(!here.join("runs/simsiam/simsiam").exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_run_keeps_the_digest_of_its_beginning_and_another_file_is_another_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let file = copy(here, "weights.pth");
+    let set = ["--set", NARROW, "--set", HEAD];
+    let (code, said) = run(here, &[&["--init", "weights.pth"][..], &set].concat());
+    assert_eq!(code, 0, "{said}");
+    for line in
+        ["backbone    taken   ", "projector   taken", "predictor   drawn   there is none", "augment.mean"]
+    {
+        assert!(said.contains(line), "no {line}: {said}");
+    }
+    let run_folder = here.join("runs/simsiam/simsiam/seed-0");
+    let config = std::fs::read_to_string(run_folder.join("config.toml")).unwrap();
+    let digest = config.lines().find_map(|line| line.strip_prefix("init_sha256 = ")).unwrap().to_string();
+    let env: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(run_folder.join("env.json")).unwrap()).unwrap();
+    assert_eq!(format!("\"{}\"", env["init"]["sha256"].as_str().unwrap()), digest);
+    assert_eq!(env["init"]["taken"], serde_json::json!(["backbone", "projector"]));
+
+    // The same bytes elsewhere are the same run.
+    std::fs::rename(&file, here.join("moved.pth")).unwrap();
+    let (code, said) = run(here, &[&["--init", "moved.pth"][..], &set].concat());
+    assert!(code == 0 && said.contains("nothing to compute"), "{code}: {said}");
+    // Without the file its answer is given all the same, by whoever knows the digest.
+    let pinned = format!("encoder.init_sha256={digest}");
+    let gone = [&["--init", "gone.pth", "--set", &pinned][..], &set].concat();
+    let (code, said) = run(here, &gone);
+    assert!(code == 0 && said.contains("nothing to compute"), "{code}: {said}");
+    let (code, said) = run(here, &[&gone[..], &["--fresh"]].concat());
+    assert!(code == 2 && said.contains("gone.pth"), "{code}: {said}");
+
+    let mut other = plain();
+    other.get_mut("conv1.weight").unwrap().1[0] += 1.0;
+    save_tensors(&other, [], &file);
+    let (code, said) = run(here, &[&["--init", "weights.pth"][..], &set].concat());
+    assert!(code == 2 && said.contains("encoder.init_sha256:"), "{code}: {said}");
+    let (code, said) = run(here, &set);
+    assert!(
+        code == 2 && said.contains("encoder.init_sha256:") && said.contains("absent asked for"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_without_its_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    copy(here, "weights.pth");
+    let args = ["--init", "weights.pth", "--set", NARROW, "--set", "schedule.checkpoint_every=1"];
+    assert_eq!(run(here, &args).0, 0);
+    let run_folder = here.join("runs/simsiam/simsiam/seed-0");
+    let read = |name: &str| std::fs::read(run_folder.join(name)).unwrap();
+    let (weights, env) = (read("weights.safetensors"), read("env.json"));
+    // The last epoch's checkpoint and the outcome are gone, as where a process was killed.
+    let mut checkpoints: Vec<_> = std::fs::read_dir(run_folder.join("checkpoints")).unwrap().collect();
+    checkpoints.sort_by_key(|entry| entry.as_ref().unwrap().path());
+    std::fs::remove_dir_all(checkpoints.pop().unwrap().unwrap().path()).unwrap();
+    std::fs::remove_file(run_folder.join("outcome.json")).unwrap();
+    std::fs::remove_file(run_folder.join("weights.safetensors")).unwrap();
+    let (code, said) = run(here, &args);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(read("weights.safetensors"), weights);
+    let of = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap()["init"].clone();
+    assert!(of(&env).is_object() && of(&env) == of(&read("env.json")));
+}
