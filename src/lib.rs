@@ -24,6 +24,8 @@
 //! - [`figures`] — what of a study, of a sweep and of the closed form is drawn.
 //! - [`doctor`] — what is wrong with images, views or a recipe: numbers of them and of short trials,
 //!   and the rules by which a diagnosis follows.
+//! - [`export`] — a trained backbone as other programs read it: torchvision's names, ONNX, the
+//!   Hugging Face hub.
 //! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms ×
 //!   seeds into runs, runs into verdicts.
 //! - [`report`] — figures, pages and tables from the files of finished runs, from nothing else.
@@ -87,6 +89,7 @@ pub mod doctor;
 pub mod error;
 pub mod eta;
 pub mod fetch;
+pub mod export;
 pub mod figures;
 pub mod files;
 pub mod kernel;

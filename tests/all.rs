@@ -15,6 +15,7 @@ mod em;
 mod emulation;
 mod evaluation;
 mod evidence;
+mod export;
 mod faults;
 mod fetch;
 mod film;

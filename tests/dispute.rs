@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 use simsiam_em::data::Dataset;
 use simsiam_em::eta::{BankPlace, Rule, Size, Views};
-use simsiam_em::kernel::{self, Precision};
+use simsiam_em::kernel;
 use simsiam_em::network::config::*;
 use simsiam_em::network::{names, read_weights};
 use simsiam_em::objective::{Comparison, ObjectiveConfig};

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each room and the rooms it may import, from the ground up. Those of [`OPEN`] are open to all.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("error", &[]),
     ("defaults", &[]),
     ("files", &[]),
@@ -67,6 +67,8 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "train",
         ],
     ),
+    // A model card says what was measured, from the files of the run.
+    ("export", &["eta", "measure", "network", "recipe", "record", "train"]),
     ("report", &["augment", "measure", "record"]),
     // The formula that stands for training collapses where an objective is reported to.
     // A study names the figures that a report knows.
@@ -79,8 +81,8 @@ const ROOMS: [(&str, &[&str]); 26] = [
     (
         "cli",
         &[
-            "augment", "data", "device", "doctor", "fetch", "figures", "kernel", "measure", "network",
-            "recipe", "record", "report", "study", "theory", "train",
+            "augment", "data", "device", "doctor", "export", "fetch", "figures", "kernel", "measure",
+            "network", "recipe", "record", "report", "study", "theory", "train",
         ],
     ),
 ];

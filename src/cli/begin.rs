@@ -11,6 +11,8 @@ use crate::train::{Init, Preprocessing};
 const SHOWN: usize = 4;
 /// Digits of a digest that tell files apart for a person.
 const DIGITS: usize = 12;
+/// Characters for the parts and whether they are taken, which are a few words.
+const WIDTH: usize = 80;
 
 /// Opens what each of `jobs` begins with, where it does not draw its weights, and gives what a
 /// person should know of it, once for all jobs that take the same.
@@ -56,7 +58,7 @@ fn text(init: &Init, recipe: &Recipe) -> String {
     let rows: Vec<_> = init.shares.iter().map(row).collect();
     let cells: Vec<Vec<String>> = rows.iter().map(|(cells, _)| cells.clone()).collect();
     // The last column is text, and stands at the left.
-    let begun = table(&cells).into_iter().zip(rows);
+    let begun = table(&cells, WIDTH).into_iter().zip(rows);
     lines.extend(begun.map(|(line, (_, why))| format!("  {line}   {why}")));
     if !init.left.is_empty() {
         let shown: Vec<&str> = init.left.iter().take(SHOWN).map(String::as_str).collect();

@@ -18,6 +18,7 @@ mod embed;
 mod eval;
 mod fetch;
 mod film;
+mod export;
 mod flags;
 mod list;
 mod make;
@@ -105,6 +106,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("eval", matches)) => eval::run(matches, output),
         Some(("embed", matches)) => embed::run(matches, output),
         Some(("film", matches)) => film::run(matches, output),
+        Some(("export", matches)) => export::run(matches, output),
         Some(("map", matches)) => map::run(matches, output),
         Some(("neighbours", matches)) => neighbours::run(matches, output),
         Some(("theory", matches)) => theory::run(matches, output),
@@ -137,6 +139,7 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(eval::command())
         .subcommand(embed::command())
         .subcommand(film::command())
+        .subcommand(export::command())
         .subcommand(map::command())
         .subcommand(neighbours::command())
         .subcommand(replay::command())

@@ -11,6 +11,7 @@ mod cut;
 mod infer;
 mod layers;
 pub mod names;
+pub mod onnx;
 mod op;
 mod passes;
 mod plan;
@@ -19,6 +20,7 @@ mod running;
 
 pub use infer::{Shapes, infer_encoder, infer_predictor};
 pub use layers::{Network, Parameter, ParameterKind, Shape};
+pub use onnx::to_onnx;
 pub use op::Engine;
 pub use plan::pass_floats;
 pub use reading::{ShapedNumbers, Tensors, part_names, read_weights, read_with_metadata};

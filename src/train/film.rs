@@ -62,7 +62,7 @@ pub fn write_frame(
         ("labels".to_string(), vec![labels.len()], labels),
         ("z".to_string(), shape, z.into_iter().collect()),
     ];
-    records.write(&format!("{FILM}/{PREFIX}{step:08}{SUFFIX}"), &weights::serialize(tensors, None)?)
+    records.write(&format!("{FILM}/{PREFIX}{step:08}{SUFFIX}"), &weights::safetensors_of(tensors, None)?)
 }
 
 /// The film of the run in the folder `run`, in order; empty where none was kept.

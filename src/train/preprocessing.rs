@@ -3,7 +3,6 @@
 use crate::augment::AugmentConfig;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 
 /// How an image becomes an encoder's input: the shorter side resized to `size`, cropped at the
 /// centre, normalised.
@@ -37,10 +36,13 @@ impl Preprocessing {
         AugmentConfig::none(self.size, self.mean, self.std)
     }
 
-    /// The metadata by which a weights file keeps it.
-    pub(super) fn metadata(&self) -> Result<HashMap<String, String>> {
+    /// The metadata by which a weights file keeps it: a name and JSON.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] for numbers that JSON cannot express.
+    pub fn as_metadata(&self) -> Result<(String, String)> {
         let text = serde_json::to_string(self).map_err(|e| Error::Failure(format!("preprocessing: {e}")))?;
-        Ok(HashMap::from([(METADATA.to_string(), text)]))
+        Ok((METADATA.to_string(), text))
     }
 
     /// Refuses what no image can be prepared with.

@@ -7,6 +7,7 @@ use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::kernel::Precision;
+use crate::network::config::Backbone;
 use crate::network::{Tensors, read_with_metadata};
 use crate::recipe::Recipe;
 use crate::record::{CONFIG_FILE, WEIGHTS_FILE, check_result};
@@ -78,6 +79,17 @@ impl Pretrained {
         };
         let fits = |model: Model| model.evaluation_batch(1).map(|_| model);
         model.and_then(fits).and_then(|model| model.on(site)).map_err(|e| e.in_file(&self.path))
+    }
+
+    /// The backbone that they are of.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where names and shapes are those of none that is known.
+    pub fn backbone(&self) -> Result<Backbone> {
+        match &self.recipe {
+            Some(recipe) => Ok(recipe.encoder.backbone.clone()),
+            None => weights::backbone_of(&self.tensors).map_err(|e| e.in_file(&self.path)),
+        }
     }
 
     /// The error that outputs of these weights are not finite.

@@ -3,7 +3,8 @@
 use super::{Model, Preprocessing};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::network::config::{DirectConfig, EncoderConfig, PredictorConfig};
+use crate::network::config::{Backbone, DirectConfig, EncoderConfig, PredictorConfig};
+use crate::network::names::Named;
 use crate::network::{
     Network, ShapedNumbers, Shapes, Tensors, infer_encoder, infer_predictor, names, part_names,
 };
@@ -19,6 +20,7 @@ use std::sync::Arc;
 /// # Errors
 /// [`Error::Device`] when a GPU does not give its numbers.
 pub fn to_safetensors(model: &Model, preprocessing: Option<&Preprocessing>) -> Result<Vec<u8>> {
+    let metadata = |of: &Preprocessing| of.as_metadata().map(|kept| HashMap::from([kept]));
     let mut tensors = Vec::new();
     for part in model.parts() {
         let network = part.engine.network();
@@ -28,7 +30,7 @@ pub fn to_safetensors(model: &Model, preprocessing: Option<&Preprocessing>) -> R
             tensors.push((format!("{}.{name}", part.name), shape, values));
         }
     }
-    serialize(tensors, preprocessing.map(Preprocessing::metadata).transpose()?)
+    safetensors_of(tensors, preprocessing.map(metadata).transpose()?)
 }
 
 /// One vector (P) as a safetensors file, in which it is called `name`.
@@ -36,7 +38,7 @@ pub fn to_safetensors(model: &Model, preprocessing: Option<&Preprocessing>) -> R
 /// # Errors
 /// [`Error::Failure`] where it cannot be written down.
 pub fn one_vector(name: &str, values: Vec<f32>) -> Result<Vec<u8>> {
-    serialize(vec![(name.to_string(), vec![values.len()], values)], None)
+    safetensors_of(vec![(name.to_string(), vec![values.len()], values)], None)
 }
 
 /// The vector (P) called `name` of a safetensors file.
@@ -50,11 +52,11 @@ pub fn read_vector(name: &str, bytes: &[u8]) -> Result<Vec<f32>> {
     Ok(data.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
-/// Tensors as a safetensors file.
-pub(super) fn serialize(
-    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
-    metadata: Option<HashMap<String, String>>,
-) -> Result<Vec<u8>> {
+/// Tensors as a safetensors file with these `metadata`.
+///
+/// # Errors
+/// [`Error::Failure`] where they cannot be written down.
+pub fn safetensors_of(tensors: Vec<Named>, metadata: Option<HashMap<String, String>>) -> Result<Vec<u8>> {
     let bytes = |values: Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> =
         tensors.into_iter().map(|(name, shape, values)| (name, shape, bytes(values))).collect();
@@ -188,6 +190,16 @@ pub fn model_of(tensors: &Tensors, size: usize, kernel: &Arc<dyn Kernel>) -> Res
     }
     parts.load(&model)?;
     Ok(model)
+}
+
+/// The backbone that tensors of these names and shapes are of.
+///
+/// # Errors
+/// [`Error::Failure`] saying what is missing or unknown.
+pub fn backbone_of(tensors: &Tensors) -> Result<Backbone> {
+    let mut shapes = Parts::of(tensors)?.shapes("encoder");
+    shapes.retain(|name, _| !names::is_projectors(name));
+    Ok(infer_encoder(&shapes)?.backbone)
 }
 
 /// The encoder alone, for its features: a projector of a form that is not known here, such as
