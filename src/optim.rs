@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn two_steps_equal_pytorchs_recursion() {
         let theta = Var::from_slice(&[1.0f32, -2.0], 2, &Device::Cpu).unwrap();
-        let sgd = Sgd::new(vec![Parameter { len: 2, weights: true }], &machine()).unwrap();
+        let sgd = Sgd::new(vec![Parameter { len: 2, weights: true, frozen: false }], &machine()).unwrap();
         let gradient = Tensor::from_slice(&[0.5f32, 0.25], 2, &Device::Cpu).unwrap();
         for _ in 0..2 {
             sgd.step(&theta, &gradient, 0.1, &config(Decay::Constant, 0)).unwrap();
@@ -209,7 +209,10 @@ mod tests {
     fn one_step(config: &OptimConfig) -> Vec<f32> {
         let theta = Var::from_slice(&[3f32, 4.0, 2.0], 3, &Device::Cpu).unwrap();
         let gradient = Tensor::from_slice(&[0.6f32, 0.8, 0.5], 3, &Device::Cpu).unwrap();
-        let parameters = vec![Parameter { len: 2, weights: true }, Parameter { len: 1, weights: false }];
+        let parameters = vec![
+            Parameter { len: 2, weights: true, frozen: false },
+            Parameter { len: 1, weights: false, frozen: false },
+        ];
         let sgd = Sgd::new(parameters, &machine()).unwrap();
         sgd.step(&theta, &gradient, 0.1, config).unwrap();
         theta.to_vec1().unwrap()
@@ -217,6 +220,18 @@ mod tests {
 
     fn near(got: &[f32], expected: [f32; 3]) {
         assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}, {expected:?}");
+    }
+
+    #[test]
+    fn what_is_frozen_stays_whatever_its_gradient() {
+        let theta = Var::from_slice(&[3f32, 4.0, 2.0], 3, &Device::Cpu).unwrap();
+        let gradient = Tensor::from_slice(&[f32::NAN, 0.8, 0.5], 3, &Device::Cpu).unwrap();
+        let parameters = [(1, true), (1, false), (1, false)];
+        let parameters = parameters.map(|(len, frozen)| Parameter { len, weights: true, frozen }).to_vec();
+        let sgd = Sgd::new(parameters, &machine()).unwrap();
+        sgd.step(&theta, &gradient, 0.1, &config(Decay::Constant, 0)).unwrap();
+        near(&theta.to_vec1::<f32>().unwrap(), [3.0, 3.88, 1.93]);
+        assert_eq!(sgd.velocity().unwrap()[0], 0.0);
     }
 
     #[test]

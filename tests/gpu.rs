@@ -355,7 +355,7 @@ fn a_step_on_a_device_is_sgds() {
 fn a_step_with_lars_on_a_device_is_the_processors() {
     let layers = [(300, true), (7, false), (4001, true), (64, false), (1, true)];
     let len: usize = layers.iter().map(|(len, _)| len).sum();
-    let layer = |(len, weights)| optim::Parameter { len, weights };
+    let layer = |(len, weights)| optim::Parameter { len, weights, frozen: false };
     let [theta, velocity, gradient] = [5, 6, 7].map(|seed| random(len, seed));
     for (on, trust) in
         [(Penalised::All, Some(0.01)), (Penalised::Weights, Some(0.01)), (Penalised::Weights, None)]

@@ -1,9 +1,10 @@
 //! Weights that runs begin with: every layout of names, what is taken, what is said of the rest,
 //! and that another file is another run.
 
-use crate::support::{golden, output, save_tensors};
+use crate::support::{golden, normal, output, relative_difference, save_tensors};
 use simsiam_em::device::processor_kernel;
-use simsiam_em::network::{Tensors, read_weights};
+use simsiam_em::network::config::{Backbone, EncoderConfig, Freeze, HeadNorm, ProjectorConfig};
+use simsiam_em::network::{Engine, Network, Tensors, read_weights};
 use simsiam_em::recipe::Recipe;
 use simsiam_em::study::{Request, Study};
 use simsiam_em::train::{Init, Model, weights};
@@ -243,4 +244,84 @@ fn a_run_that_was_stopped_goes_on_without_its_beginning() {
     assert_eq!(read("weights.safetensors"), weights);
     let of = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap()["init"].clone();
     assert!(of(&env).is_object() && of(&env) == of(&read("env.json")));
+}
+
+#[test]
+fn frozen_stages_stay_to_the_byte_and_the_others_move() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    copy(here, "weights.pth");
+    for (freeze, stays) in [
+        ("stem", &["conv1.", "bn1."][..]),
+        ("stage1", &["conv1.", "bn1.", "layer1."]),
+        ("stage3", &["conv1.", "bn1.", "layer"]),
+        ("backbone", &["conv1.", "bn1.", "layer"]),
+    ] {
+        let freeze = format!("encoder.freeze={freeze}");
+        // The penalty alone would move what has no gradient.
+        let set = ["--set", NARROW, "--set", HEAD, "--set", &freeze, "--set", "optim.weight_decay=0.1"];
+        let (code, said) = run(here, &[&["--init", "weights.pth", "--fresh"][..], &set].concat());
+        assert_eq!(code, 0, "{said}");
+        let trained = read_weights(&here.join("runs/simsiam/simsiam/seed-0/weights.safetensors")).unwrap();
+        for (name, tensor) in plain().iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
+            let is_frozen = stays.iter().any(|begins| name.starts_with(begins));
+            assert_eq!(trained[&format!("encoder.{name}")] == *tensor, is_frozen, "{freeze}: {name}");
+        }
+    }
+    for (set, words) in [
+        (
+            "encoder.freeze=stage4",
+            "encoder.freeze=stage4: stage4 is asked for, and the backbone has 3 stages",
+        ),
+        ("encoder.freeze=head", "encoder.freeze"),
+    ] {
+        let (code, said) = run(here, &["--set", set, "--fresh"]);
+        assert!(code == 2 && said.contains(words), "{said}");
+    }
+    let mlp = ["--set", "encoder.backbone.mlp.widths=[8]", "--set", "encoder.freeze=stem", "--fresh"];
+    let (code, said) = run(here, &mlp);
+    assert!(code == 2 && said.contains("an MLP has no stages"), "{said}");
+}
+
+/// Normalised by the statistics of the batch, which are made the running ones here, a frozen stem
+/// gives what a trained one gives, and what follows has the same gradient.
+#[test]
+fn gradients_behind_frozen_layers_are_those_of_the_whole_network() {
+    use candle_core::{Device, Tensor, Var};
+    let projector = ProjectorConfig { layers: 1, hidden: None, dim: 5, norm: HeadNorm::All };
+    let config = EncoderConfig::new(Backbone::Resnet8 { width: 4 }, projector);
+    let frozen = EncoderConfig { freeze: Some(Freeze::Stem), ..config.clone() };
+    let engine = |config: &EncoderConfig| {
+        let network = Network::encoder(config, (8, 8)).unwrap();
+        Engine::new(network, simsiam_em::kernel::direct_sums().unwrap()).unwrap()
+    };
+    let (whole, frozen) = (engine(&config), engine(&frozen));
+    let theta =
+        Tensor::from_vec(whole.network().init(1, 0), whole.network().theta_len(), &Device::Cpu).unwrap();
+    let x = normal(1, (1, 6, 8, 8, 3));
+    let gradient = |engine: &Engine| -> (Vec<f32>, Vec<f32>) {
+        let theta = Var::from_tensor(&theta).unwrap();
+        let z = engine.train(&x, &theta).unwrap();
+        let loss = (&z * normal(2, z.shape()).abs().unwrap()).unwrap().sqr().unwrap().sum_all().unwrap();
+        let gradients = loss.backward().unwrap();
+        let of_theta = gradients.get(&theta).unwrap().to_vec1().unwrap();
+        (z.flatten_all().unwrap().to_vec1().unwrap(), of_theta)
+    };
+    let (z, all) = gradient(&whole);
+    // A tenth of the way from mean 0 and variance 1; the variance that normalises is the biased one.
+    let (moved, n) = (whole.running().unwrap(), 6.0 * 64.0);
+    let mut running = frozen.running().unwrap();
+    for channel in 0..4 {
+        running[channel] = moved[channel] / 0.1;
+        running[4 + channel] = (moved[4 + channel] - 0.9) / 0.1 * (n - 1.0) / n;
+    }
+    frozen.set_running(&running).unwrap();
+    let (same_z, behind) = gradient(&frozen);
+    assert!(relative_difference(&same_z, &z) < 1e-4);
+    let len = frozen.network().frozen_len();
+    assert_eq!(len, 3 * 9 * 4 + 2 * 4, "the stem's weights and its normalisation");
+    let error = relative_difference(&behind[len..], &all[len..]);
+    assert!(error < 1e-3, "{error:.1e}");
+    assert_eq!(frozen.running().unwrap()[..8], running[..8], "its statistics stay");
+    assert!(frozen.running().unwrap()[8..] != running[8..], "the others move");
 }

@@ -1,9 +1,9 @@
 //! The architectures: backbones (He et al. 2016, torchvision's names), projection and prediction
 //! MLP (Sec. 3, "Experimental settings"; official code).
 
-use super::config::{Backbone, EncoderConfig, HeadNorm, PredictorConfig, ProjectorConfig, Stem};
+use super::config::{Backbone, EncoderConfig, Freeze, HeadNorm, PredictorConfig, ProjectorConfig, Stem};
 use super::infer::MOST_STAGES;
-use super::layers::{Network, Shape, ValueId};
+use super::layers::{Network, Node, Op, Shape, ValueId};
 use crate::error::{Error, Result};
 
 /// The block of a residual network and the widening of its output.
@@ -47,6 +47,10 @@ impl Network {
                 resnet(&mut net, block, *width, &stages, *stem, zero_init)?
             }
         };
+        if let Some(freeze) = config.freeze {
+            let nodes = frozen_nodes(&net, &config.backbone, freeze)?;
+            net.freeze(nodes);
+        }
         projector(&mut net, &config.projector)?;
         Ok(net)
     }
@@ -119,6 +123,31 @@ fn in_range(key: &str, width: usize) -> Result<()> {
 fn head(dim: usize) -> Result<Network> {
     in_range("encoder.projector.dim", dim)?;
     Ok(Network::start(Shape { height: 1, width: 1, channels: dim }, true))
+}
+
+/// How many nodes of `net`, a backbone so far, stay as they are.
+fn frozen_nodes(net: &Network, backbone: &Backbone, freeze: Freeze) -> Result<usize> {
+    let fail = |what: String| Err(Error::Usage(format!("encoder.freeze: {what}")));
+    if freeze == Freeze::Backbone {
+        return Ok(net.nodes.len());
+    }
+    if let Backbone::Mlp { .. } = backbone {
+        return fail("an MLP has no stages; \"backbone\" freezes all of it".into());
+    }
+    // The node's own weights tell its stage: `layer2.0.conv1.weight` is of the second.
+    let stage = |node: &Node| {
+        let Op::Conv { weight, .. } = node.op else { return None };
+        let name = net.parameters()[weight].name.strip_prefix("layer")?;
+        name.split('.').next()?.parse::<usize>().ok()
+    };
+    let there = net.nodes.iter().filter_map(stage).max().unwrap_or(0);
+    if freeze.stages() > there {
+        return fail(format!("stage{} is asked for, and the backbone has {there} stages", freeze.stages()));
+    }
+    let trained = |node: &Node| stage(node).is_some_and(|stage| stage > freeze.stages());
+    let first = net.nodes.iter().position(trained);
+    // Behind the last stage stands the pooling, which has nothing to train.
+    Ok(first.unwrap_or(net.nodes.len()))
 }
 
 fn mlp(net: &mut Network, widths: &[usize]) -> Result<ValueId> {

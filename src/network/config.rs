@@ -96,6 +96,42 @@ pub struct EncoderConfig {
     /// Whether projector and predictor are taken from there too, where they fit.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub init_heads: bool,
+    /// Layers that stay as they are: these and all before them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<Freeze>,
+}
+
+/// How far from the image layers stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Freeze {
+    /// The first convolution and its normalisation.
+    Stem,
+    /// These and the first stage of blocks.
+    Stage1,
+    /// Two stages.
+    Stage2,
+    /// Three stages.
+    Stage3,
+    /// Four stages.
+    Stage4,
+    /// Five stages.
+    Stage5,
+    /// Six stages.
+    Stage6,
+    /// Seven stages.
+    Stage7,
+    /// Eight stages, the most that a network has.
+    Stage8,
+    /// All but the projector.
+    Backbone,
+}
+
+impl Freeze {
+    /// Stages that stay, none of them where only the stem does.
+    pub fn stages(self) -> usize {
+        self as usize
+    }
 }
 
 impl EncoderConfig {
@@ -109,6 +145,7 @@ impl EncoderConfig {
             init: None,
             init_sha256: None,
             init_heads: true,
+            freeze: None,
         }
     }
 }

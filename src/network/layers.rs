@@ -121,6 +121,9 @@ pub struct Network {
     pub(super) nodes: Vec<Node>,
     pub(super) values: Vec<Shape>,
     pub(super) features: ValueId,
+    /// So many first nodes stay as they are: their normalisations go by running statistics, which
+    /// do not move, and nothing behind them is differentiated.
+    pub(super) frozen: usize,
     /// The encoder never needs the gradient of its images; the predictor does of its input.
     pub(super) input_gradient: bool,
     parameters: Vec<Parameter>,
@@ -130,7 +133,15 @@ pub struct Network {
 impl Network {
     pub(super) fn start(input: Shape, input_gradient: bool) -> Self {
         let (parameters, running) = (Vec::new(), Vec::new());
-        Self { nodes: Vec::new(), values: vec![input], features: 0, input_gradient, parameters, running }
+        Self {
+            nodes: Vec::new(),
+            values: vec![input],
+            features: 0,
+            frozen: 0,
+            input_gradient,
+            parameters,
+            running,
+        }
     }
 
     /// Every parameter, in torchvision's order.
@@ -175,6 +186,23 @@ impl Network {
     /// Whether anything follows the features.
     pub fn has_projector(&self) -> bool {
         self.features + 1 < self.values.len()
+    }
+
+    /// Lets the first `nodes` nodes stay as they are.
+    pub(super) fn freeze(&mut self, nodes: usize) {
+        self.frozen = nodes;
+    }
+
+    /// The length of the part of θ, at its beginning, that is not trained.
+    pub fn frozen_len(&self) -> usize {
+        let last = |node: &Node| match node.op {
+            Op::Conv { weight, .. } => Some(weight),
+            Op::Norm { affine, .. } => affine.map(|(_, shift)| shift),
+            Op::Bias { bias, .. } => Some(bias),
+            Op::MaxPool | Op::AveragePool => None,
+        };
+        let parameters = self.nodes[..self.frozen].iter().filter_map(last);
+        parameters.max().map_or(0, |last| self.parameters[last].offset + self.parameters[last].len)
     }
 
     /// Initial weights (P): each parameter from its own stream, by its kind's law; `network_index`

@@ -129,6 +129,7 @@ impl<'a> Pass<'a> {
             staged.stage(self.theta, self.arena.weights(self.storage, &(0..staged.len())))?;
         }
         for (index, node) in self.network.nodes.iter().enumerate() {
+            let by = if index < self.network.frozen { By::Running } else { by };
             self.forward_node(index, node, by, running)?;
         }
         Ok(())
@@ -162,10 +163,10 @@ impl<'a> Pass<'a> {
     }
 
     /// The gradient of the last training forward pass: `dy` (V·B, output) in, the flat gradient of
-    /// θ out, both f32.
+    /// θ out, both f32. Of frozen parameters nothing is written, or nothing that means anything.
     pub fn backward(&self, dy: Span, d_theta: Span) -> Result<()> {
         self.machine.copy(dy, self.gradient(self.plan.output_gradient.start, dy.len()))?;
-        for (index, node) in self.network.nodes.iter().enumerate().rev() {
+        for (index, node) in self.network.nodes.iter().enumerate().skip(self.network.frozen).rev() {
             self.backward_node(index, node, d_theta)?;
         }
         match &self.arena.staging().staged {
@@ -183,7 +184,9 @@ impl<'a> Pass<'a> {
         let out_len = self.network.values[index + 1].len() * self.images();
         let g = self.gradient(places.output[0].start, out_len);
         let other = places.output.get(1).map(|place| self.gradient(place.start, out_len));
-        let wanted = !places.input.is_empty();
+        // Nobody goes on from the gradient of what a frozen node made.
+        let frozen = self.network.frozen;
+        let wanted = !places.input.is_empty() && (frozen == 0 || node.input > frozen);
         let dx = wanted.then(|| self.gradient(places.input.start, input.len() * self.images()));
         let (x, y) = (self.value(node.input), self.value(index + 1));
         let mask = match node.op {

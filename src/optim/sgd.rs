@@ -16,6 +16,8 @@ pub struct Parameter {
     pub len: usize,
     /// Whether its numbers are weights of a convolution or a linear layer.
     pub weights: bool,
+    /// Whether no step moves it, whatever its gradient and the penalty; those that are stand first.
+    pub frozen: bool,
 }
 
 /// The momentum of one flat parameter vector, whose parameters follow each other.
@@ -80,7 +82,8 @@ impl SgdStep<'_> {
         let OptimConfig { momentum, weight_decay, weight_decay_on, lars, .. } = *self.config;
         let penalised = |p: &Parameter| p.weights || weight_decay_on == Penalised::All;
         let part = |p: &Parameter| Part { len: p.len, penalised: penalised(p) };
-        let parts: Vec<Part> = self.sgd.parameters.iter().map(part).collect();
+        let trained = self.sgd.parameters.iter().skip_while(|p| p.frozen);
+        let parts: Vec<Part> = trained.map(part).collect();
         let mut held = lock(&self.sgd.momentum);
         let Momentum { velocity, stepper } = &mut *held;
         let machine = velocity.machine();
@@ -96,7 +99,11 @@ impl SgdStep<'_> {
             None => (parts.clone(), machine.stepper(&parts)?),
         });
         let (lr, momentum, trust) = (self.lr, momentum as f32, lars.map(|lars| lars.trust));
-        stepper.step(theta, velocity.span(), gradient, &StepNumbers { lr, momentum, weight_decay, trust })
+        let numbers = StepNumbers { lr, momentum, weight_decay, trust };
+        let moved = theta.len() - parts.iter().map(|part| part.len).sum::<usize>()..theta.len();
+        let [theta, velocity, gradient] =
+            [theta, velocity.span(), gradient].map(|span| span.part(moved.clone()));
+        stepper.step(theta, velocity, gradient, &numbers)
     }
 }
 

@@ -126,6 +126,9 @@ use Kind::{Empty, Fours, Number, Numbers, Switch, Text, Whole, WholeOr, Wholes};
 use Range::{Above, AboveTo, Any, AtLeast, Below, Said, Within, Words};
 
 const STEM: Range = Words(&["cifar", "imagenet"]);
+const FREEZE: Range = Words(&[
+    "stem", "stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", "stage8", "backbone",
+]);
 const NORM: Range = Words(&["none", "hidden", "all"]);
 const PRECISION: Range = Words(&["f32", "bf16"]);
 const COUNT: Range = AtLeast(1.0);
@@ -296,6 +299,9 @@ pub const KEYS: &[Key] = rows! {
         "SHA-256 of that file, so that another file of its name makes another run; left out, it is taken: a run's recipe has it.";
     "encoder.init_heads", Switch, Any, Some("true"), "sim":
         "Whether projector, predictor and prototypes are taken from it too, each where it fits whole.";
+
+    "encoder.freeze", Text, FREEZE, CHOICE, "sim":
+        "Layers that are not trained, these and all before them; batch norm there goes by running statistics, which stay; left out: none.";
 
     "predictor.none", Empty, Any, None, "Table 1":
         "No predictor: p = z.";

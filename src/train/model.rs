@@ -52,8 +52,14 @@ pub struct Part<'a> {
 impl Part<'_> {
     /// Its parameters in the order of θ.
     pub fn parameters(&self) -> Vec<Parameter> {
-        let parameters = self.engine.network().parameters().iter();
-        parameters.map(|p| Parameter { len: p.len, weights: p.torch_shape.len() > 1 }).collect()
+        let network = self.engine.network();
+        let frozen = network.frozen_len();
+        let parameter = |p: &crate::network::Parameter| Parameter {
+            len: p.len,
+            weights: p.torch_shape.len() > 1,
+            frozen: p.offset < frozen,
+        };
+        network.parameters().iter().map(parameter).collect()
     }
 }
 
