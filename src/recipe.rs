@@ -9,7 +9,7 @@ pub mod keys;
 use crate::augment::{AugmentConfig, FiniteConfig};
 use crate::data::loader::BatchShape;
 use crate::data::{DataConfig, RunSeed, ShapesSeed};
-use crate::defaults::{is_yes, yes};
+use crate::defaults::{is_default, is_yes, yes};
 use crate::error::{Error, Result};
 use crate::eta::{Rule, Samples, Size};
 use crate::measure::MeasureConfig;
@@ -98,6 +98,10 @@ pub struct ScheduleConfig {
     pub batch: usize,
     /// Passes over the training images.
     pub epochs: u64,
+    /// Those of them that the weights of `encoder.init` have behind them: learning rate, order of
+    /// images and augmentation begin there.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub start_epoch: u64,
     /// Epochs between checkpoints; the last epoch always makes one.
     pub checkpoint_every: u64,
     /// S: shards that a batch is cut into, a power of two. Ranks share them; sums over images are
@@ -116,6 +120,13 @@ fn one() -> usize {
 
 fn is_one(shards: &usize) -> bool {
     *shards == 1
+}
+
+impl ScheduleConfig {
+    /// Epochs that the run itself makes.
+    pub fn own_epochs(&self) -> u64 {
+        self.epochs - self.start_epoch.min(self.epochs)
+    }
 }
 
 /// More epochs are taken for a slip of the hand.
@@ -153,7 +164,7 @@ impl Recipe {
             images,
             dim: self.encoder.projector.dim,
             per_epoch,
-            steps: per_epoch * self.schedule.epochs,
+            steps: per_epoch * self.schedule.own_epochs(),
             elements: self.elements(),
             views: self.views(),
             seed: self.seed,
@@ -174,23 +185,7 @@ impl Recipe {
     /// [`Error::Usage`], one sentence with the key, the value and the range.
     pub fn check(&self) -> Result<()> {
         let fail = |key: &str, what: String| Err(Error::Usage(format!("{key}: {what}")));
-        if !(1..=LARGEST_BATCH).contains(&self.schedule.batch) {
-            let batch = self.schedule.batch;
-            return fail("schedule.batch", format!("{batch} must be between 1 and {LARGEST_BATCH}"));
-        }
-        if !(1..=MOST_EPOCHS).contains(&self.schedule.epochs) {
-            let epochs = self.schedule.epochs;
-            return fail("schedule.epochs", format!("{epochs} must be at least 1 and at most {MOST_EPOCHS}"));
-        }
-        if self.schedule.checkpoint_every == 0 {
-            return fail("schedule.checkpoint_every", "must be at least 1".into());
-        }
-        self.check_shards()?;
-        if self.schedule.batch == 1 && self.normalises_batches() {
-            let what = "1 image leaves batch norm nothing to compare, so that nothing would be trained; take at least 2, or \
-                        heads without it (encoder.projector.norm and predictor.mlp.norm)";
-            return fail("schedule.batch", what.into());
-        }
+        self.check_schedule()?;
         self.eta.check()?;
         self.objective.check()?;
         if self.objective.pairs > 1 && matches!(self.eta, Rule::MemoryBank { .. }) {
@@ -239,6 +234,43 @@ impl Recipe {
         }
         if !sync_batch_norm && batch == shards && self.normalises_batches() {
             return fail("shards: 1 image in a shard leaves its batch norm nothing to compare".into());
+        }
+        Ok(())
+    }
+
+    /// Refuses lengths and batches out of their range, and a beginning that nobody made.
+    fn check_schedule(&self) -> Result<()> {
+        let fail = |key: &str, what: String| Err(Error::Usage(format!("{key}: {what}")));
+        if !(1..=LARGEST_BATCH).contains(&self.schedule.batch) {
+            let batch = self.schedule.batch;
+            return fail("schedule.batch", format!("{batch} must be between 1 and {LARGEST_BATCH}"));
+        }
+        if !(1..=MOST_EPOCHS).contains(&self.schedule.epochs) {
+            let epochs = self.schedule.epochs;
+            return fail("schedule.epochs", format!("{epochs} must be at least 1 and at most {MOST_EPOCHS}"));
+        }
+        let ScheduleConfig { epochs, start_epoch, .. } = self.schedule;
+        if start_epoch >= epochs {
+            return fail(
+                "schedule.start_epoch",
+                format!("{start_epoch} must be below schedule.epochs, {epochs}; no epoch would be left"),
+            );
+        }
+        if start_epoch > 0 && self.encoder.init.is_none() {
+            let what = format!("{start_epoch} epochs were made by nobody without encoder.init");
+            return fail("schedule.start_epoch", what);
+        }
+        if self.closed_form.is_some() && self.encoder.init.is_some() {
+            return fail("encoder.init", "a closed form has no weights to begin with".into());
+        }
+        if self.schedule.checkpoint_every == 0 {
+            return fail("schedule.checkpoint_every", "must be at least 1".into());
+        }
+        self.check_shards()?;
+        if self.schedule.batch == 1 && self.normalises_batches() {
+            let what = "1 image leaves batch norm nothing to compare, so that nothing would be trained; take at least 2, or \
+                        heads without it (encoder.projector.norm and predictor.mlp.norm)";
+            return fail("schedule.batch", what.into());
         }
         Ok(())
     }

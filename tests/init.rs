@@ -325,3 +325,86 @@ fn gradients_behind_frozen_layers_are_those_of_the_whole_network() {
     assert_eq!(frozen.running().unwrap()[..8], running[..8], "its statistics stay");
     assert!(frozen.running().unwrap()[8..] != running[8..], "the others move");
 }
+
+/// A column of a run's metrics.csv.
+fn column(run: &Path, name: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
+    let at = text.lines().next().unwrap().split(',').position(|column| column == name).unwrap();
+    text.lines().skip(1).map(|line| line.split(',').nth(at).unwrap().to_string()).collect()
+}
+
+/// `sim run simsiam` at the smoke scale below `out`, which must succeed; the run's folder.
+fn made(folder: &Path, out: &str, args: &[&str]) -> PathBuf {
+    let fixed = ["run", "simsiam", "--scale", "smoke", "--seeds", "1", "-q", "--out", out];
+    let output = output(folder, &[&fixed, args].concat());
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    folder.join(out).join("simsiam/simsiam/seed-0")
+}
+
+#[test]
+fn more_epochs_of_a_finished_run_are_a_new_run_that_says_where_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let env = |run: &Path| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(run.join("env.json")).unwrap()).unwrap()
+    };
+    let first = made(here, "runs", &[]);
+    let (code, said) = run(here, &["--epochs", "5"]);
+    assert!(code == 2 && said.contains("--init runs/simsiam/simsiam/seed-0 --out DIR"), "{said}");
+    // A schedule of its own.
+    let begin = first.display().to_string();
+    let second = made(here, "second", &["--init", &begin, "--epochs", "2"]);
+    for name in ["val/knn_top1", "val/z_std", "val/rankme"] {
+        assert_eq!(column(&second, name).first(), column(&first, name).last(), "{name}");
+    }
+    let init = &env(&second)["init"];
+    assert_eq!(init["taken"], serde_json::json!(["backbone", "projector", "predictor"]));
+    assert_eq!(init["epochs"], 3);
+    let begin_again = second.display().to_string();
+    let third = made(here, "third", &["--init", &begin_again, "--epochs", "1"]);
+    assert_eq!(env(&third)["init"]["epochs"], 5);
+    let claims = std::fs::read_to_string(here.join("second/simsiam/answer.json")).unwrap();
+    assert!(claims.contains("\"undecided\"") && !claims.contains("\"reproduced\""), "{claims}");
+
+    // The schedule of a run of five epochs, from its fourth on.
+    let args = ["--epochs", "5", "--set", "schedule.checkpoint_every=1"];
+    let whole = made(here, "whole", &args);
+    let later = [&args[..], &["--init", &begin, "--set", "schedule.start_epoch=3"]].concat();
+    let rest = made(here, "rest", &later);
+    assert_eq!(column(&rest, "epoch"), ["3", "4", "5"]);
+    for name in ["step", "samples", "train/lr"] {
+        assert_eq!(column(&rest, name)[1..], column(&whole, name)[4..], "{name}");
+    }
+    assert_eq!(column(&rest, "val/knn_top1").first(), column(&first, "val/knn_top1").last());
+    let passes: Vec<f64> = column(&rest, "train/e_passes")[1..].iter().map(|n| n.parse().unwrap()).collect();
+    let expected: Vec<f64> =
+        column(&whole, "train/e_passes")[1..3].iter().map(|n| n.parse().unwrap()).collect();
+    assert_eq!(passes, expected);
+    // It goes on from its checkpoint to the same bytes.
+    let weights = std::fs::read(rest.join("weights.safetensors")).unwrap();
+    std::fs::remove_file(rest.join("outcome.json")).unwrap();
+    std::fs::remove_file(rest.join("weights.safetensors")).unwrap();
+    let mut checkpoints: Vec<PathBuf> =
+        std::fs::read_dir(rest.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    checkpoints.sort();
+    std::fs::remove_dir_all(checkpoints.pop().unwrap()).unwrap();
+    made(here, "rest", &later);
+    assert_eq!(std::fs::read(rest.join("weights.safetensors")).unwrap(), weights);
+
+    for (set, words) in [
+        (&["--set", "schedule.start_epoch=3"][..], "below schedule.epochs"),
+        (&["--epochs", "5", "--set", "schedule.start_epoch=3"], "made by nobody without encoder.init"),
+    ] {
+        let (code, said) = run(here, &[&["--fresh"], set].concat());
+        assert!(code == 2 && said.contains(words), "{said}");
+    }
+    // Starting over in its folder would remove what it begins with.
+    let (code, said) = run(here, &["--fresh", "--init", &begin]);
+    assert!(code == 2 && said.contains("whose weights would be gone"), "{said}");
+    assert!(first.join("weights.safetensors").is_file());
+    let uneven = ["run", "simsiam", "--scale", "smoke", "--seeds", "1", "--out", "uneven", "--epochs", "5"];
+    let set = ["--init", &begin, "--set", "schedule.start_epoch=3", "--set", "eta.k-step.k=7"];
+    let uneven = output(here, &[&uneven[..], &set].concat());
+    let said = String::from_utf8_lossy(&uneven.stderr);
+    assert!(uneven.status.code() == Some(2) && said.contains("η is made every 7 steps"), "{said}");
+}

@@ -2,10 +2,11 @@
 //! and a table of what is taken.
 
 use super::table::table;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::study::Job;
-use crate::train::{Init, Preprocessing};
+use crate::train::{Init, Preprocessing, Share};
+use std::path::Path;
 
 /// Names that are shown of what is left over.
 const SHOWN: usize = 4;
@@ -33,6 +34,7 @@ pub fn tables(jobs: &[&Job]) -> Result<Vec<String>> {
         }
         seen.push(recipe);
         if let Some(init) = Init::open(recipe)? {
+            check_place(jobs, &init)?;
             let text = text(&init, recipe);
             if !told.contains(&text) {
                 told.push(text);
@@ -42,12 +44,27 @@ pub fn tables(jobs: &[&Job]) -> Result<Vec<String>> {
     Ok(told)
 }
 
+/// Refuses to make a run in the folder that its weights, or those of another one, begin in: starting
+/// over would remove them.
+fn check_place(jobs: &[&Job], init: &Init) -> Result<()> {
+    let place = |path: &Path| path.canonicalize().ok();
+    let from = init.file.parent().and_then(place);
+    match jobs.iter().find(|job| from.is_some() && place(&job.path) == from) {
+        None => Ok(()),
+        Some(job) => Err(Error::Usage(format!(
+            "encoder.init: {} is the folder of a run that is to be made, whose weights would be gone; --out DIR makes it \
+             elsewhere",
+            job.path.display()
+        ))),
+    }
+}
+
 /// What is taken of `init`, what is not and why, and that its images were prepared differently.
 fn text(init: &Init, recipe: &Recipe) -> String {
     let digest = init.sha256.get(..DIGITS).unwrap_or_default();
     let trained = init.epochs.map_or(String::new(), |epochs| format!(", trained for {epochs} epochs"));
     let mut lines = vec![format!("encoder.init: {} (sha256 {digest}…{trained})", init.file.display())];
-    let row = |share: &crate::train::Share| {
+    let row = |share: &Share| {
         let tensors = super::count(share.tensors, "tensor");
         let (state, why) = match &share.drawn_because {
             None => ("taken", tensors),

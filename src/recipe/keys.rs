@@ -144,6 +144,8 @@ pub const KEYS: &[Key] = rows! {
         "Images per batch; each gives all its views.";
     "schedule.epochs", Whole, Within(1.0, 10000000.0), None, "Sec. 4":
         "Passes over the training images.";
+    "schedule.start_epoch", Whole, AtLeast(0.0), Some("0"), "official code":
+        "Those of them that the weights of encoder.init have behind them: learning rate, order of images and augmentation begin there; below schedule.epochs.";
     "schedule.checkpoint_every", Whole, COUNT, None, "sim":
         "Epochs between checkpoints. The last epoch always makes one.";
     "schedule.shards", Whole, Within(1.0, 1048576.0), Some("1"), "sim":

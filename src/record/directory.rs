@@ -27,6 +27,9 @@ const NO_LOCKS: &str =
 /// with others. Images and weights that are not those it began with are found by their digests.
 const READING: [&str; 2] = ["data.skip_bad", "encoder.init"];
 
+/// What a message about a run of another length begins with.
+const EPOCHS: &str = "schedule.epochs:";
+
 /// One run's folder, locked for as long as the value lives.
 #[derive(Debug)]
 pub struct RunDir {
@@ -192,9 +195,15 @@ fn compare(file: &Path, kept: &[u8], config: &str) -> Result<()> {
     if differing.is_empty() {
         return Ok(());
     }
+    let folder = parent(file).display();
+    let more = match &differing[..] {
+        [only] if only.trim_start().starts_with(EPOCHS) => format!(
+            "; --init {folder} --out DIR makes a new run that begins with the weights of this one, once it is finished"
+        ),
+        _ => String::new(),
+    };
     Err(Error::Usage(format!(
-        "{}: this run was begun with another recipe:\n{}\n--fresh starts over, --out DIR keeps both",
-        parent(file).display(),
+        "{folder}: this run was begun with another recipe:\n{}\n--fresh starts over, --out DIR keeps both{more}",
         differing.join("\n")
     )))
 }

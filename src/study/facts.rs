@@ -32,7 +32,8 @@ pub fn fact(fact: Fact, arm: &Arm, runs: &[AnswerRun], images: Option<usize>) ->
         Fact::EpochSeconds => {
             let finished = runs.iter().filter(|run| run.end == "finished");
             let seconds: Vec<f64> = finished.filter_map(|run| run.wall_s).collect();
-            let mean = seconds.iter().sum::<f64>() / seconds.len() as f64 / recipe.schedule.epochs as f64;
+            let mean =
+                seconds.iter().sum::<f64>() / seconds.len() as f64 / recipe.schedule.own_epochs() as f64;
             ("s / epoch", if seconds.is_empty() { unknown() } else { format!("{mean:.2}") })
         }
         Fact::Memory => {

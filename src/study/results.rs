@@ -11,6 +11,7 @@ use super::verdict::Judged;
 use crate::error::{Error, Result};
 use crate::measure::evidence::clopper_pearson;
 use crate::measure::metrics::{self, CLOSED_FORM, Metric};
+use crate::recipe::Recipe;
 use crate::record::{
     Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Environment, Evidence, Keys,
     METRICS_FILE, Outcome, Share, differing, outdated, read_env, read_metrics, read_outcome, run_folder,
@@ -96,7 +97,7 @@ impl<'a> Found<'a> {
         let mut found = Found { runs: BTreeMap::new(), machines: Vec::new(), environments: Vec::new() };
         for (arm, &seed) in arms.iter().flat_map(|arm| arm.seeds.iter().map(move |seed| (arm, seed))) {
             let path = run_folder(folder, &arm.name, seed);
-            found.runs.insert((arm.name.as_str(), seed), numbers(&path, arm.recipe.schedule.epochs)?);
+            found.runs.insert((arm.name.as_str(), seed), numbers(&path, &arm.recipe)?);
             let environment = read_env(&path)?.unwrap_or_default();
             found.environments.push((format!("{} seed {seed}", arm.name), environment.clone()));
             let machine = machine_of(environment);
@@ -273,7 +274,8 @@ fn recipes(arms: &[Arm]) -> (Keys, BTreeMap<String, Vec<String>>) {
 }
 
 /// The first and the last value of every metric of the run in `path`, which has `epochs` epochs.
-fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
+fn numbers(path: &Path, recipe: &Recipe) -> Result<RunNumbers> {
+    let epochs = recipe.schedule.epochs;
     let end = match read_outcome(path)? {
         Some(Outcome::Finished) => RunEnd::Finished,
         Some(Outcome::Diverged { step }) => RunEnd::Diverged(step),
@@ -301,9 +303,10 @@ fn numbers(path: &Path, epochs: u64) -> Result<RunNumbers> {
         let Some(column) = table.column(name) else { continue };
         // The initial weights have the first row to themselves.
         let Some((start, later)) = column.split_first() else { continue };
-        numbers
-            .curves
-            .insert(name, Curve { start: *start, values: later.iter().flatten().copied().collect() });
+        // Weights of others are no random ones.
+        let start = start.filter(|_| recipe.encoder.init.is_none());
+        let values = later.iter().flatten().copied().collect();
+        numbers.curves.insert(name, Curve { start, values });
     }
     Ok(numbers)
 }

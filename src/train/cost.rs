@@ -110,11 +110,11 @@ fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) ->
     let forward = step.passes / ((2 * with_gradient + views) as f64 + 3.0 * share);
     let own_e_step = matches!(recipe.eta, Rule::KStep { k } if k != Steps::Count(1));
     let e_step = if own_e_step { views as f64 * forward } else { 0.0 };
-    let steps = loader::steps_per_epoch(train_images, batch) * recipe.schedule.epochs;
+    let epochs = recipe.schedule.own_epochs();
+    let steps = loader::steps_per_epoch(train_images, batch) * epochs;
     let watched =
         recipe.measure.em.as_ref().map_or(0, |em| em.images.min(test_images) * views_of_t(recipe, em).0);
-    let measured =
-        (train_images + test_images + watched) as u64 * (recipe.schedule.epochs / recipe.measure.every + 2);
+    let measured = (train_images + test_images + watched) as u64 * (epochs / recipe.measure.every + 2);
     Ok(steps as f64 * (step.passes + step.decomposition + e_step) + measured as f64 * forward / batch as f64)
 }
 

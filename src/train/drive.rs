@@ -72,7 +72,7 @@ pub fn alternate(around: &Around, state: &mut State) -> Result<Ending> {
     let Around { recipe, dataset, watch, .. } = *around;
     let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
     let batches = Batches::new(recipe, dataset, &state.alternation, state.step..state.steps);
-    let (readings, saved) = (Readings::default(), (state.step > 0).then_some(state.step));
+    let (readings, saved) = (Readings::default(), (state.step > state.first).then_some(state.step));
     let mut drive = Drive { around, state, per_epoch, batches, readings, saved, moved: false };
     let mut refusals = Refusals::default();
     loop {
@@ -172,7 +172,7 @@ impl Drive<'_> {
         }
         // Before the first step there is nothing to keep; after a save without a step since,
         // nothing new.
-        let kept = self.state.step == 0 || self.saved == Some(self.state.step);
+        let kept = self.state.step == self.state.first || self.saved == Some(self.state.step);
         if self.state.observe_interrupted() || !kept {
             self.save()?;
         }

@@ -91,7 +91,7 @@ pub enum Progress {
     Begun {
         /// Steps of the whole run.
         steps: u64,
-        /// The step it starts from: 0, or that of the checkpoint.
+        /// The step it starts from: its first, or that of the checkpoint.
         resumed_at: u64,
     },
     /// A step was made.
@@ -225,6 +225,7 @@ fn shared(
     if let Some(init) = state.init.take().or_else(kept) {
         now[INIT] = init;
     }
+    let before = before.filter(|_| state.step > state.first);
     records.write_env(&resumed(now, before.as_ref(), state.step))?;
     watch(Progress::Begun { steps: state.steps, resumed_at: state.step });
     let agreed = Agreed::new(stop, site.ranks().clone());

@@ -36,7 +36,9 @@ pub(super) const BANK_MEMORY_BYTES: u64 = 1 << 30;
 pub struct State {
     /// SGD steps made.
     pub step: u64,
-    /// SGD steps of the whole run.
+    /// The step that the run begins with: 0, or those that its initial weights have behind them.
+    pub first: u64,
+    /// The step that it ends before.
     pub steps: u64,
     /// θ, η, momentum and running statistics.
     pub alternation: Alternation,
@@ -112,9 +114,18 @@ impl State {
             .transpose()?;
         let (objective, optim) = (recipe.objective.clone(), recipe.optim.clone());
         let alternation = Alternation::new(model, &recipe.eta, rule, objective, optim)?;
+        let first = per_epoch * recipe.schedule.start_epoch;
+        let chunk = alternation.rule.chunk();
+        if !first.is_multiple_of(chunk) {
+            return Err(Error::Usage(format!(
+                "schedule.start_epoch: it is step {first}, and η is made every {chunk} steps; take an epoch whose first step \
+                 is one of those"
+            )));
+        }
         let mut state = Self {
-            step: 0,
-            steps: size.steps,
+            step: first,
+            first,
+            steps: first + size.steps,
             alternation,
             half_steps,
             eta_gap: Vec::new(),
@@ -230,7 +241,7 @@ impl State {
         self.write_film(recipe, dataset, records, stop)?;
         let values = self.evaluation(recipe, dataset, false, stop)?;
         self.unmeasured = false;
-        self.row(0.0, values, watch)
+        self.row(recipe.schedule.start_epoch as f64, values, watch)
     }
 
     /// Writes the row of the epoch that has just ended and starts the next.
@@ -259,7 +270,7 @@ impl State {
         let n = sums.steps.max(1) as f64;
         let mut values =
             vec![("train/loss", sums.loss / n), ("train/lr", sums.lr / n), ("train/z_std", sums.z_std / n)];
-        let samples = (self.step * self.batch as u64) as f64;
+        let samples = ((self.step - self.first) * self.batch as u64) as f64;
         values.push(("train/e_passes", self.e_passed as f64 / samples));
         values.extend(half_steps);
         values.append(&mut self.eta_gap);
