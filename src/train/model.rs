@@ -1,6 +1,7 @@
 //! θ in memory: the encoder's and the predictor's weights, each one flat vector, with the engines
 //! that run them.
 
+use super::part::Part;
 use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::eta::FrozenEncoder;
@@ -9,7 +10,6 @@ use crate::kernel::{Kernel, Precision};
 use crate::network::config::{DirectConfig, EncoderConfig};
 use crate::network::{Engine, Network};
 use crate::objective::unit_rows;
-use crate::optim::Parameter;
 use crate::recipe::{Predictor, Recipe};
 use candle_core::{DType, Device, Tensor, Var};
 use std::sync::Arc;
@@ -37,30 +37,6 @@ pub struct Model {
 struct Head {
     engine: Engine,
     theta: Var,
-}
-
-/// One part of a model.
-pub struct Part<'a> {
-    /// "encoder", "predictor", "inverse" or "prototypes".
-    pub name: &'static str,
-    /// What runs it.
-    pub engine: &'a Engine,
-    /// Its weights, flat.
-    pub theta: &'a Var,
-}
-
-impl Part<'_> {
-    /// Its parameters in the order of θ.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let network = self.engine.network();
-        let frozen = network.frozen_len();
-        let parameter = |p: &crate::network::Parameter| Parameter {
-            len: p.len,
-            weights: p.torch_shape.len() > 1,
-            frozen: p.offset < frozen,
-        };
-        network.parameters().iter().map(parameter).collect()
-    }
 }
 
 /// A pass in evaluation mode holds no more.
