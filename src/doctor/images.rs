@@ -76,7 +76,8 @@ pub fn facts(dataset: &Dataset, [train, test]: [&[Look]; 2]) -> ImageFacts {
             |(copy, original): &(usize, usize)| format!("{} (as {})", of[*copy].name, train[*original].name);
         found.iter().take(EXAMPLES).map(name).collect()
     };
-    let by_class = dataset.by_class.iter();
+    let labelled = dataset.trains_on_labelled();
+    let by_class = dataset.by_class.iter().filter(|_| labelled);
     ImageFacts {
         there: dataset.there,
         looked_at: [train.len(), test.len()],

@@ -170,7 +170,9 @@ fn look_at(
     let looks = [train?, test?];
     let facts = images::facts(dataset, [&looks[0], &looks[1]]);
     let halves = looks.map(|looks: Vec<Look>| looks.into_iter().map(|look| (look.kept, look.label)).unzip());
-    Ok((facts, Dataset::in_memory(&recipe.data, dataset.classes.clone(), halves)))
+    // Labels that only other images have say nothing of these.
+    let classes = if dataset.trains_on_labelled() { dataset.classes.clone() } else { Vec::new() };
+    Ok((facts, Dataset::in_memory(&recipe.data, classes, halves)))
 }
 
 /// Training and held-out images that are looked at: fewer where they are large.
