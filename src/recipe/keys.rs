@@ -149,11 +149,9 @@ pub const KEYS: &[Key] = rows! {
     "schedule.checkpoint_every", Whole, COUNT, None, "sim":
         "Epochs between checkpoints. The last epoch always makes one.";
     "schedule.shards", Whole, Within(1.0, 1048576.0), Some("1"), "sim":
-        "Shards that a batch is cut into, a power of two. Up to as many ranks share a run (--ranks), and its bytes depend on the shards, \
-         not on the ranks. On the processor.";
+        "Shards that a batch is cut into, a power of two. Up to as many ranks share a run (--ranks), and its bytes depend on the shards, not on the ranks. On the processor.";
     "schedule.sync_batch_norm", Switch, Any, Some("true"), "MoCo; SyncBN":
-        "Whether batch norm in F takes its statistics over all shards together, or over each shard alone, as ranks do that do not \
-         synchronise.";
+        "Whether batch norm in F takes its statistics over all shards together, or over each shard alone, as ranks do that do not synchronise.";
 
     "eta.one-step", Empty, Any, None, "Sec. 3; 5.2":
         "E-step of SimSiam: η is the other view's output, made anew in every step.";
@@ -359,7 +357,6 @@ pub const KEYS: &[Key] = rows! {
         "The predictor's learning rate: the encoder's, its start kept, or 0.";
     "optim.predictor_rate", Number, AtLeast(0.0), Some("1.0"), "Tian et al. 2021":
         "A factor on the predictor's learning rate.";
-
     "measure.every", Whole, COUNT, None, "sim":
         "Epochs between measurements. The last epoch is always measured.";
     "measure.knn_k", Whole, COUNT, None, "App. D":
@@ -388,7 +385,6 @@ pub const KEYS: &[Key] = rows! {
         "Takes L(θ, η) before and after every half-step.";
     "measure.em.trajectory", Switch, Any, Some("false"), "Sec. 5.3":
         "Keeps θ at every measurement.";
-
     "closed_form.signal", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":
         "A linear encoder of Gaussian images in place of training: variance of images along 1 to 64 directions.";
     "closed_form.noise", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":
