@@ -1,7 +1,6 @@
 //! The weights that runs begin with, compared with their recipes before the first of them is made,
 //! and a table of what is taken.
 
-use super::table::table;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::study::Job;
@@ -12,8 +11,6 @@ use std::path::Path;
 const SHOWN: usize = 4;
 /// Digits of a digest that tell files apart for a person.
 const DIGITS: usize = 12;
-/// Characters for the parts and whether they are taken, which are a few words.
-const WIDTH: usize = 80;
 
 /// Opens what each of `jobs` begins with, where it does not draw its weights, and gives what a
 /// person should know of it, once for all jobs that take the same.
@@ -64,19 +61,14 @@ fn text(init: &Init, recipe: &Recipe) -> String {
     let digest = init.sha256.get(..DIGITS).unwrap_or_default();
     let trained = init.epochs.map_or(String::new(), |epochs| format!(", trained for {epochs} epochs"));
     let mut lines = vec![format!("encoder.init: {} (sha256 {digest}…{trained})", init.file.display())];
-    let row = |share: &Share| {
-        let tensors = super::count(share.tensors, "tensor");
-        let (state, why) = match &share.drawn_because {
-            None => ("taken", tensors),
+    let width = init.shares.iter().map(|share| share.part.len()).max().unwrap_or(0);
+    lines.extend(init.shares.iter().map(|Share { part, tensors, drawn_because }| {
+        let (state, why) = match drawn_because {
+            None => ("taken", super::count(*tensors, "tensor")),
             Some(why) => ("drawn", why.clone()),
         };
-        (vec![share.part.to_string(), state.to_string()], why)
-    };
-    let rows: Vec<_> = init.shares.iter().map(row).collect();
-    let cells: Vec<Vec<String>> = rows.iter().map(|(cells, _)| cells.clone()).collect();
-    // The last column is text, and stands at the left.
-    let begun = table(&cells, WIDTH).into_iter().zip(rows);
-    lines.extend(begun.map(|(line, (_, why))| format!("  {line}   {why}")));
+        format!("  {part:<width$}   {state}   {why}")
+    }));
     if !init.left.is_empty() {
         let shown: Vec<&str> = init.left.iter().take(SHOWN).map(String::as_str).collect();
         let more = if init.left.len() > SHOWN { ", …" } else { "" };

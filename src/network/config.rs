@@ -128,6 +128,10 @@ pub enum Freeze {
 }
 
 impl Freeze {
+    /// What recipes call them, in order.
+    pub const WORDS: [&'static str; 10] =
+        ["stem", "stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", "stage8", "backbone"];
+
     /// Stages that stay, none of them where only the stem does.
     pub fn stages(self) -> usize {
         self as usize

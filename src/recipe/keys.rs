@@ -2,6 +2,7 @@
 //! --keys` and paper-notes/guide/keys.md are made from it, `tests/keys.rs` compares it with the
 //! structs.
 
+use crate::network::config::Freeze;
 use std::f64::consts::PI;
 use std::fmt;
 
@@ -126,9 +127,6 @@ use Kind::{Empty, Fours, Number, Numbers, Switch, Text, Whole, WholeOr, Wholes};
 use Range::{Above, AboveTo, Any, AtLeast, Below, Said, Within, Words};
 
 const STEM: Range = Words(&["cifar", "imagenet"]);
-const FREEZE: Range = Words(&[
-    "stem", "stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", "stage8", "backbone",
-]);
 const NORM: Range = Words(&["none", "hidden", "all"]);
 const PRECISION: Range = Words(&["f32", "bf16"]);
 const COUNT: Range = AtLeast(1.0);
@@ -300,7 +298,7 @@ pub const KEYS: &[Key] = rows! {
     "encoder.init_heads", Switch, Any, Some("true"), "sim":
         "Whether projector, predictor and prototypes are taken from it too, each where it fits whole.";
 
-    "encoder.freeze", Text, FREEZE, CHOICE, "sim":
+    "encoder.freeze", Text, Words(&Freeze::WORDS), CHOICE, "sim":
         "Layers that are not trained, these and all before them; batch norm there goes by running statistics, which stay; left out: none.";
 
     "predictor.none", Empty, Any, None, "Table 1":
