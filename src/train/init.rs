@@ -156,6 +156,22 @@ impl Init {
     }
 }
 
+/// The step that the run of `recipe` begins with, of epochs of `per_epoch` steps and an E-step every
+/// `chunk` steps.
+///
+/// # Errors
+/// [`Error::Usage`] for one at which no E-step is due.
+pub(super) fn first_step(recipe: &Recipe, per_epoch: u64, chunk: u64) -> Result<u64> {
+    let first = per_epoch * recipe.schedule.start_epoch;
+    if first.is_multiple_of(chunk) {
+        return Ok(first);
+    }
+    Err(Error::Usage(format!(
+        "schedule.start_epoch: it is step {first}, and η is made every {chunk} steps; take an epoch whose first step is one \
+         of those"
+    )))
+}
+
 /// The share that the tensor `name` of `part` belongs to.
 fn share_of(part: &'static str, name: &str) -> &'static str {
     match part {

@@ -8,6 +8,7 @@ pub use saved::saw;
 use super::em;
 use super::film;
 use super::half_steps::HalfSteps;
+use super::init::first_step;
 use super::readings::Read;
 use super::records::Records;
 use super::weights;
@@ -114,14 +115,7 @@ impl State {
             .transpose()?;
         let (objective, optim) = (recipe.objective.clone(), recipe.optim.clone());
         let alternation = Alternation::new(model, &recipe.eta, rule, objective, optim)?;
-        let first = per_epoch * recipe.schedule.start_epoch;
-        let chunk = alternation.rule.chunk();
-        if !first.is_multiple_of(chunk) {
-            return Err(Error::Usage(format!(
-                "schedule.start_epoch: it is step {first}, and η is made every {chunk} steps; take an epoch whose first step \
-                 is one of those"
-            )));
-        }
+        let first = first_step(recipe, per_epoch, alternation.rule.chunk())?;
         let mut state = Self {
             step: first,
             first,
