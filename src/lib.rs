@@ -22,8 +22,8 @@
 //!
 //! - `cli` — one file for each command; the only room that prints.
 //! - [`figures`] — what of a study, of a sweep and of the closed form is drawn.
-//! - [`doctor`] — what is wrong with images, views or a recipe: numbers of them and of short trials,
-//!   and the rules by which a diagnosis follows.
+//! - [`doctor`] — what is wrong with images, views or a recipe: numbers of them and of short
+//!   trials, and the rules by which a diagnosis follows.
 //! - [`export`] — a trained backbone as other programs read it: torchvision's names, ONNX, the
 //!   Hugging Face hub.
 //! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms ×

@@ -308,7 +308,8 @@ fn gradients_behind_frozen_layers_are_those_of_the_whole_network() {
         (z.flatten_all().unwrap().to_vec1().unwrap(), of_theta)
     };
     let (z, all) = gradient(&whole);
-    // A tenth of the way from mean 0 and variance 1; the variance that normalises is the biased one.
+    // A tenth of the way from mean 0 and variance 1; the variance that normalises is the biased
+    // one.
     let (moved, n) = (whole.running().unwrap(), 6.0 * 64.0);
     let mut running = frozen.running().unwrap();
     for channel in 0..4 {

@@ -33,8 +33,8 @@ fn recipe(study: &str, arm: &str) -> Recipe {
     recipe
 }
 
-/// Trains in `folder` on so many ranks, until step `leave`, at which one of them, the last, is asked
-/// to stop.
+/// Trains in `folder` on so many ranks, until step `leave`, at which one of them, the last, is
+/// asked to stop.
 fn train(recipe: &Recipe, data: &Arc<Dataset>, folder: &Path, size: usize, leave: Option<u64>) -> Ending {
     let dir = open_run(folder, &toml::to_string(recipe).unwrap());
     let reached = AtomicBool::new(false);
@@ -128,8 +128,8 @@ fn a_rank_that_fails_leaves_nobody_waiting() {
     assert!(ends[0].is_err() && ends[1].is_err());
 }
 
-/// z, the gradient of a weighted sum of it, and the running statistics of an encoder on two views of
-/// a batch of 8.
+/// z, the gradient of a weighted sum of it, and the running statistics of an encoder on two views
+/// of a batch of 8.
 fn pass(engine: &Engine, batch: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let network = engine.network();
     let theta = network.init(3, 0);

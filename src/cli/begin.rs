@@ -41,8 +41,8 @@ pub fn tables(jobs: &[&Job]) -> Result<Vec<String>> {
     Ok(told)
 }
 
-/// Refuses to make a run in the folder that its weights, or those of another one, begin in: starting
-/// over would remove them.
+/// Refuses to make a run in the folder that its weights, or those of another one, begin in:
+/// starting over would remove them.
 fn check_place(jobs: &[&Job], init: &Init) -> Result<()> {
     let place = |path: &Path| path.canonicalize().ok();
     let from = init.file.parent().and_then(place);

@@ -67,8 +67,8 @@ fn shares(ranks: &dyn Ranks, jobs: Option<usize>, threads: Option<usize>) -> Res
     Ok([1, threads.unwrap_or((cores() / ranks_here(ranks)).max(1))])
 }
 
-/// What `lead` gives, a command with the flags of `matches` whose runs an engine makes. Ranks behind
-/// the first share its runs instead, until it ends; the exit code.
+/// What `lead` gives, a command with the flags of `matches` whose runs an engine makes. Ranks
+/// behind the first share its runs instead, until it ends; the exit code.
 ///
 /// # Errors
 /// Those of `lead`, and as [`ranks::joined`] and [`Engine::follow`].

@@ -96,9 +96,9 @@ pub fn copies(looks: &[Look], originals: &[Look]) -> Vec<(usize, usize)> {
     (0..looks.len()).filter_map(|index| Some((index, original(index)?))).collect()
 }
 
-/// The part of the picture within the border that is the same in all of `looks`: places of the
-/// grid that lie within the border of most, and whose colours hardly differ between images. None where no
-/// place does.
+/// The part of the picture within the border that is the same in all of `looks`: places of the grid
+/// that lie within the border of most, and whose colours hardly differ between images. None where
+/// no place does.
 pub fn shared(looks: &[&Look]) -> Option<f64> {
     let within = |place: usize| 2 * looks.iter().filter(|look| look.inside[place]).count() > looks.len();
     let varies = |place: usize| {

@@ -34,8 +34,8 @@ const LOWER: f64 = 0.1;
 /// The last losses of a trial, whose mean is its loss.
 const LAST: usize = 10;
 
-/// Held-out images below which nothing is said of the spread of their outputs: N of them have a RankMe
-/// of N at most, and runs that learn reach 6 to 15 of so many.
+/// Held-out images below which nothing is said of the spread of their outputs: N of them have a
+/// RankMe of N at most, and runs that learn reach 6 to 15 of so many.
 pub const JUDGED: usize = 16;
 
 /// What trials are made of.

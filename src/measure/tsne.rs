@@ -2,7 +2,7 @@
 //! near ones stay near.
 //!
 //! ```text
-//! p_j|i ∝ exp(−β_i ‖x_i − x_j‖²), β_i such that 2^entropy = perplexity;  p_ij = (p_j|i + p_i|j) / 2n
+//! p_j|i ∝ exp(−β_i ‖x_i − x_j‖²), β_i such that 2^entropy = perplexity; p_ij = (p_j|i + p_i|j) / 2n
 //! q_ij ∝ 1 / (1 + ‖y_i − y_j‖²);  y minimises Σ p_ij ln(p_ij / q_ij)
 //! ```
 //!

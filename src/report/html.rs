@@ -5,6 +5,7 @@ use super::chapter::between;
 use super::chapter::{Chapter, VERDICTS};
 use super::draw::{has_legend, panel_svg, sample_svg};
 use super::figure::{Figure, Panel};
+use super::head::head;
 use super::panel::size;
 use super::plot::is_faceted;
 use super::tables::{self, Table};
@@ -14,8 +15,6 @@ use crate::record::{Answer, AnswerClaim};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-const STYLE: &str = include_str!("page.css");
 
 /// The page about `chapters`: verdicts first, then each study.
 ///
@@ -36,16 +35,7 @@ pub fn page(chapters: &[Chapter]) -> Result<String> {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta name="generator" content={ "sim " (env!("CARGO_PKG_VERSION")) };
-                // Without it a browser asks for /favicon.ico.
-                link rel="icon" href="data:,";
-                title { (title) " · sim" }
-                style { (PreEscaped(STYLE)) }
-            }
+            (head(&title))
             body {
                 header {
                     h1 { (title) }

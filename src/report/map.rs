@@ -210,8 +210,8 @@ impl Map {
         places.iter().map(|(x, y)| (at(*x, x0, x1), SIDE - at(*y, y0, y1))).collect()
     }
 
-    /// Images that are drawn as pictures in a view, with the places of these: classes by turns, each
-    /// beside its marker where it hides the fewest others.
+    /// Images that are drawn as pictures in a view, with the places of these: classes by turns,
+    /// each beside its marker where it hides the fewest others.
     fn pictured(&self, view: usize) -> Vec<(usize, Place)> {
         let mut seen = vec![0usize; self.classes.len().max(1)];
         let mut order: Vec<(usize, usize, usize)> = Vec::with_capacity(self.images.len());

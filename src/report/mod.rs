@@ -13,6 +13,7 @@ mod extra;
 mod facets;
 mod figure;
 mod film;
+mod head;
 mod heat;
 mod html;
 mod map;

@@ -156,8 +156,8 @@ impl Init {
     }
 }
 
-/// The step that the run of `recipe` begins with, of epochs of `per_epoch` steps and an E-step every
-/// `chunk` steps.
+/// The step that the run of `recipe` begins with, of epochs of `per_epoch` steps and an E-step
+/// every `chunk` steps.
 ///
 /// # Errors
 /// [`Error::Usage`] for one at which no E-step is due.

@@ -17,8 +17,8 @@ const PREDICTOR_RATE: Bound = Bound::AtLeast(0.1);
 /// What a step takes of the weights. SimSiam's recipes have 5e-6 to 5e-5; at 1e-3 weights without
 /// gradient are gone after a thousand steps.
 const SHRINKS: Bound = Bound::AtMost(1e-3);
-/// A learning rate that nobody uses without LARS: the largest of this program's studies is 1.6, with
-/// batches of 512, and learns less for it.
+/// A learning rate that nobody uses without LARS: the largest of this program's studies is 1.6,
+/// with batches of 512, and learns less for it.
 const RATE: Bound = Bound::AtMost(2.0);
 /// A weight decay that is used with SGD; where it takes too much the rate is too high.
 const USUAL_DECAY: f64 = 1e-3;

@@ -48,8 +48,8 @@ impl Gradients {
         &self.merged[group * self.group..][..self.group]
     }
 
-    /// The gradients of γ and β, (2, C): of each shard, added as a tree. `inverse` gives 1/√(σ² + ε)
-    /// of each group.
+    /// The gradients of γ and β, (2, C): of each shard, added as a tree. `inverse` gives 1/√(σ² +
+    /// ε) of each group.
     pub fn affine<'a>(&self, inverse: impl Iterator<Item = &'a [f32]>) -> Vec<f64> {
         let channels = self.group / 2;
         let groups: Vec<Vec<f64>> = self

@@ -46,7 +46,7 @@ pub trait Ranks: Debug + Send + Sync {
 
     /// Whether any rank says so.
     fn any(&self, own: bool) -> Result<bool> {
-        Ok(self.size() > 1 && self.gather(&[u8::from(own)])?.contains(&1) || self.size() == 1 && own)
+        Ok(self.gather(&[u8::from(own)])?.contains(&1))
     }
 }
 

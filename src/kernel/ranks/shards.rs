@@ -1,8 +1,8 @@
 //! The shards of a batch: what makes a run's bytes the same for any number of ranks.
 //!
-//! A recipe cuts each batch into S shards of B/S images. Sums over images, of a gradient or of batch
-//! norm's statistics, are taken shard by shard and then over shards in a fixed order, whichever rank
-//! a shard is on. R ranks, R a divisor of S, have S/R neighbouring shards each.
+//! A recipe cuts each batch into S shards of B/S images. Sums over images, of a gradient or of
+//! batch norm's statistics, are taken shard by shard and then over shards in a fixed order,
+//! whichever rank a shard is on. R ranks, R a divisor of S, have S/R neighbouring shards each.
 
 use super::{One, Ranks, gather_numbers, sum_tree};
 use crate::error::{Error, Result};

@@ -67,6 +67,15 @@ impl Threads {
         // The next round cannot have ended: it needs this rank.
         Ok(table.all.clone())
     }
+
+    /// [`Threads::meet`] where all give as many bytes.
+    fn meet_alike(&self, own: &[u8]) -> Result<Arc<Vec<Vec<u8>>>> {
+        let all = self.meet(own)?;
+        if all.iter().any(|given| given.len() != own.len()) {
+            return Err(Error::Failure("ranks give each other different numbers of bytes".into()));
+        }
+        Ok(all)
+    }
 }
 
 impl Drop for Threads {
@@ -86,19 +95,12 @@ impl Ranks for Threads {
     }
 
     fn gather(&self, own: &[u8]) -> Result<Vec<u8>> {
-        let all = self.meet(own)?;
-        if all.iter().any(|given| given.len() != own.len()) {
-            return Err(Error::Failure("ranks give each other different numbers of bytes".into()));
-        }
-        Ok(all.concat())
+        Ok(self.meet_alike(own)?.concat())
     }
 
     fn exchange(&self, own: &[u8]) -> Result<Vec<u8>> {
         let piece = own.len() / self.size;
-        let all = self.meet(own)?;
-        if all.iter().any(|given| given.len() != own.len()) {
-            return Err(Error::Failure("ranks give each other different numbers of bytes".into()));
-        }
+        let all = self.meet_alike(own)?;
         Ok(all.iter().flat_map(|given| &given[self.rank * piece..][..piece]).copied().collect())
     }
 

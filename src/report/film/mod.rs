@@ -2,12 +2,13 @@
 //! and the same as a strip of frames.
 //!
 //! The moving picture is an SVG that animates itself (SMIL): it needs no script and no network,
-//! runs twice, and again where somebody clicks on it. Whoever asks for reduced motion, and paper, get
-//! the strip.
+//! runs twice, and again where somebody clicks on it. Whoever asks for reduced motion, and paper,
+//! get the strip.
 
 mod moving;
 mod still;
 
+use super::head::head;
 use super::sheet::encode;
 use super::surface;
 use super::thumbnail::data_uri;
@@ -52,7 +53,6 @@ pub struct Frame {
     pub places: Vec<(f64, f64)>,
 }
 
-const STYLE: &str = include_str!("../page.css");
 /// Frames of the strip at most.
 const MOST_CELLS: usize = 7;
 /// Around and between planes, in units.
@@ -143,14 +143,7 @@ impl Film {
         let page = html! {
             (DOCTYPE)
             html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    link rel="icon" href="data:,";
-                    title { (self.title) " · sim" }
-                    style { (PreEscaped(STYLE)) }
-                }
+                (head(&self.title))
                 body { main { (self.figure(0)?) } }
             }
         };
