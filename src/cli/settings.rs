@@ -45,6 +45,11 @@ pub fn settings(matches: &ArgMatches, runs: usize) -> Result<Settings> {
     let count = |name: &str| matches.get_one::<u64>(name).map(|n| *n as usize);
     let fresh = matches.get_flag("fresh");
     if ranks.size() > 1 {
+        if place != Place::Cpu {
+            return Err(Error::Usage(
+                "--ranks: several processes share a run on the processor only; --device cpu".into(),
+            ));
+        }
         let [jobs, threads] = shares(ranks.as_ref(), count("jobs"), count("threads"))?;
         return Ok(Settings { jobs, threads, fresh, place, ranks });
     }
