@@ -4,6 +4,7 @@
 //! alone reaches training and is written into the run directory as `config.toml`. Two runs with the
 //! same recipe are the same run.
 
+pub mod key;
 pub mod keys;
 
 use crate::augment::{AugmentConfig, FiniteConfig};

@@ -4,7 +4,8 @@
 use crate::support::{output, root};
 use simsiam_em::data::Dataset;
 use simsiam_em::recipe::Recipe;
-use simsiam_em::recipe::keys::{KEYS, Key, Kind, Range};
+use simsiam_em::recipe::key::{Key, Kind, Range};
+use simsiam_em::recipe::keys::KEYS;
 use simsiam_em::study::layer::CHOICES;
 use simsiam_em::study::{Request, Study, keys};
 use std::collections::BTreeSet;

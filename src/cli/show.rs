@@ -4,7 +4,8 @@
 use super::flags::{given, json_flag, layer_flags, on_studies, request, study, study_command, switch};
 use super::output::Output;
 use crate::error::{Error, Result};
-use crate::recipe::keys::{KEYS, Key};
+use crate::recipe::key::Key;
+use crate::recipe::keys::KEYS;
 use crate::study::{Arm, Study, keys};
 use clap::{ArgMatches, Command};
 use console::measure_text_width;

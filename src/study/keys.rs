@@ -5,7 +5,8 @@ use super::file::Study;
 use super::resolve::{DEFAULT_SCALE, Request};
 use crate::error::Result;
 use crate::measure::metrics;
-use crate::recipe::keys::{CHOICE, KEYS, Key, Kind, Range, rows};
+use crate::recipe::key::{CHOICE, Key, Kind, Range, rows};
+use crate::recipe::keys::KEYS;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
