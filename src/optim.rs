@@ -39,6 +39,9 @@ pub struct OptimConfig {
     /// A factor on the predictor's learning rate.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub predictor_rate: f64,
+    /// The predictor's L2 penalty, where it is not `weight_decay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictor_decay: Option<f64>,
 }
 
 /// SimSiam's (Sec. 3).
@@ -55,6 +58,7 @@ impl Default for OptimConfig {
             warmup_epochs: 0,
             predictor_lr: PredictorLr::Decayed,
             predictor_rate: 1.0,
+            predictor_decay: None,
         }
     }
 }
@@ -115,6 +119,7 @@ impl OptimConfig {
             ("base_lr", self.base_lr),
             ("weight_decay", self.weight_decay),
             ("predictor_rate", self.predictor_rate),
+            ("predictor_decay", self.predictor_decay.unwrap_or(0.0)),
             ("final_lr", self.final_lr),
             ("lars.trust", self.lars.map_or(0.0, |lars| lars.trust)),
         ];
@@ -128,6 +133,16 @@ impl OptimConfig {
             return Err(Error::Usage(format!("optim.momentum: {momentum} must be at least 0 and below 1")));
         }
         Ok(())
+    }
+
+    /// Whether h stays as it begins.
+    pub fn holds_predictor(&self) -> bool {
+        self.predictor_lr == PredictorLr::Zero || self.predictor_rate == 0.0
+    }
+
+    /// These numbers as h has them.
+    pub fn of_predictor(&self) -> OptimConfig {
+        OptimConfig { weight_decay: self.predictor_decay.unwrap_or(self.weight_decay), ..self.clone() }
     }
 
     /// h's learning rate at `step` of `steps`, which make up `epochs` epochs of batches of `batch`
@@ -188,6 +203,7 @@ mod tests {
             warmup_epochs,
             predictor_lr: PredictorLr::Decayed,
             predictor_rate: 1.0,
+            predictor_decay: None,
         }
     }
 

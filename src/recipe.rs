@@ -6,6 +6,7 @@
 
 pub mod key;
 pub mod keys;
+mod predictor;
 
 use crate::augment::{AugmentConfig, FiniteConfig};
 use crate::data::loader::BatchShape;
@@ -15,10 +16,11 @@ use crate::error::{Error, Result};
 use crate::eta::{Rule, Samples, Size};
 use crate::measure::MeasureConfig;
 use crate::network::Network;
-use crate::network::config::{Backbone, DirectConfig, EncoderConfig, HeadNorm, PredictorConfig};
+use crate::network::config::{Backbone, EncoderConfig, HeadNorm};
 use crate::objective::{Comparison, ObjectiveConfig, Similarity};
 use crate::optim::{OptimConfig, PredictorLr};
 use crate::theory::ClosedForm;
+pub use predictor::Predictor;
 use serde::{Deserialize, Serialize};
 
 /// One run, completely described.
@@ -48,47 +50,6 @@ pub struct Recipe {
     /// A linear encoder of Gaussian images in the place of `data`, `augment` and `encoder`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_form: Option<ClosedForm>,
-}
-
-/// h, or its absence (Table 1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Predictor {
-    /// No predictor: p = z.
-    None {},
-    /// The predictor MLP.
-    Mlp(PredictorConfig),
-    /// A linear map set from the outputs' correlation instead of trained (Tian, Chen & Ganguli
-    /// 2021).
-    Direct(DirectConfig),
-    /// h(z) = z + b, b trained (Zhang et al. 2022).
-    Bias {},
-}
-
-impl Predictor {
-    /// The MLP's configuration, if there is one.
-    pub fn config(&self) -> Option<&PredictorConfig> {
-        match self {
-            Predictor::Mlp(config) => Some(config),
-            Predictor::None {} | Predictor::Direct(_) | Predictor::Bias {} => None,
-        }
-    }
-
-    /// h for vectors of `dim` numbers, where there is one, and then, where it is trained, h⁻¹.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when a width is out of range.
-    pub fn networks(&self, dim: usize) -> Result<Vec<Network>> {
-        Ok(match self {
-            Predictor::None {} => Vec::new(),
-            Predictor::Mlp(config) => {
-                let h = Network::predictor(config, dim)?;
-                if config.inverse { vec![h.clone(), h] } else { vec![h] }
-            }
-            Predictor::Direct(_) => vec![Network::linear_predictor(dim)?],
-            Predictor::Bias {} => vec![Network::bias_predictor(dim)?],
-        })
-    }
 }
 
 /// How long a run is.
@@ -328,6 +289,12 @@ impl Recipe {
                 "measure.em.eta: labels are no outputs, so that there is no expectation of them".into(),
             );
         }
+        if em.is_some_and(|em| em.field > 0) && !self.eta.is_of_theta() {
+            return fail(format!(
+                "measure.em.field: under eta.{eta} η is not a function of θ that is held still; it is under one-step, \
+                 mean-of-others, and expectation without momentum at k = 1"
+            ));
+        }
         if em.is_some_and(|em| em.objective || em.eta) {
             if codes {
                 return fail("measure.em: codes are no outputs; objective and eta cannot be measured".into());
@@ -367,13 +334,12 @@ impl Recipe {
                 "predictor.mlp.inverse: true needs objective.comparison = \"inverse-predictor\", not \"{name}\""
             ));
         }
-        if let Predictor::Direct(config) = &self.predictor {
-            config.check()?;
-            if self.optim.predictor_lr != PredictorLr::Decayed {
-                return fail(
-                    "optim.predictor_lr: a predictor that is set directly has no learning rate".into(),
-                );
-            }
+        self.predictor.check()?;
+        if self.predictor.is_set() && self.optim.predictor_lr != PredictorLr::Decayed {
+            return fail("optim.predictor_lr: a predictor that is set directly has no learning rate".into());
+        }
+        if self.optim.predictor_decay.is_some() && !self.predictor.is_trained() {
+            return fail("optim.predictor_decay: this recipe has no predictor that is trained".into());
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod claims;
 mod cli;
 mod collapse;
 mod compare;
+mod critics;
 mod data;
 mod dispute;
 mod doctor;

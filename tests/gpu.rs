@@ -371,6 +371,7 @@ fn a_step_with_lars_on_a_device_is_the_processors() {
             warmup_epochs: 0,
             predictor_lr: optim::PredictorLr::Decayed,
             predictor_rate: 1.0,
+            predictor_decay: None,
         };
         let here = Var::from_vec(theta.clone(), len, &Device::Cpu).unwrap();
         let sgd_on = |site: &Site| {

@@ -55,7 +55,8 @@ fn stop_after<T>(delay: Duration, stop: &AtomicBool, work: impl FnOnce() -> T) -
 /// banks, averages of θ.
 fn recipes() -> Vec<Recipe> {
     let watched = |mut recipe: Recipe, eta: bool| {
-        recipe.measure.em = Some(EmConfig { images: 16, views: 4, eta, objective: true, trajectory: true });
+        recipe.measure.em =
+            Some(EmConfig { images: 16, views: 4, eta, objective: true, trajectory: true, field: 0 });
         recipe
     };
     let with = |study: &str, arm: &str, eta: Rule| Recipe { eta, ..recipe(study, arm) };

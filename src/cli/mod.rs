@@ -8,6 +8,7 @@
 mod answer;
 mod as_given;
 mod bar;
+mod basins;
 mod begin;
 mod collapse;
 mod compare;

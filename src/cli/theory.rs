@@ -1,6 +1,7 @@
 //! `sim theory`: the alternation in closed form, for a linear encoder of Gaussian images.
 
-use super::flags::{json_flag, option, path_option};
+use super::basins::{self, MOST_TRIALS};
+use super::flags::{json_flag, option, path_option, switch};
 use super::output::Output;
 use crate::error::{Error, Result};
 use crate::figures::{Rules, linear_em};
@@ -41,9 +42,13 @@ pub fn command() -> Command {
         .arg(number("predictor-rate", "0.2", "Learning rate of a learned predictor"))
         .arg(number("decay", "0.001", "Weight decay of the rules with a predictor"))
         .arg(count("iterations", "N", MOST_ITERATIONS, "300", "Iterations of the outer loop in the figure"))
-        .arg(path_option("out", "DIR", "Also draw linear-em.{svg,png,csv} into this folder"))
+        .arg(path_option("out", "DIR", "Also draw linear-em or basins .{svg,png,csv} into this folder"))
+        .arg(switch("basins", "Instead: where the flow of one direction ends, from random starts"))
+        .arg(count("trials", "N", MOST_TRIALS, "1000", "Random directions and starts of --basins"))
         .arg(json_flag())
-        .after_help("Derivations: paper-notes/theory-linear.md.")
+        .after_help(
+            "Derivations: paper-notes/theory-linear.md and, of --basins, paper-notes/no-potential.md.",
+        )
 }
 
 /// What was asked for.
@@ -107,21 +112,29 @@ fn rules(m: f64, k: u64, decay: f64) -> Rules {
     let updated = |m: f64, k: u64| Targets::Updated { m, k, batches: 1 };
     let free = |targets: Targets, exact: bool| {
         let prediction = Prediction::Absent;
-        Course { targets, prediction, exact, normalised: false, decay: 0.0 }
+        Course { targets, prediction, exact, normalised: false, decay: 0.0, predictor_decay: 0.0 }
     };
-    let predicted = |prediction: Prediction| Course { prediction, decay, ..free(updated(0.0, 1), false) };
+    let predicted = |prediction: Prediction| Course {
+        prediction,
+        decay,
+        predictor_decay: decay,
+        ..free(updated(0.0, 1), false)
+    };
     vec![
         ("exact", "exact half-steps".to_string(), free(updated(0.0, 1), true)),
         ("steps", format!("k={k} steps"), free(updated(0.0, k), false)),
         ("bank", format!("bank m={m}, k={k}"), free(updated(m, k), false)),
         ("joint", "joint descent".to_string(), free(Targets::Joint, false)),
-        ("best-h", "best linear h".to_string(), predicted(Prediction::Best)),
-        ("learned-h", "learned linear h".to_string(), predicted(Prediction::Learned)),
+        ("best-h", "best linear h".to_string(), predicted(Prediction::Best { every: 1 })),
+        ("learned-h", "learned linear h".to_string(), predicted(Prediction::Learned { symmetric: false })),
     ]
 }
 
 /// Runs `sim theory` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
+    if matches.get_flag("basins") {
+        return basins::run(matches, output);
+    }
     let asked = asked(matches)?;
     let directions = Direction::of(&asked.world);
     let json = matches.get_flag("json");
@@ -135,7 +148,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
             directions.iter().map(|direction| direction.rate(course, asked.rates)).collect();
         let rest: Vec<Option<f64>> =
             directions.iter().map(|direction| direction.resting_predictor(asked.decay)).collect();
-        let learned = course.prediction == Prediction::Learned;
+        let learned = matches!(course.prediction, Prediction::Learned { .. });
         if json {
             let mut line = json!({"rule": name, "factors": rates});
             if learned {

@@ -57,7 +57,7 @@ pub fn facts(recipe: &Recipe, images: usize) -> Result<MethodFacts> {
     let (optim, batch) = (&recipe.optim, recipe.schedule.batch);
     let rate = peak_rate(recipe);
     let predictor_rate = match (&recipe.predictor, optim.predictor_lr) {
-        (Predictor::None {} | Predictor::Direct(_), _) => None,
+        (predictor, _) if !predictor.is_trained() => None,
         (_, PredictorLr::Zero) => Some(0.0),
         _ => Some(optim.predictor_rate),
     };

@@ -170,6 +170,15 @@ impl Rule {
         matches!(self, Rule::Expectation { .. } | Rule::MeanOfOthers {})
     }
 
+    /// Whether η is a function of the θ of its own step and nothing else, and held still.
+    pub fn is_of_theta(&self) -> bool {
+        match self {
+            Rule::OneStep {} | Rule::MeanOfOthers {} => true,
+            Rule::Expectation { m, k, .. } => *m == 0.0 && *k == Steps::one(),
+            _ => false,
+        }
+    }
+
     /// Rows of outputs that it keeps as the loss's negatives.
     pub fn negatives(&self) -> usize {
         match self {

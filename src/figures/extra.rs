@@ -9,6 +9,7 @@ use crate::measure::metrics;
 use crate::record::{Answer, METRICS_FILE, Outcome, SPECTRUM_FILE, read_metrics, read_result_if_any};
 use crate::report::{Extra, Figure, Panel, Point, Style};
 use crate::study::Results;
+use crate::train::recipe_of;
 use std::path::{Path, PathBuf};
 
 /// Singular values below this share of the largest are rounding noise (they come from a Gram matrix
@@ -49,6 +50,13 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
             let panel = Panel::new("cost-accuracy", x, metrics::of(KNN).axis, Style::Scatter);
             ("cost and accuracy", caption(answer), vec![panel], points)
         }
+        Extra::PassesAccuracy => {
+            let points = points_of(&runs, "passes-accuracy", passes)?;
+            let x = "views of a training image that passed with gradient, over the run";
+            let panel = Panel::new("passes-accuracy", x, metrics::of(KNN).axis, Style::Scatter);
+            ("passes and accuracy", caption(answer), vec![panel], points)
+        }
+        Extra::Grid => return grid(answer, &runs)?.save(&folder.join(extra.name())),
         Extra::HalfSteps => {
             let mut points = points_of(&runs, "all", half_steps)?;
             let early = points.iter().filter(|point| point.x <= FIRST).cloned();
@@ -77,6 +85,46 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
 
 /// What the title adds to the study's, the caption, panels and points.
 type Drawn = (&'static str, String, Vec<Panel>, Vec<Point>);
+
+/// Arms as cells: rows for what their names have before the first comma, columns for what they have
+/// behind it, both in the order in which they are met.
+fn grid(answer: &Answer, runs: &[Run]) -> Result<Figure> {
+    let parts = |arm: &str| {
+        let (row, column) = arm.split_once(',').unwrap_or((arm, ""));
+        (row.to_string(), column.to_string())
+    };
+    let (mut rows, mut columns): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    for (row, column) in answer.arms.iter().map(|arm| parts(&arm.arm)) {
+        for (all, one) in [(&mut rows, row), (&mut columns, column)] {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+    }
+    let (mut panels, mut points) = (Vec::new(), Vec::new());
+    for metric in [KNN, "val/rankme", "val/z_std"].map(metrics::of) {
+        let heat = Style::Heat { columns: columns.clone(), rows: String::new() };
+        let panel = Panel::new(metric.name, "", metric.axis, heat);
+        panels.push(Panel { larger_is_better: metric.larger_is_better, ..panel });
+        for run in runs {
+            let (row, column) = parts(&run.arm);
+            let x = columns.iter().position(|one| *one == column).unwrap_or_default() as f64;
+            let last = read_metrics(&run.path.join(METRICS_FILE))?.last(metric.name);
+            points.extend(last.map(|y| Point { arm: row.clone(), ..run.point(metric.name, (x, y)) }));
+        }
+    }
+    let title = format!("{}: all arms", answer.title);
+    let arms = rows.into_iter().map(|row| (row.clone(), row)).collect();
+    Ok(Figure { title, caption: caption(answer), arms, panels, points })
+}
+
+/// (views of each training image that passed with gradient, last kNN) of a run.
+fn passes(run: &Path) -> Result<Vec<(f64, f64)>> {
+    let recipe = recipe_of(run)?;
+    let views = recipe.objective.trained_views() as u64 * recipe.schedule.own_epochs();
+    let last = read_metrics(&run.join(METRICS_FILE))?.last(KNN);
+    Ok(last.map(|knn| (views as f64, knn)).into_iter().collect())
+}
 
 /// The last values of two columns of each run's metrics, as points of `panel`.
 fn last_pairs(runs: &[Run], panel: &str, x: &str, y: &str) -> Result<Vec<Point>> {

@@ -28,6 +28,9 @@ pub struct EmConfig {
     /// Whether θ is kept at every measurement.
     #[serde(default, skip_serializing_if = "is_default")]
     pub trajectory: bool,
+    /// Random directions by which the field of the update is measured; 0: it is not.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub field: usize,
 }
 
 /// More images or views are taken for a slip of the hand.
@@ -37,6 +40,8 @@ const MOST: usize = 1 << 16;
 const ROUNDING: f64 = 1e-12;
 /// Views that two halves with a variance each have at least.
 const LEAST_VIEWS: usize = 4;
+/// Directions that an error of the field's share needs, and as many as are held in memory at most.
+const DIRECTIONS: std::ops::RangeInclusive<usize> = 3..=64;
 
 impl EmConfig {
     /// Refuses numbers of images and views with which there is no variation to measure.
@@ -49,6 +54,10 @@ impl EmConfig {
                 let message = format!("measure.em.{key}: {value} must be between {least} and {MOST}");
                 return Err(Error::Usage(message));
             }
+        }
+        if self.field > 0 && !DIRECTIONS.contains(&self.field) {
+            let (least, most, field) = (DIRECTIONS.start(), DIRECTIONS.end(), self.field);
+            return Err(Error::Usage(format!("measure.em.field: {field} must be 0, or {least} to {most}")));
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ const POSITIVE: (f64, f64) = (0.0, f64::INFINITY);
 const PERCENT: (f64, f64) = (0.0, 100.0);
 /// 1 − MSE / variance.
 const R2: (f64, f64) = (f64::NEG_INFINITY, 1.0);
+const SHARE: (f64, f64) = (0.0, 1.0);
 const COSINE: (f64, f64) = (-1.0, 1.0);
 
 /// A column of which more is better.
@@ -76,7 +77,9 @@ impl Metric {
 ///
 /// `em/*` is empty where the recipe has no `measure.em`: R² of the predictor and of the best linear
 /// one, alignment, the η of the epoch's last step against the exact one (its age in steps), and
-/// L(θ, η) around the half-steps, means over the epoch and the largest rises.
+/// L(θ, η) around the half-steps, means over the epoch and the largest rises. `em/antisymmetry` is
+/// how far the expected update is from the gradient of anything, with its standard error over random
+/// directions.
 ///
 /// `train/e_passes` are the forward passes that E-steps have made beside the M-steps', for each
 /// image of a batch: the mean since the run began.
@@ -104,6 +107,8 @@ pub const METRICS: &[Metric] = &[
     smaller("em/loss_after_m", "L after the M-steps", ANY),
     smaller("em/e_rise", "largest rise of L in an E-step", ANY),
     smaller("em/m_rise", "largest rise of L in M-steps", ANY),
+    smaller("em/antisymmetry", "antisymmetric share of the field", SHARE),
+    smaller("em/antisymmetry_error", "its standard error", POSITIVE).not_judged(),
     smaller("train/e_passes", "forward passes of the E-step", POSITIVE).digits(2),
 ];
 
@@ -126,6 +131,7 @@ pub const CLOSED_FORM: &[Metric] = &[
     larger("val/z_std", "std of outputs / start", POSITIVE).on_axes("std of the outputs, 1 at the start"),
     larger("val/rankme", "RankMe of outputs", POSITIVE).on_axes("effective rank of the outputs").digits(2),
     smaller("train/loss", "L", ANY).on_axes("L(θ, η)"),
+    smaller("em/antisymmetry", "antisymmetric share of the field", SHARE),
 ];
 
 /// The columns that a claim may name.

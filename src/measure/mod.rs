@@ -8,6 +8,7 @@ pub mod collapse;
 pub mod em;
 pub mod estimate;
 pub mod evidence;
+pub mod field;
 pub mod knn;
 pub mod linear_probe;
 pub mod metrics;

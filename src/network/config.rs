@@ -226,3 +226,56 @@ impl DirectConfig {
         Ok(())
     }
 }
+
+/// h(z) = W z, W (d, d) without bias, trained as the MLP is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinearConfig {
+    /// Whether W stays symmetric: each step is followed by W ← ½(W + Wᵀ) (Tian, Chen & Ganguli
+    /// 2021).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub symmetric: bool,
+    /// Whether W begins as the identity and keeps ones on its diagonal: h = I + E with a trained E
+    /// off the diagonal (Wen & Li 2022).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unit_diagonal: bool,
+}
+
+/// h(z) = W z, W set to the least-squares regression of η on z: W = M₁ (M₂ + ridge·t·I)⁻¹ with M₁
+/// the symmetric part of E\[η zᵀ\], M₂ = E\[z zᵀ\] and t the mean of M₂'s diagonal (Tian, Chen &
+/// Ganguli 2021, Table 1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeastSquaresConfig {
+    /// ρ of the moving averages M ← ρM + (1−ρ) of the batch: the part of the old value that stays.
+    pub rho: f64,
+    /// What is added to M₂'s diagonal, as a part of its mean.
+    pub ridge: f64,
+    /// Steps between two regressions; moments move in every step.
+    pub every: u64,
+    /// Writes one row into all rows of W, as the published code's branch `solve` does, which forms
+    /// the inverse as Q·s⁻¹·Qᵀ with a vector s⁻¹: a product that is a vector, broadcast by copying.
+    /// Every prediction is then a multiple of (1, …, 1).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rank_one: bool,
+}
+
+impl LeastSquaresConfig {
+    /// Refuses ρ outside [0, 1), a ridge that leaves M₂ without inverse and an interval of 0 steps.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key.
+    pub fn check(&self) -> Result<()> {
+        let fail = |what: String| Err(Error::Usage(format!("predictor.least-squares.{what}")));
+        if !(0.0..1.0).contains(&self.rho) {
+            return fail(format!("rho: {} must be at least 0 and below 1", self.rho));
+        }
+        if !(self.ridge > 0.0 && self.ridge.is_finite()) {
+            return fail(format!("ridge: {} must be a number above 0", self.ridge));
+        }
+        if self.every == 0 {
+            return fail("every: 0 steps would never set the predictor; it is at least 1".into());
+        }
+        Ok(())
+    }
+}

@@ -198,6 +198,18 @@ pub const KEYS: &[Key] = rows! {
         "What directions without variance keep.";
     "predictor.direct.every", Whole, COUNT, None, "Tian et al. 2021":
         "Steps between two eigen-decompositions.";
+    "predictor.linear.symmetric", Switch, Any, Some("false"), "Tian et al. 2021":
+        "A trained linear h(z) = W z: whether W stays symmetric.";
+    "predictor.linear.unit_diagonal", Switch, Any, Some("false"), "Wen & Li 2022":
+        "Whether W begins as the identity and keeps its diagonal.";
+    "predictor.least-squares.rho", Number, Below(0.0, 1.0), None, "Tian et al. 2021":
+        "A linear h set to the regression of η on z: the part of the old moments that stays.";
+    "predictor.least-squares.ridge", Number, Above(0.0), None, "Tian et al. 2021":
+        "What is added to the diagonal of z's second moment, as a part of its mean.";
+    "predictor.least-squares.every", Whole, COUNT, None, "Tian et al. 2021":
+        "Steps between two regressions.";
+    "predictor.least-squares.rank_one", Switch, Any, Some("false"), "Tian et al. 2021":
+        "Writes one row into all rows of W, as a branch of the published code does.";
     "predictor.bias", Empty, Any, None, "Zhang et al. 2022":
         "h(z) = z + b with a trained b.";
 
@@ -238,6 +250,8 @@ pub const KEYS: &[Key] = rows! {
         "The predictor's learning rate: the encoder's, its start kept, or 0.";
     "optim.predictor_rate", Number, AtLeast(0.0), Some("1.0"), "Tian et al. 2021":
         "A factor on the predictor's learning rate.";
+    "optim.predictor_decay", Number, AtLeast(0.0), CHOICE, "Tian et al. 2021":
+        "The predictor's L2 penalty; left out: optim.weight_decay.";
     "measure.every", Whole, COUNT, None, "sim":
         "Epochs between measurements. The last epoch is always measured.";
     "measure.knn_k", Whole, COUNT, None, "App. D":
@@ -266,6 +280,8 @@ pub const KEYS: &[Key] = rows! {
         "Takes L(θ, η) before and after every half-step.";
     "measure.em.trajectory", Switch, Any, Some("false"), "Sec. 5.3":
         "Keeps θ at every measurement.";
+    "measure.em.field", Whole, Said("0, or 3 to 64"), Some("0"), "Ponce et al. 2025":
+        "Random directions by which it is measured how far the expected update is from a gradient; 0 leaves it out.";
     "closed_form.signal", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":
         "A linear encoder of Gaussian images in place of training: variance of images along 1 to 64 directions.";
     "closed_form.noise", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":

@@ -19,22 +19,33 @@ pub enum Extra {
     LossAccuracy,
     /// kNN accuracy against the forward passes that the E-step makes: a marker for each run.
     CostAccuracy,
+    /// kNN accuracy against the views of each training image that passed with gradient: a marker
+    /// for each run.
+    PassesAccuracy,
+    /// Arms as a grid: a row for what an arm's name has before its first comma, a column for what
+    /// it has behind, and in each cell the median over runs.
+    Grid,
 }
 
 impl Extra {
     /// Every one, in the order of a report.
-    pub const ALL: [Extra; 6] = [
+    pub const ALL: [Extra; 8] = [
         Extra::HalfSteps,
         Extra::Trajectories,
         Extra::Spectrum,
         Extra::RankAccuracy,
         Extra::LossAccuracy,
         Extra::CostAccuracy,
+        Extra::PassesAccuracy,
+        Extra::Grid,
     ];
 
     /// Whether it draws accuracies, which images without labels have none of.
     pub fn is_of_accuracy(self) -> bool {
-        matches!(self, Extra::RankAccuracy | Extra::LossAccuracy | Extra::CostAccuracy)
+        matches!(
+            self,
+            Extra::RankAccuracy | Extra::LossAccuracy | Extra::CostAccuracy | Extra::PassesAccuracy
+        )
     }
 
     /// The figure's file, and its name in a study.
@@ -46,6 +57,8 @@ impl Extra {
             Extra::RankAccuracy => "rank-accuracy",
             Extra::LossAccuracy => "loss-accuracy",
             Extra::CostAccuracy => "cost-accuracy",
+            Extra::PassesAccuracy => "passes-accuracy",
+            Extra::Grid => "grid",
         }
     }
 }

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The columns of metrics.csv of a run in closed form. `val/z_std` is the std of the outputs, 1 at
 /// the start; `train/loss` the mean of L over the epoch.
-const COLUMNS: [&str; 6] = ["train/loss", "train/lr", "train/z_std", "val/z_std", "val/rankme", "em/r2"];
+const COLUMNS: [&str; 7] =
+    ["train/loss", "train/lr", "train/z_std", "val/z_std", "val/rankme", "em/r2", "em/antisymmetry"];
 /// Steps after which a run looks whether it is asked to stop.
 const STEPS_BETWEEN_LOOKS: u64 = 4096;
 /// Steps of an epoch beside runs whose number of images is not in the recipe.
@@ -28,9 +29,8 @@ const STEPS_PER_EPOCH: u64 = 100;
 /// # Errors
 /// [`Error::Usage`] for what the closed form does not model, naming the key.
 pub fn course(recipe: &Recipe, world: &ClosedForm) -> Result<Course> {
-    let fail = |what: &str| Err(Error::Usage(format!("{what} has no closed form for a linear encoder")));
     if !matches!(recipe.objective.similarity, Similarity::Cosine | Similarity::Mse) {
-        return fail(&format!("objective.similarity: {}", recipe.objective.similarity.name()));
+        return unmodelled(&format!("objective.similarity: {}", recipe.objective.similarity.name()));
     }
     let per_epoch = world.steps_per_epoch;
     let updated = |m: f64, k: Steps| Targets::Updated { m, k: k.count(per_epoch), batches: per_epoch };
@@ -42,34 +42,46 @@ pub fn course(recipe: &Recipe, world: &ClosedForm) -> Result<Course> {
         // Without stop-gradient an encoder's targets are its own outputs; only in the closed form's
         // own world is η an unknown of its own that descends.
         eta::Rule::None {} if recipe.closed_form.is_none() => {
-            return fail("eta.none: a gradient into targets that are outputs");
+            return unmodelled("eta.none: a gradient into targets that are outputs");
         }
         eta::Rule::None {} => Targets::Joint,
-        ref other => return fail(&format!("eta.{}: this rule", other.name())),
+        ref other => return unmodelled(&format!("eta.{}: this rule", other.name())),
     };
     if recipe.objective.comparison != Comparison::Simsiam {
-        return fail("objective.comparison: another one than SimSiam's");
+        return unmodelled("objective.comparison: another one than SimSiam's");
     }
-    let prediction = match (&recipe.predictor, world.optimum) {
-        (Predictor::None {}, Optimum::Predictor) => {
-            return fail("closed_form.optimum: the best predictor of a recipe with predictor.none");
-        }
-        (Predictor::None {}, _) => Prediction::Absent,
-        (Predictor::Bias {} | Predictor::Direct(_), _) => {
-            return fail("predictor: one that is not trained as a linear map");
-        }
-        (Predictor::Mlp(_), Optimum::Predictor) => Prediction::Best,
-        (Predictor::Mlp(_), Optimum::None) => Prediction::Learned,
-        (Predictor::Mlp(_), Optimum::Encoder) => {
-            return fail("closed_form.optimum: the best encoder of a recipe with a predictor");
-        }
-    };
+    let prediction = prediction(&recipe.predictor, world.optimum)?;
     if targets == Targets::Joint && (prediction != Prediction::Absent || world.optimum != Optimum::None) {
-        return fail("eta.none: joint descent with a predictor or with an exact half-step");
+        return unmodelled("eta.none: joint descent with a predictor or with an exact half-step");
     }
     let exact = world.optimum == Optimum::Encoder;
     let (normalised, decay) = (world.normalised, recipe.optim.weight_decay);
-    Ok(Course { targets, prediction, exact, normalised, decay })
+    let predictor_decay = recipe.optim.of_predictor().weight_decay;
+    Ok(Course { targets, prediction, exact, normalised, decay, predictor_decay })
+}
+
+/// What h is in the closed form.
+fn prediction(predictor: &Predictor, optimum: Optimum) -> Result<Prediction> {
+    let of_optimum = |what: &str| unmodelled(&format!("closed_form.optimum: the best {what}"));
+    match (predictor, optimum) {
+        (Predictor::None {}, Optimum::Predictor) => of_optimum("predictor of a recipe with predictor.none"),
+        (Predictor::None {}, _) => Ok(Prediction::Absent),
+        (_, Optimum::Encoder) => of_optimum("encoder of a recipe with a predictor"),
+        (Predictor::LeastSquares(config), _) if !config.rank_one => {
+            Ok(Prediction::Best { every: config.every })
+        }
+        (Predictor::Mlp(_), Optimum::Predictor) => Ok(Prediction::Best { every: 1 }),
+        (Predictor::Mlp(_), Optimum::None) => Ok(Prediction::Learned { symmetric: false }),
+        (Predictor::Linear(config), Optimum::None) if !config.unit_diagonal => {
+            Ok(Prediction::Learned { symmetric: config.symmetric })
+        }
+        _ => unmodelled("predictor: one that is neither a trained linear map nor the regression"),
+    }
+}
+
+/// Says that `what` is not in the closed form.
+fn unmodelled<T>(what: &str) -> Result<T> {
+    Err(Error::Usage(format!("{what} has no closed form for a linear encoder")))
 }
 
 /// The closed form of a recipe, step by step.
@@ -162,12 +174,13 @@ impl Substitute for Walk<'_> {
             }
             values.extend([("train/loss", loss), ("train/lr", lr)]);
         }
-        let Measured { std, rank, r2 } = self.read();
+        let Measured { std, rank, r2, antisymmetry } = self.read();
         if epoch > 0 {
             values.push(("train/z_std", std));
         }
         values.extend([("val/z_std", std), ("val/rankme", rank)]);
         values.extend(r2.map(|r2| ("em/r2", r2)));
+        values.extend(antisymmetry.map(|share| ("em/antisymmetry", share)));
         Ok(values)
     }
 }

@@ -48,14 +48,17 @@ pub enum Suite {
     Comparisons,
     /// Tests of its hypothesis that the paper does not have.
     Laboratory,
+    /// What later papers hold against it, or add to it.
+    Critics,
 }
 
 impl Suite {
     /// Every suite, in reading order, with its name and what it is.
-    pub const ALL: [(Suite, &str, &str); 3] = [
+    pub const ALL: [(Suite, &str, &str); 4] = [
         (Suite::Paper, "paper", "The studies of the paper's own claims"),
         (Suite::Comparisons, "comparisons", "The studies of other methods on the same loop (Sec. 6)"),
         (Suite::Laboratory, "laboratory", "The studies of its hypothesis that the paper does not have"),
+        (Suite::Critics, "critics", "The studies of what later papers hold against it, or add to it"),
     ];
 }
 

@@ -25,14 +25,17 @@ pub const STUDY: &[Key] = rows! {
         "One sentence with a question mark.";
     "base", Text, BASE, CHOICE, "sim":
         "The method that the study's recipes begin from; left out: the study is a complete recipe.";
-    "suite", Text, Words(&["paper", "comparisons", "laboratory"]), Some("\"paper\""), "sim":
+    "suite", Text, Words(&["paper", "comparisons", "laboratory", "critics"]), Some("\"paper\""), "sim":
         "Which group of studies it is listed with.";
     "shows", Texts, Said("metrics, see below"), CHOICE, "sim":
         "Metrics of its table and curves; left out: kNN, linear probe, std and loss.";
     "facts", Texts, Words(&["batch", "negatives", "momentum-encoder", "epoch-seconds", "memory"]), CHOICE, "sim":
         "What its table says of each arm beside metrics; left out: nothing.";
     "figures", Texts,
-        Words(&["half-steps", "trajectories", "spectrum", "rank-accuracy", "loss-accuracy", "cost-accuracy"]),
+        Words(&[
+            "half-steps", "trajectories", "spectrum", "rank-accuracy", "loss-accuracy", "cost-accuracy",
+            "passes-accuracy", "grid",
+        ]),
         CHOICE, "sim":
         "Figures beside the curves and the last values, which every study has; left out: none.";
     "paper.where", Text, Any, None, "sim":

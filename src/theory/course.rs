@@ -4,6 +4,7 @@
 //! In the common eigenbasis Σ and C are diagonal, so that a product with them scales columns.
 
 use super::closed_form::ClosedForm;
+use super::field::antisymmetry;
 use crate::measure::collapse::rankme;
 use crate::rng::{Purpose, stream};
 use nalgebra::DMatrix;
@@ -33,10 +34,16 @@ pub enum Targets {
 pub enum Prediction {
     /// p = z.
     Absent,
-    /// The linear predictor that is best for the present W.
-    Best,
+    /// The linear predictor that is best for W, made anew every so many steps.
+    Best {
+        /// Steps between two of them.
+        every: u64,
+    },
     /// A linear predictor that is learned with W.
-    Learned,
+    Learned {
+        /// Whether it stays symmetric: each step is followed by P ← ½(P + Pᵀ).
+        symmetric: bool,
+    },
 }
 
 /// How the alternation goes.
@@ -50,8 +57,10 @@ pub struct Course {
     pub exact: bool,
     /// Each output is scaled to variance 1 after every step.
     pub normalised: bool,
-    /// Weight decay, added to the gradients of W and P as in PyTorch.
+    /// Weight decay, added to the gradient of W as in PyTorch.
     pub decay: f64,
+    /// The same of P.
+    pub predictor_decay: f64,
 }
 
 /// Learning rates of a step.
@@ -83,6 +92,9 @@ pub struct Measured {
     /// 1 − E‖P z − E_T\[z\]‖² / E‖E_T\[z\]‖²: how well the prediction meets the expectation; none
     /// where outputs have vanished.
     pub r2: Option<f64>,
+    /// The antisymmetric share of the Jacobian of the field that a step follows, 0 where it is a
+    /// gradient; none where a step follows no field in θ alone.
+    pub antisymmetry: Option<f64>,
 }
 
 /// A state on its way.
@@ -105,6 +117,7 @@ pub struct Measured {
 ///     exact: false,
 ///     normalised: false,
 ///     decay: 0.0,
+///     predictor_decay: 0.0,
 /// };
 /// let mut point = Point::start(&world, 0);
 /// for _ in 0..2000 {
@@ -166,8 +179,9 @@ impl Point {
 
         // M-step: one step on L(W, P) = tr(P W C Wᵀ Pᵀ) − 2 tr(P W Σ Aᵀ) + tr(A Σ Aᵀ), A being a
         // constant.
-        if course.prediction == Prediction::Best
-            && let Some(best) = best_predictor(world, &self.encoder)
+        if let Prediction::Best { every } = course.prediction
+            && self.step.is_multiple_of(every)
+            && let Some(best) = best_predictor(&signal, &views, &self.encoder)
         {
             self.predictor = best;
         }
@@ -184,8 +198,9 @@ impl Point {
             Prediction::Absent => w - &(rates.encoder * (&outer + &(course.decay * w))),
             _ => w - &(rates.encoder * (p.t().dot(&outer) + course.decay * w)),
         };
-        if course.prediction == Prediction::Learned {
-            self.predictor = p - &(rates.predictor * (outer.dot(&w.t()) + course.decay * p));
+        if let Prediction::Learned { symmetric } = course.prediction {
+            let next = p - &(rates.predictor * (outer.dot(&w.t()) + course.predictor_decay * p));
+            self.predictor = if symmetric { 0.5 * (&next + &next.t()) } else { next };
         }
         self.encoder = encoder;
         if let Some(target) = joint {
@@ -227,8 +242,10 @@ impl Point {
         let outputs = (w * &views).dot(&w.t());
         let predicted = match course.prediction {
             Prediction::Absent => w.clone(),
-            Prediction::Best => best_predictor(world, w).unwrap_or_else(|| self.predictor.clone()).dot(w),
-            Prediction::Learned => self.predictor.dot(w),
+            Prediction::Best { every: 1 } => {
+                best_predictor(&signal, &views, w).unwrap_or_else(|| self.predictor.clone()).dot(w)
+            }
+            Prediction::Best { .. } | Prediction::Learned { .. } => self.predictor.dot(w),
         };
         let expected = w * &signal;
         let whole = (&expected * w).sum();
@@ -237,6 +254,7 @@ impl Point {
             std: variances.mapv(|variance| variance.max(0.0).sqrt()).mean().unwrap_or(0.0),
             rank: rank(&outputs),
             r2: (whole > f64::MIN_POSITIVE).then(|| 1.0 - missed / whole),
+            antisymmetry: antisymmetry(world, course, w, &self.predictor),
         }
     }
 }
@@ -257,16 +275,23 @@ fn to_nalgebra(a: &Array2<f64>) -> DMatrix<f64> {
 }
 
 /// C's diagonal.
-fn views(world: &ClosedForm) -> Array1<f64> {
+pub(super) fn views(world: &ClosedForm) -> Array1<f64> {
     world.signal.iter().zip(&world.noise).map(|(signal, noise)| signal + noise).collect()
 }
 
-/// The predictor that is best for W: P = W Σ Wᵀ (W C Wᵀ)⁻¹; none where outputs have collapsed onto
-/// a subspace.
-fn best_predictor(world: &ClosedForm, encoder: &Array2<f64>) -> Option<Array2<f64>> {
-    let signal = Array1::from(world.signal.clone());
-    let outputs = (encoder * &views(world)).dot(&encoder.t());
-    let inverse = to_nalgebra(&outputs).cholesky()?.inverse();
-    let inverse = Array2::from_shape_fn(outputs.dim(), |(i, j)| inverse[(i, j)]);
-    Some((encoder * &signal).dot(&encoder.t()).dot(&inverse))
+/// The predictor that is best for W: P = W Σ Wᵀ (W C Wᵀ)⁻¹, with the diagonals of Σ and C; none
+/// where outputs have collapsed onto a subspace.
+pub(super) fn best_predictor(
+    signal: &Array1<f64>,
+    views: &Array1<f64>,
+    encoder: &Array2<f64>,
+) -> Option<Array2<f64>> {
+    let inverse = inverse(&(encoder * views).dot(&encoder.t()))?;
+    Some((encoder * signal).dot(&encoder.t()).dot(&inverse))
+}
+
+/// The inverse of a positive definite matrix; none of another.
+pub(super) fn inverse(matrix: &Array2<f64>) -> Option<Array2<f64>> {
+    let inverse = to_nalgebra(matrix).cholesky()?.inverse();
+    Some(Array2::from_shape_fn(matrix.dim(), |(i, j)| inverse[(i, j)]))
 }

@@ -57,7 +57,7 @@ impl Direction {
                 Some(largest(one + a, one * a - coupling))
             }
             // At p = λ/c the prediction is as good as it can be, and nothing but decay pulls on w.
-            (Prediction::Best, Targets::Updated { m: 0.0, k: 1, .. }) => {
+            (Prediction::Best { every: 1 }, Targets::Updated { m: 0.0, k: 1, .. }) => {
                 Some((1.0 - rates.encoder * course.decay).abs())
             }
             _ => None,

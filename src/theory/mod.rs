@@ -9,12 +9,17 @@
 //! A [`ClosedForm`] is (Σ, S) as a recipe has it, a [`Point`] is (W, A) and a linear predictor P on
 //! their way, and a [`Course`] says how they go, step by step in the order of `train`. Where Σ and
 //! S have common eigenvectors every direction goes its own way, at a rate that [`Direction`]
-//! predicts.
+//! predicts. Whether what a step follows is a gradient at all [`antisymmetry`] says; where it ends
+//! from random starts, a [`Flow`].
 
+mod basins;
 mod closed_form;
 mod course;
 mod direction;
+mod field;
 
+pub use basins::{Basin, Flow, Trial};
 pub use closed_form::{ClosedForm, Optimum};
 pub use course::{Course, Measured, Point, Prediction, Rates, Targets};
 pub use direction::Direction;
+pub use field::antisymmetry;

@@ -59,7 +59,7 @@ impl Alternation {
         let trained = self.objective.trained_views();
         let (trained_z, eta) = (z.narrow(0, 0, trained)?, eta.narrow(0, 0, trained)?);
         if let Some(direct) = &mut self.direct {
-            direct.set_predictor(step, &trained_z, model)?;
+            direct.set_predictor(step, &trained_z, &eta, model)?;
         }
         let small = views.small.as_ref().map(|x| model.z_of_small(x)).transpose()?;
         let (small, negatives) = (small.as_ref(), rule.negatives());

@@ -45,9 +45,9 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
     let size_of_run = recipe.rule_size(images, loader::steps_per_epoch(images, batch));
     floats += recipe.eta.kept_floats(&size_of_run, batch, encoder.theta_len(), BANK_MEMORY_BYTES);
     floats += objective_floats(recipe, d);
-    if let Predictor::Direct(_) = recipe.predictor {
-        // F in f32; F, its eigenvectors, two products and a batch's mean in f64.
-        floats += 11 * d * d;
+    if recipe.predictor.is_set() {
+        // Two moments in f32; F, its eigenvectors, products and a batch's means in f64.
+        floats += 16 * d * d;
     }
     if let Some(em) = &recipe.measure.em {
         let (of_t, _) = views_of_t(recipe, em);
@@ -173,10 +173,12 @@ fn seconds_of_a_step(recipe: &Recipe) -> Result<Timed> {
     let kernel = processor_kernel(recipe.encoder.precision)?;
     let (batch, size, views) = (recipe.schedule.batch, recipe.augment.size, recipe.views());
     let mut predictor = recipe.predictor.clone();
-    if let Predictor::Direct(config) = &mut predictor {
-        // Eigen-decompositions are timed apart: not every step has one.
-        config.every = u64::MAX;
-    }
+    // Eigen-decompositions are timed apart: not every step has one.
+    let every = match &mut predictor {
+        Predictor::Direct(config) => std::mem::replace(&mut config.every, u64::MAX),
+        Predictor::LeastSquares(config) => std::mem::replace(&mut config.every, u64::MAX),
+        _ => 1,
+    };
     let model = Model::of(&Recipe { predictor, ..recipe.clone() }, &kernel)?;
     let place = BankPlace::default();
     let rule = recipe.eta.of_every_step();
@@ -201,10 +203,10 @@ fn seconds_of_a_step(recipe: &Recipe) -> Result<Timed> {
     }
     let passes = begun.elapsed().as_secs_f64() / TIMED as f64;
     let mut decomposition = 0.0;
-    if let (Some(direct), Predictor::Direct(config)) = (&alternation.direct, &recipe.predictor) {
+    if let Some(direct) = &alternation.direct {
         begun = Instant::now();
         drop(direct.weights());
-        decomposition = begun.elapsed().as_secs_f64() / config.every as f64;
+        decomposition = begun.elapsed().as_secs_f64() / every as f64;
     }
     Ok(Timed { passes, decomposition })
 }

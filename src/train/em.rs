@@ -5,6 +5,7 @@
 //! Nothing here moves θ, η, momentum or running statistics.
 
 use super::evaluate::rows;
+use super::field::antisymmetry;
 use super::records::Records;
 use super::{Model, weights};
 use crate::data::loader::{self, BatchShape};
@@ -12,6 +13,7 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result, go_on};
 use crate::files;
 use crate::measure::em::{EmConfig, EtaGap, PredictorGap, eta_gap, predictor_gap};
+use crate::measure::field::Share;
 use crate::recipe::Recipe;
 use crate::record::{TRAJECTORY, read_result};
 use candle_core::{Device, Tensor};
@@ -24,6 +26,7 @@ const BATCH: usize = 256;
 /// Which streams the views of a measurement come from, beside those keyed by a step.
 const HELD_OUT: u64 = u64::MAX;
 pub(super) const OBJECTIVE: u64 = u64::MAX - 1;
+pub(super) const FIELD: u64 = u64::MAX / 2;
 
 /// How many views stand for E_T, and whether they are all of T.
 pub(super) fn views_of_t(recipe: &Recipe, em: &EmConfig) -> (usize, bool) {
@@ -52,11 +55,35 @@ pub(super) fn tensor(
     Ok(Tensor::from_vec(x, (shape.views, indices.len(), size, size, 3), &Device::Cpu)?)
 }
 
+/// What is read off a model that stands still, as columns of metrics.csv.
+///
+/// # Errors
+/// [`Error::Stopped`] once `stop` is set.
+pub fn columns(
+    model: &Model,
+    dataset: &Dataset,
+    recipe: &Recipe,
+    em: &EmConfig,
+    stop: &AtomicBool,
+) -> Result<Vec<(&'static str, f64)>> {
+    let gap = held_out_gap(model, dataset, recipe, em, stop)?;
+    let mut values = vec![("em/alignment", gap.alignment)];
+    // Collapsed outputs have no variation to remove.
+    let numbers = [("em/r2", gap.r2), ("em/r2_linear", gap.r2_linear)];
+    values.extend(numbers.into_iter().filter(|(_, value)| value.is_finite()));
+    if em.field > 0
+        && let Some(Share { share, error }) = antisymmetry(model, dataset, recipe, em, stop)?
+    {
+        values.extend([("em/antisymmetry", share), ("em/antisymmetry_error", error)]);
+    }
+    Ok(values)
+}
+
 /// R² of the predictor on held-out images, in evaluation mode.
 ///
 /// # Errors
 /// [`Error::Stopped`] once `stop` is set.
-pub fn held_out_gap(
+fn held_out_gap(
     model: &Model,
     dataset: &Dataset,
     recipe: &Recipe,

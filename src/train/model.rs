@@ -1,13 +1,14 @@
 //! θ in memory: the encoder's and the predictor's weights, each one flat vector, with the engines
 //! that run them.
 
+use super::linear;
 use super::part::Part;
 use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::eta::FrozenEncoder;
 use crate::kernel::ranks::Shards;
 use crate::kernel::{Kernel, Precision};
-use crate::network::config::{DirectConfig, EncoderConfig};
+use crate::network::config::EncoderConfig;
 use crate::network::{Engine, Network};
 use crate::objective::unit_rows;
 use crate::recipe::{Predictor, Recipe};
@@ -29,7 +30,8 @@ pub struct Model {
     prototypes: Option<Head>,
     /// Images that passed through F without gradient.
     passed: AtomicU64,
-    direct: Option<DirectConfig>,
+    /// What h is, as the recipe has it.
+    configured: Predictor,
     site: Site,
 }
 
@@ -70,10 +72,9 @@ impl Model {
         let networks = predictor.networks(encoder.projector.dim)?;
         let mut heads = networks.into_iter().zip([PREDICTOR, INVERSE]).map(head);
         let (h, inverse) = (heads.next().transpose()?, heads.next().transpose()?);
-        let direct = match predictor {
-            Predictor::Direct(config) => Some(config.clone()),
-            _ => None,
-        };
+        if let (Predictor::Linear(config), Some(h)) = (predictor, &h) {
+            linear::begin(&h.theta, encoder.projector.dim, *config)?;
+        }
         Ok(Self {
             encoder: engine(network)?,
             small: None,
@@ -82,7 +83,7 @@ impl Model {
             inverse,
             prototypes: None,
             passed: AtomicU64::new(0),
-            direct,
+            configured: predictor.clone(),
             site: Site::default(),
         })
     }
@@ -259,9 +260,9 @@ impl Model {
         self.inverse.as_ref().ok_or_else(|| Error::Failure("this model has no inverse predictor".into()))
     }
 
-    /// How h is set directly, where it is.
-    pub fn direct(&self) -> Option<&DirectConfig> {
-        self.direct.as_ref()
+    /// What h is, as the recipe has it.
+    pub fn predictor(&self) -> &Predictor {
+        &self.configured
     }
 
     /// Evaluation mode: x (B, H, W, C) → (pooled backbone features (B, D), z (B, d)).

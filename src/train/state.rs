@@ -288,11 +288,7 @@ impl State {
         let mut values = e.columns();
         self.spectrum = e.spectrum;
         if let Some(em) = &recipe.measure.em {
-            let gap = em::held_out_gap(&self.alternation.model, dataset, recipe, em, stop)?;
-            values.extend([("em/alignment", gap.alignment)]);
-            // Collapsed outputs have no variation to remove.
-            let numbers = [("em/r2", gap.r2), ("em/r2_linear", gap.r2_linear)];
-            values.extend(numbers.into_iter().filter(|(_, value)| value.is_finite()));
+            values.extend(em::columns(&self.alternation.model, dataset, recipe, em, stop)?);
         }
         Ok(values)
     }

@@ -1,11 +1,12 @@
 //! The two unknowns of the alternation, θ and η, with what moves them and what a step of it gives.
 
-use super::{Direct, Model, Part};
+use super::{Direct, Model, Part, linear};
 use crate::device::Reading;
 use crate::error::Result;
 use crate::eta::{EStep, Rule, Views};
 use crate::objective::ObjectiveConfig;
 use crate::optim::{OptimConfig, Sgd};
+use crate::recipe::Predictor;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 
@@ -69,7 +70,7 @@ impl Alternation {
         let momentum = |part: Part| Sgd::new(part.parameters(), part.engine.machine());
         let momentum = model.parts().map(momentum).collect::<Result<_>>()?;
         let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
-        let direct = model.direct().map(|config| Direct::new(config.clone(), model.output_dim()));
+        let direct = Direct::of(model.predictor(), model.output_dim());
         let (read, counted) = (0, 0);
         Ok(Self { model, rule, momentum, direct, read, counted, objective, optim, views_with_gradient })
     }
@@ -84,6 +85,7 @@ impl Alternation {
     /// θ ← one SGD step along the gradients, for every trained part.
     pub(super) fn descend(&self, gradients: &GradStore, step: u64, rates: Rates) -> Result<()> {
         let frozen = self.objective.prototypes.map_or(0, |prototypes| prototypes.frozen_steps);
+        let of_predictor = self.optim.of_predictor();
         for (part, sgd) in self.model.parts().zip(&self.momentum) {
             let lr = match part.name {
                 "predictor" if self.direct.is_some() => continue,
@@ -92,7 +94,11 @@ impl Alternation {
                 _ => rates.predictor,
             };
             if let Some(gradient) = gradients.get(part.theta) {
-                sgd.step(part.theta, gradient, lr, &self.optim)?;
+                let of_h = part.name == "predictor";
+                sgd.step(part.theta, gradient, lr, if of_h { &of_predictor } else { &self.optim })?;
+                if let (true, Predictor::Linear(config)) = (of_h, self.model.predictor()) {
+                    linear::hold(part.theta, self.model.output_dim(), *config)?;
+                }
             }
         }
         Ok(())

@@ -86,13 +86,15 @@ impl Rule {
             Rule::Steps { k, rate, decay } => (updated(0.0, k), Prediction::Absent, decay, rate, 0.0),
             Rule::Memory { m, k, rate, decay } => (updated(m, k), Prediction::Absent, decay, rate, 0.0),
             Rule::Joint { rate } => (Targets::Joint, Prediction::Absent, 0.0, rate, 0.0),
-            Rule::BestPredictor { rate, decay } => (updated(0.0, 1), Prediction::Best, decay, rate, 0.0),
+            Rule::BestPredictor { rate, decay } => {
+                (updated(0.0, 1), Prediction::Best { every: 1 }, decay, rate, 0.0)
+            }
             Rule::LearnedPredictor { rate, predictor_rate, decay } => {
-                (updated(0.0, 1), Prediction::Learned, decay, rate, predictor_rate)
+                (updated(0.0, 1), Prediction::Learned { symmetric: false }, decay, rate, predictor_rate)
             }
         };
         let exact = self == Rule::Exact;
-        let course = Course { targets, prediction, exact, normalised: false, decay };
+        let course = Course { targets, prediction, exact, normalised: false, decay, predictor_decay: decay };
         (course, Rates { encoder, predictor })
     }
 }

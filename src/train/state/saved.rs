@@ -29,7 +29,7 @@ pub fn saw(snapshot: &Snapshot, digest: &str) -> Option<bool> {
     Some(*snapshot.integers.get(IMAGES)? == number_of(digest))
 }
 
-/// The tensor of a checkpoint that holds DirectPred's F.
+/// The tensor of a checkpoint that holds the moments of a predictor that is set.
 const CORRELATION: &str = "predictor.correlation";
 
 impl State {
@@ -50,8 +50,8 @@ impl State {
             add("running", part.engine.running()?);
         }
         if let Some(direct) = &self.alternation.direct {
-            let (data, dim) = (direct.correlation().into(), self.alternation.model.output_dim());
-            tensors.push(SavedTensor { name: CORRELATION.into(), shape: vec![dim, dim], data });
+            let (shape, data) = (direct.shape(), direct.moments().into());
+            tensors.push(SavedTensor { name: CORRELATION.into(), shape, data });
         }
         for (name, shape, data) in self.alternation.rule.state()? {
             tensors.push(SavedTensor { name: format!("eta.{name}"), shape, data });
