@@ -50,6 +50,7 @@
 //! - [`store`] — numbers where they are kept: in memory, in a mapped file, in a checkpoint, on a
 //!   device.
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle, no study and no files.
+//! - [`masks`] — which pixels are an object's: run lengths as COCO writes them, and polygons.
 //! - Open to all: [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular
 //!   files of a bounded length. [`pickle`] — Python's pickles, read without running them.
 //!   [`defaults`] — what recipes leave out. [`threads`] — locks, and the threads of candle's
@@ -93,6 +94,7 @@ pub mod fetch;
 pub mod figures;
 pub mod files;
 pub mod kernel;
+pub mod masks;
 pub mod measure;
 pub mod network;
 pub mod objective;

@@ -1,6 +1,7 @@
 //! One integration binary, so that candle links once.
 
 mod augment;
+mod average_precision;
 mod bank;
 mod beforehand;
 mod best_linear;

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each room and the rooms it may import, from the ground up. Those of [`OPEN`] are open to all.
-const ROOMS: [(&str, &[&str]); 27] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("error", &[]),
     ("defaults", &[]),
     ("files", &[]),
@@ -19,6 +19,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ("rng", &[]),
     ("threads", &[]),
     ("kernel", &[]),
+    ("masks", &[]),
     ("store", &["kernel"]),
     // candle's arrays in GPU memory as the kernel room's spans.
     ("device", &["kernel"]),
@@ -26,9 +27,9 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ("objective", &[]),
     ("augment", &[]),
     ("network", &["device", "kernel"]),
-    ("data", &["augment"]),
+    ("data", &["augment", "masks"]),
     ("fetch", &[]),
-    ("measure", &[]),
+    ("measure", &["masks"]),
     ("eta", &["kernel", "objective", "store"]),
     ("record", &["kernel", "store"]),
     ("theory", &["measure"]),

@@ -4,6 +4,7 @@
 //! Plain arrays in, numbers out: rows are images, columns dimensions. Sums run in a fixed order, so
 //! that the numbers do not depend on the number of threads.
 
+pub mod average_precision;
 pub mod collapse;
 pub mod em;
 pub mod estimate;
@@ -14,6 +15,7 @@ pub mod linear_probe;
 pub mod metrics;
 pub mod plane;
 pub mod tsne;
+pub mod voc_precision;
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
