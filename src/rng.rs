@@ -31,6 +31,8 @@ pub enum Purpose {
     Test = 7,
     /// What a queue holds before the first batch; counters: (queue, 0).
     Queue = 8,
+    /// Procedural scenes of several objects; counters: (split, image).
+    Scenes = 9,
     /// Random directions and starts of what is measured of a field; counters: (measurement, draw).
     Probes = 12,
 }

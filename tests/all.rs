@@ -39,6 +39,7 @@ mod methods;
 mod mpi;
 mod norm;
 mod numbers;
+mod objects;
 mod oracle;
 mod outside;
 mod pretrained;

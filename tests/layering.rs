@@ -70,7 +70,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ),
     // A model card says what was measured, from the files of the run.
     ("export", &["eta", "measure", "network", "recipe", "record", "train"]),
-    ("report", &["augment", "measure", "record"]),
+    ("report", &["augment", "masks", "measure", "record"]),
     // The formula that stands for training collapses where an objective is reported to.
     // A study names the figures that a report knows.
     (

@@ -4,7 +4,7 @@ use super::flags::{json_flag, option, path, path_option, scale_flag, set_flag, s
 use super::output::Output;
 use super::signals;
 use crate::augment::{self, AugmentConfig, Image, Scratch};
-use crate::data::{DataConfig, Dataset, Split, shards, sources};
+use crate::data::{DataConfig, Dataset, Split, objects, shards, sources};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{is_stream, write_where_told};
@@ -24,9 +24,13 @@ const STUDY: &str = "simsiam";
 
 /// `sim data` and its flags.
 pub fn command() -> Command {
-    let data = option("data", "DATA", sources());
+    let data = option(
+        "data",
+        "DATA",
+        format!("{}; images with objects: {}", sources(), objects::SOURCES.join(", ")),
+    );
     let preview = Command::new("preview")
-        .about("Write a contact sheet: images beside views of them, a row for each class")
+        .about("Write a contact sheet: images beside views of them, or beside their objects; a row for each class")
         .arg(
             Arg::new("study")
                 .value_name("STUDY")
@@ -61,12 +65,10 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u64).range(1..=1 << 20)),
         )
         .args([skip_bad_flag(), json_flag()]);
-    Command::new("data").about("Look at images, fetch and pack them").subcommand_required(true).subcommands([
-        super::fetch::command(),
-        preview,
-        check,
-        pack,
-    ])
+    Command::new("data")
+        .about("Look at images, fetch, pack and export them")
+        .subcommand_required(true)
+        .subcommands([super::fetch::command(), preview, check, pack, super::objects::export_command()])
 }
 
 /// Runs `sim data` as `matches` say; the exit code.
@@ -76,6 +78,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         Some(("preview", matches)) => preview(matches, output),
         Some(("check", matches)) => check(matches, output),
         Some(("pack", matches)) => pack(matches, output),
+        Some(("export", matches)) => super::objects::run_export(matches, output),
         _ => Ok(2),
     }
 }
@@ -139,6 +142,9 @@ fn preview(matches: &ArgMatches, output: &Output) -> Result<i32> {
         let message =
             format!("--out {}: the sheet is a PNG; give it a name that ends in .png", out.display());
         return Err(Error::Usage(message));
+    }
+    if let Some(source) = objects_source(matches) {
+        return super::objects::preview(source, per_class as usize, out, output);
     }
     let recipe = recipe(matches.get_one::<String>("study").map_or(STUDY, String::as_str), matches)?;
     let dataset = Dataset::open(&recipe.data)?;
@@ -222,7 +228,16 @@ fn extent(dataset: &Dataset) -> Result<[(usize, usize); 2]> {
     Ok(extent)
 }
 
+/// The source that `--data` names where it has objects in its images.
+fn objects_source(matches: &ArgMatches) -> Option<&str> {
+    let source = matches.get_one::<String>("data")?.trim_end_matches('/');
+    objects::is_source(source).then_some(source)
+}
+
 fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
+    if let Some(source) = objects_source(matches) {
+        return super::objects::check(source, matches.get_flag("json"), output);
+    }
     let recipe = recipe(STUDY, matches)?;
     let mut config = recipe.data;
     if config.source != "shapes" {

@@ -27,6 +27,7 @@ mod man;
 mod map;
 mod memory;
 mod neighbours;
+mod objects;
 mod output;
 mod plan;
 mod plot;

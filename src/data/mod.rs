@@ -17,6 +17,7 @@ mod jpeg;
 mod layout;
 mod limit;
 pub mod loader;
+pub mod objects;
 mod picture;
 mod png;
 pub mod shapes;

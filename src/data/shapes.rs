@@ -75,7 +75,7 @@ impl ShapesConfig {
 
 /// What each class's motif is enlarged by, so that all cover the same area on average: the mean
 /// brightness of an image must not tell its class.
-const EQUAL_AREA: [f32; 20] = [
+pub(super) const EQUAL_AREA: [f32; 20] = [
     0.871, 0.909, 0.841, 1.151, 1.004, 1.004, 1.006, 1.006, 0.964, 1.03, //
     1.151, 0.841, 0.947, 1.102, 1.102, 1.036, 0.894, 0.894, 1.138, 0.974,
 ];
@@ -136,9 +136,9 @@ pub fn factors(
         ("tilt", scene.tilt),
         ("contrast", foreground - background),
         ("luminance", (foreground + background) / 2.0),
-        ("strokes", scene.strokes.len() as f32),
+        ("strokes", scene.ground.strokes.len() as f32),
     ];
-    named.extend(scene.shade.map(|shade| ("shade", shade)));
+    named.extend(scene.ground.shade.map(|shade| ("shade", shade)));
     for at in scene.origin {
         let (sin, cos) = (TAU * at / scene.spacing).sin_cos();
         named.extend([("position", cos), ("position", sin)]);
@@ -160,11 +160,52 @@ struct Scene {
     scatter: [[f32; 2]; 16],
     foreground: [f32; 3],
     background: [f32; 3],
-    /// Luminance added across the image: its gradient and its value at the middle.
+    ground: Ground,
+}
+
+/// What lies across an image and belongs to no class: shade and strokes.
+pub(super) struct Ground {
+    /// Luminance added across the image: its gradient, 0 at the middle.
     shade: [f32; 2],
     /// Strokes: a point, a direction, half a width, a half length, and luminance.
     strokes: Vec<[f32; 7]>,
     middle: f32,
+}
+
+impl Ground {
+    /// Shade and `strokes` strokes across an image of `size` pixels.
+    pub(super) fn draw(size: usize, strokes: u32, rng: &mut Stream) -> Self {
+        let strokes = (0..strokes).map(|_| stroke(size, rng)).collect();
+        Self { strokes, shade: shade(size, rng), middle: size as f32 / 2.0 }
+    }
+
+    /// The luminance that it adds at a place.
+    pub(super) fn light(&self, x: f32, y: f32) -> f32 {
+        let mut light = self.shade[0] * (x - self.middle) + self.shade[1] * (y - self.middle);
+        for [px, py, dx, dy, width, length, luminance] in &self.strokes {
+            let (along, across) = ((x - px) * dx + (y - py) * dy, (y - py) * dx - (x - px) * dy);
+            light += luminance * coverage((along.abs() - length).max(across.abs() - width));
+        }
+        light
+    }
+}
+
+fn stroke(size: usize, rng: &mut Stream) -> [f32; 7] {
+    let (unit, side) = (size as f32 / 24.0, size as f32);
+    let angle: f32 = rng.random_range(0.0..PI);
+    [
+        rng.random_range(0.0..side),
+        rng.random_range(0.0..side),
+        angle.cos(),
+        angle.sin(),
+        unit * rng.random_range(0.4..0.9),
+        unit * rng.random_range(3.0..8.0),
+        rng.random_range(-0.3..0.3),
+    ]
+}
+
+fn shade(size: usize, rng: &mut Stream) -> [f32; 2] {
+    [(); 2].map(|()| rng.random_range(-0.15..0.15) / size as f32)
 }
 
 impl Scene {
@@ -177,20 +218,7 @@ impl Scene {
         let mut colour = |luminance: f32| [(); 3].map(|()| luminance + rng.random_range(-TINT..TINT));
         let (foreground, background) =
             (colour(luminance + 0.5 * contrast), colour(luminance - 0.5 * contrast));
-        let side = size as f32;
-        let strokes = (0..rng.random_range(0..=STROKES)).map(|_| {
-            let angle: f32 = rng.random_range(0.0..PI);
-            [
-                rng.random_range(0.0..side),
-                rng.random_range(0.0..side),
-                angle.cos(),
-                angle.sin(),
-                unit * rng.random_range(0.4..0.9),
-                unit * rng.random_range(3.0..8.0),
-                rng.random_range(-0.3..0.3),
-            ]
-        });
-        let strokes = strokes.collect();
+        let strokes: Vec<_> = (0..rng.random_range(0..=STROKES)).map(|_| stroke(size, rng)).collect();
         Self {
             class,
             spacing,
@@ -201,20 +229,14 @@ impl Scene {
                 .map(|()| [(); 2].map(|()| spacing * config.scatter * rng.random_range(-1.0f32..1.0))),
             foreground,
             background,
-            shade: [(); 2].map(|()| rng.random_range(-0.15..0.15) / side),
-            strokes,
-            middle: side / 2.0,
+            ground: Ground { shade: shade(size, rng), strokes, middle: size as f32 / 2.0 },
         }
     }
 
     fn colour(&self, x: f32, y: f32) -> [f32; 3] {
-        let mut shade = self.shade[0] * (x - self.middle) + self.shade[1] * (y - self.middle);
-        for [px, py, dx, dy, width, length, luminance] in &self.strokes {
-            let (along, across) = ((x - px) * dx + (y - py) * dy, (y - py) * dx - (x - px) * dy);
-            shade += luminance * coverage((along.abs() - length).max(across.abs() - width));
-        }
+        let light = self.ground.light(x, y);
         let inside = coverage(self.distance(x, y));
-        [0, 1, 2].map(|c| self.background[c] + (self.foreground[c] - self.background[c]) * inside + shade)
+        [0, 1, 2].map(|c| self.background[c] + (self.foreground[c] - self.background[c]) * inside + light)
     }
 
     /// Signed distance in pixels to the nearest motif: every other row of the lattice is moved by
@@ -241,13 +263,13 @@ impl Scene {
 }
 
 /// The part of a pixel that is inside, from the signed distance of its middle.
-fn coverage(distance: f32) -> f32 {
+pub(super) fn coverage(distance: f32) -> f32 {
     (0.5 - distance).clamp(0.0, 1.0)
 }
 
 /// The signed distance of (x, y) to motif `class` of radius 1; below 0 inside. Bounds where exact
 /// distances are costly: edges stay where they are.
-fn motif(class: usize, x: f32, y: f32) -> f32 {
+pub(super) fn motif(class: usize, x: f32, y: f32) -> f32 {
     let bar = |u: f32, v: f32, length: f32, width: f32| (u.abs() - length).max(v.abs() - width);
     let r = x.hypot(y);
     let s = std::f32::consts::FRAC_1_SQRT_2;

@@ -4,7 +4,7 @@
 //! followed in steps of a fifth, and where they cross the middle of a column the pixels from there
 //! on change sides. Masks of thin polygons differ from the even-odd rule at pixels' middles.
 
-use super::{LONGEST_SIDE, Rle, pixels};
+use super::{Rle, pixels};
 use crate::error::{Error, Result};
 
 /// Steps of a boundary for each pixel.
@@ -17,25 +17,24 @@ impl Rle {
     /// the image's left upper corner.
     ///
     /// # Errors
-    /// [`Error::Usage`] for fewer corners, an odd number of numbers, or corners that are far from
-    /// every image.
+    /// [`Error::Usage`] for fewer corners, an odd number of numbers, or corners that are far outside
+    /// of the image.
     pub fn of_polygons(height: usize, width: usize, polygons: &[Vec<f64>]) -> Result<Rle> {
         let mut all = Rle::from_runs(height, width, vec![pixels(height, width)? as u32])?;
         for polygon in polygons {
-            all = all.union(&drawn(height, width, &corners(polygon)?)?)?;
+            all = all.union(&drawn(height, width, &corners(polygon, height.max(width) as f64)?)?)?;
         }
         Ok(all)
     }
 }
 
-/// The corners in fifths of a pixel.
-fn corners(polygon: &[f64]) -> Result<Vec<[i64; 2]>> {
-    if polygon.len() < 6 || polygon.len() % 2 == 1 {
+/// The corners in fifths of a pixel, in an image whose longer side is `side`.
+fn corners(polygon: &[f64], side: f64) -> Result<Vec<[i64; 2]>> {
+    if polygon.len() < 6 || !polygon.len().is_multiple_of(2) {
         return Err(Error::Usage(format!("a polygon of {} numbers; three corners are six", polygon.len())));
     }
-    let far = 4.0 * LONGEST_SIDE as f64;
-    if let Some(place) = polygon.iter().find(|place| !(-far..far).contains(*place)) {
-        return Err(Error::Usage(format!("a polygon has a corner at {place}, far outside of any image")));
+    if let Some(place) = polygon.iter().find(|place| !(-side..=2.0 * side).contains(*place)) {
+        return Err(Error::Usage(format!("a polygon has a corner at {place}, far outside of its image")));
     }
     // A cast cuts towards 0, also below it, as C does.
     Ok(polygon.chunks_exact(2).map(|at| [at[0], at[1]].map(|v| (FINER * v + 0.5) as i64)).collect())
@@ -51,7 +50,7 @@ fn drawn(height: usize, width: usize, corners: &[[i64; 2]]) -> Result<Rle> {
     let steps: u64 =
         edges(corners).map(|(a, b)| 1 + (0..2).map(|i| a[i].abs_diff(b[i])).max().unwrap_or(0)).sum();
     if steps > MOST_STEPS {
-        return Err(Error::Usage("a polygon's boundary is too long for any image".into()));
+        return Err(Error::Usage("a polygon's boundary is too long for its image".into()));
     }
     let mut changes = Vec::new();
     let mut last: Option<[i64; 2]> = None;

@@ -18,7 +18,7 @@ pub struct Row {
 
 /// An image on a sheet.
 pub struct Tile {
-    /// As [`tile_of`] gives it.
+    /// As [`tile_of`] gives it; a larger one has the size that it has.
     pub image: Image,
     /// Stands below it.
     pub note: String,
@@ -56,10 +56,16 @@ const MOST_DOTS: u64 = 120_000_000;
 /// As much of an image as the sheet shows of it, so that a thousand photographs need no memory for
 /// what is not shown.
 pub fn tile_of(image: &Image) -> Image {
-    let (width, height) = shown(image);
-    if width as usize >= image.width {
-        return image.clone();
+    let longest = image.width.max(image.height);
+    let side = |n: usize| (TILE * n as u32 / longest.max(1) as u32).max(1);
+    match longest > TILE as usize {
+        true => resized(image, (side(image.width), side(image.height))),
+        false => image.clone(),
     }
+}
+
+/// An image of (width, height) pixels, each of which is the nearest one of `image`.
+pub(super) fn resized(image: &Image, (width, height): (u32, u32)) -> Image {
     let mut pixels = Vec::with_capacity(width as usize * height as usize * 3);
     for y in 0..height {
         for x in 0..width {
@@ -148,9 +154,9 @@ pub fn contact_sheet(heading: &[String], rows: &[Row]) -> Result<Vec<u8>> {
     encode(&sheet)
 }
 
-/// A side enlarged by a whole factor to at least [`TILE`], or cut down to it.
+/// A side enlarged by a whole factor to at least [`TILE`].
 fn scaled(side: u32) -> u32 {
-    if side >= TILE { TILE } else { side * TILE.div_ceil(side.max(1)) }
+    side * TILE.div_ceil(side.max(1)).max(1)
 }
 
 /// Width and height of an image on the sheet.

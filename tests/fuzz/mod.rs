@@ -7,6 +7,7 @@
 mod data;
 pub mod memory;
 mod mutate;
+mod objects;
 mod record;
 mod study;
 mod weights;
@@ -34,7 +35,7 @@ const BRIEFLY: Duration = Duration::from_secs(3);
 type Target = fn(&[u8]);
 
 /// The targets by which cargo-fuzz finds them.
-const TARGETS: [(&str, Target); 17] = [
+const TARGETS: [(&str, Target); 19] = [
     ("CIFAR archive, packed", data::archive),
     ("CIFAR archive, unpacked", data::archive_inside),
     ("CIFAR pickle", data::batch),
@@ -42,6 +43,8 @@ const TARGETS: [(&str, Target); 17] = [
     ("index of shards", data::index_of_shards),
     ("JPEG and PNG", data::image),
     ("WebP, BMP, TIFF and GIF", data::other_image),
+    ("COCO annotations", objects::coco),
+    ("VOC annotation", objects::voc),
     ("manifest", record::manifest),
     ("state", record::state),
     ("metrics CSV", record::metrics),

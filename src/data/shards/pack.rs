@@ -39,7 +39,7 @@ pub struct Packed {
 /// `stop` is set.
 pub fn pack(config: &DataConfig, out: &Path, shard_bytes: u64, stop: &AtomicBool) -> Result<Packed> {
     let mut packed = Packed::default();
-    make_empty(out)?;
+    make_empty(out, "the shards")?;
     let (classes, halves): (Vec<String>, [Box<dyn Samples>; 2]) = match config.source.strip_prefix("folder:")
     {
         Some(root) => {
@@ -103,14 +103,14 @@ fn check_labels(root: &Path, classes: &[String]) -> Result<()> {
     if classes.is_empty() { Err(Error::data(root, what)) } else { Ok(()) }
 }
 
-/// Makes the folder `out`, or finds it empty.
-fn make_empty(out: &Path) -> Result<()> {
+/// Makes the folder `out`, or finds it empty, for what is called `what`.
+pub fn make_empty(out: &Path, what: &str) -> Result<()> {
     std::fs::create_dir_all(out).map_err(Error::disk(out, "create the folder"))?;
     let mut inside = std::fs::read_dir(out).map_err(Error::disk(out, "list the folder"))?;
     match inside.next() {
         None => Ok(()),
         Some(_) => {
-            Err(Error::Usage(format!("{}: is not empty; name a new folder for the shards", out.display())))
+            Err(Error::Usage(format!("{}: is not empty; name a new folder for {what}", out.display())))
         }
     }
 }
