@@ -43,6 +43,7 @@
 //! - [`record`] — the run directory: metrics, events, checkpoints, durable files.
 //! - [`objective`] — D(p, η) = −cos(p, η) and its relatives, InfoNCE among them: tensors in, scalar
 //!   out.
+//! - [`detect`] — two-stage detection: anchors, matching, proposals, losses and masks.
 //! - [`network`] — z = F_θ(x) and p = h(z), each one differentiable node over a static plan.
 //! - [`augment`] — T, the random views, or a finite set of them.
 //! - [`device`] — the processor or a GPU: where a run computes, and by which of the kernels.
@@ -85,6 +86,7 @@ pub mod augment;
 pub mod cli;
 pub mod data;
 pub mod defaults;
+pub mod detect;
 pub mod device;
 pub mod doctor;
 pub mod error;

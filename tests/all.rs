@@ -11,6 +11,7 @@ mod collapse;
 mod compare;
 mod critics;
 mod data;
+mod detect;
 mod dispute;
 mod doctor;
 mod em;

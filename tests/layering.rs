@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Each room and the rooms it may import, from the ground up. Those of [`OPEN`] are open to all.
-const ROOMS: [(&str, &[&str]); 28] = [
+const ROOMS: [(&str, &[&str]); 29] = [
     ("error", &[]),
     ("defaults", &[]),
     ("files", &[]),
@@ -27,6 +27,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("objective", &[]),
     ("augment", &[]),
     ("network", &["device", "kernel"]),
+    ("detect", &["kernel"]),
     ("data", &["augment", "masks"]),
     ("fetch", &[]),
     ("measure", &["masks"]),

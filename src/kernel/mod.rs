@@ -21,6 +21,7 @@ mod peak;
 pub mod pool;
 pub mod ranks;
 pub mod reference;
+pub mod roi_align;
 mod simd;
 mod tile;
 mod weight_gradient;
