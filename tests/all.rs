@@ -12,6 +12,7 @@ mod compare;
 mod critics;
 mod data;
 mod detect;
+mod detector;
 mod dispute;
 mod doctor;
 mod em;

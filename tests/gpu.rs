@@ -14,7 +14,7 @@ use simsiam_em::kernel::device::{
 };
 use simsiam_em::kernel::{self, Conv, Kernel, Precision, reference::Reference};
 use simsiam_em::network::config::*;
-use simsiam_em::network::{Engine, Network};
+use simsiam_em::network::{Engine, Network, Shape};
 use simsiam_em::optim::{self, LarsConfig, OptimConfig, Penalised, Sgd};
 use simsiam_em::rng::{Purpose, stream};
 use simsiam_em::train::{Case, replay_with};
@@ -128,7 +128,22 @@ fn networks() -> Vec<(&'static str, Network, usize, usize)> {
         ("linear predictor", Network::linear_predictor(16).unwrap(), 2, 9),
         ("bias predictor", Network::bias_predictor(7).unwrap(), 2, 9),
     ];
-    encoders.chain(heads).chain(rest).collect()
+    encoders.chain(heads).chain(rest).chain(detection()).collect()
+}
+
+/// The networks behind a detector's trunk, whose input has one reader or two.
+fn detection() -> Vec<(&'static str, Network, usize, usize)> {
+    let shape = |side: usize, channels: usize| Shape { height: side, width: side, channels };
+    let basic = Backbone::Resnet8 { width: 4 };
+    let bottleneck =
+        Backbone::Resnet { blocks: vec![1, 2], bottleneck: true, width: 4, widths: None, stem: Stem::Cifar };
+    vec![
+        ("last stage", Network::last_stage(&basic, shape(6, 8)).unwrap(), 1, 9),
+        ("last stage of bottlenecks", Network::last_stage(&bottleneck, shape(5, 16)).unwrap(), 1, 9),
+        ("region proposals", Network::region_proposals(shape(7, 8), 3).unwrap(), 1, 2),
+        ("box head", Network::box_head(shape(4, 16), 3), 1, 12),
+        ("mask head", Network::mask_head(shape(4, 16), 8, 3).unwrap(), 1, 5),
+    ]
 }
 
 /// Differences over the length of the whole vector: what values and what gradients are allowed, for

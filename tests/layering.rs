@@ -27,7 +27,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
     ("objective", &[]),
     ("augment", &[]),
     ("network", &["device", "kernel"]),
-    ("detect", &["kernel"]),
+    ("detect", &["kernel", "network"]),
     ("data", &["augment", "masks"]),
     ("fetch", &[]),
     ("measure", &["masks"]),

@@ -7,7 +7,9 @@
 
 pub mod anchors;
 pub mod boxes;
+pub mod detector;
 pub mod losses;
 pub mod mask_targets;
 pub mod matching;
 pub mod proposals;
+mod roi_op;

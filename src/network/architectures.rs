@@ -5,6 +5,7 @@ use super::config::{Backbone, EncoderConfig, Freeze, HeadNorm, PredictorConfig, 
 use super::infer::MOST_STAGES;
 use super::layers::{Network, Node, Op, Shape, ValueId};
 use crate::error::{Error, Result};
+use std::ops::Range;
 
 /// The block of a residual network and the widening of its output.
 #[derive(Clone, Copy)]
@@ -28,23 +29,11 @@ impl Network {
         let zero_init = config.zero_init_residual;
         net.features = match &config.backbone {
             Backbone::Mlp { widths } => mlp(&mut net, widths)?,
-            Backbone::Resnet8 { width } => {
-                let stages = doubling(*width, &[1, 1, 1]);
-                resnet(&mut net, Block::Basic, *width, &stages, Stem::Cifar, zero_init)?
-            }
-            Backbone::Resnet18 { stem } => {
-                resnet(&mut net, Block::Basic, 64, &doubling(64, &[2, 2, 2, 2]), *stem, zero_init)?
-            }
-            Backbone::Resnet34 { stem } => {
-                resnet(&mut net, Block::Basic, 64, &doubling(64, &[3, 4, 6, 3]), *stem, zero_init)?
-            }
-            Backbone::Resnet50 { stem } => {
-                resnet(&mut net, Block::Bottleneck, 64, &doubling(64, &[3, 4, 6, 3]), *stem, zero_init)?
-            }
-            Backbone::Resnet { blocks, bottleneck, width, widths, stem } => {
-                let block = if *bottleneck { Block::Bottleneck } else { Block::Basic };
-                let stages = stages(blocks, *width, widths.as_deref())?;
-                resnet(&mut net, block, *width, &stages, *stem, zero_init)?
+            backbone => {
+                let layers = Resnet::of(backbone)?;
+                let value = layers.stem(&mut net)?;
+                let value = layers.stages(&mut net, value, 0..layers.stages.len(), zero_init)?;
+                net.average_pool(value)
             }
         };
         if let Some(freeze) = config.freeze {
@@ -164,7 +153,7 @@ fn mlp(net: &mut Network, widths: &[usize]) -> Result<ValueId> {
 }
 
 /// A stage of a residual network: its width and its blocks.
-type Stage = (usize, usize);
+pub(super) type Stage = (usize, usize);
 
 /// Stages of so many `blocks`, the first `width` wide and each one after it twice as wide as the
 /// one before.
@@ -191,32 +180,78 @@ fn stages(blocks: &[usize], width: usize, widths: Option<&[usize]>) -> Result<Ve
     Ok(widths.iter().copied().zip(blocks.iter().copied()).collect())
 }
 
-fn resnet(
-    net: &mut Network,
+/// The layers of a residual network before its pooling.
+pub(super) struct Resnet {
     block: Block,
     width: usize,
-    stages: &[Stage],
+    pub(super) stages: Vec<Stage>,
     stem: Stem,
-    zero_init: bool,
-) -> Result<ValueId> {
-    in_range("encoder.backbone.width", width)?;
-    let geometry = match stem {
-        Stem::Cifar => (3, 1, 1),
-        Stem::Imagenet => (7, 2, 3),
-    };
-    let mut value = net.conv("conv1", 0, width, geometry)?;
-    value = net.norm("bn1", value, Some(1.0), None, true);
-    if stem == Stem::Imagenet {
-        value = net.max_pool(value);
+}
+
+impl Resnet {
+    /// Those of `backbone`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an MLP, and for widths and blocks out of range.
+    pub(super) fn of(backbone: &Backbone) -> Result<Resnet> {
+        let basic = |width: usize, blocks: &[usize], stem: Stem| Resnet {
+            block: Block::Basic,
+            width,
+            stages: doubling(width, blocks),
+            stem,
+        };
+        Ok(match backbone {
+            Backbone::Mlp { .. } => {
+                return Err(Error::Usage("an MLP has no stages, as a residual network has".into()));
+            }
+            Backbone::Resnet8 { width } => basic(*width, &[1, 1, 1], Stem::Cifar),
+            Backbone::Resnet18 { stem } => basic(64, &[2, 2, 2, 2], *stem),
+            Backbone::Resnet34 { stem } => basic(64, &[3, 4, 6, 3], *stem),
+            Backbone::Resnet50 { stem } => {
+                Resnet { block: Block::Bottleneck, ..basic(64, &[3, 4, 6, 3], *stem) }
+            }
+            Backbone::Resnet { blocks, bottleneck, width, widths, stem } => {
+                let block = if *bottleneck { Block::Bottleneck } else { Block::Basic };
+                Resnet {
+                    block,
+                    width: *width,
+                    stages: stages(blocks, *width, widths.as_deref())?,
+                    stem: *stem,
+                }
+            }
+        })
     }
-    for (stage, &(width, count)) in stages.iter().enumerate() {
-        for index in 0..count {
-            let stride = if stage > 0 && index == 0 { 2 } else { 1 };
-            let name = format!("layer{}.{index}", stage + 1);
-            value = residual_block(net, &name, value, Residual { block, width, stride, zero_init })?;
+
+    /// The layers before the first stage.
+    pub(super) fn stem(&self, net: &mut Network) -> Result<ValueId> {
+        in_range("encoder.backbone.width", self.width)?;
+        let geometry = match self.stem {
+            Stem::Cifar => (3, 1, 1),
+            Stem::Imagenet => (7, 2, 3),
+        };
+        let value = net.conv("conv1", 0, self.width, geometry)?;
+        let value = net.norm("bn1", value, Some(1.0), None, true);
+        Ok(if self.stem == Stem::Imagenet { net.max_pool(value) } else { value })
+    }
+
+    /// The stages in `range`, the first of which is 0.
+    pub(super) fn stages(
+        &self,
+        net: &mut Network,
+        mut value: ValueId,
+        range: Range<usize>,
+        zero_init: bool,
+    ) -> Result<ValueId> {
+        let block = self.block;
+        for (stage, &(width, count)) in self.stages.iter().enumerate().skip(range.start).take(range.len()) {
+            for index in 0..count {
+                let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+                let name = format!("layer{}.{index}", stage + 1);
+                value = residual_block(net, &name, value, Residual { block, width, stride, zero_init })?;
+            }
         }
+        Ok(value)
     }
-    Ok(net.average_pool(value))
 }
 
 /// What the blocks of residual networks differ in.

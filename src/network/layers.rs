@@ -8,7 +8,7 @@
 
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, stream};
-use rand_distr::{Distribution, Normal, Uniform};
+use rand_distr::{Distribution, Normal, StandardNormal, Uniform};
 
 /// What a parameter is; decides its initial law.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +19,17 @@ pub enum ParameterKind {
     Linear {
         /// I.
         inputs: usize,
+    },
+    /// Weights of a deconvolution, in PyTorch's shape (I, O, K, K) and here (I, K, K, O): normal,
+    /// variance 2/(K²·I).
+    Deconvolution,
+    /// Weights of outputs that begin near 0: normal, with one width for the first outputs and
+    /// another for the others.
+    Normal {
+        /// How many outputs are the first.
+        first: usize,
+        /// Their standard deviation, and that of the others.
+        std: [f32; 2],
     },
     /// All at this value: BN scales and shifts, running statistics.
     Constant(f32),
@@ -164,6 +175,10 @@ impl Network {
     pub fn input(&self) -> Shape {
         self.values[0]
     }
+    /// The shape of the output for one image.
+    pub fn output(&self) -> Shape {
+        self.values[self.values.len() - 1]
+    }
     /// The dimension of the output.
     pub fn output_dim(&self) -> usize {
         self.values[self.values.len() - 1].len()
@@ -213,7 +228,14 @@ impl Network {
             let mut rng = stream(seed, Purpose::Init, network_index, index as u64);
             match p.kind {
                 ParameterKind::Constant(value) => theta.extend(std::iter::repeat_n(value, p.len)),
-                ParameterKind::Convolution => {
+                ParameterKind::Normal { first, std } => {
+                    let outputs = p.torch_shape[0];
+                    let width = |i: usize| std[usize::from(i % outputs >= first)];
+                    let normal = StandardNormal.sample_iter(&mut rng).take(p.len);
+                    theta.extend(normal.enumerate().map(|(i, value): (usize, f32)| width(i) * value));
+                }
+                // What PyTorch calls fan-out is a deconvolution's first dimension too.
+                ParameterKind::Convolution | ParameterKind::Deconvolution => {
                     let fan_out = (p.torch_shape[0] * p.torch_shape[2] * p.torch_shape[3]) as f32;
                     // A positive finite width is always a valid law.
                     if let Ok(law) = Normal::new(0f32, (2.0 / fan_out).sqrt()) {
@@ -253,7 +275,19 @@ impl Network {
         name: &str,
         input: ValueId,
         out_channels: usize,
+        geometry: (usize, usize, usize),
+    ) -> Result<ValueId> {
+        self.conv_of(name, input, out_channels, geometry, ParameterKind::Convolution)
+    }
+
+    /// A convolution whose weights begin as `kind` says.
+    pub(super) fn conv_of(
+        &mut self,
+        name: &str,
+        input: ValueId,
+        out_channels: usize,
         (kernel, stride, padding): (usize, usize, usize),
+        kind: ParameterKind,
     ) -> Result<ValueId> {
         let s = self.values[input];
         let side = |n: usize| (n + 2 * padding).checked_sub(kernel).map(|n| n / stride + 1);
@@ -264,16 +298,26 @@ impl Network {
             )));
         };
         let shape = vec![out_channels, s.channels, kernel, kernel];
-        let weight = self.parameter(format!("{name}.weight"), shape, ParameterKind::Convolution);
+        let weight = self.parameter(format!("{name}.weight"), shape, kind);
         let op = Op::Conv { weight, kernel, stride, padding };
         Ok(self.node(op, input, Shape { height, width, channels: out_channels }))
     }
 
     /// A linear layer called `name`, without its bias.
     pub(super) fn linear(&mut self, name: &str, input: ValueId, outputs: usize) -> ValueId {
-        let s = self.values[input];
-        let inputs = s.len();
-        let kind = ParameterKind::Linear { inputs };
+        let inputs = self.values[input].len();
+        self.linear_of(name, input, outputs, ParameterKind::Linear { inputs })
+    }
+
+    /// A linear layer whose weights begin as `kind` says.
+    pub(super) fn linear_of(
+        &mut self,
+        name: &str,
+        input: ValueId,
+        outputs: usize,
+        kind: ParameterKind,
+    ) -> ValueId {
+        let inputs = self.values[input].len();
         let weight = self.parameter(format!("{name}.weight"), vec![outputs, inputs], kind);
         // The flattened image is one pixel of `inputs` channels: the same numbers in the same
         // order.
@@ -283,10 +327,28 @@ impl Network {
 
     /// The bias of the linear layer `name`, then ReLU where `relu`.
     pub(super) fn bias(&mut self, name: &str, input: ValueId, inputs: usize, relu: bool) -> ValueId {
+        self.bias_of(name, input, ParameterKind::Linear { inputs }, relu)
+    }
+
+    /// A bias that begins as `kind` says, then ReLU where `relu`.
+    pub(super) fn bias_of(&mut self, name: &str, input: ValueId, kind: ParameterKind, relu: bool) -> ValueId {
         let s = self.values[input];
-        let kind = ParameterKind::Linear { inputs };
         let bias = self.parameter(format!("{name}.bias"), vec![s.channels], kind);
         self.node(Op::Bias { bias, relu }, input, s)
+    }
+
+    /// A deconvolution of 2×2 and stride 2 called `name`, its bias, then ReLU: (H, W, I) → (H, 4W,
+    /// O). Each pixel makes four that no other one touches, so it is a 1×1 convolution to 4·O
+    /// channels; these are the four pixels of (2H, 2W, O), two above and two below, side by side.
+    pub(super) fn deconv_bias(&mut self, name: &str, input: ValueId, outputs: usize) -> ValueId {
+        let s = self.values[input];
+        let shape = vec![s.channels, outputs, 2, 2];
+        let weight = self.parameter(format!("{name}.weight"), shape, ParameterKind::Deconvolution);
+        let op = Op::Conv { weight, kernel: 1, stride: 1, padding: 0 };
+        let fourfold = self.node(op, input, Shape { channels: 4 * outputs, ..s });
+        let bias = self.parameter(format!("{name}.bias"), vec![outputs], ParameterKind::Constant(0.0));
+        let spread = Shape { height: s.height, width: 4 * s.width, channels: outputs };
+        self.node(Op::Bias { bias, relu: true }, fourfold, spread)
     }
 
     /// A batch norm called `name` with scales starting at `scale`, or without affine parameters.

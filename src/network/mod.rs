@@ -8,6 +8,7 @@ mod architectures;
 mod arena;
 pub mod config;
 mod cut;
+mod detection;
 mod infer;
 mod layers;
 pub mod names;

@@ -1,9 +1,9 @@
 //! Weights under torchvision's names and in PyTorch's layouts, and back.
 //!
-//! In flat θ a convolution's weights are (K, K, I, O) and a linear layer's (I, O); PyTorch has
-//! (O, I, K, K) and (O, I). Everything else is the same numbers in the same order.
+//! In flat θ a convolution's weights are (K, K, I, O), a linear layer's (I, O) and a deconvolution's
+//! (I, K, K, O); PyTorch has (O, I, K, K), (O, I) and (I, O, K, K). Everything else is the same numbers in the same order.
 
-use super::layers::{Network, Parameter};
+use super::layers::{Network, Parameter, ParameterKind};
 use super::reading::ShapedNumbers;
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -17,6 +17,11 @@ pub type Find<'a> = &'a dyn Fn(&str) -> Option<&'a ShapedNumbers>;
 /// The place of each number of a parameter in PyTorch's tensor, in the order of flat θ.
 fn places(p: &Parameter) -> Vec<usize> {
     let (outputs, inputs, taps) = match p.torch_shape[..] {
+        [i, o, height, width] if p.kind == ParameterKind::Deconvolution => {
+            let taps = height * width;
+            let of_tap = |i: usize, t: usize| (0..o).map(move |output| (i * o + output) * taps + t);
+            return (0..i).flat_map(|i| (0..taps).flat_map(move |t| of_tap(i, t))).collect();
+        }
         [o, i, height, width] => (o, i, height * width),
         [o, i] => (o, i, 1),
         _ => return (0..p.len).collect(),

@@ -98,7 +98,7 @@ impl Inner {
         let pass = self.pass(&op.plan, arena, inputs, shards)?;
         pass.backward(dy, d_theta)?;
         shards.map_or(Ok(()), |shards| self.machine.sum_over_ranks(shards, d_theta))?;
-        d_x.map_or(Ok(()), |d_x| self.machine.copy(pass.input_gradient(), d_x))
+        d_x.map_or(Ok(()), |d_x| self.machine.copy(pass.input_gradient()?, d_x))
     }
 
     /// A pass by running statistics: the pooled features and the output.

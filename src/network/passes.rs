@@ -7,7 +7,7 @@
 use super::arena::Arena;
 use super::layers::{Network, Node, Op, Parameter};
 use super::plan::Plan;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::device::{Affine, Mask, Pass as ConvPass, Span};
 use crate::kernel::machine::{Flow, Machine, Norm, Statistics};
 use crate::kernel::ranks::Shards;
@@ -64,10 +64,15 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The gradient of the network's input.
-    pub fn input_gradient(&self) -> Span<'a> {
-        // Node 0 is the input's only reader in every network that wants its gradient.
-        self.gradient(self.plan.gradients[0].input.start, self.network.values[0].len() * self.images())
+    /// The gradient of the network's input, after [`Pass::backward`]: that of its last reader, to
+    /// which those of the others are added, as in a residual block that begins a network.
+    pub fn input_gradient(&self) -> Result<Span<'a>> {
+        let len = self.network.values[0].len() * self.images();
+        let mut of_readers = self.plan.input_gradients.iter().map(|place| self.gradient(place.start, len));
+        let none = || Error::Failure("a network that wants no gradient of its input".into());
+        let sum = of_readers.next().ok_or_else(none)?;
+        of_readers.try_for_each(|other| self.machine.add(other, sum))?;
+        Ok(sum)
     }
 
     fn gradient(&self, start: usize, len: usize) -> Span<'a> {

@@ -36,6 +36,9 @@ pub struct Plan {
     /// both in the arena of gradients. Filled for [`Mode::Train`] only.
     pub gradients: Vec<Gradients>,
     pub gradients_len: usize,
+    /// Where the gradients of the network's input lie after the backward pass, one for each of its
+    /// readers, where the network wants them.
+    pub input_gradients: Vec<Range<usize>>,
     /// Where the gradient of the network's output is put at the start of the backward pass.
     pub output_gradient: Range<usize>,
     /// The statistics of each normalisation: mean, 1/√(σ²+ε), (views, C) each.
@@ -80,6 +83,7 @@ impl Plan {
             values_len,
             gradients: Vec::new(),
             gradients_len: 0,
+            input_gradients: Vec::new(),
             output_gradient: 0..0,
             statistics: Vec::new(),
             statistics_len: 0,
@@ -191,6 +195,9 @@ impl Plan {
                 pending[node.input].push(input.clone());
             }
             self.gradients[index] = Gradients { output, input };
+        }
+        if network.input_gradient {
+            self.input_gradients = std::mem::take(&mut pending[0]);
         }
         self.gradients_len = shelf.len;
     }
