@@ -33,6 +33,8 @@ pub enum Purpose {
     Queue = 8,
     /// Procedural scenes of several objects; counters: (split, image).
     Scenes = 9,
+    /// Which anchors and proposals a detector learns from; counters: (step, image of the batch).
+    Detect = 10,
     /// Random directions and starts of what is measured of a field; counters: (measurement, draw).
     Probes = 12,
 }

@@ -56,6 +56,7 @@ mod supervised;
 mod support;
 mod tensorboard;
 mod theory;
+mod transfer;
 mod unlabelled;
 mod weights;
 

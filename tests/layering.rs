@@ -41,9 +41,11 @@ const ROOMS: [(&str, &[&str]); 29] = [
         &[
             "augment",
             "data",
+            "detect",
             "device",
             "eta",
             "kernel",
+            "masks",
             "measure",
             "network",
             "objective",

@@ -50,6 +50,7 @@ mod sweep;
 mod sweep_answer;
 mod table;
 mod theory;
+mod transfer;
 mod until;
 
 use crate::error::{Error, Result};
@@ -111,6 +112,7 @@ fn dispatch(args: Vec<OsString>, output: &Output) -> Result<i32> {
         Some(("export", matches)) => export::run(matches, output),
         Some(("map", matches)) => map::run(matches, output),
         Some(("neighbours", matches)) => neighbours::run(matches, output),
+        Some(("transfer", matches)) => transfer::run(matches, output),
         Some(("theory", matches)) => theory::run(matches, output),
         Some(("replay", matches)) => replay::run(matches, output),
         Some(("man", matches)) => man::run(matches, command(&studies), output),
@@ -144,6 +146,7 @@ fn command(studies: &[Study]) -> Command {
         .subcommand(export::command())
         .subcommand(map::command())
         .subcommand(neighbours::command())
+        .subcommand(transfer::command())
         .subcommand(replay::command())
         .subcommand(theory::command())
         .subcommand(completions::command())

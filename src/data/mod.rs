@@ -1,5 +1,6 @@
 //! Images and labels: where they come from, in which order, and the batches prepared ahead.
 
+pub use batch::indices as step_indices;
 pub use config::{DataConfig, HeldOut, RunSeed, SOURCES, ShapesSeed, sources};
 pub use limit::first_of_each_class;
 pub use picture::{Exif, decode};

@@ -75,6 +75,8 @@ pub struct Detector {
     parts: [Part; 5],
     anchors: Vec<Corners>,
     features: Shape,
+    /// Pixels between neighbouring features.
+    stride: usize,
 }
 
 impl Detector {
@@ -106,9 +108,9 @@ impl Detector {
             })
             .collect::<Result<_>>()?;
         let Ok(parts) = parts.try_into() else { unreachable!("five networks are five parts") };
-        let stride = config.size[0].div_ceil(features.height);
+        let stride = Network::trunk_stride(&config.backbone)?;
         let anchors = config.anchors.on(stride, [features.height, features.width]);
-        Ok(Detector { config, parts, anchors, features })
+        Ok(Detector { config, parts, anchors, features, stride })
     }
 
     /// The engine of each part and its place in θ, in the order of [`PARTS`].
@@ -125,6 +127,11 @@ impl Detector {
     pub fn init(&self, seed: u64) -> Vec<f32> {
         let of_part = |(index, part): (usize, &Part)| part.engine.network().init(seed, index as u64);
         self.parts.iter().enumerate().flat_map(of_part).collect()
+    }
+
+    /// [height, width] of the images that it takes.
+    pub fn size(&self) -> [usize; 2] {
+        self.config.size
     }
 
     /// The anchors of an image, (A).
@@ -160,7 +167,7 @@ impl Detector {
             channels,
             rows: self.config.bins,
             columns: self.config.bins,
-            scale: height as f32 / self.config.size[0] as f32,
+            scale: 1.0 / self.stride as f32,
             samples: 0,
             aligned: true,
         };

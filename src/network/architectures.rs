@@ -222,6 +222,12 @@ impl Resnet {
         })
     }
 
+    /// Pixels of an image between neighbouring outputs of its first `stages` stages.
+    pub(super) fn stride(&self, stages: usize) -> usize {
+        let of_stem = if self.stem == Stem::Imagenet { 4 } else { 1 };
+        of_stem << stages.saturating_sub(1)
+    }
+
     /// The layers before the first stage.
     pub(super) fn stem(&self, net: &mut Network) -> Result<ValueId> {
         in_range("encoder.backbone.width", self.width)?;

@@ -28,6 +28,15 @@ impl Network {
         Ok(net)
     }
 
+    /// Pixels of an image between neighbouring features of a trunk.
+    ///
+    /// # Errors
+    /// As [`Network::trunk`].
+    pub fn trunk_stride(backbone: &Backbone) -> Result<usize> {
+        let layers = cut(backbone)?;
+        Ok(layers.stride(layers.stages.len() - 1))
+    }
+
     /// The last stage of `backbone` for features of `input` (p, p, C), then a batch norm without
     /// ReLU (MoCo's `Res5ROIHeadsExtraNorm`): (p/2, p/2, C').
     ///

@@ -28,6 +28,7 @@ mod records;
 mod refusals;
 mod replay;
 mod state;
+mod transfer;
 mod trial;
 mod unknowns;
 pub mod weights;
@@ -48,6 +49,7 @@ pub use preprocessing::Preprocessing;
 pub use pretrained::{Pretrained, recipe_of};
 pub use replay::{Replayed, Trajectory, replay, replay_with};
 pub use state::check_classes;
+pub use transfer::{Judged, TransferConfig, Transferred, transfer};
 pub use trial::{Trial, TrialPlan, trial};
 pub use unknowns::{Alternation, Rates};
 
