@@ -69,7 +69,16 @@ fn transfer_prints_a_table_or_a_line_and_refuses_what_it_cannot_train_on() {
     assert_eq!(code, Some(0), "{told}");
     assert!(said.contains("AP50") && said.contains("boxes") && said.contains("masks"), "{said}");
     assert!(told.contains("step 2 of 2: loss"), "{told}");
-    let (_, said, _) = sim(root.path(), &format!("transfer {run} {few} --json"));
+    let (_, said, told) = sim(root.path(), &format!("transfer {run} {few} --json --out found/of-it"));
+    assert!(told.contains("found/of-it/found.png"), "{told}");
+    let text = std::fs::read_to_string(root.path().join("found/of-it/detections.json")).unwrap();
+    let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for found in found.as_array().unwrap() {
+        let (image, class) = (found["image_id"].as_u64().unwrap(), found["category_id"].as_u64().unwrap());
+        assert!((1..=2).contains(&image) && (1..=10).contains(&class), "{found}");
+        assert!(found["segmentation"]["counts"].is_string() && found["bbox"][3].is_f64(), "{found}");
+    }
+    assert!(image::open(root.path().join("found/of-it/found.png")).unwrap().width() > 6 * 64);
     let line: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert!(
         line["boxes"]["AP"].is_f64() && line["masks"]["AP75"].is_f64() && line["loss"].is_f64(),
@@ -86,6 +95,7 @@ fn transfer_prints_a_table_or_a_line_and_refuses_what_it_cannot_train_on() {
         (format!("transfer {run} --images 4 --data coco:ex --batch-size 5"), "fewer than a batch of 5"),
         (format!("transfer {run} --images 5 --data coco:ex --batch-size 5"), "there are 4"),
         (format!("transfer {run} {few} --lr 0"), "must be above 0"),
+        (format!("transfer {run} --images 1000000"), "are 45 GiB; at most 4 are held"),
         (format!("transfer {run} {few} --data shapes"), "is not one of scenes, coco:DIR, voc:DIR"),
     ] {
         let (code, _, told) = sim(root.path(), &args);

@@ -92,7 +92,8 @@ pub fn preview(source: &str, wanted: usize, out: &Path, output: &Output) -> Resu
     Ok(0)
 }
 
-fn marked(object: &Object) -> Marked<'_> {
+/// How an object is marked on a sheet.
+pub fn marked(object: &Object) -> Marked<'_> {
     Marked {
         colour: object.class,
         bounding_box: object.bounding_box,

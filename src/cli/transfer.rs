@@ -1,6 +1,6 @@
 //! `sim transfer`: what trained weights are worth to a detector.
 
-use super::flags::{json_flag, option, path, switch};
+use super::flags::{json_flag, option, path, path_option, switch};
 use super::output::Output;
 use super::signals;
 use crate::data::objects::scenes::ScenesConfig;
@@ -8,7 +8,9 @@ use crate::data::objects::{ObjectSet, SOURCES};
 use crate::device::processor_kernel;
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
-use crate::measure::average_precision::{Coco, NAMES};
+use crate::measure::average_precision::{Coco, Detection, NAMES};
+use crate::record::{make_folder, write_where_told};
+use crate::report::{Marked, Row, contact_sheet, object_tiles};
 use crate::train::{Pretrained, TransferConfig, Transferred, transfer};
 use clap::{ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
@@ -20,6 +22,10 @@ use std::sync::atomic::AtomicBool;
 const LINES: u64 = 10;
 /// The numbers in the table: by COCO's areas all objects of small images are small.
 const SHOWN: usize = 3;
+/// Rows of the sheet, images of a row, and the scores that are shown.
+const ROWS: usize = 8;
+const GROUPS: usize = 2;
+const SURE: f64 = 0.5;
 
 /// `sim transfer` and its flags.
 pub fn command() -> Command {
@@ -44,6 +50,7 @@ pub fn command() -> Command {
             option("seed", "SEED", "Of initial heads, order and draws")
                 .default_value("0")
                 .value_parser(value_parser!(u64)),
+            path_option("out", "DIR", "Where detections.json (COCO's format of results) and found.png go"),
             switch("scratch", "Begin with random weights of the same backbone instead, to compare with"),
             json_flag(),
         ])
@@ -82,7 +89,54 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     if matches!(done, Err(Error::Stopped)) {
         super::note("stopped; nothing of it is kept");
     }
-    answer(&done?, matches.get_flag("json"), output)
+    let done = done?;
+    let code = answer(&done, matches.get_flag("json"), output)?;
+    if let (Some(judged), Some(out)) = (&done.judged, matches.get_one::<PathBuf>("out")) {
+        make_folder(out)?;
+        let (detections, sheet) = (out.join("detections.json"), out.join("found.png"));
+        write_where_told(&detections, &results(&judged.found)?)?;
+        write_where_told(&sheet, &found(&set, &judged.found)?)?;
+        [detections, sheet].iter().for_each(|path| super::note(&path.display().to_string()));
+    }
+    Ok(code)
+}
+
+/// Detections as COCO's programs read them; ids are those of `sim data export`, from 1.
+fn results(found: &[Detection]) -> Result<Vec<u8>> {
+    let one = |d: &Detection| {
+        let segmentation = d.mask.as_ref().map(|mask| json!({"size": mask.size(), "counts": mask.to_text()}));
+        json!({"image_id": d.image + 1, "category_id": d.class + 1, "bbox": d.bounding_box, "score": d.score,
+            "segmentation": segmentation})
+    };
+    let all: Vec<Value> = found.iter().map(one).collect();
+    serde_json::to_vec(&all).map_err(|error| Error::Failure(format!("cannot write detections: {error}")))
+}
+
+/// A sheet of held-out images, their objects, and what was found in them.
+fn found(set: &ObjectSet, found: &[Detection]) -> Result<Vec<u8>> {
+    let heading = format!("An image, its objects, and what was found with a score of {SURE} or more.");
+    let mut rows: Vec<Row> = Vec::new();
+    for image in 0..set.test.len().min(ROWS * GROUPS) {
+        let scene = set.test.scene(image)?;
+        let truths: Vec<Marked> = scene.objects.iter().map(super::objects::marked).collect();
+        let sure =
+            found.iter().filter(|found| found.image == image && found.score >= SURE).map(|found| Marked {
+                colour: found.class,
+                bounding_box: found.bounding_box,
+                mask: found.mask.as_ref(),
+                dashed: false,
+            });
+        let sure: Vec<Marked> = sure.collect();
+        let [plain, truth] = object_tiles(&scene.image, &truths);
+        let [_, seen] = object_tiles(&scene.image, &sure);
+        if image % GROUPS == 0 {
+            rows.push(Row { name: (image + 1).to_string(), groups: Vec::new() });
+        }
+        if let Some(row) = rows.last_mut() {
+            row.groups.push([plain, truth, seen].map(Into::into).into());
+        }
+    }
+    contact_sheet(&[heading], &rows)
 }
 
 fn answer(done: &Transferred, json: bool, output: &Output) -> Result<i32> {

@@ -21,6 +21,8 @@ pub struct Judged {
     pub boxes: Coco,
     /// By masks, where the held-out images have them.
     pub masks: Option<Coco>,
+    /// What was found, image by image, the highest scores of an image first.
+    pub found: Vec<Detection>,
 }
 
 /// A detector that goes by its running statistics.
@@ -51,7 +53,7 @@ impl Judge<'_> {
         let boxes = coco(&truths, &found, classes, Overlap::Boxes)?;
         let all_have_masks = truths.iter().all(|truth| truth.mask.is_some());
         let masks = all_have_masks.then(|| coco(&truths, &found, classes, Overlap::Masks)).transpose()?;
-        Ok(Judged { boxes, masks })
+        Ok(Judged { boxes, masks, found })
     }
 
     /// What is found in one image (H, W, 3).

@@ -9,6 +9,9 @@ use crate::rng::{Purpose, stream};
 use candle_core::{Device, Tensor};
 use rand::Rng;
 
+/// More training images are not held in memory.
+const MOST_BYTES: u64 = 4 << 30;
+
 /// An object that is to be found.
 #[derive(Clone, Debug)]
 pub struct Truth {
@@ -87,6 +90,17 @@ pub fn read(
     count: usize,
     preprocessing: &Preprocessing,
 ) -> Result<(Vec<Sample>, [usize; 2])> {
+    let first = split.scene(0)?.image;
+    let bytes = count as u64 * (first.pixels.len() * size_of::<f32>()) as u64;
+    if bytes > MOST_BYTES {
+        return Err(Error::Usage(format!(
+            "{count} images of {}×{} pixels are {} GiB; at most {} are held, with fewer --images",
+            first.height,
+            first.width,
+            bytes >> 30,
+            MOST_BYTES >> 30
+        )));
+    }
     let samples = (0..count).map(|index| Ok(Sample::of(&split.scene(index)?, preprocessing)));
     let samples: Vec<Sample> = samples.collect::<Result<_>>()?;
     let size = samples.first().map_or([0, 0], |sample| sample.size);
