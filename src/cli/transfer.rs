@@ -76,6 +76,8 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let from = Pretrained::open(path)?;
     let scenes = ScenesConfig { train: config.images, test: count("test"), ..ScenesConfig::default() };
     let set = ObjectSet::open(source.trim_end_matches('/'), &scenes)?;
+    // Asked before the training, which takes longer.
+    matches.get_one::<PathBuf>("out").map_or(Ok(()), |out| make_folder(out))?;
     let stop = Arc::new(AtomicBool::new(false));
     signals::listen(&stop)?;
     let every = (config.steps / LINES).max(1);
@@ -92,7 +94,6 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let done = done?;
     let code = answer(&done, matches.get_flag("json"), output)?;
     if let (Some(judged), Some(out)) = (&done.judged, matches.get_one::<PathBuf>("out")) {
-        make_folder(out)?;
         let (detections, sheet) = (out.join("detections.json"), out.join("found.png"));
         write_where_told(&detections, &results(&judged.found)?)?;
         write_where_told(&sheet, &found(&set, &judged.found)?)?;
