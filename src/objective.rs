@@ -7,10 +7,13 @@
 //! | BYOL | ‖p̂ − η̂‖², which is 2 − 2 cos | none |
 //! | SwAV | −softmax(η)·log softmax(p/τ), p the scores of prototypes, η log-codes | prototypes |
 //! | supervised | −softmax(η)·log softmax(p), η = log one-hot(class) | none |
+//! | Siamese | ½D² of a pair of one class, ½ max(0, margin − D)² of two, D = ‖z₁ − z₂‖ | the batch's other images |
 //! | SimCLR, MoCo v2 | −log of η's share among all candidates, exp(cos/τ) each | the batch's other images; a queue |
 //!
 //! Tensors in, scalar out. Whether a gradient reaches η is not decided here: the E-step hands η
 //! over already detached (or not, for the baseline without stop-gradient).
+
+mod contrastive;
 
 use crate::defaults::{is_default, is_one, one};
 use crate::error::{Error, Result};
@@ -33,6 +36,9 @@ pub struct ObjectiveConfig {
     /// τ, which divides p in the cross-entropy and cosines in InfoNCE.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub temperature: f64,
+    /// How far apart the contrastive loss drives images of two classes.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub margin: f64,
     /// Prototypes whose scores take the place of p.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prototypes: Option<PrototypesConfig>,
@@ -59,6 +65,7 @@ impl Default for ObjectiveConfig {
             pairs: 1,
             comparison: Comparison::Simsiam,
             temperature: 1.0,
+            margin: 1.0,
             prototypes: None,
         }
     }
@@ -86,6 +93,12 @@ impl ObjectiveConfig {
         if self.temperature != 1.0 && !has_temperature {
             let what = "similarity \"cross-entropy\" and \"info-nce\" have one; cosine and mse do not";
             return fail("temperature", what.into());
+        }
+        if !(self.margin > 0.0 && self.margin.is_finite()) {
+            return fail("margin", format!("{} must be a number above 0", self.margin));
+        }
+        if self.margin != 1.0 && self.similarity != Similarity::Contrastive {
+            return fail("margin", "similarity \"contrastive\" has one; the others do not".into());
         }
         match self.prototypes {
             None => Ok(()),
@@ -137,6 +150,7 @@ impl ObjectiveConfig {
                 ((target * log_p)?.sum_all()? * (-1.0 / rows))?
             }
             Similarity::InfoNce => info_nce(p, eta, negatives, self.temperature)?,
+            Similarity::Contrastive => contrastive::contrastive(p, eta, self.margin)?,
         })
     }
 
@@ -225,6 +239,13 @@ impl Comparison {
     }
 }
 
+impl Similarity {
+    /// Whether a row's loss is about its own η alone, so that L(θ, η) is a sum over images.
+    pub fn is_of_rows(self) -> bool {
+        !matches!(self, Similarity::InfoNce | Similarity::Contrastive)
+    }
+}
+
 /// A dissimilarity D(p, η) of two vectors of d numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -238,12 +259,20 @@ pub enum Similarity {
     /// −log(e^{cos(p, η)/τ} / Σ e^{cos(p, c)/τ}), c over η and the negatives (van den Oord et al.
     /// 2018). Over both views of a batch it is SimCLR's NT-Xent, with a queue MoCo's loss.
     InfoNce,
+    /// ½D² of two images of a class, ½ max(0, margin − D)² of two, D the distance of their outputs
+    /// (Hadsell et al. 2006).
+    Contrastive,
 }
 
 impl Similarity {
     /// Every similarity, in reading order.
-    pub const ALL: [Similarity; 4] =
-        [Similarity::Cosine, Similarity::CrossEntropy, Similarity::Mse, Similarity::InfoNce];
+    pub const ALL: [Similarity; 5] = [
+        Similarity::Cosine,
+        Similarity::CrossEntropy,
+        Similarity::Mse,
+        Similarity::InfoNce,
+        Similarity::Contrastive,
+    ];
 
     /// Its name in TOML.
     pub fn name(self) -> &'static str {
@@ -252,6 +281,7 @@ impl Similarity {
             Similarity::CrossEntropy => "cross-entropy",
             Similarity::Mse => "mse",
             Similarity::InfoNce => "info-nce",
+            Similarity::Contrastive => "contrastive",
         }
     }
 }

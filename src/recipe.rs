@@ -4,6 +4,7 @@
 //! alone reaches training and is written into the run directory as `config.toml`. Two runs with the
 //! same recipe are the same run.
 
+mod fits;
 pub mod key;
 pub mod keys;
 mod predictor;
@@ -17,11 +18,12 @@ use crate::eta::{Rule, Samples, Size};
 use crate::measure::MeasureConfig;
 use crate::network::Network;
 use crate::network::config::{Backbone, EncoderConfig, HeadNorm};
-use crate::objective::{Comparison, ObjectiveConfig, Similarity};
-use crate::optim::{OptimConfig, PredictorLr};
+use crate::objective::ObjectiveConfig;
+use crate::optim::OptimConfig;
 use crate::theory::ClosedForm;
 pub use predictor::Predictor;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// One run, completely described.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +52,9 @@ pub struct Recipe {
     /// A linear encoder of Gaussian images in the place of `data`, `augment` and `encoder`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_form: Option<ClosedForm>,
+    /// The run whose weights this one begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretraining: Option<Box<Recipe>>,
 }
 
 /// How long a run is.
@@ -100,11 +105,22 @@ impl Recipe {
     /// The same run with another seed; procedural images that are drawn for each run follow it.
     pub fn with_seed(&self, seed: u64) -> Recipe {
         let mut recipe = Recipe { seed, ..self.clone() };
+        if let Some(first) = &mut recipe.pretraining {
+            **first = first.with_seed(seed);
+        }
         if let ShapesSeed::Of(RunSeed::Run) = recipe.data.shapes_seed {
             // Other images are the same for every seed, and opened once.
             let drawn = if recipe.data.source == "shapes" { seed } else { 0 };
             recipe.data.shapes_seed = ShapesSeed::Fixed(drawn);
         }
+        recipe
+    }
+
+    /// This run with the weights in the folder `run`, which [`Recipe::pretraining`] made, to begin
+    /// with.
+    pub fn beginning_with(&self, run: &Path) -> Recipe {
+        let mut recipe = Recipe { pretraining: None, ..self.clone() };
+        recipe.encoder.init = Some(run.display().to_string());
         recipe
     }
 
@@ -148,6 +164,7 @@ impl Recipe {
     pub fn check(&self) -> Result<()> {
         let fail = |key: &str, what: String| Err(Error::Usage(format!("{key}: {what}")));
         self.check_schedule()?;
+        self.check_pretraining()?;
         self.eta.check()?;
         self.objective.check()?;
         if self.objective.pairs > 1 && matches!(self.eta, Rule::MemoryBank { .. }) {
@@ -242,106 +259,6 @@ impl Recipe {
         let heads = [Some(self.encoder.projector.norm), self.predictor.config().map(|h| h.norm)];
         let of_a_head = heads.into_iter().flatten().any(|norm| norm != HeadNorm::None);
         self.closed_form.is_none() && (of_a_head || matches!(self.encoder.backbone, Backbone::Mlp { .. }))
-    }
-
-    /// Refuses an objective that does not fit the E-step's η, or the batch.
-    fn check_objective(&self) -> Result<()> {
-        let fail = |what: String| Err(Error::Usage(what));
-        let (objective, eta) = (&self.objective, self.eta.name());
-        let codes = matches!(self.eta, Rule::Sinkhorn { .. });
-        if codes && objective.similarity != Similarity::CrossEntropy {
-            return fail("eta.sinkhorn: its codes need objective.similarity = \"cross-entropy\"".into());
-        }
-        if objective.prototypes.is_some() && !codes {
-            return fail(format!("objective.prototypes: eta.{eta} makes no codes; eta.sinkhorn does"));
-        }
-        if self.eta == (Rule::Labels {}) {
-            if objective.similarity != Similarity::CrossEntropy {
-                return fail("eta.labels: classes need objective.similarity = \"cross-entropy\"".into());
-            }
-            if self.predictor != (Predictor::None {}) {
-                return fail(
-                    "eta.labels: the projector is the classifier's head; it takes predictor.none = {}".into(),
-                );
-            }
-        }
-        if self.eta.negatives() > 0 && objective.similarity != Similarity::InfoNce {
-            return fail(format!("eta.{eta}.queue: its negatives need objective.similarity = \"info-nce\""));
-        }
-        if let Some(crops) = &self.augment.multi_crop {
-            let of_size = |size: usize| Network::encoder(&self.encoder, (size, size));
-            if of_size(crops.size)?.theta_len() != of_size(self.augment.size)?.theta_len() {
-                return fail("augment.multi_crop: this backbone takes images of one size only".into());
-            }
-            let rows =
-                objective.similarity != Similarity::InfoNce && objective.comparison == Comparison::Simsiam;
-            if !(objective.symmetric && objective.pairs == 1 && rows) {
-                return fail(
-                    "augment.multi_crop: small crops are compared with the targets of both views: objective.symmetric \
-                     = true, 1 pair, comparison = \"simsiam\", any similarity but \"info-nce\""
-                        .into(),
-                );
-            }
-        }
-        let em = self.measure.em.as_ref();
-        if em.is_some_and(|em| em.eta) && self.eta == (Rule::Labels {}) {
-            return fail(
-                "measure.em.eta: labels are no outputs, so that there is no expectation of them".into(),
-            );
-        }
-        if em.is_some_and(|em| em.field > 0) && !self.eta.is_of_theta() {
-            return fail(format!(
-                "measure.em.field: under eta.{eta} η is not a function of θ that is held still; it is under one-step, \
-                 mean-of-others, and expectation without momentum at k = 1"
-            ));
-        }
-        if em.is_some_and(|em| em.objective || em.eta) {
-            if codes {
-                return fail("measure.em: codes are no outputs; objective and eta cannot be measured".into());
-            }
-            if objective.similarity == Similarity::InfoNce {
-                let what = "measure.em: L(θ, η) is a sum over images, which \"info-nce\" is not";
-                return fail(what.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses a comparison that needs a predictor which is not there, or would do nothing.
-    fn check_comparison(&self) -> Result<()> {
-        let fail = |what: String| Err(Error::Usage(what));
-        let (comparison, name) = (self.objective.comparison, self.objective.comparison.name());
-        let inverse = self.predictor.config().is_some_and(|h| h.inverse);
-        let wants_inverse = comparison == Comparison::InversePredictor;
-        if comparison != Comparison::Simsiam && self.predictor == (Predictor::None {}) {
-            return fail(format!("objective.comparison: \"{name}\" needs a predictor; this recipe has none"));
-        }
-        if comparison != Comparison::Simsiam && self.eta == (Rule::None {}) {
-            return fail(format!(
-                "objective.comparison: \"{name}\" takes a target without gradient; eta = \"none\" has one with"
-            ));
-        }
-        if comparison.takes_a_part() && self.objective.similarity != Similarity::Cosine {
-            return fail(format!(
-                "objective.comparison: \"{name}\" is defined for similarity = \"cosine\" only"
-            ));
-        }
-        if wants_inverse && !inverse {
-            return fail(format!("objective.comparison: \"{name}\" needs predictor.mlp.inverse = true"));
-        }
-        if inverse && !wants_inverse {
-            return fail(format!(
-                "predictor.mlp.inverse: true needs objective.comparison = \"inverse-predictor\", not \"{name}\""
-            ));
-        }
-        self.predictor.check()?;
-        if self.predictor.is_set() && self.optim.predictor_lr != PredictorLr::Decayed {
-            return fail("optim.predictor_lr: a predictor that is set directly has no learning rate".into());
-        }
-        if self.optim.predictor_decay.is_some() && !self.predictor.is_trained() {
-            return fail("optim.predictor_decay: this recipe has no predictor that is trained".into());
-        }
-        Ok(())
     }
 
     /// F_θ and, where there are such, h and h⁻¹, as lists of layers.

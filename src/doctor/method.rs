@@ -4,7 +4,7 @@ use crate::data::loader;
 use crate::error::Result;
 use crate::eta::Rule;
 use crate::network::config::HeadNorm;
-use crate::objective::{Comparison, Similarity};
+use crate::objective::Comparison;
 use crate::optim::PredictorLr;
 use crate::recipe::{Predictor, Recipe};
 use serde::Serialize;
@@ -61,7 +61,7 @@ pub fn facts(recipe: &Recipe, images: usize) -> Result<MethodFacts> {
         (_, PredictorLr::Zero) => Some(0.0),
         _ => Some(optim.predictor_rate),
     };
-    let of_targets = recipe.objective.similarity != Similarity::InfoNce;
+    let of_targets = recipe.objective.similarity.is_of_rows();
     let from_elsewhere = matches!(recipe.eta, Rule::Labels {} | Rule::Sinkhorn { .. });
     // An average over time, or of θ, moves slowly enough to be a target by itself.
     let averages = match recipe.eta {

@@ -6,7 +6,7 @@ use super::key::{CHOICE, Key, Kind, Range, rows};
 use crate::network::config::Freeze;
 use std::f64::consts::PI;
 
-use Kind::{Empty, Fours, Number, Numbers, Switch, Text, Whole, WholeOr, Wholes};
+use Kind::{Empty, Fours, Number, Numbers, Switch, Table, Text, Whole, WholeOr, Wholes};
 use Range::{Above, AboveTo, Any, AtLeast, Below, Said, Within, Words};
 
 const STEM: Range = Words(&["cifar", "imagenet"]);
@@ -213,7 +213,7 @@ pub const KEYS: &[Key] = rows! {
     "predictor.bias", Empty, Any, None, "Zhang et al. 2022":
         "h(z) = z + b with a trained b.";
 
-    "objective.similarity", Text, Words(&["cosine", "cross-entropy", "mse", "info-nce"]), None, "Sec. 3; 4.5; 6":
+    "objective.similarity", Text, Words(&["cosine", "cross-entropy", "mse", "info-nce", "contrastive"]), None, "Sec. 3; 4.5; 6":
         "D(p, η), what the M-step minimises.";
     "objective.symmetric", Switch, Any, None, "Sec. 4.6":
         "Whether both views are trained, ½D(p₁, η₂) + ½D(p₂, η₁), or the first alone.";
@@ -225,6 +225,8 @@ pub const KEYS: &[Key] = rows! {
         "Which two outputs the encoder's loss compares.";
     "objective.temperature", Number, Above(0.0), Some("1.0"), "SimCLR; MoCo; SwAV":
         "τ, which divides p in the cross-entropy and cosines in InfoNCE.";
+    "objective.margin", Number, Above(0.0), Some("1.0"), "Hadsell et al. 2006":
+        "How far apart the contrastive loss drives images of two classes; needs eta.labels.";
     "objective.prototypes.count", Whole, Within(2.0, 65536.0), None, "SwAV":
         "Prototypes whose scores take the place of p; needs eta.sinkhorn.";
     "objective.prototypes.frozen_steps", Whole, AtLeast(0.0), Some("0"), "SwAV":
@@ -294,4 +296,6 @@ pub const KEYS: &[Key] = rows! {
         "Scales each output to variance 1 after every step, as batch norm does.";
     "closed_form.optimum", Text, Words(&["none", "encoder", "predictor"]), Some("\"none\""), "sim":
         "What jumps to its optimum in every step instead of making a gradient step.";
+    "pretraining", Table, Any, CHOICE, "sim":
+        "The recipe of the run whose weights this one begins with, and whose keys it has; an arm's `from` sets it; left out: none.";
 };

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 42] = embed![
+pub const FILES: [Embedded; 43] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -50,6 +50,7 @@ pub const FILES: [Embedded; 42] = embed![
     "base/byol.toml",
     "base/swav.toml",
     "base/supervised.toml",
+    "base/siamese.toml",
     "scale/smoke.toml",
     "scale/laptop.toml",
     "scale/cifar.toml",

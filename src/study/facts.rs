@@ -21,6 +21,7 @@ pub fn fact(fact: Fact, arm: &Arm, runs: &[AnswerRun], images: Option<usize>) ->
             let negatives = match (recipe.objective.similarity, recipe.eta.negatives()) {
                 (Similarity::InfoNce, 0) => "batch".to_string(),
                 (Similarity::InfoNce, queue) => format!("queue of {queue}"),
+                (Similarity::Contrastive, _) => "other classes".to_string(),
                 _ => "no".to_string(),
             };
             ("negatives", negatives)

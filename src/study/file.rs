@@ -22,7 +22,7 @@ pub(super) const HEAD: [&str; 10] =
 /// Keys of a study file with recipes inside.
 pub(super) const BODY: [&str; 2] = ["arm", "scale"];
 /// Keys of a recipe.
-pub(super) const RECIPE: [&str; 11] = [
+pub(super) const RECIPE: [&str; 12] = [
     "seed",
     "schedule",
     "eta",
@@ -34,12 +34,13 @@ pub(super) const RECIPE: [&str; 11] = [
     "optim",
     "measure",
     "closed_form",
+    "pretraining",
 ];
 /// Flags that every study has already.
 const RESERVED: &str = "scale data skip-bad set epochs lr batch-size learning-rate bs seeds until-decided max-seeds jobs \
      threads out device fresh quiet json help only slurm max-parallel max-restarts dry-run gather";
 /// Keys of an arm that are not keys of a recipe.
-pub(super) const ARM: [&str; 5] = ["name", "title", "reference", "at", "base"];
+pub(super) const ARM: [&str; 6] = ["name", "title", "reference", "at", "base", "from"];
 /// Keys of a scale that are not keys of a recipe.
 pub(super) const SCALE: [&str; 2] = ["about", "seeds"];
 
@@ -76,6 +77,8 @@ pub struct ArmSpec {
     pub at: Option<Names>,
     /// Its base method, where that is not the study's.
     pub base: Option<String>,
+    /// The arm whose weights it begins with, those of the same seed.
+    pub from: Option<String>,
     /// Its differences.
     pub overlay: Entry,
     /// What else is different at some scales.
@@ -91,6 +94,7 @@ struct ArmHead {
     reference: bool,
     at: Option<Names>,
     base: Option<String>,
+    from: Option<String>,
 }
 
 /// A scale, or what a study changes at one.
@@ -177,7 +181,7 @@ impl Study {
         let list = tree.take("arm");
         for mut arm in list.into_iter().flat_map(items) {
             let head = arm.split(&ARM);
-            let ArmHead { name, title, reference, at, base } = fault::deserialize(&head, &[])?;
+            let ArmHead { name, title, reference, at, base, from } = fault::deserialize(&head, &[])?;
             if let (Some(base), Some(entry)) = (&base, head.get("base")) {
                 known("base", base).map_err(|what| entry.origin.at_value(what, None))?;
             }
@@ -191,8 +195,16 @@ impl Study {
                     return Err(entry.origin.at_value(format!("a second arm called `{name}`"), None));
                 }
             }
+            if let (Some(from), Some(entry)) = (&from, head.get("from")) {
+                let known = |other: &ArmSpec| other.name == *from && other.from.is_none();
+                if !arms.iter().any(known) {
+                    let what =
+                        format!("`{from}` is no arm above this one that begins with weights of its own");
+                    return Err(entry.origin.at_value(what, None));
+                }
+            }
             let scales = scales_of(&mut arm)?;
-            arms.push(ArmSpec { name, title, reference, at, base, overlay: arm, scales });
+            arms.push(ArmSpec { name, title, reference, at, base, from, overlay: arm, scales });
         }
         if arms.is_empty() {
             let overlay = tree.split(&[]);
@@ -287,7 +299,7 @@ impl ArmSpec {
     /// The only arm of a study, which is trained whatever is asked for.
     fn only(name: &str, overlay: Entry) -> Self {
         let (name, scales) = (name.to_string(), BTreeMap::new());
-        Self { name, title: None, reference: true, at: None, base: None, overlay, scales }
+        Self { name, title: None, reference: true, at: None, base: None, from: None, overlay, scales }
     }
 }
 

@@ -13,7 +13,7 @@ use std::fmt::Write;
 use Kind::{Number, Switch, Table, Text, Texts, WholeOr};
 use Range::{Any, AtLeast, Said, Words};
 
-const BASE: Range = Words(&["simsiam", "simclr", "moco", "byol", "swav", "supervised"]);
+const BASE: Range = Words(&["simsiam", "simclr", "moco", "byol", "swav", "supervised", "siamese"]);
 const ARM: Range = Said("an arm's name");
 
 /// Every key of a study file that is no key of a recipe; `flag`, `claim` and `arm` are lists,
@@ -54,6 +54,8 @@ pub const STUDY: &[Key] = rows! {
         "The scales at which it is trained without being asked for; left out: all.";
     "arm.base", Text, BASE, CHOICE, "sim":
         "Its base method; left out: the study's.";
+    "arm.from", Text, Said("an arm above"), CHOICE, "sim":
+        "The arm whose weights at the end of the run of the same seed it begins with; left out: they are drawn.";
     "claim.text", Text, Any, None, "sim":
         "The claim in words; {arm} and {than} stand for the arms.";
     "claim.metric", Text, Said("a metric, see below"), CHOICE, "sim":

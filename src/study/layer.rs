@@ -79,6 +79,13 @@ impl Entry {
         .flatten()
     }
 
+    /// Puts `entry` into the table.
+    pub fn put(&mut self, key: &str, entry: Entry) {
+        if let Node::Table(table) = &mut self.node {
+            table.insert(key.to_string(), entry);
+        }
+    }
+
     /// Takes `key` out of the table.
     pub fn take(&mut self, key: &str) -> Option<Entry> {
         match &mut self.node {

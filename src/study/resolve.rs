@@ -215,13 +215,16 @@ impl Study {
             .chain(self.scales.get(scale_name).map(|scale| scale.overlay.clone()))
             .chain([spec.overlay.clone()])
             .chain(spec.scales.get(scale_name).map(|scale| scale.overlay.clone()))
-            .chain(over)
+            .chain(over.iter().cloned())
             .collect();
         // A complete recipe names its own sizes; only other data bring others.
         if !complete || request.data.is_some() {
             data_layer(&tree, &upper)?.into_iter().for_each(|layer| tree.merge(layer));
         }
         upper.into_iter().for_each(|layer| tree.merge(layer));
+        if let Some(first) = self.arms.iter().find(|arm| Some(&arm.name) == spec.from.as_ref()) {
+            tree.put("pretraining", self.arm(first, scale, request, over)?.tree);
+        }
         let auto_precision = has_auto_precision(&tree);
         if auto_precision {
             let precision = quoted(request.precision.unwrap_or("f32"));

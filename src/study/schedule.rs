@@ -3,6 +3,7 @@
 use super::closed_form;
 use super::identity;
 use super::job::{Job, firsts};
+use super::pretraining;
 use super::trainer::Trainer;
 use crate::device::Place;
 use crate::device::ranks::Ranks;
@@ -83,7 +84,10 @@ pub fn schedule(
     let (made, copied): (Vec<usize>, Vec<usize>) =
         (ended..jobs.len()).partition(|&index| shift.firsts[index] == index);
     let ends: Ends = jobs.iter().map(|_| Mutex::new(None)).collect();
-    for mut indices in [made, copied] {
+    // Runs that begin with another's weights come behind it, so that they find it made.
+    let (begun, made): (Vec<usize>, Vec<usize>) =
+        made.into_iter().partition(|&index| jobs[index].recipe.pretraining.is_some());
+    for mut indices in [made, begun, copied] {
         shift.work(&indices, &ends, true);
         indices.retain(|index| shift.is_held(&ends[*index]));
         while !indices.is_empty() && wait(PATIENCE, stop) {
@@ -172,7 +176,7 @@ impl Shift<'_> {
         let watch_run = |progress| watch(index, &Event::Progress(progress));
         let ending = match &job.recipe.closed_form {
             Some(world) => closed_form::run(&job.recipe, world, &dir, stop, &watch_run),
-            None => trainer.train(job, &dir, settings.resources(), stop, &watch_run),
+            None => pretraining::train(trainer, job, &dir, settings.resources(), stop, &watch_run),
         };
         // Those that the trainer has not told, for one because it failed.
         dir.take_notes().into_iter().for_each(|note| watch_run(Progress::Note(note)));

@@ -69,7 +69,7 @@ fn evaluation_floats(recipe: &Recipe, images: usize, features: usize, dim: usize
 }
 
 /// Numbers that the objective makes of outputs of `dim` numbers beside those of h: scores of
-/// prototypes and codes, or the cosines of all pairs of a batch, each several times over with their
+/// prototypes and codes, or the cosines or distances of all pairs of a batch, each several times over with their
 /// gradients.
 fn objective_floats(recipe: &Recipe, dim: usize) -> usize {
     let rows = recipe.objective.views() * recipe.schedule.batch;
@@ -81,6 +81,7 @@ fn objective_floats(recipe: &Recipe, dim: usize) -> usize {
             prototypes.count * (COPIES_OF_THETA * dim + copies * rows)
         }
         (None, Similarity::InfoNce) if recipe.eta.negatives() == 0 => copies * rows * rows,
+        (None, Similarity::Contrastive) => 2 * copies * rows * rows,
         _ => 0,
     }
 }

@@ -18,6 +18,7 @@ use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Rule, Size, Views};
 use crate::kernel::ranks::Shards;
+use crate::objective::Similarity;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE};
 use candle_core::{Device, Tensor};
@@ -373,7 +374,9 @@ pub fn check_classes(recipe: &Recipe, dataset: &Dataset) -> Result<()> {
             dataset.name
         )));
     }
-    if outputs == classes {
+    // The contrastive loss reads of η which images have the same one.
+    let contrastive = recipe.objective.similarity == Similarity::Contrastive;
+    if outputs == classes || contrastive && outputs > classes {
         return Ok(());
     }
     Err(Error::Usage(format!(
