@@ -36,8 +36,8 @@
 //! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, averaged with momentum m, or
 //!   E_T[F_θ(T(x))] itself; the output of an average of θ (BYOL, MoCo), a balanced code (SwAV), or
 //!   the image's class (supervised).
-//! - [`measure`] — what is read off a state: kNN, linear probe, std of z/‖z‖ · √d, RankMe, R² of h;
-//!   and what numbers over seeds are evidence of.
+//! - [`measure`] — what is read off a state: kNN, linear probe, verification, std of z/‖z‖ · √d, R²
+//!   of h; and what numbers over seeds are evidence of.
 //! - [`data`] — images and labels, the order of batches, batches prepared ahead.
 //! - [`fetch`] — published data sets from the network.
 //! - [`record`] — the run directory: metrics, events, checkpoints, durable files.

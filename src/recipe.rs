@@ -110,7 +110,7 @@ impl Recipe {
         }
         if let ShapesSeed::Of(RunSeed::Run) = recipe.data.shapes_seed {
             // Other images are the same for every seed, and opened once.
-            let drawn = if recipe.data.source == "shapes" { seed } else { 0 };
+            let drawn = if recipe.data.is_procedural() { seed } else { 0 };
             recipe.data.shapes_seed = ShapesSeed::Fixed(drawn);
         }
         recipe

@@ -31,6 +31,8 @@ pub enum Purpose {
     Test = 7,
     /// What a queue holds before the first batch; counters: (queue, 0).
     Queue = 8,
+    /// Procedural handwriting; counters: (alphabets, identities or one kind of images, number).
+    Glyphs = 20,
     /// Procedural scenes of several objects; counters: (split, image).
     Scenes = 9,
     /// Which anchors and proposals a detector learns from; counters: (step, image of the batch).

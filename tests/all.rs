@@ -46,6 +46,7 @@ mod oracle;
 mod outside;
 mod pretrained;
 mod ranks;
+mod recognition;
 mod record;
 mod replay;
 mod report;

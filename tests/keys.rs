@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// What each table of a recipe must have, and what else must change for it.
-const SAMPLES: [(&str, &str); 25] = [
+const SAMPLES: [(&str, &str); 28] = [
     ("eta.one-step", "eta.one-step = {}"),
     ("eta.k-step", "eta.k-step.k = 2"),
     ("eta.mean-of-others", "eta.mean-of-others = {}"),
@@ -26,6 +26,9 @@ const SAMPLES: [(&str, &str); 25] = [
     ("eta.labels", "eta.labels = {}\npredictor.none = {}\nobjective.similarity = \"cross-entropy\""),
     ("eta.none", "eta.none = {}"),
     ("data.shapes", "data.shapes = SHAPES"),
+    ("data.glyphs", "data.source = \"glyphs\"\ndata.glyphs = GLYPHS"),
+    ("measure.verification", "measure.verification.pairs = 3"),
+    ("measure.one_shot", "measure.one_shot = { runs = 2, episodes = 2, queries = 2 }"),
     (
         "augment.finite",
         "augment.finite = { flips = true, scales = [0.5], translations = 2, colours = [[1.0, 1.0, 1.0, 0.0]] }",
@@ -59,6 +62,9 @@ const SAMPLES: [(&str, &str); 25] = [
 /// Procedural images as their keys have them when nothing is said.
 const SHAPES: &str = "{ classes = 10, spacing = [9.0, 12.0], scatter = 0.2, tilt = 0.25, noise = 0.04 }";
 
+/// Procedural handwriting, likewise.
+const GLYPHS: &str = "{ alphabets = 10, identities = 100, unseen = 20, writings = 20, forgeries = 5, jitter = 0.06, noise = 0.04 }";
+
 /// The smoke scale's SimSiam, with so few images that opening them costs nothing.
 fn smoke() -> Table {
     let set = ["data.train_images=4", "data.test_images=4", "data.shapes_seed=0"].map(String::from);
@@ -87,10 +93,15 @@ fn sample(key: &Key) -> Table {
     if key.name == "objective.temperature" {
         set(&mut tree, "objective.similarity", "cross-entropy".into());
     }
+    if key.name == "objective.margin" {
+        let siamese = "eta.labels = {}\npredictor.none = {}\nobjective.similarity = \"contrastive\"";
+        ["eta", "predictor"].into_iter().for_each(|choice| drop(tree.remove(choice)));
+        lay(&mut tree, siamese.parse().unwrap());
+    }
     let own = |table: &&(&str, &str)| key.name == table.0 || key.name.starts_with(&format!("{}.", table.0));
     if let Some((name, text)) = SAMPLES.iter().find(own) {
         choose(&mut tree, name);
-        let sample: Table = text.replace("SHAPES", SHAPES).parse().unwrap();
+        let sample: Table = text.replace("SHAPES", SHAPES).replace("GLYPHS", GLYPHS).parse().unwrap();
         for choice in ["eta", "predictor"].iter().filter(|choice| sample.contains_key(**choice)) {
             tree.remove(*choice);
         }
@@ -153,7 +164,8 @@ fn inside(path: &str) -> Option<Vec<String>> {
 }
 
 fn collect(path: &str, keys: &mut BTreeSet<String>) {
-    match inside(path) {
+    // A recipe within the recipe has the same keys again.
+    match inside(path).filter(|_| path != "pretraining") {
         Some(inner) => inner.iter().for_each(|name| {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             collect(&path, keys);
@@ -181,15 +193,16 @@ fn what_may_be_left_out_may_and_means_what_its_row_says() {
         at(&mut without, &path).remove(last);
         match key.left_out {
             // All procedural images' keys stand together, as in the program's own default.
-            Some(value) if key.name.starts_with("data.shapes.") => {
+            Some(value) if key.name.starts_with("data.shapes.") || key.name.starts_with("data.glyphs.") => {
+                let (kind, all) = match key.name.starts_with("data.shapes.") {
+                    true => ("shapes", SHAPES),
+                    false => ("glyphs", GLYPHS),
+                };
                 let mut given = tree.clone();
-                given["data"].as_table_mut().unwrap().remove("shapes");
+                given["data"].as_table_mut().unwrap().remove(kind);
                 let whole = recipe(&given).unwrap();
-                set(
-                    &mut given,
-                    "data.shapes",
-                    format!("x = {SHAPES}").parse::<Table>().unwrap()["x"].clone(),
-                );
+                let all = format!("x = {all}").parse::<Table>().unwrap()["x"].clone();
+                set(&mut given, &format!("data.{kind}"), all);
                 set(&mut given, key.name, format!("x = {value}").parse::<Table>().unwrap()["x"].clone());
                 assert_eq!(recipe(&given).unwrap(), whole, "{}", key.name);
             }

@@ -240,7 +240,7 @@ fn check(matches: &ArgMatches, output: &Output) -> Result<i32> {
     }
     let recipe = recipe(STUDY, matches)?;
     let mut config = recipe.data;
-    if config.source != "shapes" {
+    if !config.is_procedural() {
         (config.train_images, config.test_images) = (0, 0);
     }
     let dataset = Dataset::open(&config)?;

@@ -1,9 +1,10 @@
 //! `sim eval`: kNN, linear probe and the singular spectrum of trained weights, on a run's own
-//! images or others.
+//! images or others; or, with `--on`, what [`recognise`] prints.
 
 use super::flags::{device_flag, json_flag, place};
 use super::output::Output;
 use super::pretrained::{dataset_for, opened, preprocessing_flags, weights_and_images};
+use super::recognise;
 use crate::error::Result;
 use crate::measure::MeasureConfig;
 use crate::train::{Evaluation, Pretrained, Protocol, evaluate};
@@ -17,6 +18,7 @@ pub fn command() -> Command {
     Command::new("eval")
         .about("Measure trained weights: kNN, linear probe, std, effective rank, singular values")
         .args(weights_and_images())
+        .args(recognise::flags())
         .args(preprocessing_flags())
         .args([device_flag(), json_flag()])
 }
@@ -33,12 +35,17 @@ const MEASURE: MeasureConfig = MeasureConfig {
     probe_always: false,
     film: 0,
     em: None,
+    verification: None,
+    one_shot: None,
 };
 
 /// Runs `sim eval` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let Some(path) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
     let pretrained = opened(path, matches)?;
+    if let Some(asked) = recognise::asked(matches)? {
+        return recognise::run(&pretrained, &asked, matches, output);
+    }
     let place = place(matches)?;
     let dataset = dataset_for(&pretrained, matches)?;
     let site = place.open()?;

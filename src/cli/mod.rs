@@ -36,6 +36,7 @@ mod pretrained;
 mod printable;
 mod progress;
 mod ranks;
+mod recognise;
 mod replay;
 mod report;
 mod run;

@@ -36,7 +36,10 @@ pub fn dataset_of(pretrained: &Pretrained, named: Option<&String>) -> Result<Dat
 }
 
 /// The images of `source`, or of the run that the weights are of.
-fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataConfig> {
+///
+/// # Errors
+/// [`Error::Usage`] where neither says which.
+pub fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataConfig> {
     let of_run = pretrained.recipe.as_ref().map(|recipe| recipe.data.clone());
     match (of_run, source) {
         (Some(own), None) => Ok(own),

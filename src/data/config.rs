@@ -1,6 +1,6 @@
 //! The keys `data.*`: where images come from, and which of them are used.
 
-use super::ShapesConfig;
+use super::{GlyphsConfig, ShapesConfig};
 use crate::augment::Image;
 use crate::defaults::is_default;
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,19 @@ use serde::{Deserialize, Serialize};
 pub const SHAPES_DEFAULT: [usize; 2] = [2000, 1000];
 
 /// The sources of images as they are written, in the order in which they are listed for a person.
-pub const SOURCES: [&str; 7] =
-    ["shapes", "folder:DIR", "tar:DIR", "cifar10:PATH", "cifar100:PATH", "stl10:PATH", "tiny-imagenet:DIR"];
+pub const SOURCES: [&str; 8] = [
+    "shapes",
+    "glyphs",
+    "folder:DIR",
+    "tar:DIR",
+    "cifar10:PATH",
+    "cifar100:PATH",
+    "stl10:PATH",
+    "tiny-imagenet:DIR",
+];
+
+/// Those of them that are drawn, not read.
+pub const PROCEDURAL: [&str; 2] = ["shapes", "glyphs"];
 
 /// [`SOURCES`] as a sentence has them: "a, b or c".
 pub fn sources() -> String {
@@ -28,13 +39,16 @@ pub struct DataConfig {
     pub train_images: usize,
     /// Held-out images used, the first so many of each class in equal parts; 0 means all.
     pub test_images: usize,
-    /// Side in pixels of the procedural images (`shapes` only).
+    /// Side in pixels of the procedural images.
     pub shapes_size: usize,
     /// Which procedural images are drawn.
     pub shapes_seed: ShapesSeed,
-    /// What the procedural images look like.
+    /// What `shapes` look like.
     #[serde(default, skip_serializing_if = "is_default")]
     pub shapes: ShapesConfig,
+    /// What `glyphs` look like.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub glyphs: GlyphsConfig,
     /// Counts undecodable files and goes on, instead of stopping at the first.
     pub skip_bad: bool,
     /// Which folder is held out where there are two (`folder:` only): `test` unless this says
@@ -61,6 +75,7 @@ impl DataConfig {
             shapes_size: 24,
             shapes_seed: ShapesSeed::Fixed(0),
             shapes: ShapesConfig::default(),
+            glyphs: GlyphsConfig::default(),
             skip_bad: false,
             held_out: None,
             exif: false,
@@ -70,14 +85,22 @@ impl DataConfig {
 }
 
 impl DataConfig {
+    /// Whether the images are drawn, not read.
+    pub fn is_procedural(&self) -> bool {
+        PROCEDURAL.contains(&self.source.as_str())
+    }
+
     /// Bytes of the procedural images; 0 for other sources.
     pub fn rendered_bytes(&self) -> u64 {
-        if self.source != "shapes" {
+        if !self.is_procedural() {
             return 0;
         }
         let count = |asked: usize, default: usize| if asked == 0 { default } else { asked } as u64;
         let [train, test] = SHAPES_DEFAULT;
-        let images = count(self.train_images, train).saturating_add(count(self.test_images, test));
+        let halves = count(self.train_images, train).saturating_add(count(self.test_images, test));
+        let GlyphsConfig { alphabets, unseen, writings, forgeries, .. } = self.glyphs;
+        let unseen = if self.source == "glyphs" { alphabets * unseen * (writings + forgeries) } else { 0 };
+        let images = halves.saturating_add(unseen as u64);
         let pixels = (self.shapes_size as u64).saturating_pow(2).saturating_mul(3);
         // An image has its size and its place beside its pixels, and a label.
         images.saturating_mul(pixels.saturating_add(size_of::<Image>() as u64 + 4))

@@ -1,8 +1,10 @@
 //! Images and labels: where they come from, in which order, and the batches prepared ahead.
 
 pub use batch::indices as step_indices;
-pub use config::{DataConfig, HeldOut, RunSeed, SOURCES, ShapesSeed, sources};
+pub use config::{DataConfig, HeldOut, PROCEDURAL, RunSeed, SOURCES, ShapesSeed, sources};
+pub use glyphs::{GlyphsConfig, Strangers};
 pub use limit::first_of_each_class;
+pub use pairs::{ListedPair, PairImages, images_of_pairs, read_pairs};
 pub use picture::{Exif, decode};
 pub use shapes::ShapesConfig;
 pub use walk::{TYPES, images_in};
@@ -13,12 +15,14 @@ mod cifar_python;
 mod classes;
 mod config;
 mod folder;
+pub mod glyphs;
 mod halves;
 mod jpeg;
 mod layout;
 mod limit;
 pub mod loader;
 pub mod objects;
+mod pairs;
 mod picture;
 mod png;
 pub mod shapes;
@@ -129,6 +133,8 @@ pub struct Dataset {
     pub turned: usize,
     /// The seed of procedural images; none of others.
     pub drawn_with: Option<u64>,
+    /// Images of identities that neither half shows, where the source has such.
+    pub strangers: Option<Strangers>,
 }
 
 impl Dataset {
@@ -170,7 +176,7 @@ impl Dataset {
             return Err(Error::Usage(format!("data.{what}")));
         }
         match (kind, path.as_os_str().is_empty()) {
-            ("shapes", true) => shapes_dataset(config),
+            ("shapes" | "glyphs", true) => procedural(config),
             ("folder", false) => folder::open(path, config),
             ("tar", false) => shards::open(path, config),
             ("cifar10", false) => cifar::open(path, config, &cifar::CIFAR10),
@@ -226,6 +232,7 @@ impl Dataset {
             by_class,
             turned: 0,
             drawn_with: None,
+            strangers: None,
         }
     }
 
@@ -249,7 +256,7 @@ impl Dataset {
     /// all 10,000 held-out images". Nothing of procedural images, of which there are as many as are
     /// asked for.
     pub fn taken(&self) -> Option<String> {
-        if self.name == "shapes" {
+        if self.drawn_with.is_some() {
             return None;
         }
         let part = |taken: usize, there: usize, what: &str| match taken == there {
@@ -264,6 +271,17 @@ impl Dataset {
             n => format!("; {} files skipped", thousands(n)),
         };
         Some(format!("{} images{skipped}", parts.join(" and ")))
+    }
+}
+
+impl DataConfig {
+    /// The folder of `folder:DIR`; none of another source.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a `~` that stands for no folder.
+    pub fn folder(&self) -> Result<Option<PathBuf>> {
+        let path = self.source.strip_prefix("folder:").filter(|path| !path.is_empty());
+        path.map(expand).transpose()
     }
 }
 
@@ -290,10 +308,13 @@ fn thousands(n: usize) -> String {
     groups.join(",")
 }
 
-fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
+/// The procedural images of `config`, whose source is one of [`config::PROCEDURAL`].
+fn procedural(config: &DataConfig) -> Result<Dataset> {
     let size = config.shapes_size;
     if !(4..=1024).contains(&size) {
-        return Err(Error::Usage(format!("data.shapes_size: {size} pixels; shapes are between 4 and 1024")));
+        return Err(Error::Usage(format!(
+            "data.shapes_size: {size} pixels; procedural images are between 4 and 1024"
+        )));
     }
     let count = |key: &str, asked: usize, default: usize| match if asked == 0 { default } else { asked } {
         n if n <= SHAPES_MOST => Ok(n),
@@ -302,22 +323,33 @@ fn shapes_dataset(config: &DataConfig) -> Result<Dataset> {
         ))),
     };
     config.shapes.check()?;
+    config.glyphs.check()?;
     let ShapesSeed::Fixed(seed) = config.shapes_seed else {
         return Err(Error::Usage(
             "data.shapes_seed: \"run\" has no images without a run; a number names them".into(),
         ));
     };
-    let render = |split: u64, n: usize| -> (Vec<Image>, Vec<u32>) {
-        let image = |i| shapes::render(&config.shapes, seed, split, i, size);
-        let label = |i| shapes::label(i, config.shapes.classes);
-        ((0..n).into_par_iter().map(image).collect(), (0..n).map(label).collect())
-    };
     let [train, test] = config::SHAPES_DEFAULT;
     let train = count("train_images", config.train_images, train)?;
     let test = count("test_images", config.test_images, test)?;
-    let halves = [render(0, train), render(1, test)];
-    let dataset = Dataset::in_memory(config, config.shapes.names(), halves);
-    Ok(Dataset { drawn_with: Some(seed), ..dataset })
+    let (shapes, glyphs) = (&config.shapes, &config.glyphs);
+    let half = |n: usize, image: &(dyn Fn(usize) -> Image + Sync), label: &dyn Fn(usize) -> u32| {
+        ((0..n).into_par_iter().map(image).collect(), (0..n).map(label).collect())
+    };
+    let (classes, halves, strangers) = if config.source == "shapes" {
+        let half = |split: u64, n: usize| {
+            half(n, &|i| shapes::render(shapes, seed, split, i, size), &|i| shapes::label(i, shapes.classes))
+        };
+        (shapes.names(), [half(0, train), half(1, test)], None)
+    } else {
+        let half = |split: u64, n: usize| {
+            let label = |i| glyphs::label(i, glyphs.identities);
+            half(n, &|i| glyphs::render(glyphs, seed, split, i, size), &label)
+        };
+        (glyphs.names(), [half(0, train), half(1, test)], Strangers::new(glyphs, seed, size))
+    };
+    let dataset = Dataset::in_memory(config, classes, halves);
+    Ok(Dataset { drawn_with: Some(seed), strangers, ..dataset })
 }
 
 /// Unaugmented images `indices`, resized with antialiasing so that the shorter side is

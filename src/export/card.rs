@@ -8,7 +8,7 @@ use super::Exported;
 use super::torchvision::{architecture, constructor, transforms};
 use crate::error::{Error, Result};
 use crate::eta::Rule;
-use crate::measure::metrics::{METRICS, Metric};
+use crate::measure::metrics::{self, Metric};
 use crate::recipe::Recipe;
 use crate::record::{
     Answer, AnswerClaim, Environment, INIT, METRICS_FILE, flatten, images, or_absent, read_env, read_metrics,
@@ -186,7 +186,7 @@ fn measured(run: &Path) -> Result<Option<String>> {
         let value = table.last(metric.name).filter(|_| metric.is_judged())?;
         Some(format!("| {} | `{}` | {value:.*} |\n", cell(metric.title), metric.name, metric.decimals))
     };
-    let rows: String = METRICS.iter().filter_map(row).collect();
+    let rows: String = metrics::all().filter_map(row).collect();
     let said = "Of held-out images at the end of the run; kNN and the linear probe read labels, training does not unless its \
                 method is supervised.";
     Ok(Some(format!("## Measured\n\n{said}\n\n| what | column | value |\n|---|---|---|\n{rows}")))

@@ -113,6 +113,8 @@ mod tests {
             probe_always: false,
             film: 0,
             em: None,
+            verification: None,
+            one_shot: None,
         }
     }
 

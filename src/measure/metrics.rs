@@ -62,8 +62,8 @@ impl Metric {
     }
 }
 
-/// All columns of a run that is trained, in the order of metrics.csv after step, epoch, samples and
-/// wall_s. `train/*` are means over the epoch.
+/// The columns of every run that is trained, in the order of metrics.csv after step, epoch, samples
+/// and wall_s. `train/*` are means over the epoch.
 ///
 /// `z_std` is the std of z/‖z‖ times √d. Under the last batch norm a batch's outputs have mean
 /// zero, so `train/z_std` cannot fall below 2/√B: when all other images agree, one of them balances
@@ -112,6 +112,38 @@ pub const METRICS: &[Metric] = &[
     smaller("train/e_passes", "forward passes of the E-step", POSITIVE).digits(2),
 ];
 
+/// The columns of a run whose recipe has `measure.verification`, behind [`METRICS`]: on pairs of
+/// images of identities that no training image shows, where the data set has such, by the cosine of
+/// the backbone's features, or (`z_`) of the outputs z. `forged_` has forgeries by
+/// another hand in the place of other identities.
+pub const VERIFICATION: &[Metric] = &[
+    larger("verify/auc", "ROC AUC", (0.0, 1.0)).on_axes("ROC AUC of verification"),
+    smaller("verify/eer", "EER (%)", PERCENT).on_axes("equal error rate (%)").digits(1),
+    larger("verify/tar_far10", "TAR at FAR 0.1 (%)", PERCENT).digits(1),
+    larger("verify/tar_far1", "TAR at FAR 0.01 (%)", PERCENT).digits(1),
+    larger("verify/accuracy", "10-fold accuracy (%)", PERCENT).digits(1),
+    smaller("verify/accuracy_error", "S_E of the 10-fold accuracy", PERCENT).digits(2).not_judged(),
+    larger("verify/z_auc", "ROC AUC by z", (0.0, 1.0)),
+    smaller("verify/z_eer", "EER by z (%)", PERCENT).digits(1),
+    larger("verify/forged_auc", "ROC AUC, forgeries", (0.0, 1.0)),
+    smaller("verify/forged_eer", "EER, forgeries (%)", PERCENT).digits(1),
+];
+
+/// The columns of a run whose recipe has `measure.one_shot`, behind the others: top-1 on classes
+/// that no training image shows, where the data set has such, by the cosine of the backbone's
+/// features. `*_interval` is half of the 95 % interval over episodes.
+pub const ONE_SHOT: &[Metric] = &[
+    larger("oneshot/top1", "20-way 1-shot (%)", PERCENT)
+        .on_axes("20-way 1-shot within an alphabet (%)")
+        .digits(1),
+    smaller("oneshot/top1_interval", "± over episodes, 20-way 1-shot", PERCENT).digits(1).not_judged(),
+    larger("oneshot/five_way", "5-way 1-shot (%)", PERCENT).digits(1),
+    smaller("oneshot/five_way_interval", "± over episodes, 5-way 1-shot", PERCENT).digits(1).not_judged(),
+    larger("oneshot/five_shot", "5-way 5-shot (%)", PERCENT).digits(1),
+    smaller("oneshot/five_shot_interval", "± over episodes, 5-way 5-shot", PERCENT).digits(1).not_judged(),
+    larger("oneshot/five_shot_nearest", "5-way 5-shot, nearest example (%)", PERCENT).digits(1),
+];
+
 const NO_METRIC: &Metric = &larger("", "", ANY).not_judged();
 
 /// The names of [`METRICS`].
@@ -136,10 +168,15 @@ pub const CLOSED_FORM: &[Metric] = &[
 
 /// The columns that a claim may name.
 pub fn judged() -> impl Iterator<Item = &'static Metric> {
-    METRICS.iter().filter(|metric| metric.is_judged())
+    all().filter(|metric| metric.is_judged())
+}
+
+/// Every column that a run can have.
+pub fn all() -> impl Iterator<Item = &'static Metric> {
+    [METRICS, VERIFICATION, ONE_SHOT].into_iter().flatten()
 }
 
 /// The column called `name`; where there is none, one that no claim may name.
 pub fn of(name: &str) -> &'static Metric {
-    METRICS.iter().find(|metric| metric.name == name).unwrap_or(NO_METRIC)
+    all().find(|metric| metric.name == name).unwrap_or(NO_METRIC)
 }

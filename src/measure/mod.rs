@@ -13,14 +13,19 @@ pub mod field;
 pub mod knn;
 pub mod linear_probe;
 pub mod metrics;
+pub mod one_shot;
 pub mod plane;
 pub mod tsne;
+pub mod verification;
 pub mod voc_precision;
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
+use metrics::{COLUMNS, ONE_SHOT, VERIFICATION};
 use ndarray::ArrayView2;
+use one_shot::OneShotConfig;
 use serde::{Deserialize, Serialize};
+use verification::VerificationConfig;
 
 /// More epochs of a linear probe are taken for a slip of the hand.
 const MOST_PROBE_EPOCHS: u64 = 1_000_000;
@@ -66,6 +71,13 @@ pub struct MeasureConfig {
     /// What is measured of the alternation itself; nothing where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub em: Option<em::EmConfig>,
+    /// What is measured of verification, the `verify/` columns; nothing where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationConfig>,
+    /// What is measured of one-shot recognition, the `oneshot/` columns; nothing where it is left
+    /// out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_shot: Option<OneShotConfig>,
 }
 
 impl MeasureConfig {
@@ -89,7 +101,19 @@ impl MeasureConfig {
                 self.film
             ))),
             _ if self.probe_base_lr.is_nan() || self.probe_base_lr <= 0.0 => fail("probe_base_lr"),
-            _ => self.em.as_ref().map_or(Ok(()), em::EmConfig::check),
+            _ => {
+                self.em.as_ref().map_or(Ok(()), em::EmConfig::check)?;
+                self.verification.as_ref().map_or(Ok(()), VerificationConfig::check)?;
+                self.one_shot.as_ref().map_or(Ok(()), OneShotConfig::check)
+            }
         }
+    }
+
+    /// The columns of metrics.csv of a run that measures this: those of every run, then those that
+    /// it asks for.
+    pub fn columns(&self) -> Vec<&'static str> {
+        let asked = [(self.verification.is_some(), VERIFICATION), (self.one_shot.is_some(), ONE_SHOT)];
+        let own = asked.into_iter().filter(|(asked, _)| *asked).flat_map(|(_, metrics)| metrics);
+        COLUMNS.into_iter().chain(own.map(|metric| metric.name)).collect()
     }
 }

@@ -16,6 +16,8 @@ const COUNT: Range = AtLeast(1.0);
 const SHARE: Range = Within(0.0, 1.0);
 const WIDTH: Range = Within(1.0, 65536.0);
 const PIXELS: Range = Within(4.0, 1024.0);
+const MANY: Range = Within(1.0, 4096.0);
+const LIMITED: Range = Within(1.0, 65536.0);
 
 /// Every key of a recipe.
 pub const KEYS: &[Key] = rows! {
@@ -75,7 +77,7 @@ pub const KEYS: &[Key] = rows! {
     "eta.none", Empty, Any, None, "Sec. 4.1":
         "No stop-gradient: gradient flows into the targets.";
 
-    "data.source", Text, Said("shapes, folder:DIR, tar:DIR, cifar10:PATH, cifar100:PATH, stl10:PATH"), None, "sim":
+    "data.source", Text, Said("shapes, glyphs, folder:DIR, tar:DIR, cifar10:PATH, cifar100:PATH, stl10:PATH"), None, "sim":
         "Where images come from; `--data` sets it.";
     "data.train_images", Whole, AtLeast(0.0), None, "sim":
         "Training images used, the first of each class in equal parts; 0 means all.";
@@ -86,7 +88,7 @@ pub const KEYS: &[Key] = rows! {
     "data.shapes_seed", WholeOr("run"), AtLeast(0.0), None, "sim":
         "Which procedural images are drawn: those of this number, or those of the run's own seed.";
     "data.shapes.classes", Whole, Within(1.0, 20.0), Some("10"), "sim":
-        "Classes of the procedural images.";
+        "Classes of the procedural images `shapes`.";
     "data.shapes.spacing", Numbers(2), Within(4.0, 48.0), Some("[9.0, 12.0]"), "sim":
         "Distance between neighbouring motifs, lowest and highest, in 24ths of the image's side.";
     "data.shapes.scatter", Number, Within(0.0, 0.5), Some("0.2"), "sim":
@@ -94,6 +96,20 @@ pub const KEYS: &[Key] = rows! {
     "data.shapes.tilt", Number, Within(0.0, PI), Some("0.25"), "sim":
         "Largest tilt of the motifs in radians.";
     "data.shapes.noise", Number, SHARE, Some("0.04"), "sim":
+        "Standard deviation of each channel's noise, where 1 is the whole range.";
+    "data.glyphs.alphabets", Whole, MANY, Some("10"), "sim":
+        "Styles of strokes of procedural handwriting, glyphs; identities take turns among them.";
+    "data.glyphs.identities", Whole, MANY, Some("100"), "sim":
+        "Its identities, the classes of training and held-out images.";
+    "data.glyphs.unseen", Whole, Within(0.0, 4096.0), Some("20"), "sim":
+        "Identities of each alphabet that neither shows: of them verification and one-shot recognition ask.";
+    "data.glyphs.writings", Whole, MANY, Some("20"), "sim":
+        "Images of each of these.";
+    "data.glyphs.forgeries", Whole, Within(0.0, 4096.0), Some("5"), "sim":
+        "Forgeries of each of these, by other hands.";
+    "data.glyphs.jitter", Number, SHARE, Some("0.06"), "sim":
+        "Standard deviation of a control point from its place, where the image's half side is 1; a forger's is three times that.";
+    "data.glyphs.noise", Number, SHARE, Some("0.04"), "sim":
         "Standard deviation of each channel's noise, where 1 is the whole range.";
     "data.skip_bad", Switch, Any, None, "sim":
         "Counts files that cannot be decoded and goes on, instead of stopping at the first; `--skip-bad` sets it.";
@@ -282,6 +298,14 @@ pub const KEYS: &[Key] = rows! {
         "Takes L(θ, η) before and after every half-step.";
     "measure.em.trajectory", Switch, Any, Some("false"), "Sec. 5.3":
         "Keeps θ at every measurement.";
+    "measure.verification.pairs", Whole, LIMITED, None, "LFW":
+        "Measures verification, the verify/ columns: pairs of one identity in each of ten folds, and as many of two (LFW: 300).";
+    "measure.one_shot.runs", Whole, LIMITED, None, "Lake et al. 2015":
+        "Measures one-shot recognition, the oneshot/ columns: episodes of 20 ways within an alphabet (Lake et al.: 20).";
+    "measure.one_shot.episodes", Whole, LIMITED, None, "Vinyals et al. 2016":
+        "Episodes of 5 ways, with 1 and with 5 examples of each class.";
+    "measure.one_shot.queries", Whole, LIMITED, None, "Vinyals et al. 2016":
+        "Questions of each class in them.";
     "measure.em.field", Whole, Said("0, or 3 to 64"), Some("0"), "Ponce et al. 2025":
         "Random directions by which it is measured how far the expected update is from a gradient; 0 leaves it out.";
     "closed_form.signal", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":

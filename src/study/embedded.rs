@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 43] = embed![
+pub const FILES: [Embedded; 46] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -44,6 +44,8 @@ pub const FILES: [Embedded; 43] = embed![
     "dispute.toml",
     "dimensional-collapse.toml",
     "linear-em.toml",
+    "verification.toml",
+    "one-shot.toml",
     "base/simsiam.toml",
     "base/simclr.toml",
     "base/moco.toml",
@@ -57,6 +59,7 @@ pub const FILES: [Embedded; 43] = embed![
     "scale/cifar-small.toml",
     "scale/imagenet.toml",
     "data/shapes.toml",
+    "data/glyphs.toml",
     "data/folder.toml",
     "data/cifar10.toml",
     "data/cifar100.toml",

@@ -156,7 +156,7 @@ const METRICS: &str = "
 ## Metrics
 
 What `shows` and `claim.metric` may name. `train/` are means over an epoch, `val/` is measured on held-out images, `em/` needs
-`measure.em`.
+`measure.em`, `verify/` needs `measure.verification`, `oneshot/` needs `measure.one_shot`.
 
 | metric | title | better |
 |---|---|---|

@@ -10,7 +10,7 @@ use super::file::{ArmSpec, Scale, Study, check_name, embedded_source};
 use super::layer::{Entry, Node};
 use super::seeds::Seeds;
 use super::source::Source;
-use crate::data::sources;
+use crate::data::{PROCEDURAL, sources};
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::train;
@@ -349,7 +349,7 @@ fn data_layer(bottom: &Entry, upper: &[Entry]) -> Result<Option<Entry>> {
         };
         return Err(origin.at_value(message, Some(help)));
     };
-    if path.is_empty() && kind != "shapes" {
+    if path.is_empty() && !PROCEDURAL.contains(&kind) {
         return Err(Error::Usage(format!(
             "{kind} data needs a place: --data {kind}:{} (set by {})",
             if ["folder", "tar"].contains(&kind) { "DIR" } else { "PATH" },

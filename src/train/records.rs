@@ -8,7 +8,6 @@ use crate::kernel::Precision;
 use crate::kernel::ranks::{Ranks, bytes_of, numbers_of};
 use crate::record::{MetricsLog, Outcome, RunDir, SavedTensor, Snapshot, make_folder, write_durable};
 use crate::store::{Numbers, Part, Plain, Reader};
-use crate::train::COLUMNS;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -92,12 +91,12 @@ impl<'a> Records<'a> {
         Ok(Some(Snapshot { step: told.step, tensors: tensors.collect(), integers: told.integers }))
     }
 
-    /// The logs, on the rank that writes.
+    /// The logs, with these columns, on the rank that writes.
     ///
     /// # Errors
     /// As [`RunDir::metrics`].
-    pub fn logs(&self) -> Result<Option<MetricsLog>> {
-        self.dir.map(|dir| dir.metrics(&COLUMNS)).transpose()
+    pub fn logs(&self, columns: &[&str]) -> Result<Option<MetricsLog>> {
+        self.dir.map(|dir| dir.metrics(columns)).transpose()
     }
 
     /// Saves a checkpoint.

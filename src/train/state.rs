@@ -10,6 +10,7 @@ use super::film;
 use super::half_steps::HalfSteps;
 use super::init::first_step;
 use super::readings::Read;
+use super::recognition;
 use super::records::Records;
 use super::weights;
 use super::{Alternation, Init, Model, Preprocessing, Progress, Protocol, Rates, evaluate};
@@ -128,7 +129,7 @@ impl State {
             epoch: EpochSums::default(),
             e_passed: 0,
             spectrum: Vec::new(),
-            logs: records.logs()?,
+            logs: records.logs(&recipe.measure.columns())?,
             wall_before: 0.0,
             images: saved::number_of(&dataset.digest),
             started: Instant::now(),
@@ -288,6 +289,7 @@ impl State {
         let e = evaluate(&self.alternation.model, dataset, &recipe.augment, &protocol, stop)?;
         let mut values = e.columns();
         self.spectrum = e.spectrum;
+        values.extend(recognition::measured(&self.alternation.model, recipe, dataset, stop)?);
         if let Some(em) = &recipe.measure.em {
             values.extend(em::columns(&self.alternation.model, dataset, recipe, em, stop)?);
         }
