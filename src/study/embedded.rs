@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 46] = embed![
+pub const FILES: [Embedded; 47] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -30,6 +30,7 @@ pub const FILES: [Embedded; 46] = embed![
     "multistep.toml",
     "membank.toml",
     "methods.toml",
+    "lengths.toml",
     "simclr.toml",
     "byol.toml",
     "swav.toml",
