@@ -83,7 +83,7 @@ pub enum Classifier {
     Nearest,
     /// The class of the nearest mean of examples by squared Euclidean distance (Snell et al. 2017).
     Prototype,
-    /// The class of the nearest mean of examples by cosine.
+    /// The class of the nearest mean of examples by cosine, the examples being of unit length.
     PrototypeCosine,
 }
 
@@ -144,36 +144,31 @@ impl Episode {
     /// The class that `by` answers to each question, class after class, from the features `x`
     /// (images, D); of equally near classes the first.
     pub fn answers(&self, x: ArrayView2<f32>, by: Classifier) -> Vec<usize> {
-        let cosine = by != Classifier::Prototype;
-        let example = |image: &usize| x.row(*image).mapv(f64::from);
+        // Of rows of unit length the nearest has the largest cosine.
+        let place = |point: Vec<f64>| if by == Classifier::Prototype { point } else { unit(point) };
+        let shown = |image: &usize| place(x.row(*image).iter().map(|v| f64::from(*v)).collect());
         let points: Vec<(usize, Vec<f64>)> = match by {
             Classifier::Nearest => {
                 let all = self.support.iter().enumerate();
-                all.flat_map(|(class, images)| {
-                    images.iter().map(move |image| (class, example(image).to_vec()))
-                })
-                .collect()
+                all.flat_map(|(class, images)| images.iter().map(move |image| (class, shown(image))))
+                    .collect()
             }
             Classifier::Prototype | Classifier::PrototypeCosine => {
                 let mean = |images: &Vec<usize>| {
-                    let sum = images.iter().map(example).reduce(|a, b| a + b).unwrap_or_default();
-                    (sum / images.len() as f64).to_vec()
+                    let mut sum = vec![0.0; x.ncols()];
+                    for image in images {
+                        sum.iter_mut().zip(shown(image)).for_each(|(sum, v)| *sum += v);
+                    }
+                    place(sum.into_iter().map(|v| v / images.len() as f64).collect())
                 };
                 self.support.iter().map(mean).enumerate().collect()
             }
         };
-        let points: Vec<_> = points
-            .into_iter()
-            .map(|(class, point)| (class, if cosine { unit(point) } else { point }))
-            .collect();
         let answer = |image: &usize| {
-            let question = example(image).to_vec();
-            let question = if cosine { unit(question) } else { question };
-            let distance =
-                |point: &[f64]| -> f64 { point.iter().zip(&question).map(|(a, b)| (a - b).powi(2)).sum() };
+            let question = shown(image);
             let mut best = (0, f64::INFINITY);
             for (class, point) in &points {
-                let distance = distance(point);
+                let distance: f64 = point.iter().zip(&question).map(|(a, b)| (a - b).powi(2)).sum();
                 if distance < best.1 {
                     best = (*class, distance);
                 }
