@@ -218,7 +218,7 @@ mod tests {
             ("1000000 1000000\n".into(), "ends after 0 of the 2000000000000"),
             (good.lines().take(8).collect::<Vec<_>>().join("\n"), "ends after 7 of the 8"),
             (good.clone() + "A\t1\t2\n", "more pairs than the 8"),
-            (good.replacen("\t2\n", "\t2\t3\t4\n", 1), "has 5 columns"),
+            (good.replacen("Ada_0\t1\t2\n", "Ada_0\t1\t2\t3\t4\n", 1), "has 5 columns"),
             (good.replacen("Ada_0\t1\t2", "Ada_0\t1\t-2", 1), "line 2: 'Ada_0\t1\t-2' has '-2'"),
             (good.replacen("Ada_0\t1\t2", "..\t1\t2", 1), "no folder's"),
             (good.replacen("Ada_0\t1\t2", "a/b\t1\t2", 1), "no folder's"),

@@ -18,7 +18,9 @@ impl Recipe {
             () if self.closed_form.is_some() || first.closed_form.is_some() => {
                 fail("a closed form has no weights to begin with")
             }
-            () if self.encoder.init.is_some() => fail("the run begins with encoder.init already"),
+            () if self.encoder.init.is_some() => Err(Error::Usage(
+                "encoder.init: an arm that begins with another's weights (from) takes no others".into(),
+            )),
             () if first.encoder.backbone != self.encoder.backbone => {
                 fail("it has another encoder.backbone than the run that begins with it")
             }
