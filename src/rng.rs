@@ -31,14 +31,14 @@ pub enum Purpose {
     Test = 7,
     /// What a queue holds before the first batch; counters: (queue, 0).
     Queue = 8,
-    /// Procedural handwriting; counters: (alphabets, identities or one kind of images, number).
-    Glyphs = 20,
     /// Procedural scenes of several objects; counters: (split, image).
     Scenes = 9,
     /// Which anchors and proposals a detector learns from; counters: (step, image of the batch).
     Detect = 10,
     /// Random directions and starts of what is measured of a field; counters: (measurement, draw).
     Probes = 12,
+    /// Procedural handwriting; counters: (alphabets, identities or one kind of images, number).
+    Glyphs = 20,
 }
 
 /// The stream for `purpose` at counters `(a, b)` under `seed`.
