@@ -230,7 +230,7 @@ fn measuring_the_field_moves_nothing() {
     for arm in ["simsiam", "direct"] {
         let folder = tempfile::tempdir().unwrap();
         let (with, without) = (folder.path().join("with"), folder.path().join("without"));
-        train(&recipe("no-potential", arm, &[]), &with);
+        train(&recipe("no-potential", arm, &["measure.em.field=6"]), &with);
         train(&recipe("no-potential", arm, &["measure.em.field=0"]), &without);
         assert_eq!(shares(&with).len(), 4, "{arm}: at the start and after each of 3 epochs");
         assert!(shares(&without).is_empty());
@@ -247,25 +247,27 @@ fn a_field_that_is_a_gradient_is_measured_as_one_and_that_of_h_is_not() {
         train(&recipe("no-potential", arm, &["measure.em.field=6", "measure.em.images=16"]), &path);
         shares(&path)
     };
-    for arm in ["sample", "exact"] {
+    // Few directions and tiny networks: means over the run, and a wide gap between them.
+    let mean = |arm: &str| {
         let found = of(arm);
-        assert!(found.iter().all(|share| *share < 0.01), "{arm}: {found:?}");
-    }
-    let found = of("simsiam");
-    assert!(found.iter().all(|share| *share > 0.01), "{found:?}");
+        found.iter().sum::<f64>() / found.len() as f64
+    };
+    let (sample, exact, linear) = (mean("sample"), mean("exact"), mean("linear"));
+    assert!(sample < 0.01 && exact < 0.01, "{sample} {exact}");
+    assert!(linear > 5.0 * sample.max(exact), "{linear} {sample} {exact}");
 }
 
 #[test]
 fn a_field_is_refused_where_eta_is_not_a_function_of_theta() {
     for (set, word) in [
-        (&["eta=none"][..], "eta.none"),
-        (&["eta.memory-bank={ m = 0.8 }"], "eta.memory-bank"),
-        (&["eta.momentum-encoder={ tau = 0.9, rises = true }"], "eta.momentum-encoder"),
+        (&["measure.em.field=3", "eta=none"][..], "eta.none"),
+        (&["measure.em.field=3", "eta.memory-bank={ m = 0.8 }"], "eta.memory-bank"),
+        (&["measure.em.field=3", "eta.momentum-encoder={ tau = 0.9, rises = true }"], "eta.momentum-encoder"),
         (&["measure.em.field=2"], "measure.em.field: 2"),
     ] {
         let set = set.iter().map(|set| set.to_string()).collect();
         let request = Request { scale: Some("smoke".into()), set, ..Request::default() };
-        let refused = Study::find("no-potential").unwrap().resolve(&request).expect_err(word);
+        let refused = Study::find("simsiam").unwrap().resolve(&request).expect_err(word);
         assert!(refused.exit_code() == 2 && refused.to_string().contains(word), "{refused}");
     }
 }
@@ -285,12 +287,12 @@ fn a_linear_predictor_is_held_to_its_constraint_through_training() {
     let folder = tempfile::tempdir().unwrap();
     let trained = |name: &str, set: &[&str]| {
         let path = folder.path().join(name);
-        train(&recipe("optimal-predictor", "linear", set), &path);
+        train(&recipe("simsiam", "simsiam", set), &path);
         predictor(&path)
     };
     let is_symmetric =
         |(d, w): &(usize, Vec<f32>)| (0..*d).all(|i| (0..*d).all(|j| w[i * d + j] == w[j * d + i]));
-    let free = trained("free", &[]);
+    let free = trained("free", &["predictor.linear={}"]);
     let symmetric = trained("symmetric", &["predictor.linear.symmetric=true"]);
     assert!(!is_symmetric(&free) && is_symmetric(&symmetric));
     let (d, w) = trained("unit", &["predictor.linear.unit_diagonal=true"]);
@@ -307,7 +309,8 @@ fn decay_on_h_alone_shrinks_h_alone() {
         let set =
             ["schedule.epochs=1", "schedule.batch=160", "optim.weight_decay=0", "optim.warmup_epochs=0"];
         let own = format!("optim.predictor_decay={decay}");
-        let recipe = recipe("optimal-predictor", "linear", &[&set[..], &[own.as_str()]].concat());
+        let recipe =
+            recipe("simsiam", "simsiam", &[&set[..], &["predictor.linear={}", own.as_str()]].concat());
         let rate = recipe.optim.base_lr * 160.0 / 256.0;
         train(&recipe, &path);
         (rate, predictor(&path).1)

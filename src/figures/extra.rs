@@ -86,12 +86,12 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
 /// What the title adds to the study's, the caption, panels and points.
 type Drawn = (&'static str, String, Vec<Panel>, Vec<Point>);
 
-/// Arms as cells: rows for what their names have before the first comma, columns for what they have
+/// Arms as cells: columns for what their names have before the first comma, rows for what they have
 /// behind it, both in the order in which they are met.
 fn grid(answer: &Answer, runs: &[Run]) -> Result<Figure> {
     let parts = |arm: &str| {
-        let (row, column) = arm.split_once(',').unwrap_or((arm, ""));
-        (row.to_string(), column.to_string())
+        let (column, row) = arm.split_once(',').unwrap_or((arm, ""));
+        (row.replace(',', ", "), column.to_string())
     };
     let (mut rows, mut columns): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for (row, column) in answer.arms.iter().map(|arm| parts(&arm.arm)) {

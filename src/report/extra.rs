@@ -22,8 +22,8 @@ pub enum Extra {
     /// kNN accuracy against the views of each training image that passed with gradient: a marker
     /// for each run.
     PassesAccuracy,
-    /// Arms as a grid: a row for what an arm's name has before its first comma, a column for what
-    /// it has behind, and in each cell the median over runs.
+    /// Arms as a grid: a column for what an arm's name has before its first comma, a row for what it
+    /// has behind, and in each cell the median over runs.
     Grid,
 }
 

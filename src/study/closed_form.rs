@@ -8,7 +8,7 @@ use crate::eta::{self, Steps};
 use crate::objective::{Comparison, Similarity};
 use crate::recipe::{Predictor, Recipe};
 use crate::record::RunDir;
-use crate::theory::{ClosedForm, Course, Measured, Optimum, Point, Prediction, Rates, Targets};
+use crate::theory::{ClosedForm, Course, Measured, Optimum, Point, Prediction, Rates, Targets, antisymmetry};
 use crate::train::{Ending, Progress};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -174,13 +174,15 @@ impl Substitute for Walk<'_> {
             }
             values.extend([("train/loss", loss), ("train/lr", lr)]);
         }
-        let Measured { std, rank, r2, antisymmetry } = self.read();
+        let Measured { std, rank, r2 } = self.read();
+        let Point { encoder, predictor, .. } = &self.point;
+        let share = antisymmetry(self.world, &self.course, encoder, predictor);
         if epoch > 0 {
             values.push(("train/z_std", std));
         }
         values.extend([("val/z_std", std), ("val/rankme", rank)]);
         values.extend(r2.map(|r2| ("em/r2", r2)));
-        values.extend(antisymmetry.map(|share| ("em/antisymmetry", share)));
+        values.extend(share.map(|share| ("em/antisymmetry", share)));
         Ok(values)
     }
 }

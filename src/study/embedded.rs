@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 47] = embed![
+pub const FILES: [Embedded; 52] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -45,6 +45,11 @@ pub const FILES: [Embedded; 47] = embed![
     "dispute.toml",
     "dimensional-collapse.toml",
     "linear-em.toml",
+    "no-potential.toml",
+    "linear-field.toml",
+    "optimal-predictor.toml",
+    "target-variance.toml",
+    "factorial.toml",
     "verification.toml",
     "one-shot.toml",
     "base/simsiam.toml",

@@ -4,7 +4,6 @@
 //! In the common eigenbasis Σ and C are diagonal, so that a product with them scales columns.
 
 use super::closed_form::ClosedForm;
-use super::field::antisymmetry;
 use crate::measure::collapse::rankme;
 use crate::rng::{Purpose, stream};
 use nalgebra::DMatrix;
@@ -92,9 +91,6 @@ pub struct Measured {
     /// 1 − E‖P z − E_T\[z\]‖² / E‖E_T\[z\]‖²: how well the prediction meets the expectation; none
     /// where outputs have vanished.
     pub r2: Option<f64>,
-    /// The antisymmetric share of the Jacobian of the field that a step follows, 0 where it is a
-    /// gradient; none where a step follows no field in θ alone.
-    pub antisymmetry: Option<f64>,
 }
 
 /// A state on its way.
@@ -254,7 +250,6 @@ impl Point {
             std: variances.mapv(|variance| variance.max(0.0).sqrt()).mean().unwrap_or(0.0),
             rank: rank(&outputs),
             r2: (whole > f64::MIN_POSITIVE).then(|| 1.0 - missed / whole),
-            antisymmetry: antisymmetry(world, course, w, &self.predictor),
         }
     }
 }

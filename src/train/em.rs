@@ -5,7 +5,6 @@
 //! Nothing here moves θ, η, momentum or running statistics.
 
 use super::evaluate::rows;
-use super::field::antisymmetry;
 use super::records::Records;
 use super::{Model, weights};
 use crate::data::loader::{self, BatchShape};
@@ -13,7 +12,6 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result, go_on};
 use crate::files;
 use crate::measure::em::{EmConfig, EtaGap, PredictorGap, eta_gap, predictor_gap};
-use crate::measure::field::Share;
 use crate::recipe::Recipe;
 use crate::record::{TRAJECTORY, read_result};
 use candle_core::{Device, Tensor};
@@ -55,35 +53,11 @@ pub(super) fn tensor(
     Ok(Tensor::from_vec(x, (shape.views, indices.len(), size, size, 3), &Device::Cpu)?)
 }
 
-/// What is read off a model that stands still, as columns of metrics.csv.
-///
-/// # Errors
-/// [`Error::Stopped`] once `stop` is set.
-pub fn columns(
-    model: &Model,
-    dataset: &Dataset,
-    recipe: &Recipe,
-    em: &EmConfig,
-    stop: &AtomicBool,
-) -> Result<Vec<(&'static str, f64)>> {
-    let gap = held_out_gap(model, dataset, recipe, em, stop)?;
-    let mut values = vec![("em/alignment", gap.alignment)];
-    // Collapsed outputs have no variation to remove.
-    let numbers = [("em/r2", gap.r2), ("em/r2_linear", gap.r2_linear)];
-    values.extend(numbers.into_iter().filter(|(_, value)| value.is_finite()));
-    if em.field > 0
-        && let Some(Share { share, error }) = antisymmetry(model, dataset, recipe, em, stop)?
-    {
-        values.extend([("em/antisymmetry", share), ("em/antisymmetry_error", error)]);
-    }
-    Ok(values)
-}
-
 /// R² of the predictor on held-out images, in evaluation mode.
 ///
 /// # Errors
 /// [`Error::Stopped`] once `stop` is set.
-fn held_out_gap(
+pub fn held_out_gap(
     model: &Model,
     dataset: &Dataset,
     recipe: &Recipe,

@@ -28,6 +28,7 @@ mod recognition;
 mod records;
 mod refusals;
 mod replay;
+mod standing;
 mod state;
 mod transfer;
 mod trial;

@@ -12,6 +12,7 @@ use super::init::first_step;
 use super::readings::Read;
 use super::recognition;
 use super::records::Records;
+use super::standing;
 use super::weights;
 use super::{Alternation, Init, Model, Preprocessing, Progress, Protocol, Rates, evaluate};
 use crate::data::{Dataset, loader};
@@ -291,7 +292,7 @@ impl State {
         self.spectrum = e.spectrum;
         values.extend(recognition::measured(&self.alternation.model, recipe, dataset, stop)?);
         if let Some(em) = &recipe.measure.em {
-            values.extend(em::columns(&self.alternation.model, dataset, recipe, em, stop)?);
+            values.extend(standing::columns(&self.alternation.model, dataset, recipe, em, stop)?);
         }
         Ok(values)
     }
