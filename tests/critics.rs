@@ -263,7 +263,7 @@ fn a_field_is_refused_where_eta_is_not_a_function_of_theta() {
         (&["measure.em.field=3", "eta=none"][..], "eta.none"),
         (&["measure.em.field=3", "eta.memory-bank={ m = 0.8 }"], "eta.memory-bank"),
         (&["measure.em.field=3", "eta.momentum-encoder={ tau = 0.9, rises = true }"], "eta.momentum-encoder"),
-        (&["measure.em.field=2"], "measure.em.field: 2"),
+        (&["measure.em.field=2"], "2 must be 0, or 3 to 64"),
     ] {
         let set = set.iter().map(|set| set.to_string()).collect();
         let request = Request { scale: Some("smoke".into()), set, ..Request::default() };

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// What each table of a recipe must have, and what else must change for it.
-const SAMPLES: [(&str, &str); 28] = [
+const SAMPLES: [(&str, &str); 30] = [
     ("eta.one-step", "eta.one-step = {}"),
     ("eta.k-step", "eta.k-step.k = 2"),
     ("eta.mean-of-others", "eta.mean-of-others = {}"),
@@ -46,6 +46,8 @@ const SAMPLES: [(&str, &str); 28] = [
     ("predictor.none", "predictor.none = {}"),
     ("predictor.mlp", "predictor.mlp = { hidden = 8, norm = \"hidden\" }"),
     ("predictor.direct", "predictor.direct = { rho = 0.3, epsilon = 0.1, every = 1 }"),
+    ("predictor.linear", "predictor.linear = {}"),
+    ("predictor.least-squares", "predictor.least-squares = { rho = 0.3, ridge = 0.01, every = 1 }"),
     ("predictor.bias", "predictor.bias = {}"),
     (
         "objective.prototypes",

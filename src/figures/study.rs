@@ -22,7 +22,8 @@ const UNLABELLED: [&str; 2] = ["val/z_std", "val/rankme"];
 /// The panels of the curves and of the final values.
 fn columns(study: &Study, answer: &Answer) -> (Vec<Metric>, Vec<Metric>) {
     if is_closed_form(answer) {
-        return (CLOSED_FORM.to_vec(), CLOSED_FORM[..2].to_vec());
+        let is_shown = |metric: &&Metric| answer.metrics.iter().any(|shown| shown.name == metric.name);
+        return (CLOSED_FORM.iter().filter(is_shown).copied().collect(), CLOSED_FORM[..2].to_vec());
     }
     let known = |names: &[&str]| names.iter().map(|name| *metrics::of(name)).collect();
     if study.head.shows.is_empty() {

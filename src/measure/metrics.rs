@@ -77,9 +77,7 @@ impl Metric {
 ///
 /// `em/*` is empty where the recipe has no `measure.em`: R² of the predictor and of the best linear
 /// one, alignment, the η of the epoch's last step against the exact one (its age in steps), and
-/// L(θ, η) around the half-steps, means over the epoch and the largest rises. `em/antisymmetry` is
-/// how far the expected update is from the gradient of anything, with its standard error over random
-/// directions.
+/// L(θ, η) around the half-steps, means over the epoch and the largest rises.
 ///
 /// `train/e_passes` are the forward passes that E-steps have made beside the M-steps', for each
 /// image of a batch: the mean since the run began.
@@ -107,9 +105,14 @@ pub const METRICS: &[Metric] = &[
     smaller("em/loss_after_m", "L after the M-steps", ANY),
     smaller("em/e_rise", "largest rise of L in an E-step", ANY),
     smaller("em/m_rise", "largest rise of L in M-steps", ANY),
+    smaller("train/e_passes", "forward passes of the E-step", POSITIVE).digits(2),
+];
+
+/// The columns of a run whose recipe has `measure.em.field`, behind [`METRICS`]: how far the expected
+/// update is from the gradient of anything, with its standard error over random directions.
+pub const FIELD: &[Metric] = &[
     smaller("em/antisymmetry", "antisymmetric share of the field", SHARE),
     smaller("em/antisymmetry_error", "its standard error", POSITIVE).not_judged(),
-    smaller("train/e_passes", "forward passes of the E-step", POSITIVE).digits(2),
 ];
 
 /// The columns of a run whose recipe has `measure.verification`, behind [`METRICS`]: on pairs of
@@ -173,7 +176,7 @@ pub fn judged() -> impl Iterator<Item = &'static Metric> {
 
 /// Every column that a run can have.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [METRICS, VERIFICATION, ONE_SHOT].into_iter().flatten()
+    [METRICS, FIELD, VERIFICATION, ONE_SHOT].into_iter().flatten()
 }
 
 /// The column called `name`; where there is none, one that no claim may name.

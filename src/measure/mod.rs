@@ -21,7 +21,7 @@ pub mod voc_precision;
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
-use metrics::{COLUMNS, ONE_SHOT, VERIFICATION};
+use metrics::{COLUMNS, FIELD, ONE_SHOT, VERIFICATION};
 use ndarray::ArrayView2;
 use one_shot::OneShotConfig;
 use serde::{Deserialize, Serialize};
@@ -109,10 +109,19 @@ impl MeasureConfig {
         }
     }
 
+    /// Whether the field of the update is measured.
+    pub fn measures_field(&self) -> bool {
+        self.em.as_ref().is_some_and(|em| em.field > 0)
+    }
+
     /// The columns of metrics.csv of a run that measures this: those of every run, then those that
     /// it asks for.
     pub fn columns(&self) -> Vec<&'static str> {
-        let asked = [(self.verification.is_some(), VERIFICATION), (self.one_shot.is_some(), ONE_SHOT)];
+        let asked = [
+            (self.measures_field(), FIELD),
+            (self.verification.is_some(), VERIFICATION),
+            (self.one_shot.is_some(), ONE_SHOT),
+        ];
         let own = asked.into_iter().filter(|(asked, _)| *asked).flat_map(|(_, metrics)| metrics);
         COLUMNS.into_iter().chain(own.map(|metric| metric.name)).collect()
     }

@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The columns of metrics.csv of a run in closed form. `val/z_std` is the std of the outputs, 1 at
 /// the start; `train/loss` the mean of L over the epoch.
-const COLUMNS: [&str; 7] =
+const COLUMNS: [&str; 6] = ["train/loss", "train/lr", "train/z_std", "val/z_std", "val/rankme", "em/r2"];
+/// The same of a run that measures the field of its update, here exactly.
+const WITH_FIELD: [&str; 7] =
     ["train/loss", "train/lr", "train/z_std", "val/z_std", "val/rankme", "em/r2", "em/antisymmetry"];
 /// Steps after which a run looks whether it is asked to stop.
 const STEPS_BETWEEN_LOOKS: u64 = 4096;
@@ -146,7 +148,7 @@ pub fn steps_per_epoch(recipe: &Recipe) -> u64 {
 
 impl Substitute for Walk<'_> {
     fn columns(&self) -> &'static [&'static str] {
-        &COLUMNS
+        if self.recipe.measure.measures_field() { &WITH_FIELD } else { &COLUMNS }
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -176,7 +178,10 @@ impl Substitute for Walk<'_> {
         }
         let Measured { std, rank, r2 } = self.read();
         let Point { encoder, predictor, .. } = &self.point;
-        let share = antisymmetry(self.world, &self.course, encoder, predictor);
+        let share = match self.recipe.measure.measures_field() {
+            true => antisymmetry(self.world, &self.course, encoder, predictor),
+            false => None,
+        };
         if epoch > 0 {
             values.push(("train/z_std", std));
         }

@@ -10,7 +10,7 @@ use super::spread::{slow, spread};
 use super::verdict::Judged;
 use crate::error::{Error, Result};
 use crate::measure::evidence::clopper_pearson;
-use crate::measure::metrics::{self, CLOSED_FORM, Metric};
+use crate::measure::metrics::{self, CLOSED_FORM, FIELD, Metric};
 use crate::recipe::Recipe;
 use crate::record::{
     Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Environment, Evidence, Keys,
@@ -63,7 +63,9 @@ fn shown(study: &Study, arms: &[Arm], labelled: bool) -> Vec<AnswerMetric> {
     };
     match &study.head.shows[..] {
         _ if arms.iter().all(|arm| arm.recipe.closed_form.is_some()) => {
-            CLOSED_FORM.iter().map(column).collect()
+            let of_field = |metric: &&Metric| FIELD.iter().any(|field| field.name == metric.name);
+            let measured = arms.iter().any(|arm| arm.recipe.measure.measures_field());
+            CLOSED_FORM.iter().filter(|metric| measured || !of_field(metric)).map(column).collect()
         }
         shows => {
             let names: Vec<&str> = match shows {

@@ -16,7 +16,7 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// Error of a step of the integration at most, for numbers of size 1.
-const TOLERANCE: f64 = 1e-5;
+const TOLERANCE: f64 = 1e-7;
 /// The flow ends where it moves by less than this per unit of time.
 const AT_REST: f64 = 1e-6;
 /// How near ‖a‖ is to a resting place that it is said to have reached.
