@@ -65,6 +65,16 @@ fn refused(source: &str, words: &[&str]) {
     assert!(words.iter().all(|word| said.contains(word)) && !said.contains('\n'), "{said} lacks {words:?}");
 }
 
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn a_program_without_parquet_says_how_one_with_it_is_built() {
+    let root = tempfile::tempdir().unwrap();
+    let shown = output(root.path(), &["data", "check", "parquet:."]);
+    let said = String::from_utf8_lossy(&shown.stderr);
+    assert_eq!(shown.status.code(), Some(2), "{said}");
+    assert!(said.contains("cargo install --path . --locked --features parquet"), "{said}");
+}
+
 #[test]
 fn the_python_version_of_cifar_is_the_same_data_set_as_the_binary_one() {
     let root = tempfile::tempdir().unwrap();

@@ -44,8 +44,8 @@ pub fn data_of(pretrained: &Pretrained, source: Option<&String>) -> Result<DataC
     match (of_run, source) {
         (Some(own), None) => Ok(own),
         (Some(own), Some(source)) => {
-            let held_out =
-                own.held_out.filter(|_| source.starts_with("folder:") || source.starts_with("tar:"));
+            let kinds = ["folder:", "tar:", "parquet:"];
+            let held_out = own.held_out.filter(|_| kinds.iter().any(|kind| source.starts_with(kind)));
             let exif = own.exif && source.starts_with("folder:");
             let unlabelled = own.unlabelled && source.starts_with("stl10:");
             Ok(DataConfig { source: source.clone(), held_out, exif, unlabelled, ..own })

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 pub const SHAPES_DEFAULT: [usize; 2] = [2000, 1000];
 
 /// The sources of images as they are written, in the order in which they are listed for a person.
-pub const SOURCES: [&str; 8] = [
+pub const SOURCES: [&str; 9] = [
     "shapes",
     "glyphs",
     "folder:DIR",
     "tar:DIR",
+    "parquet:DIR",
     "cifar10:PATH",
     "cifar100:PATH",
     "stl10:PATH",

@@ -45,6 +45,9 @@ use std::sync::Arc;
 
 /// Procedural images at most, of either kind: beyond this a run was mistyped.
 const SHAPES_MOST: usize = 1 << 21;
+/// How a program that reads Parquet is built.
+#[cfg(not(feature = "parquet"))]
+const WITH_PARQUET: &str = "cargo install --path . --locked --features parquet";
 
 /// Images and labels of one half of a data set.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ pub struct Split {
 enum Images {
     Memory(Vec<Image>),
     Files(Exif),
-    Shards(Arc<Shards>, Vec<Place>),
+    Shards(Arc<dyn Shards>, Vec<Place>),
     Planes(stl10::Unlabelled),
 }
 
@@ -167,10 +170,10 @@ impl Dataset {
             _ if config.unlabelled && kind != "stl10" => {
                 Some("unlabelled: only stl10:PATH has images without labels beside those with")
             }
-            "tar" => None,
-            _ => config
-                .held_out
-                .map(|_| "held_out: only folder:DIR and tar:DIR have test and val to choose from"),
+            "tar" | "parquet" => None,
+            _ => config.held_out.map(
+                |_| "held_out: only folder:DIR, tar:DIR and parquet:DIR have test and val to choose from",
+            ),
         };
         if let Some(what) = not_here {
             return Err(Error::Usage(format!("data.{what}")));
@@ -178,7 +181,13 @@ impl Dataset {
         match (kind, path.as_os_str().is_empty()) {
             ("shapes" | "glyphs", true) => procedural(config),
             ("folder", false) => folder::open(path, config),
-            ("tar", false) => shards::open(path, config),
+            ("tar", false) => shards::webdataset::open(path, config),
+            #[cfg(feature = "parquet")]
+            ("parquet", false) => shards::parquet::open(path, config),
+            #[cfg(not(feature = "parquet"))]
+            ("parquet", _) => Err(Error::Usage(format!(
+                "data 'parquet' is not in this build; {WITH_PARQUET} makes one with it"
+            ))),
             ("cifar10", false) => cifar::open(path, config, &cifar::CIFAR10),
             ("cifar100", false) => cifar::open(path, config, &cifar::CIFAR100),
             ("stl10", false) => stl10::open(path, config),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use unicode_normalization::UnicodeNormalization;
 
 /// One of so many is held out.
-const ONE_OF: u64 = 10;
+pub const ONE_OF: u64 = 10;
 /// How they are chosen, for a person.
 const HOW: &str = "one image in ten is held out, by a hash of its name";
 
@@ -113,7 +113,7 @@ fn parted(root: &Path, images: Vec<PathBuf>) -> [Vec<PathBuf>; 2] {
 }
 
 /// A hash of the place of `path` in `root`, whatever the system's form of its letters.
-fn hash(root: &Path, path: &Path) -> u64 {
+pub fn hash(root: &Path, path: &Path) -> u64 {
     let mut hash = Sha256::new();
     for part in path.strip_prefix(root).unwrap_or(path) {
         match part.to_str() {

@@ -77,7 +77,7 @@ pub const KEYS: &[Key] = rows! {
     "eta.none", Empty, Any, None, "Sec. 4.1":
         "No stop-gradient: gradient flows into the targets.";
 
-    "data.source", Text, Said("shapes, glyphs, folder:DIR, tar:DIR, cifar10:PATH, cifar100:PATH, stl10:PATH"), None, "sim":
+    "data.source", Text, Said("shapes, glyphs, folder:DIR, tar:DIR, parquet:DIR, cifar10:PATH, cifar100:PATH, stl10:PATH, tiny-imagenet:DIR"), None, "sim":
         "Where images come from; `--data` sets it.";
     "data.train_images", Whole, AtLeast(0.0), None, "sim":
         "Training images used, the first of each class in equal parts; 0 means all.";

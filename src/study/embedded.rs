@@ -71,6 +71,7 @@ pub const FILES: [Embedded; 52] = embed![
     "data/cifar100.toml",
     "data/stl10.toml",
     "data/tar.toml",
+    "data/parquet.toml",
     "data/tiny-imagenet.toml",
 ];
 

@@ -141,6 +141,18 @@ pub fn index_of_shards(bytes: &[u8]) {
     read_as_shards(shards(&members(), Some(bytes)).path());
 }
 
+/// Reads a table of images.
+pub fn table(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    for half in ["train", "test"] {
+        std::fs::write(folder.path().join(format!("{half}.parquet")), bytes).expect("written");
+    }
+    for skip_bad in [false, true] {
+        let source = format!("parquet:{}", folder.path().display());
+        let _ = Dataset::open(&DataConfig { skip_bad, ..DataConfig::all_of(&source) });
+    }
+}
+
 /// Good images of all kinds of pixels.
 #[cfg(test)]
 fn images() -> Vec<Vec<u8>> {
@@ -263,6 +275,14 @@ fn indices_of_shards_are_believed_or_made_again() {
     let folder = shards(&members(), None);
     read_as_shards(folder.path());
     run("index of shards", vec![std::fs::read(folder.path().join(".sim-index")).unwrap()], index_of_shards);
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn tables_are_read_or_refused() {
+    let golden = crate::support::root().join("tests/golden/parquet");
+    let names = ["train-00000-of-00001.parquet", "packed.parquet"];
+    run("Parquet table", names.map(|name| std::fs::read(golden.join(name)).unwrap()).into(), table);
 }
 
 #[test]

@@ -35,12 +35,14 @@ const BRIEFLY: Duration = Duration::from_secs(3);
 type Target = fn(&[u8]);
 
 /// The targets by which cargo-fuzz finds them.
-const TARGETS: [(&str, Target); 19] = [
+const TARGETS: [(&str, Target); 20] = [
     ("CIFAR archive, packed", data::archive),
     ("CIFAR archive, unpacked", data::archive_inside),
     ("CIFAR pickle", data::batch),
     ("shard", data::shard),
     ("index of shards", data::index_of_shards),
+    // Of a build with the feature.
+    ("Parquet table", data::table),
     ("JPEG and PNG", data::image),
     ("WebP, BMP, TIFF and GIF", data::other_image),
     ("COCO annotations", objects::coco),

@@ -1,115 +1,80 @@
-//! `tar:DIR`: images in shards, which are tar archives as WebDataset has them: members with the
-//! same name up to their first point are one sample, an image and its class.
+//! Images in shards, files that hold many of them: [`webdataset`] reads tar archives (`tar:DIR`),
+//! [`parquet`] tables (`parquet:DIR`).
 //!
-//! Shards are read at any place, by an [`index`] of where their images begin: the order of images
-//! in a run is the one that `folder:` of the same images has, and so are the bytes of its results.
+//! Shards are read at any place, by an [`index`] of where their images lie: the order of images in
+//! a run is the one that `folder:` of the same images has, and so are the bytes of its results.
 
+mod classes;
 mod index;
+mod listing;
 pub mod pack;
+#[cfg(feature = "parquet")]
+pub mod parquet;
+pub mod webdataset;
 
 use super::limit::count_classes;
-use super::picture::{self, Exif};
-use super::{DataConfig, Dataset, HeldOut, Images, Split, first_of_each_class};
+use super::{DataConfig, Dataset, Images, Split, first_of_each_class};
 use crate::augment::Image;
 use crate::error::{Error, Result};
-use crate::files::{self, hex};
-use index::{Index, Member};
+use crate::files::hex;
+use classes::Classes;
+use index::Member;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Decoded images are kept while they need no more than this.
 const MEMORY_BYTES: u64 = 1 << 30;
-/// Names of classes, a line each, beside the shards.
-const CLASSES: &str = "classes.txt";
-const LAYOUT: &str = "expected DIR/train-*.tar and DIR/test-*.tar, or DIR/train/*.tar and DIR/test/*.tar (or val in \
-                      place of test)";
 
 /// The open shards of a data set.
-#[derive(Debug)]
-pub struct Shards(Vec<Shard>);
+pub trait Shards: Debug + Send + Sync {
+    /// The image at `place`, decoded.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the shard, and the image in it, where it cannot be read or decoded.
+    fn image(&self, place: Place) -> Result<Image>;
 
-#[derive(Debug)]
-struct Shard {
-    path: PathBuf,
-    file: File,
+    /// The images at `places`, in their order, each as [`Shards::image`] has it.
+    fn images(&self, places: &[Place]) -> Vec<Result<Image>> {
+        places.par_iter().map(|place| self.image(*place)).collect()
+    }
+
+    /// The file of shard `shard`.
+    fn path(&self, shard: u32) -> &Path;
 }
 
 /// Where an image lies.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     shard: u32,
+    /// The byte at which it begins, or its row: as its shard has places.
     offset: u64,
     bytes: u32,
 }
 
-impl Shards {
-    fn open(paths: Vec<PathBuf>) -> Result<Shards> {
-        let open = |path: PathBuf| match files::open(&path) {
-            Ok((file, _)) => Ok(Shard { path, file }),
-            Err(error) => Err(Error::data(path, format!("cannot be read: {error}"))),
-        };
-        paths.into_iter().map(open).collect::<Result<_>>().map(Shards)
-    }
-
-    /// The image at `place`, decoded.
-    ///
-    /// # Errors
-    /// [`Error::Data`] naming shard and member where it cannot be read or decoded.
-    pub fn image(&self, place: Place) -> Result<Image> {
-        let shard = &self.0[place.shard as usize];
-        let bytes = files::read_at(&shard.file, &shard.path, place.offset, place.bytes as usize);
-        let bytes = bytes.map_err(|error| {
-            Error::data(self.name(place), format!("cannot be read: {error}; is the shard truncated?"))
-        })?;
-        picture::decode_bytes(bytes, Exif::Ignored, &|| self.name(place))
-    }
-
-    /// Shard and member of the image at `place`, for a person.
-    fn name(&self, place: Place) -> PathBuf {
-        /// A member's header, which begins with its name, and the length of the name.
-        const HEADER: u64 = 512;
-        const NAME: usize = 100;
-        let shard = &self.0[place.shard as usize];
-        let header = place.offset.saturating_sub(HEADER);
-        let header = files::read_at(&shard.file, &shard.path, header, NAME).unwrap_or_default();
-        let name: Vec<u8> = header.into_iter().take_while(|byte| *byte != 0).collect();
-        match String::from_utf8(name) {
-            Ok(name) if !name.is_empty() => shard.path.join(name),
-            _ => shard.path.join(format!("member at byte {}", place.offset)),
-        }
-    }
+/// What was found in shards: all images that there are, and their classes.
+struct Found<'a> {
+    shards: Arc<dyn Shards>,
+    /// Training and held-out images.
+    halves: [Vec<&'a Member>; 2],
+    /// What members say of their classes.
+    labels: &'a [String],
+    classes: Classes,
+    notes: Vec<String>,
 }
 
-/// The data set of the shards in `root`.
+/// The data set of what was found; decoded images are kept if they fit into `memory` bytes.
 ///
 /// # Errors
-/// [`Error::Data`] for a layout without both halves, for a damaged or truncated shard, naming the
-/// member, for a sample without a class, and for an image that cannot be decoded where `config`
-/// skips none.
-pub fn open(root: &Path, config: &DataConfig) -> Result<Dataset> {
-    open_within(MEMORY_BYTES, root, config)
-}
-
-/// Opens `root`; decoded images are kept if they fit into `memory` bytes.
-fn open_within(memory: u64, root: &Path, config: &DataConfig) -> Result<Dataset> {
-    let mut notes = Vec::new();
-    let halves = halves(root, config, &mut notes)?;
-    let train_shards = halves[0].len();
-    let paths: Vec<PathBuf> = halves.concat();
-    let index = Index::of(root, &paths)?;
-    if index.without_image > 0 {
-        notes.push(format!("{} samples hold no image and were left out", index.without_image));
-    }
-    let is_training = |member: &&Member| (member.shard as usize) < train_shards;
-    let (train, test): (Vec<&Member>, Vec<&Member>) = index.members.iter().partition(is_training);
-    let classes = classes(root, &index, &train, &test)?;
-    let shards = Arc::new(Shards::open(paths)?);
+/// [`Error::Data`] for an image that cannot be decoded where `config` skips none, and for a class
+/// of which no image is left.
+fn opened(memory: u64, config: &DataConfig, found: Found) -> Result<Dataset> {
+    let Found { shards, halves: [train, test], labels, classes, notes } = found;
     let mut opening =
-        Opening { shards: &shards, names: &index.labels, classes: &classes, config, skipped: Vec::new() };
+        Opening { shards: &shards, names: labels, classes: &classes, config, skipped: Vec::new() };
     let labels: Vec<u32> = train.iter().map(|member| opening.label(member)).collect();
     let by_class = count_classes(&labels, classes.names.len());
     let used = [opening.used(&train, config.train_images), opening.used(&test, config.test_images)];
@@ -129,7 +94,7 @@ fn open_within(memory: u64, root: &Path, config: &DataConfig) -> Result<Dataset>
 
 /// What images are made of while a data set is opened.
 struct Opening<'a> {
-    shards: &'a Arc<Shards>,
+    shards: &'a Arc<dyn Shards>,
     /// What members say of their classes.
     names: &'a [String],
     classes: &'a Classes,
@@ -149,18 +114,20 @@ impl<'a> Opening<'a> {
         self.classes.label(&self.names[member.label as usize])
     }
 
+    /// Each of `members` with its image, or why there is none.
+    fn tried<'m>(&self, members: &[&'m Member]) -> Vec<(&'m Member, Result<Image>)> {
+        let places: Vec<Place> = members.iter().map(|member| member.place()).collect();
+        members.iter().copied().zip(self.shards.images(&places)).collect()
+    }
+
     /// Images and labels of `members`, without those that are skipped.
     fn decoded(&mut self, members: &[&Member]) -> Result<(Vec<Image>, Vec<u32>)> {
-        let all: Vec<(u32, Result<Image>)> = members
-            .par_iter()
-            .map(|member| (self.label(member), self.shards.image(member.place())))
-            .collect();
-        let mut kept = (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
-        for (label, image) in all {
+        let mut kept = (Vec::with_capacity(members.len()), Vec::with_capacity(members.len()));
+        for (member, image) in self.tried(members) {
             match image {
                 Ok(image) => {
                     kept.0.push(image);
-                    kept.1.push(label);
+                    kept.1.push(self.label(member));
                 }
                 Err(Error::Data { path, what }) if self.config.skip_bad => self.skipped.push((path, what)),
                 Err(error) => return Err(error),
@@ -176,19 +143,20 @@ impl<'a> Opening<'a> {
     /// Reading all images for a digest would take longer than many runs: places and lengths stand
     /// for them.
     fn on_demand(&mut self, used: [Vec<&Member>; 2]) -> Result<Dataset> {
+        /// Images that are tried at once: of more, those that are good would fill the memory.
+        const TRIED: usize = 256;
         let mut hash = Sha256::new();
         let mut splits = Vec::new();
         for mut members in used {
             if self.config.skip_bad {
-                let tried: Vec<(&Member, Result<Image>)> =
-                    members.par_iter().map(|member| (*member, self.shards.image(member.place()))).collect();
-                let before = members.clone();
-                members.clear();
-                for (member, image) in tried {
-                    match image {
-                        Ok(_) => members.push(member),
-                        Err(Error::Data { path, what }) => self.skipped.push((path, what)),
-                        Err(error) => return Err(error),
+                let before = std::mem::take(&mut members);
+                for some in before.chunks(TRIED) {
+                    for (member, image) in self.tried(some) {
+                        match image {
+                            Ok(_) => members.push(member),
+                            Err(Error::Data { path, what }) => self.skipped.push((path, what)),
+                            Err(error) => return Err(error),
+                        }
                     }
                 }
                 let labels: Vec<u32> = members.iter().map(|member| self.label(member)).collect();
@@ -218,113 +186,15 @@ impl<'a> Opening<'a> {
         let left: BTreeSet<u32> = left.iter().copied().collect();
         let lost = members.iter().find(|member| !left.contains(&self.label(member)));
         lost.map_or(Ok(()), |member| {
-            let class = &self.classes.names[self.label(member) as usize];
-            let what = format!("class {class} has no image that can be read; both halves need every class");
-            Err(Error::data(&self.shards.0[member.shard as usize].path, what))
+            let what = match self.classes.names.get(self.label(member) as usize) {
+                Some(class) => {
+                    format!("class {class} has no image that can be read; both halves need every class")
+                }
+                None => "has no image that can be read in one of the halves".into(),
+            };
+            Err(Error::data(self.shards.path(member.shard), what))
         })
     }
-}
-
-/// Classes by label.
-struct Classes {
-    names: Vec<String>,
-    /// What members say of their classes, in the order of labels.
-    said: Vec<Said>,
-}
-
-/// A class as a member says it: numbers come in their own order, words in that of texts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Said {
-    Number(u64),
-    Word(String),
-}
-
-impl Said {
-    fn of(text: &str) -> Said {
-        text.parse().map_or_else(|_| Said::Word(text.to_string()), Said::Number)
-    }
-}
-
-impl Classes {
-    fn label(&self, text: &str) -> u32 {
-        self.said.binary_search(&Said::of(text)).unwrap_or_default() as u32
-    }
-}
-
-/// The classes of both halves, each of which must have all of them. Numbers have the names in
-/// [`CLASSES`], where there is that file.
-fn classes(root: &Path, index: &Index, train: &[&Member], test: &[&Member]) -> Result<Classes> {
-    let said = |members: &[&Member]| -> BTreeSet<Said> {
-        let distinct: BTreeSet<u32> = members.iter().map(|member| member.label).collect();
-        distinct.into_iter().map(|label| Said::of(&index.labels[label as usize])).collect()
-    };
-    let (trained, tested) = (said(train), said(test));
-    let shown = |said: &Said| match said {
-        Said::Number(number) => number.to_string(),
-        Said::Word(word) => word.clone(),
-    };
-    for (one, other, half) in [(&trained, &tested, "held-out"), (&tested, &trained, "training")] {
-        if let Some(class) = one.difference(other).next() {
-            let what = format!("no {half} image is of class {}; both halves need every class", shown(class));
-            return Err(Error::data(root, what));
-        }
-    }
-    let listed = files::text(&root.join(CLASSES), files::SHORT).unwrap_or_default();
-    let listed: Vec<&str> = listed.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let name = |said: &Said| match said {
-        Said::Number(number) => {
-            listed.get(*number as usize).map_or(number.to_string(), |name| name.to_string())
-        }
-        Said::Word(word) => word.clone(),
-    };
-    let said: Vec<Said> = trained.into_iter().collect();
-    Ok(Classes { names: said.iter().map(name).collect(), said })
-}
-
-/// The shards of both halves, by name.
-fn halves(root: &Path, config: &DataConfig, notes: &mut Vec<String>) -> Result<[Vec<PathBuf>; 2]> {
-    if !root.is_dir() {
-        return Err(Error::data(root, "is not a folder"));
-    }
-    let train = shards_of(root, "train")?;
-    let [test, val] = [shards_of(root, HeldOut::Test.name())?, shards_of(root, HeldOut::Val.name())?];
-    if config.held_out.is_none() && !test.is_empty() && !val.is_empty() {
-        notes.push("test is held out and val is not used; data.held_out = \"val\" takes val".into());
-    }
-    let held_out = match config.held_out {
-        Some(HeldOut::Val) => val,
-        Some(HeldOut::Test) => test,
-        None if test.is_empty() => val,
-        None => test,
-    };
-    if train.is_empty() || held_out.is_empty() {
-        return Err(Error::data(root, format!("has not both halves of a data set; {LAYOUT}")));
-    }
-    Ok([train, held_out])
-}
-
-/// `root/half-*.tar` and `root/half/*.tar`, in the order of their names.
-fn shards_of(root: &Path, half: &str) -> Result<Vec<PathBuf>> {
-    let unlisted = |folder: &Path| {
-        let folder = folder.to_path_buf();
-        move |error: std::io::Error| Error::data(folder, format!("cannot be listed: {error}"))
-    };
-    let mut shards = Vec::new();
-    let inner = root.join(half);
-    let prefix = format!("{half}-");
-    let folders = [(root, prefix.as_str()), (inner.as_path(), "")];
-    for (folder, prefix) in folders.into_iter().filter(|(folder, _)| folder.is_dir()) {
-        for entry in std::fs::read_dir(folder).map_err(unlisted(folder))? {
-            let entry = entry.map_err(unlisted(folder))?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with(prefix) && name.ends_with(".tar") && !name.starts_with('.') {
-                shards.push(entry.path());
-            }
-        }
-    }
-    shards.sort();
-    Ok(shards)
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ pub fn pack(config: &DataConfig, out: &Path, shard_bytes: u64, stop: &AtomicBool
         }
         packed.bytes += shard.map_or(Ok(0), Shard::end)?;
     }
-    let names = out.join(super::CLASSES);
+    let names = out.join(super::webdataset::CLASSES);
     let text: String = classes.iter().map(|class| format!("{class}\n")).collect();
     std::fs::write(&names, text).map_err(Error::disk(&names, "write the names of classes"))?;
     Ok(packed)

@@ -1,7 +1,9 @@
 //! Shards are the folder that they were packed from, and what is wrong with one is named.
 
+use super::webdataset::open_within;
 use super::*;
 use crate::data::Dataset;
+use std::fs::File;
 use std::sync::atomic::AtomicBool;
 
 /// Three images of two classes in each half.
