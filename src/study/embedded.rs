@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 52] = embed![
+pub const FILES: [Embedded; 53] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
