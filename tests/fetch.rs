@@ -431,6 +431,62 @@ fn the_command_tells_what_it_does_and_leaves_what_came() {
     assert!(asked[0].0.starts_with("CONNECT s3.amazonaws.com:443"), "{asked:?}");
 }
 
+/// Names the folder and the server's address for a child of the test below.
+const LIMITED: &str = "SIM_TEST_FETCH_TO";
+
+/// Fetches on a disk that is full after some bytes, when the test below asks for it.
+#[cfg(unix)]
+#[test]
+fn limited() {
+    let Ok(asked) = std::env::var(LIMITED) else { return };
+    let (url, to) = asked.split_once(' ').unwrap();
+    let ended = fetched(&set(url, &archive(), "set.tar.gz"), Path::new(to)).unwrap_err();
+    println!("ended with {}: {ended}", ended.exit_code());
+}
+
+/// No file may grow beyond a limit: a write ends in the midst of a piece, as on a full disk.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_ends_it_with_5_and_the_same_command_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let archive = archive();
+    let part = root.path().join("set.tar.gz.part");
+    let server = Server::of(archive.clone(), &[Act::Serve(WHOLE)]);
+    let set = set(&server.url, &archive, "set.tar.gz");
+    let limited = || {
+        let script = "trap '' XFSZ; ulimit -f 60; exec \"$0\" --exact fetch::limited --nocapture";
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script]).arg(std::env::current_exe().unwrap());
+        command.env(LIMITED, format!("{} {}", set.url, root.path().display()));
+        String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
+    };
+    // While it is downloaded, twice: the second begins where nothing more can be written.
+    for _ in 0..2 {
+        let said = limited();
+        assert!(said.contains("ended with 5: ") && said.contains("part: cannot write the archive"), "{said}");
+    }
+    let came = part.metadata().unwrap().len();
+    assert!(came > 0 && std::fs::read(&part).unwrap() == archive[..came as usize]);
+    // While it is unpacked: the archive is kept, and nothing of the folder.
+    std::fs::rename(&part, root.path().join("kept")).unwrap();
+    std::fs::write(root.path().join("set.tar.gz"), &archive).unwrap();
+    let said = limited();
+    assert!(said.contains("ended with 5: ") && said.contains("a.bin: cannot unpack the file"), "{said}");
+    assert_eq!(names(root.path()), ["kept", "set.tar.gz"]);
+    std::fs::remove_file(root.path().join("set.tar.gz")).unwrap();
+    std::fs::rename(root.path().join("kept"), &part).unwrap();
+    assert!(fetched(&set, root.path()).unwrap().1 && is_whole(root.path()));
+    assert_eq!(server.ranges(), [None, Some(came), Some(came)]);
+    // The command's own words.
+    let script = "ulimit -f 60; exec \"$0\" data fetch cifar10 --from \"$1\"";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_sim"), &server.url]).current_dir(root.path());
+    let full = command.output().unwrap();
+    let said = String::from_utf8_lossy(&full.stderr);
+    assert_eq!(full.status.code(), Some(5), "{said}");
+    assert!(said.contains("what came is kept, and the same command goes on once there is space"), "{said}");
+}
+
 /// A signal while the server sends nothing, and a folder that cannot be written.
 #[cfg(unix)]
 #[test]

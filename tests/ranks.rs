@@ -21,8 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The recipe of `arm` of a study at the smallest scale, its batches cut into four shards where it
 /// does not cut them itself.
 fn recipe(study: &str, arm: &str) -> Recipe {
+    recipe_with(study, arm, &[])
+}
+
+/// [`recipe`] with these keys.
+fn recipe_with(study: &str, arm: &str, set: &[String]) -> Recipe {
     let study = Study::find(study).unwrap();
-    let request = Request { scale: Some("smoke".into()), ..Request::default() };
+    let request = Request { scale: Some("smoke".into()), set: set.to_vec(), ..Request::default() };
     let arms = study.resolve(&request).unwrap();
     let names: Vec<&String> = arms.iter().map(|arm| &arm.name).collect();
     let found = arms.iter().find(|known| known.name == arm);
@@ -108,6 +113,38 @@ fn a_run_goes_on_with_another_number_of_ranks() {
         assert_eq!(train(&recipe, &data, &parts, 1, Some(11)), Ending::Stopped);
         assert_eq!(train(&recipe, &data, &parts, 2, None), Ending::Finished);
         assert!(results(&parts) == results(&whole), "{study}/{arm}");
+    }
+}
+
+#[test]
+fn ranks_begin_with_weights_and_keep_what_is_frozen() {
+    let folder = tempfile::tempdir().unwrap();
+    let begin = folder.path().join("begin");
+    let first = recipe("simsiam", "simsiam");
+    let data = Arc::new(Dataset::open(&first.data).unwrap());
+    assert_eq!(train(&first, &data, &begin, 2, None), Ending::Finished);
+    let init = format!("encoder.init={}", begin.display());
+    for (name, set) in [
+        ("init", &[][..]),
+        ("frozen", &["encoder.freeze=stage1"]),
+        ("all", &["encoder.freeze=backbone", "encoder.init_heads=false"]),
+        ("later", &["schedule.epochs=6", "schedule.start_epoch=3", "encoder.freeze=stem"]),
+    ] {
+        let set: Vec<String> = set.iter().copied().chain([init.as_str()]).map(String::from).collect();
+        let recipe = recipe_with("simsiam", "simsiam", &set);
+        let run = |what: &str| folder.path().join(format!("{name}-{what}"));
+        assert_eq!(train(&recipe, &data, &run("1"), 1, None), Ending::Finished);
+        for size in [2, 4] {
+            let out = run(&size.to_string());
+            assert_eq!(train(&recipe, &data, &out, size, None), Ending::Finished);
+            assert!(results(&out) == results(&run("1")), "{name} on {size} ranks");
+            assert!(checkpoint(&out) == checkpoint(&run("1")), "{name}: checkpoint of {size} ranks");
+        }
+        let parts = run("parts");
+        assert_eq!(train(&recipe, &data, &parts, 2, Some(3)), Ending::Stopped);
+        assert_eq!(train(&recipe, &data, &parts, 4, Some(5)), Ending::Stopped);
+        assert_eq!(train(&recipe, &data, &parts, 1, None), Ending::Finished);
+        assert!(results(&parts) == results(&run("1")), "{name}, in parts");
     }
 }
 

@@ -1,7 +1,7 @@
 //! `sim submit` and `--only`, with programs in place of Slurm's that do at once, one after the
 //! other, what Slurm does by and by; and, on request, with Slurm.
 
-use crate::support::{output, results, sim};
+use crate::support::{CLAIMED, mine, output, results, sim};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -167,39 +167,12 @@ fn all_folders(out: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Claims that are decided after 8 and after 19 seeds (`until` has a third).
-const MINE: &str = r#"title    = "Mine"
-question = "How many seeds does it take?"
-base     = "simsiam"
-
-[[arm]]
-name = "sure"
-
-[[arm]]
-name = "slow"
-optim.base_lr = 0.13
-
-[[claim]]
-text   = "{arm} holds for every seed"
-metric = "val/knn_top1"
-arm    = "sure"
-is     = "at least"
-value  = 79.0
-
-[[claim]]
-text   = "{arm} holds for most seeds"
-metric = "val/knn_top1"
-arm    = "slow"
-is     = "at least"
-value  = 79.93
-"#;
-
 #[test]
 fn the_last_job_submits_the_next_round_until_claims_are_decided() {
     let (here, lab) = (tempfile::tempdir().unwrap(), Lab::new());
     let flags = ["mine.toml", "--scale", "mock", "--until-decided", "--max-seeds", "30"];
     for root in [here.path(), lab.path()] {
-        std::fs::write(root.join("mine.toml"), MINE).unwrap();
+        std::fs::write(root.join("mine.toml"), mine(&CLAIMED[..2])).unwrap();
     }
     complaint(&output(here.path(), &[&["run"], &flags[..], &["--quiet"]].concat()), 0);
     complaint(&lab.sim(&[&["submit"], &flags[..], &["--slurm", "time=1:00,mem=2G"]].concat()), 0);

@@ -1,7 +1,7 @@
 //! `--until-decided` with a formula in place of training: which arms get how many seeds, what is
 //! said of it, and that a command that was cut short comes to the same.
 
-use crate::support::{output, sim};
+use crate::support::{CLAIMED, mine, output, sim};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,45 +10,6 @@ use std::time::{Duration, Instant};
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
-
-/// Three arms, for which the formula gives the same kNN, from 79.85 to 80.5 by seed, and a claim
-/// about each.
-const MINE: &str = r#"title    = "Mine"
-question = "How many seeds does it take?"
-base     = "simsiam"
-
-[[arm]]
-name = "sure"
-
-[[arm]]
-name = "slow"
-optim.base_lr = 0.13
-
-[[arm]]
-name = "open"
-optim.base_lr = 0.14
-
-[[claim]]
-text   = "{arm} holds for every seed"
-metric = "val/knn_top1"
-arm    = "sure"
-is     = "at least"
-value  = 79.0
-
-[[claim]]
-text   = "{arm} holds for most seeds"
-metric = "val/knn_top1"
-arm    = "slow"
-is     = "at least"
-value  = 79.93
-
-[[claim]]
-text   = "{arm} holds for half of the seeds"
-metric = "val/knn_top1"
-arm    = "open"
-is     = "at least"
-value  = 80.12
-"#;
 
 const RUN: [&str; 7] = ["run", "mine.toml", "--scale", "mock", "--until-decided", "--max-seeds", "30"];
 
@@ -69,7 +30,7 @@ fn seeds(folder: &Path, arm: &str) -> Vec<u64> {
 
 #[test]
 fn seeds_go_to_what_is_undecided_until_it_is_decided_or_cannot_be() {
-    let folder = folder_with(MINE);
+    let folder = folder_with(&mine(&CLAIMED));
     let run = output(folder.path(), &RUN);
     let (out, said) = (text(&run.stdout), text(&run.stderr));
     assert_eq!(run.status.code(), Some(0), "{said}");
@@ -109,11 +70,11 @@ fn seeds_go_to_what_is_undecided_until_it_is_decided_or_cannot_be() {
 
 #[test]
 fn a_command_that_was_cut_short_goes_on_to_the_same_answer() {
-    let whole = folder_with(MINE);
+    let whole = folder_with(&mine(&CLAIMED));
     let expected = text(&output(whole.path(), &RUN).stdout);
 
     // Killed in the middle of a round.
-    let killed = folder_with(MINE);
+    let killed = folder_with(&mine(&CLAIMED));
     let mut child = sim(killed.path(), &[&RUN[..], &["--jobs", "1", "-q"]].concat())
         .stdout(Stdio::null())
         .spawn()
@@ -127,7 +88,7 @@ fn a_command_that_was_cut_short_goes_on_to_the_same_answer() {
     child.wait().unwrap();
     // As if it had been killed elsewhere: a run of the first round is lost, one of the last, and
     // the answer.
-    let lost = folder_with(MINE);
+    let lost = folder_with(&mine(&CLAIMED));
     assert!(output(lost.path(), &RUN).status.success());
     for name in ["sure/seed-1", "slow/seed-17", "open/seed-9"] {
         std::fs::remove_dir_all(lost.path().join("runs/mine").join(name)).unwrap();
@@ -145,7 +106,7 @@ fn a_command_that_was_cut_short_goes_on_to_the_same_answer() {
 
 #[test]
 fn json_has_a_line_for_each_round() {
-    let folder = folder_with(MINE);
+    let folder = folder_with(&mine(&CLAIMED));
     let run = output(folder.path(), &[&RUN[..], &["--json", "--quiet"]].concat());
     assert_eq!(text(&run.stderr), "", "--quiet");
     let lines: Vec<serde_json::Value> =
@@ -171,7 +132,8 @@ fn where_seeds_decide_nothing_it_ends_and_says_why() {
     assert!(said.contains("0 of ") && said.contains("that no seed decides: 15 steps of training"), "{said}");
     assert_eq!(seeds(folder.path(), "simsiam/simsiam"), [0, 1]);
     // No claims.
-    let none = MINE.split("[[claim]]").next().unwrap();
+    let mine = mine(&CLAIMED);
+    let none = mine.split("[[claim]]").next().unwrap();
     let folder = folder_with(none);
     let run = output(folder.path(), &RUN);
     assert_eq!(run.status.code(), Some(0));
@@ -181,7 +143,7 @@ fn where_seeds_decide_nothing_it_ends_and_says_why() {
 
 #[test]
 fn what_nobody_means_is_refused() {
-    let folder = folder_with(MINE);
+    let folder = folder_with(&mine(&CLAIMED));
     for (args, words) in [
         (&["--max-seeds", "20"][..], &["--max-seeds 20", "--until-decided", "--seeds"][..]),
         (&["--until-decided", "--max-seeds", "0"], &["--max-seeds"]),
@@ -249,7 +211,7 @@ fn a_run_that_several_studies_need_is_made_once_in_whichever_round() {
 #[cfg(unix)]
 #[test]
 fn a_signal_stops_it_between_two_steps_and_the_same_command_goes_on() {
-    let folder = folder_with(MINE);
+    let folder = folder_with(&mine(&CLAIMED));
     let child = sim(folder.path(), &[&RUN[..], &["--jobs", "1"]].concat())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -8,13 +8,16 @@ use crate::fetch::{Options, Progress, SETS, Set, fetch};
 use clap::{Arg, ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Where there is no bar, a line is written so often while the archive comes.
 const LINES: u64 = 10;
+
+/// How a disk says that it takes no more.
+const FULL: [ErrorKind; 3] = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
 
 /// `sim data fetch` and its flags.
 pub fn command() -> Command {
@@ -42,8 +45,12 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let mut teller = Teller::of(&set);
     let fetched = fetch(&set, to, &options, &mut |progress| teller.tell(progress), &stop);
     teller.clear();
-    if matches!(fetched, Err(Error::Stopped)) {
-        super::note("stopped; what came is kept, and the same command goes on");
+    match &fetched {
+        Err(Error::Stopped) => super::note("stopped; what came is kept, and the same command goes on"),
+        Err(Error::Disk { source, .. }) if FULL.contains(&source.kind()) => {
+            super::note("what came is kept, and the same command goes on once there is space");
+        }
+        _ => {}
     }
     let (folder, is_new) = fetched?;
     let data = format!("{}:{}", set.source, folder.display());

@@ -278,7 +278,7 @@ fn gib(bytes: u64) -> f64 {
 
 /// Refuses procedural images that would not fit into memory, before they are rendered.
 fn images_fit(config: &DataConfig) -> Result<()> {
-    let (needed, available) = (config.rendered_bytes(), memory::available());
+    let (needed, available) = (config.rendered_bytes()?, memory::available());
     match available.filter(|available| needed > available.bytes) {
         None => Ok(()),
         Some(Available { bytes, by }) => Err(Error::Usage(format!(

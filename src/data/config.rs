@@ -3,10 +3,13 @@
 use super::{GlyphsConfig, ShapesConfig};
 use crate::augment::Image;
 use crate::defaults::is_default;
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Procedural images when their number is left open: training and held out.
-pub const SHAPES_DEFAULT: [usize; 2] = [2000, 1000];
+const SHAPES_DEFAULT: [usize; 2] = [2000, 1000];
+/// Procedural images at most, of either kind: beyond this a run was mistyped.
+const SHAPES_MOST: usize = 1 << 21;
 
 /// The sources of images as they are written, in the order in which they are listed for a person.
 pub const SOURCES: [&str; 9] = [
@@ -91,20 +94,36 @@ impl DataConfig {
         PROCEDURAL.contains(&self.source.as_str())
     }
 
-    /// Bytes of the procedural images; 0 for other sources.
-    pub fn rendered_bytes(&self) -> u64 {
+    /// How many procedural images are drawn, to train on and held out; none of other sources.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for more than anybody means.
+    pub fn rendered(&self) -> Result<[usize; 2]> {
         if !self.is_procedural() {
-            return 0;
+            return Ok([0, 0]);
         }
-        let count = |asked: usize, default: usize| if asked == 0 { default } else { asked } as u64;
+        let count = |key: &str, asked: usize, default: usize| match if asked == 0 { default } else { asked } {
+            n if n <= SHAPES_MOST => Ok(n),
+            n => Err(Error::Usage(format!(
+                "data.{key}: {n} procedural images; at most {SHAPES_MOST} are rendered"
+            ))),
+        };
         let [train, test] = SHAPES_DEFAULT;
-        let halves = count(self.train_images, train).saturating_add(count(self.test_images, test));
+        Ok([count("train_images", self.train_images, train)?, count("test_images", self.test_images, test)?])
+    }
+
+    /// Bytes of the procedural images; 0 for other sources.
+    ///
+    /// # Errors
+    /// As [`DataConfig::rendered`].
+    pub fn rendered_bytes(&self) -> Result<u64> {
+        let halves: u64 = self.rendered()?.iter().map(|count| *count as u64).sum();
         let GlyphsConfig { alphabets, unseen, writings, forgeries, .. } = self.glyphs;
         let unseen = if self.source == "glyphs" { alphabets * unseen * (writings + forgeries) } else { 0 };
         let images = halves.saturating_add(unseen as u64);
         let pixels = (self.shapes_size as u64).saturating_pow(2).saturating_mul(3);
         // An image has its size and its place beside its pixels, and a label.
-        images.saturating_mul(pixels.saturating_add(size_of::<Image>() as u64 + 4))
+        Ok(images.saturating_mul(pixels.saturating_add(size_of::<Image>() as u64 + 4)))
     }
 }
 

@@ -43,8 +43,6 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Procedural images at most, of either kind: beyond this a run was mistyped.
-const SHAPES_MOST: usize = 1 << 21;
 /// How a program that reads Parquet is built.
 #[cfg(not(feature = "parquet"))]
 const WITH_PARQUET: &str = "cargo install --path . --locked --features parquet";
@@ -325,12 +323,6 @@ fn procedural(config: &DataConfig) -> Result<Dataset> {
             "data.shapes_size: {size} pixels; procedural images are between 4 and 1024"
         )));
     }
-    let count = |key: &str, asked: usize, default: usize| match if asked == 0 { default } else { asked } {
-        n if n <= SHAPES_MOST => Ok(n),
-        n => Err(Error::Usage(format!(
-            "data.{key}: {n} procedural images; at most {SHAPES_MOST} are rendered"
-        ))),
-    };
     config.shapes.check()?;
     config.glyphs.check()?;
     let ShapesSeed::Fixed(seed) = config.shapes_seed else {
@@ -338,9 +330,7 @@ fn procedural(config: &DataConfig) -> Result<Dataset> {
             "data.shapes_seed: \"run\" has no images without a run; a number names them".into(),
         ));
     };
-    let [train, test] = config::SHAPES_DEFAULT;
-    let train = count("train_images", config.train_images, train)?;
-    let test = count("test_images", config.test_images, test)?;
+    let [train, test] = config.rendered()?;
     let (shapes, glyphs) = (&config.shapes, &config.glyphs);
     let half = |n: usize, image: &(dyn Fn(usize) -> Image + Sync), label: &dyn Fn(usize) -> u32| {
         ((0..n).into_par_iter().map(image).collect(), (0..n).map(label).collect())

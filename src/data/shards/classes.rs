@@ -27,7 +27,8 @@ impl Said {
 }
 
 impl Classes {
-    /// No classes, where images have no labels.
+    /// No classes, where images have no labels, as tables may have none.
+    #[cfg(feature = "parquet")]
     pub fn none() -> Classes {
         Classes { names: Vec::new(), said: Vec::new() }
     }
