@@ -223,6 +223,10 @@ fn the_command_says_what_its_json_says_and_keeps_to_the_exit_codes() {
     for words in ["fault small-batch: a batch has 2 images", "do: --set schedule.batch=32", "without h"] {
         assert!(said.contains(words), "{said}");
     }
+    // What is to be copied stands on one line.
+    let printed = String::from_utf8_lossy(&text.stdout).into_owned();
+    let long = printed.lines().find(|line| line.chars().count() > 80 && !line.starts_with("        do: "));
+    assert_eq!(long, None);
     let json = doctor(&[&args[..], &["--json"]].concat());
     let value: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(value["healthy"], false);
@@ -230,6 +234,19 @@ fn the_command_says_what_its_json_says_and_keeps_to_the_exit_codes() {
     assert_eq!((&found["severity"], &found["key"]), (&Value::from("fault"), &Value::from("schedule.batch")));
     assert_eq!(found["evidence"][0]["bound"]["at_least"], 8.0);
     assert_eq!(value["facts"]["images"]["looked_at"][0], 160);
+
+    // Recipes with small crops, and batches that are cut into shards.
+    let crops = ["swav", "--scale", "smoke", "--steps", "50", "--data", &data, "--set", "schedule.shards=8"];
+    assert_eq!(doctor(&crops).status.code(), Some(0));
+    let alone = doctor(&[&crops[..], &["--set", "schedule.sync_batch_norm=false"]].concat());
+    let said = in_one_line(&alone.stdout);
+    for words in [
+        "warning small-batch: a shard has 4 images of a batch",
+        "do: --set schedule.sync_batch_norm=true",
+        "not over each of 8 shards alone",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
 
     let bad = images.path().join("train/class-0/000.png");
     std::fs::write(&bad, "no image").unwrap();

@@ -444,7 +444,8 @@ fn limited() {
     println!("ended with {}: {ended}", ended.exit_code());
 }
 
-/// No file may grow beyond a limit: a write ends in the midst of a piece, as on a full disk.
+/// No file may grow beyond a limit, 180 blocks of half a KiB or of one: a write ends in the midst of a
+/// piece, as on a full disk.
 #[cfg(unix)]
 #[test]
 fn a_full_disk_ends_it_with_5_and_the_same_command_goes_on() {
@@ -454,7 +455,7 @@ fn a_full_disk_ends_it_with_5_and_the_same_command_goes_on() {
     let server = Server::of(archive.clone(), &[Act::Serve(WHOLE)]);
     let set = set(&server.url, &archive, "set.tar.gz");
     let limited = || {
-        let script = "trap '' XFSZ; ulimit -f 60; exec \"$0\" --exact fetch::limited --nocapture";
+        let script = "trap '' XFSZ; ulimit -f 180; exec \"$0\" --exact fetch::limited --nocapture";
         let mut command = std::process::Command::new("sh");
         command.args(["-c", script]).arg(std::env::current_exe().unwrap());
         command.env(LIMITED, format!("{} {}", set.url, root.path().display()));
@@ -478,7 +479,7 @@ fn a_full_disk_ends_it_with_5_and_the_same_command_goes_on() {
     assert!(fetched(&set, root.path()).unwrap().1 && is_whole(root.path()));
     assert_eq!(server.ranges(), [None, Some(came), Some(came)]);
     // The command's own words.
-    let script = "ulimit -f 60; exec \"$0\" data fetch cifar10 --from \"$1\"";
+    let script = "ulimit -f 180; exec \"$0\" data fetch cifar10 --from \"$1\"";
     let mut command = std::process::Command::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_sim"), &server.url]).current_dir(root.path());
     let full = command.output().unwrap();

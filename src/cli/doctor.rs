@@ -26,6 +26,8 @@ use std::sync::atomic::AtomicBool;
 const STUDY: &str = "simsiam";
 /// Where an explanation begins on a line.
 const INDENT: &str = "        ";
+/// What stands before lines about images and views.
+const MARGIN: &str = "         ";
 /// Letters of a line of text.
 const WIDTH: usize = 80;
 
@@ -127,9 +129,10 @@ fn asked_weights(
 /// Lines for a person.
 fn text(data: &str, found: &Examination) -> Vec<String> {
     let facts = &found.facts;
-    let mut lines = vec![looked_at(data, facts), of_images(facts)];
+    let mut lines = wrapped("", &looked_at(data, facts));
+    lines.extend(of_images(facts));
     lines.extend(of_views(facts));
-    lines.extend(facts.weights.as_ref().map(of_weights));
+    lines.extend(facts.weights.as_ref().map(of_weights).iter().flat_map(|said| wrapped("", said)));
     lines.push(String::new());
     lines.extend(table(&trial_rows(&facts.trials), WIDTH));
     if let Some(said) = &facts.stand_in {
@@ -149,7 +152,7 @@ fn looked_at(data: &str, facts: &Facts) -> String {
     format!("{data}: looked at {train} of {all} training and {test} of {held_out} held-out images")
 }
 
-fn of_images(facts: &Facts) -> String {
+fn of_images(facts: &Facts) -> Vec<String> {
     let images = &facts.images;
     let range = |[least, most]: [usize; 2]| match least == most {
         true => least.to_string(),
@@ -166,16 +169,25 @@ fn of_images(facts: &Facts) -> String {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let shared =
         images.shared.map_or(String::new(), |shared| format!(", {} the same in all", percent(shared)));
-    format!(
-        "images   width {}, height {} pixels; {classes}\n         {} nearly of one colour, {} copies, {} of held-out ones copies of \
-         training images\n         border {} of an image's area{shared}",
-        range(images.width),
-        range(images.height),
-        percent(images.flat),
-        percent(images.copies),
-        percent(images.leaked),
-        percent(images.border),
-    )
+    let mut lines = wrapped(
+        MARGIN,
+        &format!("width {}, height {} pixels; {classes}", range(images.width), range(images.height)),
+    );
+    // The first line has the word for them in the place of its margin.
+    if let Some(first) = lines.first_mut() {
+        first.replace_range(..MARGIN.len(), "images   ");
+    }
+    lines.extend(wrapped(
+        MARGIN,
+        &format!(
+            "{} nearly of one colour, {} copies, {} of held-out ones copies of training images",
+            percent(images.flat),
+            percent(images.copies),
+            percent(images.leaked)
+        ),
+    ));
+    lines.extend(wrapped(MARGIN, &format!("border {} of an image's area{shared}", percent(images.border))));
+    lines
 }
 
 fn of_views(facts: &Facts) -> Vec<String> {
@@ -192,7 +204,7 @@ fn of_views(facts: &Facts) -> Vec<String> {
     ];
     let mut lines = table(&rows, WIDTH);
     lines.extend(wrapped(
-        "         ",
+        MARGIN,
         &format!(
             "distance: 0 where both views of an image are the same, 1 where they are as far apart as views of two images; found: how \
              often the nearest of {} second views is the own one ({:.1} % by chance)",
@@ -200,11 +212,14 @@ fn of_views(facts: &Facts) -> Vec<String> {
             100.0 * views.chance
         ),
     ));
-    lines.push(format!(
-        "         two crops share {:.0} % of the smaller one and miss each other in {:.1} % of cases; {:.1} % of views are empty",
-        100.0 * views.overlap,
-        100.0 * views.apart,
-        100.0 * views.empty
+    lines.extend(wrapped(
+        MARGIN,
+        &format!(
+            "two crops share {:.0} % of the smaller one and miss each other in {:.1} % of cases; {:.1} % of views are empty",
+            100.0 * views.overlap,
+            100.0 * views.apart,
+            100.0 * views.empty
+        ),
     ));
     lines
 }

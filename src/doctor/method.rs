@@ -14,6 +14,9 @@ use serde::Serialize;
 pub struct MethodFacts {
     /// Images of a batch.
     pub batch: usize,
+    /// Images of a batch over which batch norm takes its statistics: those of a shard where shards are
+    /// not synchronised.
+    pub normalised: usize,
     /// Training images that the recipe uses.
     pub images: usize,
     /// SGD steps of the whole run.
@@ -69,8 +72,10 @@ pub fn facts(recipe: &Recipe, images: usize) -> Result<MethodFacts> {
         _ => false,
     };
     let leans_on_stop_gradient = of_targets && !from_elsewhere;
+    let shards = if recipe.schedule.sync_batch_norm { 1 } else { recipe.schedule.shards };
     Ok(MethodFacts {
         batch,
+        normalised: batch / shards,
         images,
         steps: loader::steps_per_epoch(images, batch) * recipe.schedule.epochs,
         rate,

@@ -117,12 +117,17 @@ impl Bench {
         };
         let rate = peak_rate(recipe);
         let affordable = steps(&tried)?;
+        let uncut = (!recipe.schedule.sync_batch_norm && recipe.schedule.shards > 1).then(|| {
+            let shards = recipe.schedule.shards;
+            format!("in trials batch norm takes its statistics over whole batches, not over each of {shards} shards alone")
+        });
         if affordable >= FEWEST_STEPS {
-            return Ok(Bench { recipe: tried, stand_in: None, steps: affordable.min(most), rate });
+            return Ok(Bench { recipe: tried, stand_in: uncut, steps: affordable.min(most), rate });
         }
         let said = stand_in(&mut tried);
         let steps = steps(&tried)?.max(FEWEST_STEPS).min(most);
-        Ok(Bench { recipe: tried, stand_in: Some(said), steps, rate })
+        let stand_in = Some(uncut.map_or(said.clone(), |uncut| format!("{said}; {uncut}")));
+        Ok(Bench { recipe: tried, stand_in, steps, rate })
     }
 
     /// The trials that are made, with their names: the recipe as it is first.

@@ -96,15 +96,28 @@ fn no_norm(facts: &Facts) -> Option<Diagnosis> {
 }
 
 fn batch(facts: &Facts) -> Option<Diagnosis> {
-    let batch = facts.method.batch;
+    let (batch, is_cut) = (facts.method.normalised, facts.method.normalised < facts.method.batch);
     BATCH.is_broken_by(batch as f64).then(|| {
-        let what = format!("a batch has {}", if batch == 1 { "1 image".into() } else { format!("{batch} images") });
+        let images = if batch == 1 { "1 image".into() } else { format!("{batch} images") };
+        let what = match is_cut {
+            true => format!("a shard has {images} of a batch, and batch norm sees no others"),
+            false => format!("a batch has {images}"),
+        };
         let why = "Batch norm compares each number with those of the batch's other images. Over two images it leaves its sign \
                    alone, over few it adds more noise than there is signal.";
         let severity = if batch < NO_BATCH { Severity::Fault } else { Severity::Warning };
-        let found = Diagnosis::new("small-batch", severity, what, why).set("schedule.batch", "32");
+        let found = Diagnosis::new("small-batch", severity, what, why);
         let reason = "over 8 images a standard deviation is known to within a quarter";
-        with_trial(found.rests_on("images of a batch", batch as f64, BATCH, reason), facts.trial())
+        // Trials are not cut into shards, and say nothing of it.
+        match is_cut {
+            true => found
+                .set("schedule.sync_batch_norm", "true")
+                .rests_on("images of a shard", batch as f64, BATCH, reason),
+            false => with_trial(
+                found.set("schedule.batch", "32").rests_on("images of a batch", batch as f64, BATCH, reason),
+                facts.trial(),
+            ),
+        }
     })
 }
 

@@ -143,13 +143,16 @@ fn number(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
 pub struct Pages {
     pages: SerializedPageReader<Source>,
     has_dictionary: bool,
+    /// Bytes that a page of the first version has at least: the length of its levels.
+    shortest: usize,
 }
 
 impl Pages {
     /// Those of `column`, in a group of so many rows.
     pub fn of(source: Arc<Source>, column: &ColumnChunkMetaData, rows: usize) -> Result<Pages> {
         let pages = SerializedPageReader::new(source, column, rows, None)?;
-        Ok(Pages { pages, has_dictionary: false })
+        let shortest = if column.column_descr().max_def_level() > 0 { size_of::<u32>() } else { 0 };
+        Ok(Pages { pages, has_dictionary: false, shortest })
     }
 }
 
@@ -170,6 +173,9 @@ impl PageReader for Pages {
                 // Memory is taken for all of them before one is looked at.
                 (*num_values as usize > buf.len() / SHORTEST)
                     .then_some("a dictionary claims more values than it has bytes for")
+            }
+            Some(Page::DataPage { buf, .. }) if buf.len() < self.shortest => {
+                Some("a page is shorter than what it begins with")
             }
             Some(page) => match page.encoding() {
                 Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY if !self.has_dictionary => {
