@@ -69,7 +69,7 @@ fn refused(source: &str, words: &[&str]) {
 #[test]
 fn a_program_without_parquet_says_how_one_with_it_is_built() {
     let root = tempfile::tempdir().unwrap();
-    let shown = output(root.path(), &["data", "check", "parquet:."]);
+    let shown = output(root.path(), &["data", "check", "--data", "parquet:."]);
     let said = String::from_utf8_lossy(&shown.stderr);
     assert_eq!(shown.status.code(), Some(2), "{said}");
     assert!(said.contains("cargo install --path . --locked --features parquet"), "{said}");
