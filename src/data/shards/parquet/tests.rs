@@ -163,8 +163,8 @@ fn classes_are_what_rows_say() {
         let label = |label: Option<i64>| label.map(|label| if label == 0 { 10 } else { 9 });
         rows(half).into_iter().map(|(image, said)| (image, label(said))).collect()
     };
-    for half in 0..2 {
-        write(&at(&format!("{}.parquet", REDS[half].0)), &numbered(half), 6, WriterProperties::builder());
+    for (half, (name, _)) in REDS.iter().enumerate() {
+        write(&at(&format!("{name}.parquet")), &numbered(half), 6, WriterProperties::builder());
     }
     let data = opened_in(root.path()).unwrap();
     assert_eq!((&data.classes[..], data.train.label(0)), (&["9".to_string(), "10".to_string()][..], 1));
