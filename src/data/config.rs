@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Procedural images when their number is left open: training and held out.
 const SHAPES_DEFAULT: [usize; 2] = [2000, 1000];
 /// Procedural images at most, of either kind: beyond this a run was mistyped.
-const SHAPES_MOST: usize = 1 << 21;
+pub const SHAPES_MOST: usize = 1 << 21;
 
 /// The sources of images as they are written, in the order in which they are listed for a person.
 pub const SOURCES: [&str; 9] = [
