@@ -1,6 +1,6 @@
 //! The keys `data.*`: where images come from, and which of them are used.
 
-use super::{GlyphsConfig, ShapesConfig};
+use super::{GlyphsConfig, SHAPES_MOST, ShapesConfig};
 use crate::augment::Image;
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 
 /// Procedural images when their number is left open: training and held out.
 const SHAPES_DEFAULT: [usize; 2] = [2000, 1000];
-/// Procedural images at most, of either kind: beyond this a run was mistyped.
-pub const SHAPES_MOST: usize = 1 << 21;
 
 /// The sources of images as they are written, in the order in which they are listed for a person.
 pub const SOURCES: [&str; 9] = [

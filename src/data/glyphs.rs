@@ -93,10 +93,10 @@ impl GlyphsConfig {
             within(key, count as f32, least, most)?;
         }
         let images = self.alphabets * self.unseen * (self.writings + self.forgeries);
-        if images > super::config::SHAPES_MOST {
+        if images > super::SHAPES_MOST {
             return Err(Error::Usage(format!(
                 "data.glyphs.unseen: {images} images of unseen identities; at most {} are rendered",
-                super::config::SHAPES_MOST
+                super::SHAPES_MOST
             )));
         }
         within("jitter", self.jitter, 0.0, 1.0)?;

@@ -43,6 +43,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Procedural images at most, of either kind: beyond this a run was mistyped.
+const SHAPES_MOST: usize = 1 << 21;
 /// How a program that reads Parquet is built.
 #[cfg(not(feature = "parquet"))]
 const WITH_PARQUET: &str = "cargo install --path . --locked --features parquet";
