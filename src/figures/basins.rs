@@ -13,8 +13,8 @@ const REACH: f64 = 1.5;
 pub fn basins(flows: &[(String, Flow)], command: &str) -> Figure {
     let at = |i: usize| REACH * (2.0 * i as f64 / (STARTS - 1) as f64 - 1.0);
     let label = |value: f64| format!("{value:.2}").replace('-', "−");
-    // The largest p in the uppermost row.
-    let rows: Vec<f64> = (0..STARTS).rev().map(at).collect();
+    // A heat map's first row is its lowest.
+    let rows: Vec<f64> = (0..STARTS).map(at).collect();
     let name = |index: usize| format!("basins-{}", index + 1);
     let mut points = Vec::new();
     for (index, (_, flow)) in flows.iter().enumerate() {

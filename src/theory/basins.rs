@@ -16,11 +16,12 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// Error of a step of the integration at most, for numbers of size 1.
-const TOLERANCE: f64 = 1e-7;
-/// The flow ends where it moves by less than this per unit of time.
-const AT_REST: f64 = 1e-6;
+const TOLERANCE: f64 = 1e-5;
+/// The flow ends where it moves by less than this per unit of time: of the decays that are drawn the
+/// smallest is 0.02, so that it is then some 1e-3 from where it rests.
+const AT_REST: f64 = 2e-5;
 /// How near ‖a‖ is to a resting place that it is said to have reached.
-const NEAR: f64 = 1e-3;
+const NEAR: f64 = 5e-3;
 /// Steps of the integration at most.
 const MOST_STEPS: usize = 200_000;
 /// Draws of a direction until one has an equilibrium beside 0: half of them have.
@@ -62,11 +63,21 @@ impl Flow {
     /// The derivative of `state`, which is a (d), B (d, d) row by row and, with a momentum encoder,
     /// ξ (d).
     pub fn velocity(&self, d: usize, state: &[f64]) -> Vec<f64> {
+        let mut v = vec![0.0; state.len()];
+        self.put_velocity(d, state, &mut v);
+        v
+    }
+
+    /// [`Flow::velocity`] into `v`, without memory of its own: a course asks for it thousands of
+    /// times.
+    fn put_velocity(&self, d: usize, state: &[f64], v: &mut [f64]) {
         let (a, rest) = state.split_at(d);
         let (b, xi) = rest.split_at(d * d);
         let target = if xi.is_empty() { a } else { xi };
         let c = self.direction.signal + self.direction.noise;
-        let mut v = vec![0.0; state.len()];
+        for (v, a) in v.iter_mut().zip(a) {
+            *v = -self.decay * a;
+        }
         for (i, row) in b.chunks_exact(d).enumerate() {
             let predicted: f64 = row.iter().zip(a).map(|(b, a)| b * a).sum();
             let r = c * predicted - self.direction.signal * target[i];
@@ -75,13 +86,11 @@ impl Flow {
                 v[d + i * d + j] = -2.0 * r * a[j] - self.decay * row[j];
             }
         }
-        for i in 0..d {
-            v[i] -= self.decay * a[i];
-            if let Some(rate) = self.momentum_encoder {
+        if let Some(rate) = self.momentum_encoder {
+            for i in 0..d {
                 v[d + d * d + i] = rate * (a[i] - target[i]);
             }
         }
-        v
     }
 
     /// Where the course from a = `encoder` (d) and B = `predictor` (d, d) ends; ξ begins as a.
@@ -93,11 +102,10 @@ impl Flow {
         if self.momentum_encoder.is_some() {
             state.extend(encoder);
         }
-        let along = |state: &[f64], by: &[(f64, &[f64])]| -> Vec<f64> {
-            let moved = |i: usize| by.iter().map(|(h, v)| h * v[i]).sum::<f64>();
-            state.iter().enumerate().map(|(i, x)| x + moved(i)).collect()
-        };
-        let (mut h, mut k1) = (1e-3, self.velocity(d, &state));
+        let n = state.len();
+        let [mut k1, mut k2, mut k3, mut k4, mut between, mut next] = [(); 6].map(|()| vec![0.0; n]);
+        let mut h = 1e-3;
+        self.put_velocity(d, &state, &mut k1);
         for _ in 0..MOST_STEPS {
             if k1.iter().all(|v| v.abs() < AT_REST) {
                 break;
@@ -105,15 +113,19 @@ impl Flow {
             if self.only_decays(d, &state) {
                 return Basin::Zero;
             }
-            let k2 = self.velocity(d, &along(&state, &[(h / 2.0, &k1)]));
-            let k3 = self.velocity(d, &along(&state, &[(0.75 * h, &k2)]));
-            let next = along(&state, &[(h * 2.0 / 9.0, &k1), (h / 3.0, &k2), (h * 4.0 / 9.0, &k3)]);
-            let k4 = self.velocity(d, &next);
-            let error = (0..state.len())
+            (0..n).for_each(|i| between[i] = state[i] + h / 2.0 * k1[i]);
+            self.put_velocity(d, &between, &mut k2);
+            (0..n).for_each(|i| between[i] = state[i] + 0.75 * h * k2[i]);
+            self.put_velocity(d, &between, &mut k3);
+            let to = |i: usize| state[i] + h * (2.0 / 9.0 * k1[i] + k2[i] / 3.0 + 4.0 / 9.0 * k3[i]);
+            (0..n).for_each(|i| next[i] = to(i));
+            self.put_velocity(d, &next, &mut k4);
+            let error = (0..n)
                 .map(|i| (h * (-5.0 / 72.0 * k1[i] + k2[i] / 12.0 + k3[i] / 9.0 - k4[i] / 8.0)).abs())
                 .fold(0.0, f64::max);
             if error <= TOLERANCE {
-                (state, k1) = (next, k4);
+                std::mem::swap(&mut state, &mut next);
+                std::mem::swap(&mut k1, &mut k4);
             }
             let factor = 0.9 * (TOLERANCE / error.max(1e-300)).cbrt();
             h *= factor.clamp(0.2, 5.0);
