@@ -216,6 +216,24 @@ fn mistakes_in_ones_own_study_show_line_and_caret() {
 }
 
 #[test]
+fn ones_own_study_does_not_take_the_name_of_a_built_in_one() {
+    // By any path, that of the built-in study's own file among them.
+    for path in ["studies/simsiam.toml", "./studies/simsiam.toml"] {
+        fails(&["run", path, "--scale", "smoke"], 2, &[path, "is built in", "another name"]);
+    }
+}
+
+#[test]
+fn fresh_runs_of_the_closed_form_are_told_of_no_other_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let output = sim(&["run", "linear-em", "--scale", "smoke", "--seeds", "1", "--out", &out]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("linear-em"), "{said}");
+    assert!(!said.contains("another version"), "{said}");
+}
+
+#[test]
 fn a_loss_that_is_not_finite_exits_with_3_says_the_step_and_spares_the_other_arms() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");

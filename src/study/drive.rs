@@ -45,12 +45,13 @@ pub fn drive(
 ) -> Result<Ending> {
     dir.resume()?;
     if let Some(made_by) = substitute.made_by() {
-        dir.write_env(&json!({
-            "sim": env!("CARGO_PKG_VERSION"),
+        let mut environment = json!({
             "made_by": made_by,
             "os": std::env::consts::OS,
             "architecture": std::env::consts::ARCH,
-        }))?;
+        });
+        crate::train::version().into_iter().for_each(|(key, value)| environment[key] = value);
+        dir.write_env(&environment)?;
     }
     let mut log = dir.metrics(substitute.columns())?;
     let (per_epoch, epochs) = (substitute.steps_per_epoch(), recipe.schedule.epochs);

@@ -137,7 +137,8 @@ impl Study {
                     "{name}: a study's folder has the name of its file, and `{stem}` cannot be one; give the file another name"
                 )));
             }
-            return Study::parse(&stem, name, text);
+            // Its path may be that of a built-in study's file.
+            return Ok(Study { given: name.to_string(), ..Study::parse(&stem, name, text)? });
         }
         let Some(file) = embedded::find("", name) else {
             if embedded::find("base", name).is_some() {
