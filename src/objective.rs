@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | SimSiam | −cos(p, η) | none |
 //! | BYOL | ‖p̂ − η̂‖², which is 2 − 2 cos | none |
+//! | VICReg, LeJEPA | ‖p − η‖²/d | none; terms that keep z apart beside it |
 //! | SwAV | −softmax(η)·log softmax(p/τ), p the scores of prototypes, η log-codes | prototypes |
 //! | supervised | −softmax(η)·log softmax(p), η = log one-hot(class) | none |
 //! | Siamese | ½D² of a pair of one class, ½ max(0, margin − D)² of two, D = ‖z₁ − z₂‖ | the batch's other images |
@@ -14,6 +15,10 @@
 //! over already detached (or not, for the baseline without stop-gradient).
 
 mod contrastive;
+mod info_nce;
+mod spread;
+
+pub use spread::SpreadConfig;
 
 use crate::defaults::{is_default, is_one, one};
 use crate::error::{Error, Result};
@@ -42,6 +47,9 @@ pub struct ObjectiveConfig {
     /// Prototypes whose scores take the place of p.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prototypes: Option<PrototypesConfig>,
+    /// Terms beside D that keep the outputs z apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<SpreadConfig>,
 }
 
 /// Prototypes (SwAV, Caron et al. 2020): unit vectors c₁ … c_K, learned as θ is; the scores of p
@@ -67,6 +75,7 @@ impl Default for ObjectiveConfig {
             temperature: 1.0,
             margin: 1.0,
             prototypes: None,
+            spread: None,
         }
     }
 }
@@ -91,7 +100,7 @@ impl ObjectiveConfig {
             return fail("temperature", format!("{} must be a number above 0", self.temperature));
         }
         if self.temperature != 1.0 && !has_temperature {
-            let what = "similarity \"cross-entropy\" and \"info-nce\" have one; cosine and mse do not";
+            let what = "similarity \"cross-entropy\" and \"info-nce\" have one; the others do not";
             return fail("temperature", what.into());
         }
         if !(self.margin > 0.0 && self.margin.is_finite()) {
@@ -100,6 +109,7 @@ impl ObjectiveConfig {
         if self.margin != 1.0 && self.similarity != Similarity::Contrastive {
             return fail("margin", "similarity \"contrastive\" has one; the others do not".into());
         }
+        self.spread.as_ref().map_or(Ok(()), SpreadConfig::check)?;
         match self.prototypes {
             None => Ok(()),
             Some(PrototypesConfig { count, .. }) if !(2..=MOST_PROTOTYPES).contains(&count) => {
@@ -142,6 +152,10 @@ impl ObjectiveConfig {
         Ok(match self.similarity {
             Similarity::Cosine => (cosine(p, eta)?.sum_all()? * (-1.0 / rows))?,
             Similarity::Mse => ((cosine(p, eta)?.sum_all()? * (-2.0 / rows))? + 2.0)?,
+            Similarity::SquaredError => {
+                let count = p.elem_count() as f64;
+                ((p - eta)?.sqr()?.sum_all()? * (1.0 / count))?
+            }
             Similarity::CrossEntropy => {
                 let target = candle_nn::ops::softmax(eta, D::Minus1)?;
                 // Division by 1 is not made, or every number would pass once more through memory.
@@ -149,9 +163,19 @@ impl ObjectiveConfig {
                 let log_p = candle_nn::ops::log_softmax(&p, D::Minus1)?;
                 ((target * log_p)?.sum_all()? * (-1.0 / rows))?
             }
-            Similarity::InfoNce => info_nce(p, eta, negatives, self.temperature)?,
+            Similarity::InfoNce => info_nce::info_nce(p, eta, negatives, self.temperature)?,
             Similarity::Contrastive => contrastive::contrastive(p, eta, self.margin)?,
         })
+    }
+
+    /// The directions that SIGReg projects outputs like `z` (V, B, d) on in a step, (d, M); none
+    /// without it.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where a GPU fails.
+    pub fn directions(&self, seed: u64, step: u64, z: &Tensor) -> Result<Option<Tensor>> {
+        let Some(spread) = &self.spread else { return Ok(None) };
+        spread.directions(seed, step, z.dim(2)?, z.device())
     }
 
     /// Views per image: the first of every pair, then the second of every pair.
@@ -256,6 +280,8 @@ pub enum Similarity {
     CrossEntropy,
     /// ‖p/‖p‖ − η/‖η‖‖² = 2 − 2 cos(p, η): the cosine up to constants (BYOL).
     Mse,
+    /// ‖p − η‖²/d, lengths and all (VICReg).
+    SquaredError,
     /// −log(e^{cos(p, η)/τ} / Σ e^{cos(p, c)/τ}), c over η and the negatives (van den Oord et al.
     /// 2018). Over both views of a batch it is SimCLR's NT-Xent, with a queue MoCo's loss.
     InfoNce,
@@ -266,10 +292,11 @@ pub enum Similarity {
 
 impl Similarity {
     /// Every similarity, in reading order.
-    pub const ALL: [Similarity; 5] = [
+    pub const ALL: [Similarity; 6] = [
         Similarity::Cosine,
         Similarity::CrossEntropy,
         Similarity::Mse,
+        Similarity::SquaredError,
         Similarity::InfoNce,
         Similarity::Contrastive,
     ];
@@ -280,38 +307,11 @@ impl Similarity {
             Similarity::Cosine => "cosine",
             Similarity::CrossEntropy => "cross-entropy",
             Similarity::Mse => "mse",
+            Similarity::SquaredError => "squared-error",
             Similarity::InfoNce => "info-nce",
             Similarity::Contrastive => "contrastive",
         }
     }
-}
-
-/// InfoNCE, averaged over all rows of p (V, B, d). A row's positive is the η in its place; its
-/// negatives are `negatives` (Q, d) or the η of the batch's other images in all views. The other
-/// views' η of its own image, one of which is the row itself where η is z, are neither.
-fn info_nce(p: &Tensor, eta: &Tensor, negatives: Option<&Tensor>, temperature: f64) -> Result<Tensor> {
-    let (views, batch, dim) = p.dims3()?;
-    let rows = views * batch;
-    let (p, eta) = (unit_rows(p)?.reshape((rows, dim))?, unit_rows(eta)?.reshape((rows, dim))?);
-    let positive = ((&p * &eta)?.sum_keepdim(1)? / temperature)?;
-    let candidates = match negatives {
-        Some(negatives) => {
-            let others = (p.matmul(&unit_rows(negatives)?.t()?)? / temperature)?;
-            Tensor::cat(&[&positive, &others], 1)?
-        }
-        None => {
-            let all = (p.matmul(&eta.t()?)? / temperature)?;
-            let same = |place: &dyn Fn(u32) -> u32| -> Result<Tensor> {
-                let places: Vec<u32> = (0..rows as u32).map(place).collect();
-                let places = Tensor::from_vec(places, (rows, 1), p.device())?;
-                Ok(places.broadcast_eq(&places.t()?)?)
-            };
-            let other_views_of_it = (same(&|row| row % batch as u32)? - same(&|row| row)?)?;
-            let never = Tensor::full(f32::NEG_INFINITY, (rows, rows), p.device())?;
-            other_views_of_it.where_cond(&never, &all)?
-        }
-    };
-    Ok((log_sum_exp(&candidates, 1)? - positive)?.mean_all()?)
 }
 
 /// log Σ exp(x) along `dim`, which is kept with length 1. The largest term is taken out first, so

@@ -37,6 +37,8 @@ pub enum Purpose {
     Detect = 10,
     /// Random directions and starts of what is measured of a field; counters: (measurement, draw).
     Probes = 12,
+    /// Directions that SIGReg projects on; counters: (step, 0).
+    Slices = 13,
     /// Procedural handwriting; counters: (alphabets, identities or one kind of images, number).
     Glyphs = 20,
 }

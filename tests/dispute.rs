@@ -64,7 +64,7 @@ struct Descent {
 
 impl Descent {
     fn of(model: &Model, comparison: Comparison, z: &Var, eta: &Var) -> Descent {
-        let compared = Compared { z, eta, small: None, negatives: None };
+        let compared = Compared { z, eta, small: None, negatives: None, directions: None };
         let losses = Losses::new(model, &objective(comparison), &compared).unwrap();
         let gradients = losses.descended.backward().unwrap();
         assert_eq!(gradients.get(eta).is_some(), comparison == Comparison::Simsiam, "{comparison:?}: η");
@@ -256,7 +256,7 @@ fn alternation(predictor: &Predictor) -> Alternation {
     let size = Size { images: BATCH, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
     let e_step = rule.build(&size, &place).unwrap();
     let optim = OptimConfig { base_lr: 0.1, decay: Decay::Constant, ..OptimConfig::default() };
-    Alternation::new(model(predictor), &rule, e_step, objective(Comparison::Simsiam), optim).unwrap()
+    Alternation::new(model(predictor), &rule, e_step, objective(Comparison::Simsiam), optim, 0).unwrap()
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// What each table of a recipe must have, and what else must change for it.
-const SAMPLES: [(&str, &str); 30] = [
+const SAMPLES: [(&str, &str); 31] = [
     ("eta.one-step", "eta.one-step = {}"),
     ("eta.k-step", "eta.k-step.k = 2"),
     ("eta.mean-of-others", "eta.mean-of-others = {}"),
@@ -54,6 +54,7 @@ const SAMPLES: [(&str, &str); 30] = [
         "objective.prototypes.count = 8\neta.sinkhorn = { epsilon = 0.05, iterations = 3 }\nobjective.similarity = \
          \"cross-entropy\"",
     ),
+    ("objective.spread", "objective.spread.sigreg = 0.1"),
     ("optim.lars", "optim.lars.trust = 0.001"),
     (
         "closed_form",

@@ -139,7 +139,7 @@ fn optim() -> OptimConfig {
 const RATES: Rates = Rates { encoder: 0.1, predictor: 0.1 };
 
 fn alternation(model: Model, rule: &Rule, objective: ObjectiveConfig) -> Alternation {
-    Alternation::new(model, rule, build(rule), objective, optim()).unwrap()
+    Alternation::new(model, rule, build(rule), objective, optim(), 0).unwrap()
 }
 
 fn theta(alternation: &Alternation, part: &str) -> Vec<f32> {
@@ -154,7 +154,7 @@ fn simclr_sends_a_gradient_into_both_views() {
         let z = Var::from_tensor(&z.detach()).unwrap();
         let other = Tensor::cat(&[z.narrow(0, 1, 1).unwrap(), z.narrow(0, 0, 1).unwrap()], 0).unwrap();
         let eta = if gradient { other } else { other.detach() };
-        let compared = Compared { z: &z, eta: &eta, small: None, negatives: None };
+        let compared = Compared { z: &z, eta: &eta, small: None, negatives: None, directions: None };
         let loss = Losses::new(&model, &objective(Similarity::InfoNce, 0.1), &compared).unwrap();
         let gradients = loss.descended.backward().unwrap();
         values(gradients.get(&z).unwrap())
@@ -303,7 +303,7 @@ fn small_crops_are_compared_with_the_targets_of_both_views() {
         for crop in 0..3 {
             sum += d(&small.get(crop).unwrap(), 0) + d(&small.get(crop).unwrap(), 1);
         }
-        let compared = Compared { z: &z, eta: &eta, small: Some(&small), negatives: None };
+        let compared = Compared { z: &z, eta: &eta, small: Some(&small), negatives: None, directions: None };
         let got = scalar(&Losses::new(&model, &objective, &compared).unwrap().encoder);
         assert!((got - sum / 8.0).abs() < 1e-5, "{similarity:?}: {got}, {}", sum / 8.0);
     }

@@ -58,7 +58,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 }
 
 fn loss(model: &Model, recipe: &Recipe, z: &Tensor, eta: &Tensor) -> Tensor {
-    let compared = Compared { z, eta, small: None, negatives: None };
+    let compared = Compared { z, eta, small: None, negatives: None, directions: None };
     Losses::new(model, &recipe.objective, &compared).unwrap().descended
 }
 
@@ -155,7 +155,7 @@ fn a_batch_is_learned_by_heart() {
     let batch = views(&recipe);
     let (objective, optim) = (recipe.objective.clone(), recipe.optim.clone());
     let mut alternation =
-        Alternation::new(model(&recipe), &recipe.eta, rule(&recipe), objective, optim).unwrap();
+        Alternation::new(model(&recipe), &recipe.eta, rule(&recipe), objective, optim, 0).unwrap();
     let rates = Rates { encoder: 0.1, predictor: 0.1 };
     let mut step = |step| alternation.step(step, 60, rates, &mut |step| Ok(Views { step, ..batch.clone() }));
     let losses: Vec<f64> = (0..60).map(|i| step(i).unwrap().loss.wait().unwrap()).collect();

@@ -57,6 +57,11 @@ impl Recipe {
                 "objective.similarity: \"contrastive\" is about images of one class and of two; eta.{eta} has none, eta.labels has"
             ));
         }
+        if objective.spread.is_some() && self.schedule.batch < 2 {
+            return fail(
+                "objective.spread: a batch of one image has no spread; schedule.batch is at least 2".into(),
+            );
+        }
         if self.eta.negatives() > 0 && objective.similarity != Similarity::InfoNce {
             return fail(format!("eta.{eta}.queue: its negatives need objective.similarity = \"info-nce\""));
         }

@@ -229,7 +229,7 @@ pub const KEYS: &[Key] = rows! {
     "predictor.bias", Empty, Any, None, "Zhang et al. 2022":
         "h(z) = z + b with a trained b.";
 
-    "objective.similarity", Text, Words(&["cosine", "cross-entropy", "mse", "info-nce", "contrastive"]), None, "Sec. 3; 4.5; 6":
+    "objective.similarity", Text, Words(&["cosine", "cross-entropy", "mse", "squared-error", "info-nce", "contrastive"]), None, "Sec. 3; 4.5; 6":
         "D(p, η), what the M-step minimises.";
     "objective.symmetric", Switch, Any, None, "Sec. 4.6":
         "Whether both views are trained, ½D(p₁, η₂) + ½D(p₂, η₁), or the first alone.";
@@ -247,6 +247,14 @@ pub const KEYS: &[Key] = rows! {
         "Prototypes whose scores take the place of p; needs eta.sinkhorn.";
     "objective.prototypes.frozen_steps", Whole, AtLeast(0.0), Some("0"), "SwAV":
         "Steps at the start in which they stay as they are.";
+    "objective.spread.variance", Number, AtLeast(0.0), Some("0.0"), "VICReg":
+        "Weight of max(0, 1 − std) of each output, the mean over outputs and views; VICReg's sum over two views is twice that.";
+    "objective.spread.covariance", Number, AtLeast(0.0), Some("0.0"), "VICReg":
+        "Weight of the squared covariances of two outputs, summed, over d, the mean over views.";
+    "objective.spread.sigreg", Number, AtLeast(0.0), Some("0.0"), "LeJEPA":
+        "Weight of the distance of projected outputs from a standard normal distribution; it grows with the batch.";
+    "objective.spread.slices", Whole, Within(1.0, 16384.0), Some("256"), "LeJEPA":
+        "Directions that are projected on, drawn afresh in each step.";
 
     "optim.base_lr", Number, AtLeast(0.0), None, "Sec. 3":
         "The learning rate is this × batch / 256.";

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 53] = embed![
+pub const FILES: [Embedded; 54] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -49,6 +49,7 @@ pub const FILES: [Embedded; 53] = embed![
     "linear-field.toml",
     "optimal-predictor.toml",
     "target-variance.toml",
+    "spread-terms.toml",
     "factorial.toml",
     "verification.toml",
     "one-shot.toml",

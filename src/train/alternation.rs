@@ -63,7 +63,9 @@ impl Alternation {
         }
         let small = views.small.as_ref().map(|x| model.z_of_small(x)).transpose()?;
         let (small, negatives) = (small.as_ref(), rule.negatives());
-        let compared = Compared { z: &trained_z, eta: &eta, small, negatives };
+        let directions = self.objective.directions(self.seed, step, &trained_z)?;
+        let compared =
+            Compared { z: &trained_z, eta: &eta, small, negatives, directions: directions.as_ref() };
         let Losses { encoder, descended } = Losses::new(model, &self.objective, &compared)?;
         let loss = model.site().ask(&encoder)?;
         let descends = loss.known().is_none_or(f64::is_finite);

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 
 /// A step's losses, both scalars.
 pub struct Losses {
-    /// The encoder's, which is reported.
+    /// The encoder's, which is reported: the mean of D, and the terms that keep z apart.
     pub encoder: Tensor,
     /// Its gradient is the step's: the encoder's loss plus, where they descend losses of their own,
     /// those of h and h⁻¹. Each has a gradient in its own weights only.
@@ -25,6 +25,8 @@ pub struct Compared<'a> {
     pub small: Option<&'a Tensor>,
     /// Outputs of earlier batches with which z is contrasted, (Q, d).
     pub negatives: Option<&'a Tensor>,
+    /// Directions that SIGReg projects z on in this step, (d, M); none without it.
+    pub directions: Option<&'a Tensor>,
 }
 
 impl Losses {
@@ -38,7 +40,15 @@ impl Losses {
     /// [`crate::Error::Tensor`] where shapes differ, [`crate::Error::Failure`] where the model
     /// lacks what is compared.
     pub fn new(model: &Model, objective: &ObjectiveConfig, compared: &Compared) -> Result<Self> {
-        let Compared { z, eta, small, negatives } = *compared;
+        let Self { encoder, descended } = Self::of_comparison(model, objective, compared)?;
+        let Some(spread) = &objective.spread else { return Ok(Self { encoder, descended }) };
+        let apart = spread.loss(compared.z, compared.directions)?;
+        Ok(Self { encoder: (encoder + &apart)?, descended: (descended + apart)? })
+    }
+
+    /// The mean of D, without the terms that keep z apart.
+    fn of_comparison(model: &Model, objective: &ObjectiveConfig, compared: &Compared) -> Result<Self> {
+        let Compared { z, eta, small, negatives, .. } = *compared;
         let d = |a: &Tensor, b: &Tensor| objective.loss(a, b, negatives);
         let comparison = objective.comparison;
         if comparison == Comparison::Simsiam {

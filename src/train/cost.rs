@@ -69,12 +69,13 @@ fn evaluation_floats(recipe: &Recipe, images: usize, features: usize, dim: usize
 }
 
 /// Numbers that the objective makes of outputs of `dim` numbers beside those of h: scores of
-/// prototypes and codes, or the cosines or distances of all pairs of a batch, each several times over with their
-/// gradients.
+/// prototypes and codes, or the cosines or distances of all pairs of a batch, each several times
+/// over with their gradients; and what the terms that keep outputs apart make.
 fn objective_floats(recipe: &Recipe, dim: usize) -> usize {
     let rows = recipe.objective.views() * recipe.schedule.batch;
     let copies = 8;
-    match (recipe.objective.prototypes, recipe.objective.similarity) {
+    let apart = recipe.objective.spread.map_or(0, |spread| spread.floats(rows, dim));
+    let of_d = match (recipe.objective.prototypes, recipe.objective.similarity) {
         (Some(prototypes), _) => {
             let crops = recipe.augment.multi_crop.as_ref().map_or(0, |crops| crops.count);
             let rows = rows + crops * recipe.schedule.batch;
@@ -83,7 +84,8 @@ fn objective_floats(recipe: &Recipe, dim: usize) -> usize {
         (None, Similarity::InfoNce) if recipe.eta.negatives() == 0 => copies * rows * rows,
         (None, Similarity::Contrastive) => 2 * copies * rows * rows,
         _ => 0,
-    }
+    };
+    of_d + apart
 }
 
 /// Steps that are timed, after one that warms up.
@@ -184,8 +186,8 @@ fn seconds_of_a_step(recipe: &Recipe) -> Result<Timed> {
     let place = BankPlace::default();
     let rule = recipe.eta.of_every_step();
     let e_step = rule.build(&Size { steps: 1, ..recipe.rule_size(batch, 1) }, &place)?;
-    let mut alternation =
-        Alternation::new(model, &rule, e_step, recipe.objective.clone(), recipe.optim.clone())?;
+    let (objective, optim) = (recipe.objective.clone(), recipe.optim.clone());
+    let mut alternation = Alternation::new(model, &rule, e_step, objective, optim, recipe.seed)?;
     let x = Tensor::randn(0f32, 1.0, (views, batch, size, size, 3), &Device::Cpu)?;
     let crops = recipe.augment.multi_crop.as_ref();
     let shape = crops.map(|crops| (crops.count, batch, crops.size, crops.size, 3));

@@ -161,7 +161,10 @@ impl Field<'_> {
                 model.set("predictor", predictor.clone(), &[])?;
             }
             let z = model.z(&views.x.narrow(0, 0, objective.trained_views())?)?;
-            let compared = Compared { z: &z, eta, small: None, negatives: None };
+            // One draw of directions for all, so that θ alone moves.
+            let directions = objective.directions(self.recipe.seed, 0, &z)?;
+            let directions = directions.as_ref();
+            let compared = Compared { z: &z, eta, small: None, negatives: None, directions };
             let gradients = Losses::new(model, objective, &compared)?.descended.backward()?;
             let mut flat = Vec::new();
             for part in model.parts().filter(|part| self.moves(part)) {

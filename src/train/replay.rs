@@ -69,7 +69,7 @@ pub fn replay_with(
     let whole = case.whole("steps", 1, given)?.max(given);
     let epochs = case.whole("epochs", 1, 1)?;
     let e_step = e_step(case, &rule, &model, whole)?;
-    let mut alternation = Alternation::new(model, &rule, e_step, objective, optim.clone())?;
+    let mut alternation = Alternation::new(model, &rule, e_step, objective, optim.clone(), 0)?;
     let (mut trajectory, mut first_gradients) = (Vec::new(), Vec::new());
     for step in 0..given {
         // The case's learning rate is not scaled by its batch.

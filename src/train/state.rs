@@ -117,7 +117,7 @@ impl State {
             .map(|em| HalfSteps::new(recipe, em, dataset, per_epoch))
             .transpose()?;
         let (objective, optim) = (recipe.objective.clone(), recipe.optim.clone());
-        let alternation = Alternation::new(model, &recipe.eta, rule, objective, optim)?;
+        let alternation = Alternation::new(model, &recipe.eta, rule, objective, optim, recipe.seed)?;
         let first = first_step(recipe, per_epoch, alternation.rule.chunk())?;
         let mut state = Self {
             step: first,

@@ -70,7 +70,7 @@ pub fn trial(
         BankPlace { beside: super::state::beside(&recipe.eta, site, u64::MAX)?, ..BankPlace::default() };
     let rule = recipe.eta.build(&size, &place)?;
     let (objective, optim) = (recipe.objective.clone(), recipe.optim.clone());
-    let mut alternation = Alternation::new(model, &recipe.eta, rule, objective, optim)?;
+    let mut alternation = Alternation::new(model, &recipe.eta, rule, objective, optim, recipe.seed)?;
     let mut batches = Batches::new(recipe, dataset, &alternation, 0..plan.steps);
     let mut losses = Vec::with_capacity(plan.steps as usize);
     for step in 0..plan.steps {

@@ -36,6 +36,7 @@ pub struct Alternation {
     pub read: u64,
     /// Images that had passed through F without gradient when they were last counted.
     pub(super) counted: u64,
+    pub(super) seed: u64,
     pub(super) objective: ObjectiveConfig,
     optim: OptimConfig,
     pub(super) views_with_gradient: usize,
@@ -56,7 +57,8 @@ pub struct Outcome {
 }
 
 impl Alternation {
-    /// θ as `model` has it, η as `rule` has it, no momentum.
+    /// θ as `model` has it, η as `rule` has it, no momentum. What a step's loss draws is drawn
+    /// under `seed`.
     ///
     /// # Errors
     /// [`crate::Error::Device`] when a device has no room for the momentum.
@@ -66,13 +68,14 @@ impl Alternation {
         rule: Box<dyn EStep>,
         objective: ObjectiveConfig,
         optim: OptimConfig,
+        seed: u64,
     ) -> Result<Self> {
         let momentum = |part: Part| Sgd::new(part.parameters(), part.engine.machine());
         let momentum = model.parts().map(momentum).collect::<Result<_>>()?;
         let views_with_gradient = eta.views_with_gradient(objective.views(), objective.trained_views());
         let direct = Direct::of(model.predictor(), model.output_dim());
         let (read, counted) = (0, 0);
-        Ok(Self { model, rule, momentum, direct, read, counted, objective, optim, views_with_gradient })
+        Ok(Self { model, rule, momentum, direct, read, counted, seed, objective, optim, views_with_gradient })
     }
 
     /// Images that passed through F without gradient since this was last asked, or the last E-step

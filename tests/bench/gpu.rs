@@ -195,8 +195,8 @@ fn measure(
     let rule = Rule::OneStep {};
     let folder = BankPlace::default();
     let size = Size { images: s.batch, dim: DIM, per_epoch: 1, steps: 1, elements: 0, ..Size::default() };
-    let mut alternation =
-        Alternation::new(model, &rule, rule.build(&size, &folder)?, ObjectiveConfig::default(), optim())?;
+    let (e_step, objective) = (rule.build(&size, &folder)?, ObjectiveConfig::default());
+    let mut alternation = Alternation::new(model, &rule, e_step, objective, optim(), 0)?;
 
     let mut rng = stream(0, Purpose::Test, 0, 0);
     let x: Vec<f32> = (0..2 * s.batch * s.size * s.size * 3).map(|_| rng.random::<f32>() - 0.5).collect();

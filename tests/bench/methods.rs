@@ -57,7 +57,7 @@ impl Timed {
         let place = BankPlace::default();
         let rule = recipe.eta.build(&size, &place).unwrap();
         let alternation =
-            Alternation::new(model, &recipe.eta, rule, recipe.objective.clone(), recipe.optim.clone())
+            Alternation::new(model, &recipe.eta, rule, recipe.objective.clone(), recipe.optim.clone(), 0)
                 .unwrap();
         let crops = recipe.augment.multi_crop.as_ref();
         let small = crops.map(|crops| noise(crops.count, batch, crops.size));

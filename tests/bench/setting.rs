@@ -71,6 +71,7 @@ pub fn alternation(s: &Setting) -> Alternation {
         e_step,
         ObjectiveConfig::default(),
         optim(),
+        0,
     )
     .unwrap()
 }
