@@ -11,7 +11,7 @@ mod predictor;
 
 use crate::augment::{AugmentConfig, FiniteConfig};
 use crate::data::loader::BatchShape;
-use crate::data::{DataConfig, RunSeed, ShapesSeed};
+use crate::data::{DataConfig, Passes, RunSeed, ShapesSeed};
 use crate::defaults::{is_default, is_yes, yes};
 use crate::error::{Error, Result};
 use crate::eta::{Rule, Samples, Size};
@@ -79,6 +79,9 @@ pub struct ScheduleConfig {
     /// each alone.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub sync_batch_norm: bool,
+    /// Which of the training images an epoch shows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub passes: Passes,
 }
 
 fn one() -> usize {
@@ -154,7 +157,8 @@ impl Recipe {
     pub fn batch_shape(&self) -> BatchShape {
         let exact = matches!(self.eta, Rule::Expectation { n: Samples::All, .. });
         let listed = if exact { self.elements() } else { 0 };
-        BatchShape { listed, ..BatchShape::drawn(self.schedule.batch, self.views()) }
+        let ScheduleConfig { batch, epochs, passes, .. } = self.schedule;
+        BatchShape { listed, passes, epochs, ..BatchShape::drawn(batch, self.views()) }
     }
 
     /// Refuses values outside their range, naming the key as it stands in TOML.
@@ -241,6 +245,10 @@ impl Recipe {
         }
         if self.closed_form.is_some() && self.encoder.init.is_some() {
             return fail("encoder.init", "a closed form has no weights to begin with".into());
+        }
+        self.schedule.passes.check(epochs)?;
+        if self.schedule.passes != Passes::default() && self.closed_form.is_some() {
+            return fail("schedule.passes", "the closed form has no images".into());
         }
         if self.schedule.checkpoint_every == 0 {
             return fail("schedule.checkpoint_every", "must be at least 1".into());

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// What each table of a recipe must have, and what else must change for it.
-const SAMPLES: [(&str, &str); 31] = [
+const SAMPLES: [(&str, &str); 35] = [
     ("eta.one-step", "eta.one-step = {}"),
     ("eta.k-step", "eta.k-step.k = 2"),
     ("eta.mean-of-others", "eta.mean-of-others = {}"),
@@ -54,7 +54,14 @@ const SAMPLES: [(&str, &str); 31] = [
         "objective.prototypes.count = 8\neta.sinkhorn = { epsilon = 0.05, iterations = 3 }\nobjective.similarity = \
          \"cross-entropy\"",
     ),
-    ("objective.spread", "objective.spread.sigreg = 0.1"),
+    ("schedule.passes.multi-epoch", "schedule.passes.multi-epoch = {}"),
+    ("schedule.passes.single-pass", "schedule.passes.single-pass.chunks = 2\nschedule.epochs = 3"),
+    ("schedule.passes.cumulative", "schedule.passes.cumulative.chunks = 2\nschedule.epochs = 3"),
+    (
+        "schedule.passes.hybrid",
+        "schedule.passes.hybrid = { chunks = 2, until_epoch = 1 }\nschedule.epochs = 3",
+    ),
+    ("objective.spread", "objective.spread = { variance = 1.0, sigreg = 0.1 }"),
     ("optim.lars", "optim.lars.trust = 0.001"),
     (
         "closed_form",

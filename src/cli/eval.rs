@@ -37,6 +37,7 @@ const MEASURE: MeasureConfig = MeasureConfig {
     em: None,
     verification: None,
     one_shot: None,
+    spectrum: false,
 };
 
 /// Runs `sim eval` as `matches` say; the exit code.

@@ -14,7 +14,7 @@ use crate::record::{Lock, check_recipe, make_folder, read_outcome, sweep};
 use crate::study::{
     Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs, trained_scale,
 };
-use crate::train::{check_classes, memory_bytes, seconds};
+use crate::train::{check_images, memory_bytes, seconds};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -205,7 +205,7 @@ pub fn prepare(engine: &Engine, jobs: &[Job], ended: usize, settings: &Settings,
     }
     let data = open_all(engine, &to_make, say)?;
     for (job, data) in to_make.iter().zip(&data) {
-        check_classes(&job.recipe, data)?;
+        check_images(&job.recipe, data)?;
     }
     for table in begin::tables(&to_make)? {
         if !say.quiet && say.told.is_news(&table) {

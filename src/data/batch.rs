@@ -4,9 +4,10 @@
 //! streams named by those numbers.
 
 use super::Split;
+use super::passes::Passes;
 use crate::augment::{self, AugmentConfig, Scratch};
 use crate::error::{Error, Result};
-use crate::rng::{Purpose, Stream, below, stream};
+use crate::rng::{Purpose, Stream, stream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,20 +31,10 @@ pub fn steps_per_epoch(images: usize, batch: usize) -> u64 {
     (images / batch.max(1)).max(1) as u64
 }
 
-/// The order of `images` in `epoch`: a permutation drawn from (seed, Order, epoch).
-pub fn order(images: usize, seed: u64, epoch: u64) -> Vec<u32> {
-    let mut rng = stream(seed, Purpose::Order, epoch, 0);
-    let mut order: Vec<u32> = (0..images as u32).collect();
-    for last in (1..images).rev() {
-        order.swap(last, below(last + 1, &mut rng));
-    }
-    order
-}
-
-/// Positions of the `batch` images of step `step` in their split of `images`.
+/// Positions of the `batch` images of step `step` in their split of `images`, of which every epoch
+/// shows all.
 pub fn indices(images: usize, batch: usize, seed: u64, step: u64) -> Vec<u32> {
-    let per_epoch = steps_per_epoch(images, batch);
-    indices_in(&order(images, seed, step / per_epoch), batch, step).collect()
+    BatchShape::drawn(batch, 0).indices(images, seed, step)
 }
 
 /// What [`indices`] gives, where the order of the epoch, which is not empty, is known.
@@ -69,7 +60,7 @@ pub fn prepare(
     let request = Request::new(augment.clone(), shape, seed);
     let epoch = step / steps_per_epoch(split.len(), shape.images);
     let mut out = Batch::default();
-    let order = order(split.len(), seed, epoch);
+    let order = shape.order(split.len(), seed, epoch);
     request.fill(split, &order, step, &mut Scratch::default(), &mut out, &AtomicBool::new(false))?;
     Ok(out)
 }
@@ -113,12 +104,27 @@ pub struct BatchShape {
     /// The part of the batch that is prepared here, of how many: `[0, 1]` is the whole. Pixels of
     /// the other images stay zero; nobody here reads them.
     pub part: [usize; 2],
+    /// Which of the images an epoch shows.
+    pub passes: Passes,
+    /// Epochs of the run, over which its chunks are spread.
+    pub epochs: u64,
 }
 
 impl BatchShape {
     /// Drawn views.
     pub fn drawn(images: usize, views: usize) -> BatchShape {
-        BatchShape { images, views, listed: 0, part: [0, 1] }
+        BatchShape { images, views, listed: 0, part: [0, 1], passes: Passes::default(), epochs: 1 }
+    }
+
+    /// The order of `images` in `epoch`.
+    fn order(&self, images: usize, seed: u64, epoch: u64) -> Vec<u32> {
+        self.passes.order(images, seed, [epoch, self.epochs])
+    }
+
+    /// Positions of the images of step `step` in their split of `images`.
+    pub fn indices(&self, images: usize, seed: u64, step: u64) -> Vec<u32> {
+        let epoch = step / steps_per_epoch(images, self.images);
+        indices_in(&self.order(images, seed, epoch), self.images, step).collect()
     }
 
     /// The places of the images that are prepared here.
@@ -163,7 +169,7 @@ impl Request {
 
     /// The order of `images` images in `epoch`.
     pub fn order(&self, images: usize, epoch: u64) -> Vec<u32> {
-        order(images, self.seed, epoch)
+        self.shape.order(images, self.seed, epoch)
     }
 
     fn make_room(&self, out: &mut Batch) {

@@ -13,7 +13,7 @@ use super::batch::Request;
 use crate::augment::{AugmentConfig, Scratch};
 use crate::error::{Error, Result};
 
-pub use super::batch::{Batch, BatchShape, indices, order, prepare, steps_per_epoch, views_of};
+pub use super::batch::{Batch, BatchShape, prepare, steps_per_epoch, views_of};
 
 /// Batches that may be prepared or in preparation beyond the one in use, at least.
 const AHEAD: u64 = 4;

@@ -5,6 +5,7 @@ pub use config::{DataConfig, HeldOut, PROCEDURAL, RunSeed, SOURCES, ShapesSeed, 
 pub use glyphs::{GlyphsConfig, Strangers};
 pub use limit::first_of_each_class;
 pub use pairs::{ListedPair, PairImages, images_of_pairs, read_pairs};
+pub use passes::Passes;
 pub use picture::{Exif, decode};
 pub use shapes::ShapesConfig;
 pub use walk::{TYPES, images_in};
@@ -23,6 +24,7 @@ mod limit;
 pub mod loader;
 pub mod objects;
 mod pairs;
+mod passes;
 mod picture;
 mod png;
 pub mod shapes;

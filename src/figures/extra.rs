@@ -35,14 +35,16 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
             ("singular spectrum of z", caption(answer), vec![panel], points)
         }
         Extra::RankAccuracy => {
-            let panel =
-                Panel::new("rank-accuracy", "RankMe of z, held out", metrics::of(KNN).axis, Style::Scatter);
-            correlated(answer, &runs, ("RankMe and kNN", "val/rankme"), panel)?
+            let axes = ["val/rankme", "RankMe of z, held out"];
+            correlated(answer, &runs, extra, axes, "RankMe and kNN")?
+        }
+        Extra::AreaAccuracy => {
+            let axes = ["spectrum/auc", metrics::of("spectrum/auc").axis];
+            correlated(answer, &runs, extra, axes, "the spectrum and kNN")?
         }
         Extra::LossAccuracy => {
-            let x = "loss, mean of the last epoch";
-            let panel = Panel::new("loss-accuracy", x, metrics::of(KNN).axis, Style::Scatter);
-            correlated(answer, &runs, ("what the loss tells of kNN", "train/loss"), panel)?
+            let axes = ["train/loss", "loss, mean of the last epoch"];
+            correlated(answer, &runs, extra, axes, "what the loss tells of kNN")?
         }
         Extra::CostAccuracy => {
             let points = last_pairs(&runs, "cost-accuracy", "train/e_passes", KNN)?;
@@ -134,13 +136,16 @@ fn last_pairs(runs: &[Run], panel: &str, x: &str, y: &str) -> Result<Vec<Point>>
     })
 }
 
-/// kNN against the column `x` in `panel`, with the rank correlation over runs in the caption.
+/// kNN against the column `x`, which its axis calls `says`, with the rank correlation over runs in
+/// the caption.
 fn correlated(
     answer: &Answer,
     runs: &[Run],
-    (title, x): (&'static str, &str),
-    panel: Panel,
+    extra: Extra,
+    [x, says]: [&str; 2],
+    title: &'static str,
 ) -> Result<Drawn> {
+    let panel = Panel::new(extra.name(), says, metrics::of(KNN).axis, Style::Scatter);
     let points = last_pairs(runs, &panel.name, x, KNN)?;
     let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.x, point.y)).collect();
     let correlation = spearman(&pairs).map_or_else(String::new, |correlation| {

@@ -44,6 +44,26 @@ pub fn rankme(singular_values: &[f64]) -> f64 {
     entropy.exp()
 }
 
+/// The area under the cumulative sum of the singular values, each divided by the sum of all: 1/D Σ_k
+/// Σ_{i≤k} σ_i / Σσ (Li, Efros & Pathak 2022). 1 where one direction has all, (D + 1) / 2D where all
+/// D have the same; NaN where all are 0.
+pub fn area(singular_values: &[f64]) -> f64 {
+    let sum: f64 = singular_values.iter().sum();
+    let (mut so_far, mut area) = (0.0, 0.0);
+    for value in singular_values {
+        so_far += value / sum;
+        area += so_far;
+    }
+    area / singular_values.len() as f64
+}
+
+/// z (N, d) with the mean of its rows taken out.
+pub fn centred(z: ArrayView2<f32>) -> Array2<f32> {
+    let mean = z.mapv(f64::from).mean_axis(Axis(0)).unwrap_or_default();
+    let mean = mean.mapv(|value| value as f32);
+    &z - &mean
+}
+
 /// log E exp(−2‖ẑ − ẑ′‖²) over pairs of different rows of z (N, d), ẑ = z/‖z‖ (Wang & Isola 2020):
 /// 0 where all are the same, near −4 where they are spread evenly over the sphere in many
 /// dimensions. Unlike the std it tells two points (−0.69) from a sphere. NaN for fewer than two
@@ -95,6 +115,17 @@ mod tests {
         let z = array![[1.0f32, 2.0], [2.0, 4.0], [0.5, 1.0]];
         assert!(std(z.view()) < 1e-7);
         assert!((rankme(&singular_values(z.view())) - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn the_area_says_how_few_directions_have_most() {
+        assert!((area(&[3.0, 0.0, 0.0, 0.0]) - 1.0).abs() < 1e-12);
+        assert!((area(&[2.0; 4]) - 5.0 / 8.0).abs() < 1e-12);
+        // (0.5 + 0.75 + 1) / 3
+        assert!((area(&[2.0, 1.0, 1.0]) - 0.75).abs() < 1e-12);
+        assert!(area(&[0.0, 0.0]).is_nan());
+        let z = array![[1.0f32, 2.0], [3.0, 2.0], [2.0, 5.0]];
+        assert_eq!(centred(z.view()), array![[-1.0f32, -1.0], [1.0, -1.0], [0.0, 2.0]]);
     }
 
     #[test]

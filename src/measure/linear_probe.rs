@@ -115,6 +115,7 @@ mod tests {
             em: None,
             verification: None,
             one_shot: None,
+            spectrum: false,
         }
     }
 

@@ -115,6 +115,14 @@ pub const FIELD: &[Metric] = &[
     smaller("em/antisymmetry_error", "its standard error", POSITIVE).not_judged(),
 ];
 
+/// The columns of a run whose recipe has `measure.spectrum`, behind [`METRICS`]: how the singular
+/// values of held-out images' centred features fall off. The area under their cumulative sum is 1
+/// where one direction has all, (D + 1) / 2D where all have the same (Li, Efros & Pathak 2022).
+pub const SPECTRUM: &[Metric] = &[
+    smaller("spectrum/auc", "AUC of the spectrum", SHARE).on_axes("AUC of the spectrum of features"),
+    larger("spectrum/rankme", "RankMe of features", POSITIVE).digits(2),
+];
+
 /// The columns of a run whose recipe has `measure.verification`, behind [`METRICS`]: on pairs of
 /// images of identities that no training image shows, where the data set has such, by the cosine of
 /// the backbone's features, or (`z_`) of the outputs z. `forged_` has forgeries by
@@ -176,7 +184,7 @@ pub fn judged() -> impl Iterator<Item = &'static Metric> {
 
 /// Every column that a run can have.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [METRICS, FIELD, VERIFICATION, ONE_SHOT].into_iter().flatten()
+    [METRICS, FIELD, SPECTRUM, VERIFICATION, ONE_SHOT].into_iter().flatten()
 }
 
 /// The column called `name`; where there is none, one that no claim may name.

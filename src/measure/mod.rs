@@ -21,7 +21,7 @@ pub mod voc_precision;
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
-use metrics::{COLUMNS, FIELD, ONE_SHOT, VERIFICATION};
+use metrics::{COLUMNS, FIELD, ONE_SHOT, SPECTRUM, VERIFICATION};
 use ndarray::ArrayView2;
 use one_shot::OneShotConfig;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,9 @@ pub struct MeasureConfig {
     /// Held-out images whose outputs are kept after every epoch, for a film; 0 keeps none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub film: usize,
+    /// Whether the spectrum of the features is measured, the `spectrum/` columns.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spectrum: bool,
     /// What is measured of the alternation itself; nothing where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub em: Option<em::EmConfig>,
@@ -119,6 +122,7 @@ impl MeasureConfig {
     pub fn columns(&self) -> Vec<&'static str> {
         let asked = [
             (self.measures_field(), FIELD),
+            (self.spectrum, SPECTRUM),
             (self.verification.is_some(), VERIFICATION),
             (self.one_shot.is_some(), ONE_SHOT),
         ];

@@ -35,6 +35,16 @@ pub const KEYS: &[Key] = rows! {
         "Shards that a batch is cut into, a power of two. Up to as many ranks share a run (--ranks), and its bytes depend on the shards, not on the ranks. On the processor.";
     "schedule.sync_batch_norm", Switch, Any, Some("true"), "MoCo; SyncBN":
         "Whether batch norm in F takes its statistics over all shards together, or over each shard alone, as ranks do that do not synchronise.";
+    "schedule.passes.multi-epoch", Empty, Any, None, "Sec. 4":
+        "Every epoch shows all training images: what is done when `schedule.passes` is left out.";
+    "schedule.passes.single-pass.chunks", Whole, AtLeast(2.0), None, "Li et al. 2022":
+        "Disjoint parts of the training images that epochs show one after the other instead of all images; each comes again until the epoch is full.";
+    "schedule.passes.cumulative.chunks", Whole, AtLeast(2.0), None, "Li et al. 2022":
+        "Such parts, of which each epoch also shows all earlier ones.";
+    "schedule.passes.hybrid.chunks", Whole, AtLeast(2.0), None, "Li et al. 2022":
+        "Such parts, shown as in a single pass at the beginning; then epochs show all images.";
+    "schedule.passes.hybrid.until_epoch", Whole, AtLeast(1.0), None, "Li et al. 2022":
+        "The first epoch that shows all images; below schedule.epochs.";
 
     "eta.one-step", Empty, Any, None, "Sec. 3; 5.2":
         "E-step of SimSiam: η is the other view's output, made anew in every step.";
@@ -306,6 +316,8 @@ pub const KEYS: &[Key] = rows! {
         "Takes L(θ, η) before and after every half-step.";
     "measure.em.trajectory", Switch, Any, Some("false"), "Sec. 5.3":
         "Keeps θ at every measurement.";
+    "measure.spectrum", Switch, Any, Some("false"), "Li et al. 2022":
+        "Measures the spectrum of held-out images' features, the spectrum/ columns.";
     "measure.verification.pairs", Whole, LIMITED, None, "LFW":
         "Measures verification, the verify/ columns: pairs of one identity in each of ten folds, and as many of two (LFW: 300).";
     "measure.one_shot.runs", Whole, LIMITED, None, "Lake et al. 2015":

@@ -14,6 +14,9 @@ pub enum Extra {
     Spectrum,
     /// kNN accuracy against RankMe: a marker for each run, and the rank correlation over runs.
     RankAccuracy,
+    /// kNN accuracy against the area under the spectrum of the features, where the recipe measures
+    /// it: a marker for each run, and the rank correlation over runs.
+    AreaAccuracy,
     /// kNN accuracy against the last loss: a marker for each run, and the rank correlation over
     /// runs.
     LossAccuracy,
@@ -29,11 +32,12 @@ pub enum Extra {
 
 impl Extra {
     /// Every one, in the order of a report.
-    pub const ALL: [Extra; 8] = [
+    pub const ALL: [Extra; 9] = [
         Extra::HalfSteps,
         Extra::Trajectories,
         Extra::Spectrum,
         Extra::RankAccuracy,
+        Extra::AreaAccuracy,
         Extra::LossAccuracy,
         Extra::CostAccuracy,
         Extra::PassesAccuracy,
@@ -44,7 +48,11 @@ impl Extra {
     pub fn is_of_accuracy(self) -> bool {
         matches!(
             self,
-            Extra::RankAccuracy | Extra::LossAccuracy | Extra::CostAccuracy | Extra::PassesAccuracy
+            Extra::RankAccuracy
+                | Extra::AreaAccuracy
+                | Extra::LossAccuracy
+                | Extra::CostAccuracy
+                | Extra::PassesAccuracy
         )
     }
 
@@ -55,6 +63,7 @@ impl Extra {
             Extra::Trajectories => "trajectories",
             Extra::Spectrum => "spectrum",
             Extra::RankAccuracy => "rank-accuracy",
+            Extra::AreaAccuracy => "area-accuracy",
             Extra::LossAccuracy => "loss-accuracy",
             Extra::CostAccuracy => "cost-accuracy",
             Extra::PassesAccuracy => "passes-accuracy",

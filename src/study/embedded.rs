@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 54] = embed![
+pub const FILES: [Embedded; 55] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -50,6 +50,7 @@ pub const FILES: [Embedded; 54] = embed![
     "optimal-predictor.toml",
     "target-variance.toml",
     "spread-terms.toml",
+    "single-pass.toml",
     "factorial.toml",
     "verification.toml",
     "one-shot.toml",

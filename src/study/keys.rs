@@ -33,7 +33,7 @@ pub const STUDY: &[Key] = rows! {
         "What its table says of each arm beside metrics; left out: nothing.";
     "figures", Texts,
         Words(&[
-            "half-steps", "trajectories", "spectrum", "rank-accuracy", "loss-accuracy", "cost-accuracy",
+            "half-steps", "trajectories", "spectrum", "rank-accuracy", "area-accuracy", "loss-accuracy", "cost-accuracy",
             "passes-accuracy", "grid",
         ]),
         CHOICE, "sim":
@@ -156,7 +156,7 @@ const METRICS: &str = "
 ## Metrics
 
 What `shows` and `claim.metric` may name. `train/` are means over an epoch, `val/` is measured on held-out images, `em/` needs
-`measure.em`, `verify/` needs `measure.verification`, `oneshot/` needs `measure.one_shot`.
+`measure.em`, `spectrum/` needs `measure.spectrum`, `verify/` needs `measure.verification`, `oneshot/` needs `measure.one_shot`.
 
 | metric | title | better |
 |---|---|---|

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 /// Tables whose single key names a variant.
-pub const CHOICES: [&str; 3] = ["eta", "predictor", "encoder.backbone"];
+pub const CHOICES: [&str; 4] = ["eta", "predictor", "encoder.backbone", "schedule.passes"];
 
 /// A value with its origin.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@
 use super::evaluate::rows;
 use super::records::Records;
 use super::{Model, weights};
-use crate::data::loader::{self, BatchShape};
+use crate::data::loader::{BatchShape, views_of};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result, go_on};
 use crate::files;
@@ -49,7 +49,7 @@ pub(super) fn tensor(
     key: u64,
 ) -> Result<Tensor> {
     let size = recipe.augment.size;
-    let x = loader::views_of(split, &recipe.augment, indices, shape, recipe.seed, key)?;
+    let x = views_of(split, &recipe.augment, indices, shape, recipe.seed, key)?;
     Ok(Tensor::from_vec(x, (shape.views, indices.len(), size, size, 3), &Device::Cpu)?)
 }
 
@@ -96,7 +96,7 @@ pub fn samples(
     let (views, _) = views_of_t(recipe, em);
     let part = model.part(recipe.schedule.batch);
     let shape = BatchShape { listed: views, part, ..BatchShape::drawn(0, views) };
-    let indices = loader::indices(dataset.train.len(), recipe.schedule.batch, recipe.seed, step);
+    let indices = recipe.batch_shape().indices(dataset.train.len(), recipe.seed, step);
     let x = tensor(&dataset.train, recipe, &indices, shape, step)?;
     let sample = |v: usize| {
         go_on(stop)?;

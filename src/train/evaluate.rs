@@ -34,6 +34,9 @@ pub struct Evaluation {
     pub uniformity: f64,
     /// Singular values of z of held-out images, largest first.
     pub spectrum: Vec<f64>,
+    /// [`collapse::area`] and RankMe of the centred features of held-out images, where they are
+    /// asked for.
+    pub of_features: Option<[f64; 2]>,
 }
 
 impl Evaluation {
@@ -46,6 +49,8 @@ impl Evaluation {
             ("val/rankme", Some(self.rankme)),
             ("val/uniformity", Some(self.uniformity)),
             ("val/linear_top1", self.linear_top1),
+            ("spectrum/auc", self.of_features.map(|[auc, _]| auc)),
+            ("spectrum/rankme", self.of_features.map(|[_, rank]| rank)),
         ];
         columns.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
@@ -150,7 +155,12 @@ pub fn evaluate(
     go_on(stop)?;
     let z: ArrayView2<f32> = z.slice(s![..z.nrows().min(SPECTRUM_ROWS), ..]);
     let spectrum = collapse::singular_values(z);
+    let of_features = protocol.config.spectrum.then(|| {
+        let values = collapse::singular_values(collapse::centred(test_x.view()).view());
+        [collapse::area(&values), collapse::rankme(&values)]
+    });
     Ok(Evaluation {
+        of_features,
         knn_top1,
         z_knn_top1,
         linear_top1,

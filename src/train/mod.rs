@@ -51,7 +51,7 @@ pub use preprocessing::Preprocessing;
 pub use pretrained::{Pretrained, recipe_of};
 pub use recognition::{Answers, Gallery, Verified, verify_pairs};
 pub use replay::{Replayed, Trajectory, replay, replay_with};
-pub use state::check_classes;
+pub use state::check_images;
 pub use transfer::{Judged, TransferConfig, Transferred, transfer};
 pub use trial::{Trial, TrialPlan, trial};
 pub use unknowns::{Alternation, Rates};

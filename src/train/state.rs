@@ -93,7 +93,7 @@ impl State {
         site: &Site,
         snapshot: Option<Snapshot<'static>>,
     ) -> Result<Self> {
-        check_classes(recipe, dataset)?;
+        check_images(recipe, dataset)?;
         let kernel = site.host_kernel(recipe.encoder.precision)?;
         let schedule = &recipe.schedule;
         let shards = Shards::new(schedule.shards, site.ranks().clone(), schedule.sync_batch_norm)?;
@@ -356,12 +356,19 @@ impl State {
     }
 }
 
-/// Refuses a classifier where images have no labels, or whose head tells another number of classes
-/// apart than they have.
+/// Refuses fewer images than chunks that epochs show, a classifier where images have no labels, and
+/// one whose head tells another number of classes apart than they have.
 ///
 /// # Errors
 /// [`Error::Usage`] with the way out.
-pub fn check_classes(recipe: &Recipe, dataset: &Dataset) -> Result<()> {
+pub fn check_images(recipe: &Recipe, dataset: &Dataset) -> Result<()> {
+    let (images, chunks) = (dataset.train.len(), recipe.schedule.passes.chunks());
+    if (images as u64) < chunks {
+        return Err(Error::Usage(format!(
+            "schedule.passes: {images} training images of {} cannot be cut into {chunks} chunks; take fewer",
+            dataset.name
+        )));
+    }
     let (outputs, classes) = (recipe.encoder.projector.dim, dataset.classes.len());
     if recipe.eta != (Rule::Labels {}) {
         return Ok(());

@@ -61,7 +61,7 @@ pub fn trial(
     stop: &AtomicBool,
 ) -> Result<Trial> {
     recipe.check()?;
-    super::check_classes(recipe, dataset)?;
+    super::check_images(recipe, dataset)?;
     let model = Model::of(recipe, &site.host_kernel(recipe.encoder.precision)?)?.on(site)?;
     let images = dataset.train.len();
     let per_epoch = loader::steps_per_epoch(images, recipe.schedule.batch);
