@@ -149,6 +149,9 @@ impl Detector {
     }
 
     /// Objectness (B, A) and deltas (B, A, 4) of every anchor, from features f.
+    ///
+    /// # Errors
+    /// Those of [`Detector::features`].
     pub fn proposals(&self, features: &Tensor, theta: &Tensor, by: Statistics) -> Result<[Tensor; 2]> {
         let output = self.parts[2].pass(features, theta, by)?;
         let (batch, each) = (features.dim(0)?, self.config.anchors.at_each_place());
@@ -158,6 +161,9 @@ impl Detector {
     }
 
     /// r (R, p/2, p/2, C'): the last stage of boxes `rois`, in pixels of the image.
+    ///
+    /// # Errors
+    /// Those of [`Detector::features`].
     pub fn read(&self, features: &Tensor, rois: Vec<Roi>, theta: &Tensor, by: Statistics) -> Result<Tensor> {
         let Shape { height, width, channels } = self.features;
         let shape = RoiAlign {
@@ -175,6 +181,9 @@ impl Detector {
     }
 
     /// Scores (R, K + 1), the background last, and deltas (R, 4K) of r.
+    ///
+    /// # Errors
+    /// Those of [`Detector::features`].
     pub fn boxes(&self, read: &Tensor, theta: &Tensor, by: Statistics) -> Result<[Tensor; 2]> {
         let output = self.parts[3].pass(read, theta, by)?.flatten_from(1)?;
         let classes = self.config.classes;
@@ -182,6 +191,9 @@ impl Detector {
     }
 
     /// Logits of masks (F, p, p, K) of r (F, p/2, p/2, C'): those of every class.
+    ///
+    /// # Errors
+    /// Those of [`Detector::features`].
     pub fn masks(&self, read: &Tensor, theta: &Tensor, by: Statistics) -> Result<Tensor> {
         deconvolved(&self.parts[4].pass(read, theta, by)?)
     }

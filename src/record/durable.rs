@@ -165,6 +165,9 @@ pub fn parent(path: &Path) -> &Path {
 }
 
 /// Makes the folder `path` and those above it that are missing, and their names durable.
+///
+/// # Errors
+/// [`Error::Disk`] where it cannot be made or written to the disk.
 pub fn make_folder(path: &Path) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
     let made = fs::create_dir_all(path)

@@ -17,6 +17,10 @@ use std::sync::{Arc, Mutex};
 pub trait Trainer: Sync {
     /// Trains `job` in `dir` with `resources`, going on where an earlier process stopped; records
     /// metrics and the outcome in `dir`. `stop` asks for a checkpoint and [`Ending::Stopped`].
+    ///
+    /// # Errors
+    /// As [`train::run`]: what makes the run impossible. That it diverged or was stopped is its
+    /// ending.
     fn train(
         &self,
         job: &Job,

@@ -104,6 +104,9 @@ fn check_labels(root: &Path, classes: &[String]) -> Result<()> {
 }
 
 /// Makes the folder `out`, or finds it empty, for what is called `what`.
+///
+/// # Errors
+/// [`Error::Usage`] where something lies in it, [`Error::Disk`] where it cannot be made or read.
 pub fn make_empty(out: &Path, what: &str) -> Result<()> {
     std::fs::create_dir_all(out).map_err(Error::disk(out, "create the folder"))?;
     let mut inside = std::fs::read_dir(out).map_err(Error::disk(out, "list the folder"))?;

@@ -2,7 +2,8 @@
 //! products through cuBLAS, all on one stream; batches arrive by another (`pinned.rs`).
 //!
 //! The kernels are compiled from [`device::SOURCE`] when the first run begins, for the very GPU
-//! (NVRTC, about two seconds); no CUDA compiler is needed for them when this crate is built.
+//! (NVRTC, about two seconds); no CUDA compiler is needed for them when this crate is built. What
+//! fails here fails with [`Error::Device`], in the driver's or the library's own words.
 
 mod dnn;
 mod driver;

@@ -22,6 +22,9 @@ pub struct Lanes {
 impl Lanes {
     /// Puts `values` at `to`, which is as long, before anything that is given to `stream` from now
     /// on. Waits for no more than the copy before the last.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] where the driver says so.
     pub fn send(&mut self, stream: &Arc<CudaStream>, values: &[f32], to: Span) -> Result<()> {
         let copies = match &self.copies {
             Some(copies) => copies,

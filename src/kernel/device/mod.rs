@@ -184,6 +184,9 @@ const THREADS: usize = 256;
 
 impl dyn Device + '_ {
     /// Copies `values` to `to`, which takes as many f32 numbers.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] where the GPU fails.
     pub fn upload_f32(&self, values: &[f32], to: Span) -> Result<()> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.upload(&bytes, to)

@@ -37,11 +37,17 @@ impl Staged {
     }
 
     /// The weights of all layers from `theta` into `staged`, rounded to its precision.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the GPU fails.
     pub fn stage(&self, theta: Span, staged: Span) -> Result<()> {
         self.device.stage_weights(&self.layers, theta, staged)
     }
 
     /// The gradients of layers that are staged as filters from `staged` into `theta`.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the GPU fails.
     pub fn unstage_gradients(&self, staged: Span, theta: Span) -> Result<()> {
         self.device.unstage_gradients(&self.layers, staged, theta)
     }

@@ -22,6 +22,9 @@ pub struct StepNumbers {
 pub trait Stepper: Send {
     /// One step on `theta` with its momentum `velocity` along `gradient`, all f32 and of one
     /// length.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] where a GPU fails.
     fn step(&self, theta: Span, velocity: Span, gradient: Span, numbers: &StepNumbers) -> Result<()>;
 }
 

@@ -111,6 +111,9 @@ impl Ranks for Threads {
 }
 
 /// Runs `body` on `size` threads, each with its rank; what they give, in the order of ranks.
+///
+/// # Errors
+/// Each thread's own, and [`Error::Failure`] in the place of one that has fallen.
 pub fn together<T: Send>(size: usize, body: impl Fn(Arc<dyn Ranks>) -> Result<T> + Sync) -> Vec<Result<T>> {
     if size == 1 {
         return vec![body(Arc::new(One))];
