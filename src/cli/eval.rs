@@ -38,6 +38,7 @@ const MEASURE: MeasureConfig = MeasureConfig {
     verification: None,
     one_shot: None,
     spectrum: false,
+    predictor: false,
 };
 
 /// Runs `sim eval` as `matches` say; the exit code.

@@ -116,6 +116,7 @@ mod tests {
             verification: None,
             one_shot: None,
             spectrum: false,
+            predictor: false,
         }
     }
 

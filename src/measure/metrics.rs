@@ -123,6 +123,14 @@ pub const SPECTRUM: &[Metric] = &[
     larger("spectrum/rankme", "RankMe of features", POSITIVE).digits(2),
 ];
 
+/// The columns of a run whose recipe has `measure.predictor`: what lies beside the diagonal of a
+/// linear h, and how far h² is from h ([`super::linear_map`]).
+pub const PREDICTOR: &[Metric] = &[
+    smaller("predictor/off_diagonal", "beside the diagonal of h", POSITIVE)
+        .on_axes("‖W − diag W‖ / ‖diag W‖"),
+    smaller("predictor/projection", "h from a projection", POSITIVE).on_axes("‖W² − W‖ / ‖W‖"),
+];
+
 /// The columns of a run whose recipe has `measure.verification`, behind [`METRICS`]: on pairs of
 /// images of identities that no training image shows, where the data set has such, by the cosine of
 /// the backbone's features, or (`z_`) of the outputs z. `forged_` has forgeries by
@@ -184,7 +192,7 @@ pub fn judged() -> impl Iterator<Item = &'static Metric> {
 
 /// Every column that a run can have.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [METRICS, FIELD, SPECTRUM, VERIFICATION, ONE_SHOT].into_iter().flatten()
+    [METRICS, FIELD, SPECTRUM, PREDICTOR, VERIFICATION, ONE_SHOT].into_iter().flatten()
 }
 
 /// The column called `name`; where there is none, one that no claim may name.

@@ -11,6 +11,7 @@ pub mod estimate;
 pub mod evidence;
 pub mod field;
 pub mod knn;
+pub mod linear_map;
 pub mod linear_probe;
 pub mod metrics;
 pub mod one_shot;
@@ -21,7 +22,7 @@ pub mod voc_precision;
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
-use metrics::{COLUMNS, FIELD, ONE_SHOT, SPECTRUM, VERIFICATION};
+use metrics::{COLUMNS, FIELD, ONE_SHOT, PREDICTOR, SPECTRUM, VERIFICATION};
 use ndarray::ArrayView2;
 use one_shot::OneShotConfig;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,10 @@ pub struct MeasureConfig {
     /// Whether the spectrum of the features is measured, the `spectrum/` columns.
     #[serde(default, skip_serializing_if = "is_default")]
     pub spectrum: bool,
+    /// Whether a linear predictor is compared with the identity and with projections, the
+    /// `predictor/` columns.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub predictor: bool,
     /// What is measured of the alternation itself; nothing where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub em: Option<em::EmConfig>,
@@ -123,6 +128,7 @@ impl MeasureConfig {
         let asked = [
             (self.measures_field(), FIELD),
             (self.spectrum, SPECTRUM),
+            (self.predictor, PREDICTOR),
             (self.verification.is_some(), VERIFICATION),
             (self.one_shot.is_some(), ONE_SHOT),
         ];

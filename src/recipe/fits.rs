@@ -86,6 +86,13 @@ impl Recipe {
     fn check_watched(&self) -> Result<()> {
         let fail = |what: String| Err(Error::Usage(what));
         let (objective, codes) = (&self.objective, matches!(self.eta, Rule::Sinkhorn { .. }));
+        if self.measure.predictor && !self.predictor.is_linear() {
+            return fail(
+                "measure.predictor: it looks at the matrix of h; predictor.linear, predictor.least-squares and \
+                 predictor.direct are one"
+                    .into(),
+            );
+        }
         let em = self.measure.em.as_ref();
         if em.is_some_and(|em| em.eta) && self.eta == (Rule::Labels {}) {
             return fail(

@@ -318,6 +318,8 @@ pub const KEYS: &[Key] = rows! {
         "Keeps θ at every measurement.";
     "measure.spectrum", Switch, Any, Some("false"), "Li et al. 2022":
         "Measures the spectrum of held-out images' features, the spectrum/ columns.";
+    "measure.predictor", Switch, Any, Some("false"), "Wen & Li 2022":
+        "Compares a linear h with the identity and with projections, the predictor/ columns; needs a linear predictor.";
     "measure.verification.pairs", Whole, LIMITED, None, "LFW":
         "Measures verification, the verify/ columns: pairs of one identity in each of ten folds, and as many of two (LFW: 300).";
     "measure.one_shot.runs", Whole, LIMITED, None, "Lake et al. 2015":

@@ -34,6 +34,11 @@ impl Predictor {
         }
     }
 
+    /// Whether h(z) = W z.
+    pub fn is_linear(&self) -> bool {
+        matches!(self, Predictor::Direct(_) | Predictor::Linear(_) | Predictor::LeastSquares(_))
+    }
+
     /// Whether it is set from moments of the outputs, so that no gradient moves it.
     pub fn is_set(&self) -> bool {
         matches!(self, Predictor::Direct(_) | Predictor::LeastSquares(_))

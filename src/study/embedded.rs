@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 55] = embed![
+pub const FILES: [Embedded; 56] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -48,6 +48,7 @@ pub const FILES: [Embedded; 55] = embed![
     "no-potential.toml",
     "linear-field.toml",
     "optimal-predictor.toml",
+    "linear-predictor.toml",
     "target-variance.toml",
     "spread-terms.toml",
     "single-pass.toml",
