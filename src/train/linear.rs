@@ -1,9 +1,6 @@
-//! A linear predictor: what a trained one is held to, and what is measured of any.
+//! What a trained linear predictor is held to.
 
-use super::Model;
 use crate::error::Result;
-use crate::measure::MeasureConfig;
-use crate::measure::linear_map::{from_projection, off_diagonal};
 use crate::network::config::LinearConfig;
 use candle_core::{Tensor, Var};
 
@@ -39,22 +36,6 @@ pub fn begin(theta: &Var, dim: usize, config: LinearConfig) -> Result<()> {
         return Ok(theta.set(&identity.flatten_all()?)?);
     }
     hold(theta, dim, config)
-}
-
-/// What `measure` asks of the W of a linear h, as columns of metrics.csv.
-///
-/// # Errors
-/// [`crate::Error::Device`] when a GPU fails.
-pub fn columns(model: &Model, measure: &MeasureConfig) -> Result<Vec<(&'static str, f64)>> {
-    let h = model.parts().find(|part| part.name == "predictor").filter(|_| measure.predictor);
-    let Some(h) = h else { return Ok(Vec::new()) };
-    let dim = model.output_dim();
-    let w = super::evaluate::rows(&h.theta.as_detached_tensor().reshape((dim, dim))?)?.mapv(f64::from);
-    let values = [
-        ("predictor/off_diagonal", off_diagonal(w.view())),
-        ("predictor/projection", from_projection(w.view())),
-    ];
-    Ok(values.into_iter().filter(|(_, value)| value.is_finite()).collect())
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 
 use super::Model;
 use super::em::held_out_gap;
+use super::evaluate::rows;
 use super::field::antisymmetry;
 use crate::data::Dataset;
 use crate::error::Result;
+use crate::measure::MeasureConfig;
 use crate::measure::em::EmConfig;
 use crate::measure::field::Share;
+use crate::measure::linear_map::{from_projection, off_diagonal};
 use crate::recipe::Recipe;
 use std::sync::atomic::AtomicBool;
 
@@ -33,4 +36,20 @@ pub fn columns(
         values.extend([("em/antisymmetry", share), ("em/antisymmetry_error", error)]);
     }
     Ok(values)
+}
+
+/// What `measure` asks of the W of a linear h, as columns of metrics.csv.
+///
+/// # Errors
+/// [`crate::Error::Device`] when a GPU fails.
+pub fn predictor_columns(model: &Model, measure: &MeasureConfig) -> Result<Vec<(&'static str, f64)>> {
+    let h = model.parts().find(|part| part.name == "predictor").filter(|_| measure.predictor);
+    let Some(h) = h else { return Ok(Vec::new()) };
+    let dim = model.output_dim();
+    let w = rows(&h.theta.as_detached_tensor().reshape((dim, dim))?)?.mapv(f64::from);
+    let values = [
+        ("predictor/off_diagonal", off_diagonal(w.view())),
+        ("predictor/projection", from_projection(w.view())),
+    ];
+    Ok(values.into_iter().filter(|(_, value)| value.is_finite()).collect())
 }

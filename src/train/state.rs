@@ -9,7 +9,6 @@ use super::em;
 use super::film;
 use super::half_steps::HalfSteps;
 use super::init::first_step;
-use super::linear;
 use super::readings::Read;
 use super::recognition;
 use super::records::Records;
@@ -291,7 +290,7 @@ impl State {
         let e = evaluate(&self.alternation.model, dataset, &recipe.augment, &protocol, stop)?;
         let mut values = e.columns();
         self.spectrum = e.spectrum;
-        values.extend(linear::columns(&self.alternation.model, &recipe.measure)?);
+        values.extend(standing::predictor_columns(&self.alternation.model, &recipe.measure)?);
         values.extend(recognition::measured(&self.alternation.model, recipe, dataset, stop)?);
         if let Some(em) = &recipe.measure.em {
             values.extend(standing::columns(&self.alternation.model, dataset, recipe, em, stop)?);
