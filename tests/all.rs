@@ -52,6 +52,7 @@ mod replay;
 mod report;
 mod resume;
 mod sources;
+mod spectral;
 mod stop;
 mod supervised;
 mod support;

@@ -44,6 +44,15 @@ pub fn rankme(singular_values: &[f64]) -> f64 {
     entropy.exp()
 }
 
+/// RankMe of the directions of x (N, d), its rows divided by their lengths: all of x that a cosine
+/// sees. NaN where a number is not finite.
+pub fn direction_rank(x: ArrayView2<f32>) -> f64 {
+    match x.iter().all(|value| value.is_finite()) {
+        true => rankme(&singular_values(super::knn::unit_rows(x).view())),
+        false => f64::NAN,
+    }
+}
+
 /// log E exp(−2‖ẑ − ẑ′‖²) over pairs of different rows of z (N, d), ẑ = z/‖z‖ (Wang & Isola 2020):
 /// 0 where all are the same, near −4 where they are spread evenly over the sphere in many
 /// dimensions. Unlike the std it tells two points (−0.69) from a sphere. NaN for fewer than two
@@ -103,6 +112,14 @@ mod tests {
         let values = singular_values(z.view());
         assert!((values[0] - 3.0).abs() < 1e-9 && (values[1] - 3.0).abs() < 1e-9);
         assert!((rankme(&values) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_rank_of_directions_sees_no_lengths() {
+        let x = array![[0.0f32, 30.0], [-0.1, 0.0]];
+        assert!((direction_rank(x.view()) - 2.0).abs() < 1e-6);
+        assert!(rankme(&singular_values(x.view())) < 1.1, "lengths count in RankMe of x itself");
+        assert!(direction_rank(array![[f32::NAN, 1.0]].view()).is_nan());
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub struct EmConfig {
     /// Random directions by which the field of the update is measured; 0: it is not.
     #[serde(default, skip_serializing_if = "is_default")]
     pub field: usize,
+    /// Whether the effective ranks of p and η are taken, the `em/rank_` columns.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ranks: bool,
 }
 
 /// More images or views are taken for a slip of the hand.

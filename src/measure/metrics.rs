@@ -115,6 +115,14 @@ pub const FIELD: &[Metric] = &[
     smaller("em/antisymmetry_error", "its standard error", POSITIVE).not_judged(),
 ];
 
+/// The columns of a run whose recipe has `measure.em.ranks`, behind [`METRICS`]: the effective rank
+/// of what the last step before a measurement compared, p/‖p‖ and η/‖η‖ of all its views.
+pub const RANKS: &[Metric] = &[
+    larger("em/rank_p", "RankMe of p", POSITIVE).digits(2),
+    larger("em/rank_eta", "RankMe of η", POSITIVE).digits(2),
+    larger("em/rank_gap", "RankMe of η − RankMe of p", ANY).digits(2),
+];
+
 /// The columns of a run whose recipe has `measure.verification`, behind [`METRICS`]: on pairs of
 /// images of identities that no training image shows, where the data set has such, by the cosine of
 /// the backbone's features, or (`z_`) of the outputs z. `forged_` has forgeries by
@@ -176,7 +184,7 @@ pub fn judged() -> impl Iterator<Item = &'static Metric> {
 
 /// Every column that a run can have.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [METRICS, FIELD, VERIFICATION, ONE_SHOT].into_iter().flatten()
+    [METRICS, FIELD, RANKS, VERIFICATION, ONE_SHOT].into_iter().flatten()
 }
 
 /// The column called `name`; where there is none, one that no claim may name.

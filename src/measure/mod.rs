@@ -21,7 +21,7 @@ pub mod voc_precision;
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
-use metrics::{COLUMNS, FIELD, ONE_SHOT, VERIFICATION};
+use metrics::{COLUMNS, FIELD, ONE_SHOT, RANKS, VERIFICATION};
 use ndarray::ArrayView2;
 use one_shot::OneShotConfig;
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,7 @@ impl MeasureConfig {
     pub fn columns(&self) -> Vec<&'static str> {
         let asked = [
             (self.measures_field(), FIELD),
+            (self.em.as_ref().is_some_and(|em| em.ranks), RANKS),
             (self.verification.is_some(), VERIFICATION),
             (self.one_shot.is_some(), ONE_SHOT),
         ];

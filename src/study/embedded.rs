@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 53] = embed![
+pub const FILES: [Embedded; 54] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -50,6 +50,7 @@ pub const FILES: [Embedded; 53] = embed![
     "optimal-predictor.toml",
     "target-variance.toml",
     "factorial.toml",
+    "rank-differential.toml",
     "verification.toml",
     "one-shot.toml",
     "base/simsiam.toml",

@@ -64,7 +64,7 @@ impl Alternation {
         let small = views.small.as_ref().map(|x| model.z_of_small(x)).transpose()?;
         let (small, negatives) = (small.as_ref(), rule.negatives());
         let compared = Compared { z: &trained_z, eta: &eta, small, negatives };
-        let Losses { encoder, descended } = Losses::new(model, &self.objective, &compared)?;
+        let Losses { encoder, descended, p } = Losses::new(model, &self.objective, &compared)?;
         let loss = model.site().ask(&encoder)?;
         let descends = loss.known().is_none_or(f64::is_finite);
         let gradients = if descends { Some(descended.backward()?) } else { None };
@@ -72,6 +72,6 @@ impl Alternation {
             self.descend(gradients, step, rates)?;
         }
         let (e_passed, z) = (self.count_passed(), z.get(0)?.detach());
-        Ok(Outcome { loss, z, eta: eta.detach(), e_passed, gradients })
+        Ok(Outcome { loss, z, p, eta: eta.detach(), e_passed, gradients })
     }
 }

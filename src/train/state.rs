@@ -1,6 +1,7 @@
 //! The state of a run: exactly what a checkpoint holds, and what is made of it at the end of an
 //! epoch.
 
+mod gap;
 mod saved;
 
 pub use saved::saw;
@@ -18,12 +19,12 @@ use super::{Alternation, Init, Model, Preprocessing, Progress, Protocol, Rates, 
 use crate::data::{Dataset, loader};
 use crate::device::Site;
 use crate::error::{Error, Result};
-use crate::eta::{BankPlace, Rule, Size, Views};
+use crate::eta::{BankPlace, Rule, Size};
 use crate::kernel::ranks::Shards;
 use crate::objective::Similarity;
 use crate::recipe::Recipe;
 use crate::record::{MetricsLog, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE};
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use ndarray::Array2;
 use serde_json::Value;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub struct State {
     pub alternation: Alternation,
     /// L around the half-steps, where the recipe asks for it.
     half_steps: Option<HalfSteps>,
-    /// What the last step's η was compared with, for the row that follows.
+    /// What the last step's η and p were compared with, for the row that follows.
     eta_gap: Vec<(&'static str, f64)>,
     /// Whether the row of the initial weights is missing.
     pub unmeasured: bool,
@@ -192,22 +193,6 @@ impl State {
             self.e_passed += self.alternation.count_passed();
         }
         interrupted
-    }
-
-    /// Compares the η that a step on `views` trained on with `samples`.
-    pub fn compare(
-        &mut self,
-        recipe: &Recipe,
-        eta: &Tensor,
-        views: &Views,
-        samples: &[Array2<f32>],
-    ) -> Result<()> {
-        let rule = &self.alternation.rule;
-        let gap = em::trained_gap(eta, rule.second(views)?, samples, recipe)?;
-        let parts = [gap.bias.map(|b| ("em/eta_bias", b)), gap.variance.map(|v| ("em/eta_variance", v))];
-        self.eta_gap = vec![("em/eta_cosine", gap.cosine), ("em/eta_age", rule.age(views))];
-        self.eta_gap.extend(parts.into_iter().flatten());
-        Ok(())
     }
 
     /// Takes note of what a step gave.
