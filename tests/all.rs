@@ -29,6 +29,7 @@ mod fuzz;
 mod gpu;
 mod gpu_kernels;
 mod gpu_runs;
+mod growth;
 mod identity;
 mod init;
 mod kernel;

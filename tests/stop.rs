@@ -63,6 +63,7 @@ fn recipes() -> Vec<Recipe> {
             trajectory: true,
             field: 0,
             ranks: true,
+            eigenvalues: true,
         });
         recipe
     };

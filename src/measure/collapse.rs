@@ -3,6 +3,9 @@
 
 use ndarray::{Array2, ArrayView2, Axis};
 
+/// Singular values of f32 outputs below this share of the largest are not told apart.
+const SMALLEST_SHARE: f64 = 1e-5;
+
 /// The mean over dimensions of the unbiased standard deviation of z/‖z‖, for z (B, d).
 ///
 /// Times √d it is 1 for an isotropic Gaussian and 0 at collapse. Undefined (NaN) for one row.
@@ -42,6 +45,17 @@ pub fn rankme(singular_values: &[f64]) -> f64 {
     let entropy: f64 =
         singular_values.iter().map(|s| s / sum).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
     entropy.exp()
+}
+
+/// The standard deviation of the logarithms of the squares of singular values, those below a
+/// hundred-thousandth of the largest counted as that much: they are rounding noise. NaN where all
+/// are 0.
+pub fn log_spread(singular_values: &[f64]) -> f64 {
+    let largest = singular_values.iter().fold(0.0, |largest: f64, s| largest.max(*s));
+    let logs: Vec<f64> =
+        singular_values.iter().map(|s| 2.0 * (s / largest).max(SMALLEST_SHARE).ln()).collect();
+    let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+    (logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / logs.len() as f64).sqrt()
 }
 
 /// RankMe of the directions of x (N, d), its rows divided by their lengths: all of x that a cosine
@@ -112,6 +126,17 @@ mod tests {
         let values = singular_values(z.view());
         assert!((values[0] - 3.0).abs() < 1e-9 && (values[1] - 3.0).abs() < 1e-9);
         assert!((rankme(&values) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_spread_of_logarithms_sees_no_scale_and_has_a_floor() {
+        // log s² of 1 and e²: 0 and 4, whose standard deviation is 2.
+        for scale in [1.0, 1e-3] {
+            assert!((log_spread(&[scale * 2f64.exp(), scale]) - 2.0).abs() < 1e-9);
+        }
+        assert_eq!(log_spread(&[1.0, 0.0]), log_spread(&[1.0, 1e-9]));
+        assert_eq!(log_spread(&[3.0, 3.0, 3.0]), 0.0);
+        assert!(log_spread(&[0.0, 0.0]).is_nan());
     }
 
     #[test]

@@ -123,6 +123,11 @@ pub const RANKS: &[Metric] = &[
     larger("em/rank_gap", "RankMe of η − RankMe of p", ANY).digits(2),
 ];
 
+/// The column of a run whose recipe has `measure.em.eigenvalues`, behind [`METRICS`]: the standard
+/// deviation over axes of the logarithm of the eigenvalues of E\[z zᵀ\], held-out images.
+pub const EIGENVALUES: &[Metric] =
+    &[smaller("em/log_spread", "std of log eigenvalues of E[z zᵀ]", POSITIVE).digits(2)];
+
 /// The columns of a run whose recipe has `measure.verification`, behind [`METRICS`]: on pairs of
 /// images of identities that no training image shows, where the data set has such, by the cosine of
 /// the backbone's features, or (`z_`) of the outputs z. `forged_` has forgeries by
@@ -184,7 +189,7 @@ pub fn judged() -> impl Iterator<Item = &'static Metric> {
 
 /// Every column that a run can have.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [METRICS, FIELD, RANKS, VERIFICATION, ONE_SHOT].into_iter().flatten()
+    [METRICS, FIELD, RANKS, EIGENVALUES, VERIFICATION, ONE_SHOT].into_iter().flatten()
 }
 
 /// The column called `name`; where there is none, one that no claim may name.

@@ -21,7 +21,7 @@ pub mod voc_precision;
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
-use metrics::{COLUMNS, FIELD, ONE_SHOT, RANKS, VERIFICATION};
+use metrics::{COLUMNS, EIGENVALUES, FIELD, ONE_SHOT, RANKS, VERIFICATION};
 use ndarray::ArrayView2;
 use one_shot::OneShotConfig;
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,7 @@ impl MeasureConfig {
         let asked = [
             (self.measures_field(), FIELD),
             (self.em.as_ref().is_some_and(|em| em.ranks), RANKS),
+            (self.em.as_ref().is_some_and(|em| em.eigenvalues), EIGENVALUES),
             (self.verification.is_some(), VERIFICATION),
             (self.one_shot.is_some(), ONE_SHOT),
         ];

@@ -226,6 +226,18 @@ impl DirectConfig {
     pub const PAPER: DirectConfig =
         DirectConfig { rho: 0.3, epsilon: 0.1, every: 1, alpha: 0.5, filter: Filter::Power };
 
+    /// W's eigenvalue where F has `s`, the largest of F's being `most`: (s/most)^α + ε. A logarithm is
+    /// that of √s, which is not divided by anything.
+    pub fn of_eigenvalue(&self, s: f64, most: f64) -> f64 {
+        let share = if most > 0.0 { s / most } else { 0.0 };
+        let kept = match self.filter {
+            Filter::Power if is_half(&self.alpha) => share.sqrt(),
+            Filter::Power => share.powf(self.alpha),
+            filter => filter.of(s.sqrt(), 1.0),
+        };
+        kept + self.epsilon
+    }
+
     /// Refuses ρ outside [0, 1), a negative ε, an interval of 0 steps, and an α that is not above 0
     /// or would do nothing.
     ///

@@ -323,6 +323,8 @@ pub const KEYS: &[Key] = rows! {
         "Random directions by which it is measured how far the expected update is from a gradient; 0 leaves it out.";
     "measure.em.ranks", Switch, Any, Some("false"), "Zhuo et al. 2023":
         "Takes the effective ranks of p and of η in the last step before each measurement, the em/rank_ columns.";
+    "measure.em.eigenvalues", Switch, Any, Some("false"), "Halvagal et al. 2023":
+        "Keeps the eigenvalues of E[z zᵀ] at every measurement; the spread of their logarithms is em/log_spread.";
     "closed_form.signal", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":
         "A linear encoder of Gaussian images in place of training: variance of images along 1 to 64 directions.";
     "closed_form.noise", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 54] = embed![
+pub const FILES: [Embedded; 55] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -51,6 +51,7 @@ pub const FILES: [Embedded; 54] = embed![
     "target-variance.toml",
     "factorial.toml",
     "rank-differential.toml",
+    "implicit-variance.toml",
     "verification.toml",
     "one-shot.toml",
     "base/simsiam.toml",

@@ -5,7 +5,7 @@
 use super::Model;
 use super::evaluate::rows;
 use crate::error::{Error, Result};
-use crate::kernel::spectral::{Filter, of_symmetric};
+use crate::kernel::spectral::of_symmetric;
 use crate::network::config::{DirectConfig, LeastSquaresConfig};
 use crate::recipe::Predictor;
 use candle_core::Tensor;
@@ -131,15 +131,7 @@ impl Direct {
     /// The paper has √s + ε max s; the official code divides s by its maximum first, as here. The
     /// cosine does not see the common factor, and with it ε means the same at every scale of z.
     fn of_correlation(&self, config: &DirectConfig) -> DMatrix<f64> {
-        of_symmetric(self.symmetric(0), |s, most| {
-            let share = if most > 0.0 { s / most } else { 0.0 };
-            let kept = match config.filter {
-                Filter::Power if config.alpha == 0.5 => share.sqrt(),
-                Filter::Power => share.powf(config.alpha),
-                filter => filter.of(s.sqrt(), 1.0),
-            };
-            kept + config.epsilon
-        })
+        of_symmetric(self.symmetric(0), |s, most| config.of_eigenvalue(s, most))
     }
 
     /// W = M₁ (M₂ + ridge·t·I)⁻¹, (d, d), M₁ made symmetric and t the mean of M₂'s diagonal; the
@@ -186,6 +178,7 @@ impl Direct {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::spectral::Filter;
     use candle_core::Device;
 
     fn direct(rho: f64, epsilon: f64) -> Direct {

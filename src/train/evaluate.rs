@@ -34,6 +34,8 @@ pub struct Evaluation {
     pub uniformity: f64,
     /// Singular values of z of held-out images, largest first.
     pub spectrum: Vec<f64>,
+    /// How many images those are.
+    pub rows: usize,
 }
 
 impl Evaluation {
@@ -158,6 +160,7 @@ pub fn evaluate(
         rankme: collapse::rankme(&spectrum),
         uniformity: collapse::uniformity(z),
         spectrum,
+        rows: z.nrows(),
     })
 }
 

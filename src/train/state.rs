@@ -21,9 +21,10 @@ use crate::device::Site;
 use crate::error::{Error, Result};
 use crate::eta::{BankPlace, Rule, Size};
 use crate::kernel::ranks::Shards;
+use crate::measure::collapse::log_spread;
 use crate::objective::Similarity;
 use crate::recipe::Recipe;
-use crate::record::{MetricsLog, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE};
+use crate::record::{EIGENVALUES, MetricsLog, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE};
 use candle_core::Device;
 use ndarray::Array2;
 use serde_json::Value;
@@ -59,6 +60,8 @@ pub struct State {
     e_passed: u64,
     /// Singular values of z of held-out images, largest first, as last measured.
     spectrum: Vec<f64>,
+    /// How many images these are of.
+    rows: usize,
     /// On the rank that writes.
     logs: Option<MetricsLog>,
     /// Seconds that earlier processes spent on this run.
@@ -131,6 +134,7 @@ impl State {
             epoch: EpochSums::default(),
             e_passed: 0,
             spectrum: Vec::new(),
+            rows: 0,
             logs: records.logs(&recipe.measure.columns())?,
             wall_before: 0.0,
             images: saved::number_of(&dataset.digest),
@@ -222,6 +226,7 @@ impl State {
         self.write_trajectory(recipe, records)?;
         self.write_film(recipe, dataset, records, stop)?;
         let values = self.evaluation(recipe, dataset, false, stop)?;
+        self.write_eigenvalues(recipe, records)?;
         self.unmeasured = false;
         self.row(recipe.schedule.start_epoch as f64, values, watch)
     }
@@ -259,6 +264,7 @@ impl State {
         values.extend(evaluated);
         if measured {
             self.write_trajectory(recipe, records)?;
+            self.write_eigenvalues(recipe, records)?;
         }
         self.row(epoch as f64, values, watch)
     }
@@ -274,9 +280,13 @@ impl State {
         let protocol = Protocol { config: &recipe.measure, probe, seed: recipe.seed };
         let e = evaluate(&self.alternation.model, dataset, &recipe.augment, &protocol, stop)?;
         let mut values = e.columns();
-        self.spectrum = e.spectrum;
+        (self.spectrum, self.rows) = (e.spectrum, e.rows);
         values.extend(recognition::measured(&self.alternation.model, recipe, dataset, stop)?);
         if let Some(em) = &recipe.measure.em {
+            // Outputs that are all 0 have no logarithm.
+            let spread =
+                Some(log_spread(&self.spectrum)).filter(|spread| em.eigenvalues && spread.is_finite());
+            values.extend(spread.map(|spread| ("em/log_spread", spread)));
             values.extend(standing::columns(&self.alternation.model, dataset, recipe, em, stop)?);
         }
         Ok(values)
@@ -315,6 +325,15 @@ impl State {
             Some(em) if em.trajectory => em::write_trajectory(&self.alternation.model, self.step, records),
             _ => Ok(()),
         }
+    }
+
+    /// Keeps the eigenvalues of E\[z zᵀ\] as last measured, where the recipe asks for them.
+    fn write_eigenvalues(&self, recipe: &Recipe, records: Records) -> Result<()> {
+        if !recipe.measure.em.as_ref().is_some_and(|em| em.eigenvalues) {
+            return Ok(());
+        }
+        let values = self.spectrum.iter().map(|s| (s * s / self.rows as f64) as f32).collect();
+        em::write_vector((EIGENVALUES, EIGENVALUES), self.step, values, records)
     }
 
     /// Keeps the outputs of a few images as they are now, where the recipe asks for it.
