@@ -143,6 +143,12 @@ impl Reference {
             Comparison::Simsiam => cosine(&self.p(z), &self.eta),
             Comparison::SymmetricPredictor => cosine(&self.p(z), &predicted),
             Comparison::Mirror => cosine(z, &predicted),
+            // p(z) moves with z as if h were the identity.
+            Comparison::Isotropic => {
+                let moved = z.iter().zip(&self.z).map(|(z, from)| z - from);
+                let p: Vec<f64> = self.p(&self.z).iter().zip(moved).map(|(p, by)| p + by).collect();
+                cosine(&p, &self.eta)
+            }
             Comparison::InversePredictor => {
                 cosine(&self.p(z), &rows(&predicted, &|p| head(&self.inverse, p)))
             }
@@ -247,7 +253,7 @@ fn centre_and_residual_make_up_what_simsiam_has_beyond_the_symmetric_predictor()
 }
 
 fn direct(every: u64) -> Predictor {
-    Predictor::Direct(DirectConfig { rho: 0.3, epsilon: 0.1, every })
+    Predictor::Direct(DirectConfig { every, ..DirectConfig::PAPER })
 }
 
 fn alternation(predictor: &Predictor) -> Alternation {

@@ -12,10 +12,12 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// What each table of a recipe must have, and what else must change for it.
-const SAMPLES: [(&str, &str); 35] = [
+const SAMPLES: [(&str, &str); 37] = [
     ("eta.one-step", "eta.one-step = {}"),
     ("eta.k-step", "eta.k-step.k = 2"),
     ("eta.mean-of-others", "eta.mean-of-others = {}"),
+    ("eta.filtered", "eta.filtered = { sigma = 0.5 }"),
+    ("eta.whitened", "eta.whitened.ridge = 0.001"),
     ("eta.memory-bank", "eta.memory-bank.m = 0.5"),
     ("eta.expectation", "eta.expectation = { n = 2, normalised = true }"),
     ("eta.momentum-encoder", "eta.momentum-encoder.tau = 0.9\nobjective.similarity = \"info-nce\""),

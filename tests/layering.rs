@@ -33,7 +33,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
     ("measure", &["masks"]),
     ("eta", &["kernel", "objective", "store"]),
     ("record", &["kernel", "store"]),
-    ("theory", &["measure"]),
+    ("theory", &["kernel", "measure"]),
     // A recipe may ask for the closed form in the place of training.
     ("recipe", &["augment", "data", "eta", "measure", "network", "objective", "optim", "theory"]),
     (

@@ -55,8 +55,16 @@ fn stop_after<T>(delay: Duration, stop: &AtomicBool, work: impl FnOnce() -> T) -
 /// banks, averages of θ.
 fn recipes() -> Vec<Recipe> {
     let watched = |mut recipe: Recipe, eta: bool| {
-        recipe.measure.em =
-            Some(EmConfig { images: 16, views: 4, eta, objective: true, trajectory: true, field: 0 });
+        recipe.measure.em = Some(EmConfig {
+            images: 16,
+            views: 4,
+            eta,
+            objective: true,
+            trajectory: true,
+            field: 0,
+            ranks: true,
+            eigenvalues: true,
+        });
         recipe
     };
     let with = |study: &str, arm: &str, eta: Rule| Recipe { eta, ..recipe(study, arm) };
@@ -74,6 +82,7 @@ fn recipes() -> Vec<Recipe> {
     vec![
         watched(with("multistep", "k=10", k), true),
         watched(with("simsiam", "simsiam", bank), false),
+        watched(with("simsiam", "simsiam", Rule::Whitened { ridge: 1e-3 }), false),
         watched(with("expectation", "h+n=4", mean(4)), true),
         in_e_steps,
         seldom,

@@ -2,6 +2,7 @@
 
 use super::basins::{self, MOST_TRIALS};
 use super::flags::{json_flag, option, path_option, switch};
+use super::growth;
 use super::output::Output;
 use crate::error::{Error, Result};
 use crate::figures::{Rules, linear_em};
@@ -42,12 +43,17 @@ pub fn command() -> Command {
         .arg(number("predictor-rate", "0.2", "Learning rate of a learned predictor"))
         .arg(number("decay", "0.001", "Weight decay of the rules with a predictor"))
         .arg(count("iterations", "N", MOST_ITERATIONS, "300", "Iterations of the outer loop in the figure"))
-        .arg(path_option("out", "DIR", "Also draw linear-em or basins .{svg,png,csv} into this folder"))
+        .arg(path_option("out", "DIR", "Also draw linear-em, basins or growth .{svg,png,csv} into this folder"))
         .arg(switch("basins", "Instead: where the flow of one direction ends, from random starts"))
+        .arg(
+            switch("growth", "Instead: how fast eigenvalues of E[z zᵀ] grow where h is set from them")
+                .conflicts_with("basins"),
+        )
         .arg(count("trials", "N", MOST_TRIALS, "1000", "Random directions and starts of --basins"))
         .arg(json_flag())
         .after_help(
-            "Derivations: paper-notes/theory-linear.md and, of --basins, paper-notes/no-potential.md.",
+            "Derivations: paper-notes/theory-linear.md; of --basins, paper-notes/no-potential.md; of --growth,\n\
+             paper-notes/implicit-variance.md.",
         )
 }
 
@@ -136,6 +142,10 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         return basins::run(matches, output);
     }
     let asked = asked(matches)?;
+    if matches.get_flag("growth") {
+        let folder = matches.get_one::<PathBuf>("out");
+        return growth::run(matches, &asked.world, folder.map(PathBuf::as_path), output);
+    }
     let directions = Direction::of(&asked.world);
     let json = matches.get_flag("json");
     let mut rows = vec![

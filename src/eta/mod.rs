@@ -6,6 +6,8 @@
 //! | one-step | F_θ(T′(x)), one sample, the forward pass that the M-step makes anyway | Sec. 5.1 |
 //! | k-step | the same for the next k batches, computed with θ frozen and kept | Sec. 5.2 "Multi-step alternation" |
 //! | mean-of-others | 1/(V−1) Σ F_θ(T_u(x)) over the other views u of the batch | FastSiam |
+//! | filtered | F_θ(T′(x)) through a function of the batch's singular values | Zhuo et al. 2023 |
+//! | whitened | the same made white: the exact E-step under ηᵀη = n·I | Zhuo et al. 2023 |
 //! | memory-bank | m·η_x + (1−m)·F_θ(T′(x)), kept for all N images | Sec. 5.2 "Expectation over augmentations" |
 //! | expectation | m·η_x + (1−m)·1/n Σ F_θ(T_i(x)), n samples or all of a finite T, once per k steps | Sec. 5.1, eq. 9 |
 //! | momentum-encoder | F_ξ(T′(x)), ξ ← τ·ξ + (1−τ)·θ | BYOL, MoCo; Sec. 6.2 |
@@ -21,6 +23,7 @@ mod bank_place;
 mod count;
 mod device_rows;
 mod expectation;
+mod filtered;
 mod k_step;
 mod labels;
 mod mean_of_others;
@@ -37,6 +40,7 @@ mod twins;
 pub use bank_place::{BankPlace, bank_bytes};
 pub use count::{Samples, Steps};
 pub use expectation::Expectation;
+pub use filtered::Filtered;
 pub use k_step::KStep;
 pub use labels::Labels;
 pub use mean_of_others::MeanOfOthers;

@@ -1,12 +1,13 @@
 //! E-step rules as a recipe names them: numbers, ranges, and what is built of them.
 
 use super::{
-    BankPlace, EStep, Expectation, KStep, Labels, MeanOfOthers, MemoryBank, MomentumEncoder, OneStep, Queue,
-    Samples, Sinkhorn, Steps, Twins, bank_bytes,
+    BankPlace, EStep, Expectation, Filtered, KStep, Labels, MeanOfOthers, MemoryBank, MomentumEncoder,
+    OneStep, Queue, Samples, Sinkhorn, Steps, Twins, bank_bytes,
 };
 use crate::defaults::{is_default, is_yes, yes};
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
+use crate::kernel::spectral::Filter;
 use serde::{Deserialize, Serialize};
 
 /// Which E-step rule a run uses, and its numbers.
@@ -23,6 +24,24 @@ pub enum Rule {
     },
     /// The mean over all other views of the batch, as many as `objective.pairs` makes.
     MeanOfOthers {},
+    /// One sample of the other view through a filter of the batch's singular values (Zhuo et al.
+    /// 2023).
+    Filtered {
+        /// What becomes of a singular value.
+        #[serde(default, skip_serializing_if = "is_default")]
+        filter: Filter,
+        /// σ of the power r^σ with which an axis is multiplied: η = U s^(1+σ) Vᵀ.
+        #[serde(default, skip_serializing_if = "is_default")]
+        sigma: f64,
+        /// What is added to r², as a part of its mean over axes.
+        #[serde(default, skip_serializing_if = "is_default")]
+        ridge: f64,
+    },
+    /// One sample of the other view, made white over the batch: the exact E-step under ηᵀη = n·I.
+    Whitened {
+        /// What is added to r², as a part of its mean over axes.
+        ridge: f64,
+    },
     /// A moving average for each image (Sec. 5.2).
     MemoryBank {
         /// Momentum m: the part of the old value that stays.
@@ -90,10 +109,12 @@ const MOST_ITERATIONS: usize = 1000;
 
 impl Rule {
     /// Every rule in reading order, with the paper's numbers; help, docs and tests iterate over it.
-    pub const ALL: [Rule; 9] = [
+    pub const ALL: [Rule; 11] = [
         Rule::OneStep {},
         Rule::KStep { k: Steps::Count(10) },
         Rule::MeanOfOthers {},
+        Rule::Filtered { filter: Filter::Power, sigma: -0.5, ridge: 0.001 },
+        Rule::Whitened { ridge: 0.001 },
         Rule::MemoryBank { m: 0.8, precision: Precision::F32, k: Steps::Count(1) },
         Rule::Expectation { n: Samples::Count(4), normalised: true, k: Steps::Count(1), m: 0.0 },
         Rule::MomentumEncoder { tau: 0.996, rises: true, queue: 0 },
@@ -108,6 +129,8 @@ impl Rule {
             Rule::OneStep {} => "one-step",
             Rule::KStep { .. } => "k-step",
             Rule::MeanOfOthers {} => "mean-of-others",
+            Rule::Filtered { .. } => "filtered",
+            Rule::Whitened { .. } => "whitened",
             Rule::MemoryBank { .. } => "memory-bank",
             Rule::Expectation { .. } => "expectation",
             Rule::MomentumEncoder { .. } => "momentum-encoder",
@@ -142,6 +165,9 @@ impl Rule {
                     format!("{n} samples; from 1 to {MOST_SAMPLES}, each a forward pass in every step");
                 fail("n", what)
             }
+            Rule::Filtered { .. } | Rule::Whitened { .. } => {
+                self.spectral().map_or(Ok(()), |filtered| filtered.check(self.name()))
+            }
             Rule::Sinkhorn { epsilon, .. } if !(*epsilon > 0.0 && epsilon.is_finite()) => {
                 fail("epsilon", format!("{epsilon} must be a number above 0"))
             }
@@ -152,6 +178,15 @@ impl Rule {
                 fail("queue", format!("{queue} rows; at most {MOST_QUEUED}"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The filter of the batch's spectrum, where the rule is one.
+    fn spectral(&self) -> Option<Filtered> {
+        match *self {
+            Rule::Filtered { filter, sigma, ridge } => Some(Filtered { filter, sigma, ridge }),
+            Rule::Whitened { ridge } => Some(Filtered::white(ridge)),
+            _ => None,
         }
     }
 
@@ -174,6 +209,7 @@ impl Rule {
     pub fn is_of_theta(&self) -> bool {
         match self {
             Rule::OneStep {} | Rule::MeanOfOthers {} => true,
+            Rule::Filtered { .. } | Rule::Whitened { .. } => true,
             Rule::Expectation { m, k, .. } => *m == 0.0 && *k == Steps::one(),
             _ => false,
         }
@@ -223,6 +259,8 @@ impl Rule {
             Rule::Sinkhorn { queue, .. } => 2 * views * queue * dim,
             Rule::OneStep {}
             | Rule::MeanOfOthers {}
+            | Rule::Filtered { .. }
+            | Rule::Whitened { .. }
             | Rule::Expectation { .. }
             | Rule::Labels {}
             | Rule::None {} => 0,
@@ -269,6 +307,10 @@ impl Rule {
             Rule::None {} => Box::new(OneStep { stop_gradient: false }),
             Rule::Labels {} => Box::new(Labels),
             Rule::MeanOfOthers {} => Box::new(MeanOfOthers),
+            Rule::Filtered { filter, sigma, ridge } => {
+                Box::new(Filtered { filter: *filter, sigma: *sigma, ridge: *ridge })
+            }
+            Rule::Whitened { ridge } => Box::new(Filtered::white(*ridge)),
             Rule::KStep { k } => Box::new(KStep::new(k.count(size.per_epoch))),
             Rule::Expectation { n, normalised, k, m } => Box::new(Expectation {
                 n: n.number(size.elements),

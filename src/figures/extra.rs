@@ -1,7 +1,7 @@
 //! The figures that a study asks for by `figures`, made from what its runs left.
 
 use super::runs::{Run, arms, caption, points_of};
-use super::trajectories;
+use super::{growth, trajectories};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::estimate::spearman;
@@ -69,6 +69,10 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
                 Panel::new("all", x, "L(θ, η)", Style::Curves),
             ];
             ("L after each half-step", caption(answer), panels, points)
+        }
+        Extra::Growth => {
+            let (panels, points) = growth::of(&runs)?;
+            ("eigenvalues and their growth", caption(answer), panels, points)
         }
         Extra::Trajectories => {
             let (panels, points) = trajectories::of(&runs)?;

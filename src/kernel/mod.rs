@@ -23,6 +23,7 @@ pub mod ranks;
 pub mod reference;
 pub mod roi_align;
 mod simd;
+pub mod spectral;
 mod tile;
 mod weight_gradient;
 mod winograd;

@@ -3,6 +3,9 @@
 
 use ndarray::{Array2, ArrayView2, Axis};
 
+/// Singular values of f32 outputs below this share of the largest are not told apart.
+const SMALLEST_SHARE: f64 = 1e-5;
+
 /// The mean over dimensions of the unbiased standard deviation of z/‖z‖, for z (B, d).
 ///
 /// Times √d it is 1 for an isotropic Gaussian and 0 at collapse. Undefined (NaN) for one row.
@@ -62,6 +65,26 @@ pub fn centred(z: ArrayView2<f32>) -> Array2<f32> {
     let mean = z.mapv(f64::from).mean_axis(Axis(0)).unwrap_or_default();
     let mean = mean.mapv(|value| value as f32);
     &z - &mean
+}
+
+/// The standard deviation of the logarithms of the squares of singular values, those below a
+/// hundred-thousandth of the largest counted as that much: they are rounding noise. NaN where all
+/// are 0.
+pub fn log_spread(singular_values: &[f64]) -> f64 {
+    let largest = singular_values.iter().fold(0.0, |largest: f64, s| largest.max(*s));
+    let logs: Vec<f64> =
+        singular_values.iter().map(|s| 2.0 * (s / largest).max(SMALLEST_SHARE).ln()).collect();
+    let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+    (logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / logs.len() as f64).sqrt()
+}
+
+/// RankMe of the directions of x (N, d), its rows divided by their lengths: all of x that a cosine
+/// sees. NaN where a number is not finite.
+pub fn direction_rank(x: ArrayView2<f32>) -> f64 {
+    match x.iter().all(|value| value.is_finite()) {
+        true => rankme(&singular_values(super::knn::unit_rows(x).view())),
+        false => f64::NAN,
+    }
 }
 
 /// log E exp(−2‖ẑ − ẑ′‖²) over pairs of different rows of z (N, d), ẑ = z/‖z‖ (Wang & Isola 2020):
@@ -134,6 +157,25 @@ mod tests {
         let values = singular_values(z.view());
         assert!((values[0] - 3.0).abs() < 1e-9 && (values[1] - 3.0).abs() < 1e-9);
         assert!((rankme(&values) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_spread_of_logarithms_sees_no_scale_and_has_a_floor() {
+        // log s² of 1 and e²: 0 and 4, whose standard deviation is 2.
+        for scale in [1.0, 1e-3] {
+            assert!((log_spread(&[scale * 2f64.exp(), scale]) - 2.0).abs() < 1e-9);
+        }
+        assert_eq!(log_spread(&[1.0, 0.0]), log_spread(&[1.0, 1e-9]));
+        assert_eq!(log_spread(&[3.0, 3.0, 3.0]), 0.0);
+        assert!(log_spread(&[0.0, 0.0]).is_nan());
+    }
+
+    #[test]
+    fn the_rank_of_directions_sees_no_lengths() {
+        let x = array![[0.0f32, 30.0], [-0.1, 0.0]];
+        assert!((direction_rank(x.view()) - 2.0).abs() < 1e-6);
+        assert!(rankme(&singular_values(x.view())) < 1.1, "lengths count in RankMe of x itself");
+        assert!(direction_rank(array![[f32::NAN, 1.0]].view()).is_nan());
     }
 
     #[test]

@@ -31,6 +31,13 @@ pub struct EmConfig {
     /// Random directions by which the field of the update is measured; 0: it is not.
     #[serde(default, skip_serializing_if = "is_default")]
     pub field: usize,
+    /// Whether the effective ranks of p and η are taken, the `em/rank_` columns.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ranks: bool,
+    /// Whether the eigenvalues of E\[z zᵀ\] are kept at every measurement, and their spread is
+    /// `em/log_spread`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub eigenvalues: bool,
 }
 
 /// More images or views are taken for a slip of the hand.

@@ -131,6 +131,19 @@ pub const PREDICTOR: &[Metric] = &[
     smaller("predictor/projection", "h from a projection", POSITIVE).on_axes("‖W² − W‖ / ‖W‖"),
 ];
 
+/// The columns of a run whose recipe has `measure.em.ranks`, behind [`METRICS`]: the effective rank
+/// of what the last step before a measurement compared, p/‖p‖ and η/‖η‖ of all its views.
+pub const RANKS: &[Metric] = &[
+    larger("em/rank_p", "RankMe of p", POSITIVE).digits(2),
+    larger("em/rank_eta", "RankMe of η", POSITIVE).digits(2),
+    larger("em/rank_gap", "RankMe of η − RankMe of p", ANY).digits(2),
+];
+
+/// The column of a run whose recipe has `measure.em.eigenvalues`, behind [`METRICS`]: the standard
+/// deviation over axes of the logarithm of the eigenvalues of E\[z zᵀ\], held-out images.
+pub const EIGENVALUES: &[Metric] =
+    &[smaller("em/log_spread", "std of log eigenvalues of E[z zᵀ]", POSITIVE).digits(2)];
+
 /// The columns of a run whose recipe has `measure.verification`, behind [`METRICS`]: on pairs of
 /// images of identities that no training image shows, where the data set has such, by the cosine of
 /// the backbone's features, or (`z_`) of the outputs z. `forged_` has forgeries by
@@ -192,7 +205,7 @@ pub fn judged() -> impl Iterator<Item = &'static Metric> {
 
 /// Every column that a run can have.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [METRICS, FIELD, SPECTRUM, PREDICTOR, VERIFICATION, ONE_SHOT].into_iter().flatten()
+    [METRICS, FIELD, SPECTRUM, PREDICTOR, RANKS, EIGENVALUES, VERIFICATION, ONE_SHOT].into_iter().flatten()
 }
 
 /// The column called `name`; where there is none, one that no claim may name.

@@ -22,7 +22,7 @@ pub mod voc_precision;
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
-use metrics::{COLUMNS, FIELD, ONE_SHOT, PREDICTOR, SPECTRUM, VERIFICATION};
+use metrics::{COLUMNS, EIGENVALUES, FIELD, ONE_SHOT, PREDICTOR, RANKS, SPECTRUM, VERIFICATION};
 use ndarray::ArrayView2;
 use one_shot::OneShotConfig;
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,8 @@ impl MeasureConfig {
             (self.measures_field(), FIELD),
             (self.spectrum, SPECTRUM),
             (self.predictor, PREDICTOR),
+            (self.em.as_ref().is_some_and(|em| em.ranks), RANKS),
+            (self.em.as_ref().is_some_and(|em| em.eigenvalues), EIGENVALUES),
             (self.verification.is_some(), VERIFICATION),
             (self.one_shot.is_some(), ONE_SHOT),
         ];

@@ -3,6 +3,7 @@
 use crate::defaults::{is_default, is_yes, yes};
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
+use crate::kernel::spectral::Filter;
 use serde::{Deserialize, Serialize};
 
 /// The backbone of F_θ.
@@ -191,8 +192,10 @@ pub struct PredictorConfig {
     pub inverse: bool,
 }
 
-/// DirectPred (Tian, Chen & Ganguli 2021): a linear h without gradient, W = U diag(√(s/max s) + ε)
-/// Uᵀ, from the eigenvalues s and eigenvectors U of F, the moving average of z zᵀ.
+/// DirectPred (Tian, Chen & Ganguli 2021): a linear h without gradient, W = U diag((s/max s)^α + ε)
+/// Uᵀ, from the eigenvalues s and eigenvectors U of F, the moving average of z zᵀ. With α = 1 it is
+/// DirectCopy, with another one DirectSet(α) (Wang et al. 2021). The filters of Zhuo et al. (2023)
+/// on the online side are such an h with ρ = 0 and ε = 0, their s^σ with α = σ/2.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DirectConfig {
@@ -202,13 +205,41 @@ pub struct DirectConfig {
     pub epsilon: f64,
     /// Steps between two eigen-decompositions; F moves in every step.
     pub every: u64,
+    /// α, the power of F.
+    #[serde(default = "half", skip_serializing_if = "is_half")]
+    pub alpha: f64,
+    /// What takes the place of the power of s/max s: a logarithm of the singular values √s.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filter: Filter,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+fn is_half(value: &f64) -> bool {
+    *value == half()
 }
 
 impl DirectConfig {
     /// ρ and the interval of the official code's sample command, ε of the paper.
-    pub const PAPER: DirectConfig = DirectConfig { rho: 0.3, epsilon: 0.1, every: 1 };
+    pub const PAPER: DirectConfig =
+        DirectConfig { rho: 0.3, epsilon: 0.1, every: 1, alpha: 0.5, filter: Filter::Power };
 
-    /// Refuses ρ outside [0, 1), a negative ε and an interval of 0 steps.
+    /// W's eigenvalue where F has `s`, the largest of F's being `most`: (s/most)^α + ε. A logarithm is
+    /// that of √s, which is not divided by anything.
+    pub fn of_eigenvalue(&self, s: f64, most: f64) -> f64 {
+        let share = if most > 0.0 { s / most } else { 0.0 };
+        let kept = match self.filter {
+            Filter::Power if is_half(&self.alpha) => share.sqrt(),
+            Filter::Power => share.powf(self.alpha),
+            filter => filter.of(s.sqrt(), 1.0),
+        };
+        kept + self.epsilon
+    }
+
+    /// Refuses ρ outside [0, 1), a negative ε, an interval of 0 steps, and an α that is not above 0
+    /// or would do nothing.
     ///
     /// # Errors
     /// [`Error::Usage`] naming the key.
@@ -222,6 +253,12 @@ impl DirectConfig {
         }
         if self.every == 0 {
             return fail("every: 0 steps would never set the predictor; it is at least 1".into());
+        }
+        if !(self.alpha > 0.0 && self.alpha.is_finite()) {
+            return fail(format!("alpha: {} must be a number above 0", self.alpha));
+        }
+        if self.filter != Filter::Power && !is_half(&self.alpha) {
+            return fail("alpha: only filter = \"power\" has one".into());
         }
         Ok(())
     }

@@ -52,6 +52,14 @@ impl Recipe {
                 );
             }
         }
+        let (rows, dim) = (objective.views() * self.schedule.batch, self.encoder.projector.dim);
+        if matches!(self.eta, Rule::Whitened { .. }) && rows < dim {
+            return fail(format!(
+                "eta.whitened: {rows} outputs of a batch, {} views of each image, cannot be white in {dim} dimensions; take \
+                 a larger schedule.batch or a smaller encoder.projector.dim",
+                objective.views()
+            ));
+        }
         if objective.similarity == Similarity::Contrastive && self.eta != (Rule::Labels {}) {
             return fail(format!(
                 "objective.similarity: \"contrastive\" is about images of one class and of two; eta.{eta} has none, eta.labels has"
@@ -104,6 +112,12 @@ impl Recipe {
             return fail(format!(
                 "measure.em.field: under eta.{eta} η is not a function of θ that is held still; it is under one-step, \
                  mean-of-others, and expectation without momentum at k = 1"
+            ));
+        }
+        if em.is_some_and(|em| em.ranks) && (codes || self.eta == (Rule::Labels {})) {
+            let eta = self.eta.name();
+            return fail(format!(
+                "measure.em.ranks: under eta.{eta} η is no output, so that its rank is not p's kind"
             ));
         }
         if em.is_some_and(|em| em.objective || em.eta) {

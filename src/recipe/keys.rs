@@ -12,6 +12,7 @@ use Range::{Above, AboveTo, Any, AtLeast, Below, Said, Within, Words};
 const STEM: Range = Words(&["cifar", "imagenet"]);
 const NORM: Range = Words(&["none", "hidden", "all"]);
 const PRECISION: Range = Words(&["f32", "bf16"]);
+const FILTER: Range = Words(&["power", "log", "log-plus-one", "log-square-plus-one"]);
 const COUNT: Range = AtLeast(1.0);
 const SHARE: Range = Within(0.0, 1.0);
 const WIDTH: Range = Within(1.0, 65536.0);
@@ -52,6 +53,14 @@ pub const KEYS: &[Key] = rows! {
         "SGD steps on θ between two updates of η.";
     "eta.mean-of-others", Empty, Any, None, "FastSiam":
         "η is the mean over all other views of the image in the batch; objective.pairs says how many there are.";
+    "eta.filtered.filter", Text, FILTER, Some("\"power\""), "Zhuo et al. 2023":
+        "η is the other view's output through this function g of the batch's singular values: Z V g(s) Vᵀ.";
+    "eta.filtered.sigma", Number, Any, Some("0.0"), "Zhuo et al. 2023":
+        "σ of the power: η = U s^(1+σ) Vᵀ.";
+    "eta.filtered.ridge", Number, AtLeast(0.0), Some("0.0"), "sim":
+        "What is added to each s², as a part of their mean; above 0 where σ is below 0.";
+    "eta.whitened.ridge", Number, Above(0.0), None, "Zhuo et al. 2023":
+        "η is the other view's output made white over the batch, the exact E-step under ηᵀη = n·I; what is added to each s², as a part of their mean.";
     "eta.memory-bank.m", Number, SHARE, None, "Sec. 5.2":
         "Momentum of η ← m·η + (1−m)·F(T′(x)), one η for each image: the part of the old value that stays.";
     "eta.memory-bank.precision", Text, PRECISION, Some("\"f32\""), "sim":
@@ -224,6 +233,10 @@ pub const KEYS: &[Key] = rows! {
         "What directions without variance keep.";
     "predictor.direct.every", Whole, COUNT, None, "Tian et al. 2021":
         "Steps between two eigen-decompositions.";
+    "predictor.direct.alpha", Number, Above(0.0), Some("0.5"), "Wang et al. 2021":
+        "Power α of the outputs' correlation: ½ is DirectPred, 1 DirectCopy; Zhuo et al.'s s^σ is α = σ/2.";
+    "predictor.direct.filter", Text, FILTER, Some("\"power\""), "Zhuo et al. 2023":
+        "What takes the place of that power: a logarithm of the singular values s, in units of a batch of 256 rows.";
     "predictor.linear.symmetric", Switch, Any, Some("false"), "Tian et al. 2021":
         "A trained linear h(z) = W z: whether W stays symmetric.";
     "predictor.linear.unit_diagonal", Switch, Any, Some("false"), "Wen & Li 2022":
@@ -246,7 +259,7 @@ pub const KEYS: &[Key] = rows! {
     "objective.pairs", Whole, Within(1.0, 16.0), None, "Sec. 4.6":
         "Pairs of views per image.";
     "objective.comparison", Text,
-        Words(&["simsiam", "symmetric-predictor", "mirror", "inverse-predictor", "centre", "residual"]),
+        Words(&["simsiam", "symmetric-predictor", "mirror", "inverse-predictor", "centre", "residual", "isotropic"]),
         Some("\"simsiam\""), "Zhang et al. 2022":
         "Which two outputs the encoder's loss compares.";
     "objective.temperature", Number, Above(0.0), Some("1.0"), "SimCLR; MoCo; SwAV":
@@ -330,6 +343,10 @@ pub const KEYS: &[Key] = rows! {
         "Questions of each class in them.";
     "measure.em.field", Whole, Said("0, or 3 to 64"), Some("0"), "Ponce et al. 2025":
         "Random directions by which it is measured how far the expected update is from a gradient; 0 leaves it out.";
+    "measure.em.ranks", Switch, Any, Some("false"), "Zhuo et al. 2023":
+        "Takes the effective ranks of p and of η in the last step before each measurement, the em/rank_ columns.";
+    "measure.em.eigenvalues", Switch, Any, Some("false"), "Halvagal et al. 2023":
+        "Keeps the eigenvalues of E[z zᵀ] at every measurement; the spread of their logarithms is em/log_spread.";
     "closed_form.signal", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":
         "A linear encoder of Gaussian images in place of training: variance of images along 1 to 64 directions.";
     "closed_form.noise", Numbers(0), AtLeast(0.0), None, "Tian et al. 2021":

@@ -10,7 +10,7 @@ use super::events::EVENTS_PREFIX;
 use super::keys::{differing, flatten, or_absent};
 use super::lock::{LOCK, Lock, OWNER};
 use super::outcome::{
-    ENV, FILM, METRICS_FILE, OUTCOME, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, read_outcome,
+    EIGENVALUES, ENV, FILM, METRICS_FILE, OUTCOME, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, read_outcome,
 };
 use crate::error::{Error, Result};
 use crate::files;
@@ -124,8 +124,17 @@ impl RunDir {
 
 /// Whether a run writes files of this name; others in its folder are somebody's own and stay.
 fn is_of_a_run(name: &str) -> bool {
-    const NAMES: [&str; 8] =
-        [ENV, OUTCOME, METRICS_FILE, "checkpoints", SPECTRUM_FILE, WEIGHTS_FILE, TRAJECTORY, FILM];
+    const NAMES: [&str; 9] = [
+        ENV,
+        OUTCOME,
+        METRICS_FILE,
+        "checkpoints",
+        SPECTRUM_FILE,
+        WEIGHTS_FILE,
+        TRAJECTORY,
+        FILM,
+        EIGENVALUES,
+    ];
     NAMES.contains(&name) || name.starts_with(EVENTS_PREFIX)
 }
 

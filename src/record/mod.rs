@@ -56,8 +56,8 @@ pub use keys::{Keys, differing, flatten, or_absent};
 pub use lock::Lock;
 pub use metrics::MetricsLog;
 pub use outcome::{
-    FILM, METRICS_FILE, Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result, is_whole, read_env,
-    read_outcome, read_result, read_result_if_any,
+    EIGENVALUES, FILM, METRICS_FILE, Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result,
+    is_whole, read_env, read_outcome, read_result, read_result_if_any,
 };
 pub use provenance::{
     DRAWN, EARLIER, Environment, IMAGES, INIT, TELLING, UNKNOWN_IMAGES, cautions, images, images_of,

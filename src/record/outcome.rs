@@ -26,6 +26,8 @@ pub const WEIGHTS_FILE: &str = "weights.safetensors";
 pub const TRAJECTORY: &str = "trajectory";
 /// The folder of outputs of the same images after every epoch.
 pub const FILM: &str = "film";
+/// The folder of the eigenvalues of E\[z zᵀ\] at every measurement.
+pub const EIGENVALUES: &str = "eigenvalues";
 /// The results that a checkpoint makes again; the others are refused where they are damaged.
 pub(super) const REPAIRABLE: [&str; 3] = [METRICS_FILE, SPECTRUM_FILE, WEIGHTS_FILE];
 const CHECKSUM: &str = "outcome_sha256";
@@ -106,13 +108,13 @@ fn difference(found: Option<&Digested>, expected: &Digested) -> Option<&'static 
     }
 }
 
-/// The names of the results in the folder `run`, those of a trajectory and of a film with their
-/// folder.
+/// The names of the results in the folder `run`, those of a trajectory, of a film and of eigenvalues
+/// with their folder.
 pub(super) fn results(run: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for name in names(run)? {
         let path = run.join(&name);
-        if [TRAJECTORY, FILM].contains(&name.as_str()) && path.is_dir() {
+        if [TRAJECTORY, FILM, EIGENVALUES].contains(&name.as_str()) && path.is_dir() {
             let inner = names(&path)?.into_iter().filter(|inner| !inner.starts_with('.'));
             found.extend(inner.map(|inner| format!("{name}/{inner}")));
         } else if name == ENV || REPAIRABLE.contains(&name.as_str()) {

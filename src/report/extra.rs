@@ -28,11 +28,14 @@ pub enum Extra {
     /// Arms as a grid: a column for what an arm's name has before its first comma, a row for what it
     /// has behind, and in each cell the median over runs.
     Grid,
+    /// Eigenvalues of E\[z zᵀ\] along training, and how well their growth agrees with the closed form,
+    /// where the recipe keeps them.
+    Growth,
 }
 
 impl Extra {
     /// Every one, in the order of a report.
-    pub const ALL: [Extra; 9] = [
+    pub const ALL: [Extra; 10] = [
         Extra::HalfSteps,
         Extra::Trajectories,
         Extra::Spectrum,
@@ -42,6 +45,7 @@ impl Extra {
         Extra::CostAccuracy,
         Extra::PassesAccuracy,
         Extra::Grid,
+        Extra::Growth,
     ];
 
     /// Whether it draws accuracies, which images without labels have none of.
@@ -68,6 +72,7 @@ impl Extra {
             Extra::CostAccuracy => "cost-accuracy",
             Extra::PassesAccuracy => "passes-accuracy",
             Extra::Grid => "grid",
+            Extra::Growth => "growth",
         }
     }
 }

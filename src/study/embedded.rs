@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 56] = embed![
+pub const FILES: [Embedded; 58] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -53,6 +53,8 @@ pub const FILES: [Embedded; 56] = embed![
     "spread-terms.toml",
     "single-pass.toml",
     "factorial.toml",
+    "rank-differential.toml",
+    "implicit-variance.toml",
     "verification.toml",
     "one-shot.toml",
     "base/simsiam.toml",

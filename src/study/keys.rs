@@ -66,7 +66,7 @@ pub const STUDY: &[Key] = rows! {
         Words(&["not worse than", "better than", "not better than", "at least", "at most", "above", "below",
             "diverges", "collapses", "does not collapse"]), None, "sim":
         "The predicate.";
-    "claim.of", Text, Words(&["end", "highest", "lowest", "mean"]), Some("\"end\""), "sim":
+    "claim.of", Text, Words(&["end", "highest", "lowest", "mean", "first"]), Some("\"end\""), "sim":
         "Which number of the curve is compared.";
     "claim.than", Text, Said("an arm, random initialisation, chance, or a metric"), CHOICE, "sim":
         "What it is compared with; \"better than\" and its relatives need it.";

@@ -16,6 +16,8 @@ pub enum Of {
     Lowest,
     /// The mean over all measurements: an early riser's is higher.
     Mean,
+    /// The first measurement after training began.
+    First,
 }
 
 impl Of {
@@ -26,6 +28,7 @@ impl Of {
             Of::Highest => ", by the run's highest value",
             Of::Lowest => ", by the run's lowest value",
             Of::Mean => ", by the mean over the run",
+            Of::First => ", at the first measurement of training",
         }
     }
 }
@@ -45,6 +48,7 @@ impl Curve {
         let values = self.values.iter().copied();
         match of {
             Of::End => values.last(),
+            Of::First => self.values.first().copied(),
             // A value that is not a number must not vanish in a maximum.
             Of::Highest => values.reduce(|a, b| if a.is_nan() || a >= b { a } else { b }),
             Of::Lowest => values.reduce(|a, b| if a.is_nan() || a <= b { a } else { b }),

@@ -4,6 +4,7 @@
 //! In the common eigenbasis Σ and C are diagonal, so that a product with them scales columns.
 
 use super::closed_form::ClosedForm;
+use crate::kernel::spectral::of_symmetric;
 use crate::measure::collapse::rankme;
 use crate::rng::{Purpose, stream};
 use nalgebra::DMatrix;
@@ -29,7 +30,7 @@ pub enum Targets {
 }
 
 /// The predictor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Prediction {
     /// p = z.
     Absent,
@@ -37,6 +38,13 @@ pub enum Prediction {
     Best {
         /// Steps between two of them.
         every: u64,
+    },
+    /// P = F^α, the power of F = W C Wᵀ, made anew in every step (DirectPred and its kin).
+    Direct {
+        /// α.
+        alpha: f64,
+        /// Whether W follows the gradient in P W, not multiplied by Pᵀ (IsoLoss).
+        isotropic: bool,
     },
     /// A linear predictor that is learned with W.
     Learned {
@@ -181,6 +189,9 @@ impl Point {
         {
             self.predictor = best;
         }
+        if let Prediction::Direct { alpha, .. } = course.prediction {
+            self.predictor = power(&self.covariance(world), alpha);
+        }
         let (w, p) = (&self.encoder, &self.predictor);
         let predicted =
             if course.prediction == Prediction::Absent { Cow::Borrowed(w) } else { Cow::Owned(p.dot(w)) };
@@ -191,7 +202,9 @@ impl Point {
             .then(|| target - &(2.0 * rates.encoder * (target - &*predicted) * &signal));
         let encoder = match course.prediction {
             _ if course.exact => &meant / &views,
-            Prediction::Absent => w - &(rates.encoder * (&outer + &(course.decay * w))),
+            Prediction::Absent | Prediction::Direct { isotropic: true, .. } => {
+                w - &(rates.encoder * (&outer + &(course.decay * w)))
+            }
             _ => w - &(rates.encoder * (p.t().dot(&outer) + course.decay * w)),
         };
         if let Prediction::Learned { symmetric } = course.prediction {
@@ -230,25 +243,29 @@ impl Point {
         (self.step % groups) as usize
     }
 
+    /// F = W C Wᵀ, (d, d): E\[z zᵀ\] of views.
+    pub fn covariance(&self, world: &ClosedForm) -> Array2<f64> {
+        (&self.encoder * &views(world)).dot(&self.encoder.t())
+    }
+
     /// What is read off it.
     pub fn measure(&self, world: &ClosedForm, course: &Course) -> Measured {
         let (signal, views) = (Array1::from(world.signal.clone()), views(world));
         let w = &self.encoder;
         let variances = (w * w * &views).sum_axis(Axis(1));
-        let outputs = (w * &views).dot(&w.t());
         let predicted = match course.prediction {
             Prediction::Absent => w.clone(),
             Prediction::Best { every: 1 } => {
                 best_predictor(&signal, &views, w).unwrap_or_else(|| self.predictor.clone()).dot(w)
             }
-            Prediction::Best { .. } | Prediction::Learned { .. } => self.predictor.dot(w),
+            _ => self.predictor.dot(w),
         };
         let expected = w * &signal;
         let whole = (&expected * w).sum();
         let missed = (&predicted * &predicted * &views).sum() - 2.0 * (&predicted * &expected).sum() + whole;
         Measured {
             std: variances.mapv(|variance| variance.max(0.0).sqrt()).mean().unwrap_or(0.0),
-            rank: rank(&outputs),
+            rank: rank(&self.covariance(world)),
             r2: (whole > f64::MIN_POSITIVE).then(|| 1.0 - missed / whole),
         }
     }
@@ -263,6 +280,15 @@ fn rank(outputs: &Array2<f64>) -> f64 {
     let variances = to_nalgebra(outputs).symmetric_eigenvalues();
     let deviations: Vec<f64> = variances.iter().map(|variance| variance.max(0.0).sqrt()).collect();
     rankme(&deviations)
+}
+
+/// A symmetric matrix to a power above 0.
+fn power(matrix: &Array2<f64>, alpha: f64) -> Array2<f64> {
+    if !matrix.iter().all(|value| value.is_finite()) {
+        return Array2::from_elem(matrix.dim(), f64::NAN);
+    }
+    let power = of_symmetric(to_nalgebra(matrix), |eigenvalue, _| eigenvalue.powf(alpha));
+    Array2::from_shape_fn(matrix.dim(), |(i, j)| power[(i, j)])
 }
 
 fn to_nalgebra(a: &Array2<f64>) -> DMatrix<f64> {

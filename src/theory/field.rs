@@ -81,6 +81,8 @@ impl Field<'_> {
         Some(match prediction {
             // v_W = −2 W S, S = C − Σ.
             Prediction::Absent => flat(-2.0 * (&dw * &(&self.views - &self.signal))).collect(),
+            // The derivative of a power of F is not written down here.
+            Prediction::Direct { .. } => return None,
             Prediction::Best { .. } => {
                 let (p, dp) = self.best(&dw)?;
                 let (vw, _) = self.derivative(&p, (&dw, &dp));

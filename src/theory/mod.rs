@@ -10,16 +10,18 @@
 //! their way, and a [`Course`] says how they go, step by step in the order of `train`. Where Σ and
 //! S have common eigenvectors every direction goes its own way, at a rate that [`Direction`]
 //! predicts. Whether what a step follows is a gradient at all [`antisymmetry`] says; where it ends
-//! from random starts, a [`Flow`].
+//! from random starts, a [`Flow`]; how fast eigenvalues grow where h is set from them, a [`Law`].
 
 mod basins;
 mod closed_form;
 mod course;
 mod direction;
 mod field;
+mod growth;
 
 pub use basins::{Basin, Flow, Trial};
 pub use closed_form::{ClosedForm, Optimum};
 pub use course::{Course, Measured, Point, Prediction, Rates, Targets};
 pub use direction::Direction;
 pub use field::antisymmetry;
+pub use growth::{Law, cosine_rates};

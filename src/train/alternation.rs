@@ -66,7 +66,7 @@ impl Alternation {
         let directions = self.objective.directions(self.seed, step, &trained_z)?;
         let compared =
             Compared { z: &trained_z, eta: &eta, small, negatives, directions: directions.as_ref() };
-        let Losses { encoder, descended } = Losses::new(model, &self.objective, &compared)?;
+        let Losses { encoder, descended, p } = Losses::new(model, &self.objective, &compared)?;
         let loss = model.site().ask(&encoder)?;
         let descends = loss.known().is_none_or(f64::is_finite);
         let gradients = if descends { Some(descended.backward()?) } else { None };
@@ -74,6 +74,6 @@ impl Alternation {
             self.descend(gradients, step, rates)?;
         }
         let (e_passed, z) = (self.count_passed(), z.get(0)?.detach());
-        Ok(Outcome { loss, z, eta: eta.detach(), e_passed, gradients })
+        Ok(Outcome { loss, z, p, eta: eta.detach(), e_passed, gradients })
     }
 }

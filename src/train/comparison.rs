@@ -13,6 +13,8 @@ pub struct Losses {
     /// Its gradient is the step's: the encoder's loss plus, where they descend losses of their own,
     /// those of h and h⁻¹. Each has a gradient in its own weights only.
     pub descended: Tensor,
+    /// p = h(z), (V', B, d), without gradient.
+    pub p: Tensor,
 }
 
 /// What a step compares.
@@ -40,10 +42,10 @@ impl Losses {
     /// [`crate::Error::Tensor`] where shapes differ, [`crate::Error::Failure`] where the model
     /// lacks what is compared.
     pub fn new(model: &Model, objective: &ObjectiveConfig, compared: &Compared) -> Result<Self> {
-        let Self { encoder, descended } = Self::of_comparison(model, objective, compared)?;
-        let Some(spread) = &objective.spread else { return Ok(Self { encoder, descended }) };
+        let of_d = Self::of_comparison(model, objective, compared)?;
+        let Some(spread) = &objective.spread else { return Ok(of_d) };
         let apart = spread.loss(compared.z, compared.directions)?;
-        Ok(Self { encoder: (encoder + &apart)?, descended: (descended + apart)? })
+        Ok(Self { encoder: (of_d.encoder + &apart)?, descended: (of_d.descended + apart)?, p: of_d.p })
     }
 
     /// The mean of D, without the terms that keep z apart.
@@ -52,16 +54,23 @@ impl Losses {
         let d = |a: &Tensor, b: &Tensor| objective.loss(a, b, negatives);
         let comparison = objective.comparison;
         if comparison == Comparison::Simsiam {
-            let p = |z: &Tensor| model.scores(&model.p(z)?);
-            let mut encoder = d(&p(z)?, eta)?;
+            let p = model.p(z)?;
+            let mut encoder = d(&model.scores(&p)?, eta)?;
             if let Some(small) = small {
-                encoder = with_small_crops(encoder, &p(small)?, eta, d)?;
+                encoder = with_small_crops(encoder, &model.scores(&model.p(small)?)?, eta, d)?;
             }
-            return Ok(Self { descended: encoder.clone(), encoder });
+            return Ok(Self { descended: encoder.clone(), encoder, p: p.detach() });
         }
         let eta = &eta.detach();
         // h is trained as in SimSiam whatever the encoder compares, so that only one thing differs.
-        let mut heads = d(&model.p(&z.detach())?, eta)?;
+        let of_h = model.p(&z.detach())?;
+        let mut heads = d(&of_h, eta)?;
+        let p = of_h.detach();
+        if comparison == Comparison::Isotropic {
+            // p itself, with the derivative of z.
+            let encoder = d(&(&p + (z - z.detach())?)?, eta)?;
+            return Ok(Self { descended: (&encoder + heads)?, encoder, p });
+        }
         let predicted = model.frozen_p(eta)?;
         let encoder = match comparison {
             Comparison::Mirror => d(z, &predicted)?,
@@ -73,9 +82,11 @@ impl Losses {
                 heads = (heads + d(&model.inverse(&p.detach())?, &z.detach())?)?;
                 d(&p, &model.frozen_inverse(&predicted)?)?
             }
-            Comparison::Simsiam | Comparison::SymmetricPredictor => d(&model.p_of_fixed(z)?, &predicted)?,
+            Comparison::Simsiam | Comparison::Isotropic | Comparison::SymmetricPredictor => {
+                d(&model.p_of_fixed(z)?, &predicted)?
+            }
         };
-        Ok(Self { descended: (&encoder + heads)?, encoder })
+        Ok(Self { descended: (&encoder + heads)?, encoder, p })
     }
 }
 

@@ -5,6 +5,7 @@
 use super::Model;
 use super::evaluate::rows;
 use crate::error::{Error, Result};
+use crate::kernel::spectral::of_symmetric;
 use crate::network::config::{DirectConfig, LeastSquaresConfig};
 use crate::recipe::Predictor;
 use candle_core::Tensor;
@@ -110,7 +111,7 @@ impl Direct {
     pub fn weights(&self) -> Vec<f32> {
         let d = self.dim;
         let w = match &self.by {
-            By::Correlation(config) => self.of_correlation(config.epsilon),
+            By::Correlation(config) => self.of_correlation(config),
             By::Regression(config) => self.of_regression(config),
         };
         (0..d * d).map(|index| w[(index % d, index / d)] as f32).collect()
@@ -124,21 +125,13 @@ impl Direct {
         DMatrix::from_fn(d, d, |i, j| 0.5 * (at(i, j) + at(j, i)))
     }
 
-    /// W = U diag(√(s/max s) + ε) Uᵀ, (d, d), from F = U diag(s) Uᵀ. ε alone on the diagonal where
-    /// F is 0.
+    /// W = U diag((s/max s)^α + ε) Uᵀ, (d, d), from F = U diag(s) Uᵀ. ε alone on the diagonal where
+    /// F is 0. A logarithm is that of √s, which is not divided by anything.
     ///
     /// The paper has √s + ε max s; the official code divides s by its maximum first, as here. The
     /// cosine does not see the common factor, and with it ε means the same at every scale of z.
-    fn of_correlation(&self, epsilon: f64) -> DMatrix<f64> {
-        let SymmetricEigen { eigenvectors: u, eigenvalues: s } = self.symmetric(0).symmetric_eigen();
-        let most = s.max();
-        let mut scaled = u.clone();
-        for (mut column, s) in scaled.column_iter_mut().zip(&s) {
-            let share = if most > 0.0 { s.max(0.0) / most } else { 0.0 };
-            column *= share.sqrt() + epsilon;
-        }
-        let w = scaled * u.transpose();
-        DMatrix::from_fn(self.dim, self.dim, |i, j| 0.5 * (w[(i, j)] + w[(j, i)]))
+    fn of_correlation(&self, config: &DirectConfig) -> DMatrix<f64> {
+        of_symmetric(self.symmetric(0), |s, most| config.of_eigenvalue(s, most))
     }
 
     /// W = M₁ (M₂ + ridge·t·I)⁻¹, (d, d), M₁ made symmetric and t the mean of M₂'s diagonal; the
@@ -185,10 +178,12 @@ impl Direct {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::spectral::Filter;
     use candle_core::Device;
 
     fn direct(rho: f64, epsilon: f64) -> Direct {
-        Direct::of(&Predictor::Direct(DirectConfig { rho, epsilon, every: 1 }), 2).unwrap()
+        let config = DirectConfig { rho, epsilon, every: 1, ..DirectConfig::PAPER };
+        Direct::of(&Predictor::Direct(config), 2).unwrap()
     }
 
     fn z(rows: &[f32]) -> Tensor {
@@ -206,6 +201,21 @@ mod tests {
         let mut direct = direct(0.3, 0.1);
         direct.restore(vec![2.5, 1.5, 1.5, 2.5]).unwrap();
         near(&direct.weights(), [0.85, 0.25, 0.25, 0.85]);
+    }
+
+    #[test]
+    fn another_power_or_filter_takes_the_place_of_the_root() {
+        // Eigenvalues 4 along (1, 1) and 1 along (1, −1), the moment of the test above.
+        let of = |alpha: f64, filter: Filter| {
+            let config = DirectConfig { rho: 0.0, epsilon: 0.0, every: 1, alpha, filter };
+            let mut direct = Direct::of(&Predictor::Direct(config), 2).unwrap();
+            direct.restore(vec![2.5, 1.5, 1.5, 2.5]).unwrap();
+            direct.weights()
+        };
+        near(&of(1.0, Filter::Power), [0.625, 0.375, 0.375, 0.625]);
+        let (large, small) = (33f32.ln(), 17f32.ln());
+        let (on, off) = (0.5 * (large + small), 0.5 * (large - small));
+        near(&of(0.5, Filter::LogPlusOne), [on, off, off, on]);
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl Drive<'_> {
         if let Some(samples) = samples {
             state.compare(recipe, &made.eta, &batches.get(state.step)?, &samples)?;
         }
+        state.take_ranks(recipe, &made, self.per_epoch)?;
         state.step += 1;
         let now = state.step.is_multiple_of(self.per_epoch);
         self.read(now)

@@ -13,12 +13,14 @@ use crate::error::{Error, Result, go_on};
 use crate::files;
 use crate::measure::em::{EmConfig, EtaGap, PredictorGap, eta_gap, predictor_gap};
 use crate::recipe::Recipe;
-use crate::record::{TRAJECTORY, read_result};
+use crate::record::{EIGENVALUES, TRAJECTORY, read_result};
 use candle_core::{Device, Tensor};
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+/// What a trajectory's vector is called.
+const THETA: &str = "theta";
 /// Views per forward pass of held-out images.
 const BATCH: usize = 256;
 /// Which streams the views of a measurement come from, beside those keyed by a step.
@@ -143,8 +145,7 @@ pub fn trained_gap(
 /// [`Error::Disk`] when it cannot be written.
 pub fn write_trajectory(model: &Model, step: u64, records: Records) -> Result<()> {
     let Some(encoder) = model.parts().next() else { return Ok(()) };
-    let name = format!("{TRAJECTORY}/step-{step:08}.safetensors");
-    records.write(&name, &weights::one_vector("theta", encoder.theta.to_vec1()?)?)
+    write_vector((TRAJECTORY, THETA), step, encoder.theta.to_vec1()?, records)
 }
 
 /// θ of the run in the folder `run` at every measurement, in order; empty where none was kept.
@@ -152,7 +153,33 @@ pub fn write_trajectory(model: &Model, step: u64, records: Records) -> Result<()
 /// # Errors
 /// [`Error::Data`] for a file that cannot be read.
 pub fn read_trajectory(run: &Path) -> Result<Vec<Vec<f32>>> {
-    let folder = run.join(TRAJECTORY);
+    read_vectors(run, (TRAJECTORY, THETA))
+}
+
+/// The eigenvalues of E\[z zᵀ\] of held-out images, largest first, of the run in the folder `run` at
+/// every measurement, in order; empty where none were kept.
+///
+/// # Errors
+/// [`Error::Data`] for a file that cannot be read.
+pub fn read_eigenvalues(run: &Path) -> Result<Vec<Vec<f32>>> {
+    read_vectors(run, (EIGENVALUES, EIGENVALUES))
+}
+
+/// Keeps `values` at `step` as the vector `name` of a file in `folder`.
+///
+/// # Errors
+/// [`Error::Disk`] when it cannot be written.
+pub(super) fn write_vector(
+    (folder, name): (&str, &str),
+    step: u64,
+    values: Vec<f32>,
+    records: Records,
+) -> Result<()> {
+    records.write(&format!("{folder}/step-{step:08}.safetensors"), &weights::one_vector(name, values)?)
+}
+
+fn read_vectors(run: &Path, (within, vector): (&str, &str)) -> Result<Vec<Vec<f32>>> {
+    let folder = run.join(within);
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
@@ -162,10 +189,10 @@ pub fn read_trajectory(run: &Path) -> Result<Vec<Vec<f32>>> {
         entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().map_err(unreadable)?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     paths.sort();
-    let theta = |path: &PathBuf| {
+    let read = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let bytes = read_result(run, &format!("{TRAJECTORY}/{name}"), files::WEIGHTS)?;
-        weights::read_vector("theta", &bytes).map_err(|e| Error::data(path, e.to_string()))
+        let bytes = read_result(run, &format!("{within}/{name}"), files::WEIGHTS)?;
+        weights::read_vector(vector, &bytes).map_err(|e| Error::data(path, e.to_string()))
     };
-    paths.iter().map(theta).collect()
+    paths.iter().map(read).collect()
 }

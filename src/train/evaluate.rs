@@ -37,6 +37,8 @@ pub struct Evaluation {
     /// [`collapse::area`] and RankMe of the centred features of held-out images, where they are
     /// asked for.
     pub of_features: Option<[f64; 2]>,
+    /// How many images those are.
+    pub rows: usize,
 }
 
 impl Evaluation {
@@ -168,6 +170,7 @@ pub fn evaluate(
         rankme: collapse::rankme(&spectrum),
         uniformity: collapse::uniformity(z),
         spectrum,
+        rows: z.nrows(),
     })
 }
 

@@ -40,7 +40,7 @@ pub use case::Case;
 pub use comparison::{Compared, Losses};
 pub use cost::{StepSeconds, memory_bytes, seconds, seconds_by_precision};
 pub use direct::Direct;
-pub use em::read_trajectory;
+pub use em::{read_eigenvalues, read_trajectory};
 pub use environment::{NUMBERS, machine_of, version};
 pub use evaluate::{BATCH, Evaluation, Protocol, embed, embed_some, evaluate};
 pub use film::{FilmFrame, read_film};

@@ -7,6 +7,7 @@ use super::field::antisymmetry;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::measure::MeasureConfig;
+use crate::measure::collapse::log_spread;
 use crate::measure::em::EmConfig;
 use crate::measure::field::Share;
 use crate::measure::linear_map::{from_projection, off_diagonal};
@@ -36,6 +37,13 @@ pub fn columns(
         values.extend([("em/antisymmetry", share), ("em/antisymmetry_error", error)]);
     }
     Ok(values)
+}
+
+/// The spread of the eigenvalues of E\[z zᵀ\], of which `singular_values` are the roots but for a
+/// factor, where the recipe asks for it. Outputs that are all 0 have no logarithm.
+pub fn spread_of_eigenvalues(em: &EmConfig, singular_values: &[f64]) -> Option<(&'static str, f64)> {
+    let spread = em.eigenvalues.then(|| log_spread(singular_values)).filter(|spread| spread.is_finite());
+    spread.map(|spread| ("em/log_spread", spread))
 }
 
 /// What `measure` asks of the W of a linear h, as columns of metrics.csv.

@@ -1,6 +1,7 @@
 //! The state of a run: exactly what a checkpoint holds, and what is made of it at the end of an
 //! epoch.
 
+mod gap;
 mod saved;
 
 pub use saved::saw;
@@ -18,12 +19,12 @@ use super::{Alternation, Init, Model, Preprocessing, Progress, Protocol, Rates, 
 use crate::data::{Dataset, loader};
 use crate::device::Site;
 use crate::error::{Error, Result};
-use crate::eta::{BankPlace, Rule, Size, Views};
+use crate::eta::{BankPlace, Rule, Size};
 use crate::kernel::ranks::Shards;
 use crate::objective::Similarity;
 use crate::recipe::Recipe;
-use crate::record::{MetricsLog, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE};
-use candle_core::{Device, Tensor};
+use crate::record::{EIGENVALUES, MetricsLog, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE};
+use candle_core::Device;
 use ndarray::Array2;
 use serde_json::Value;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub struct State {
     pub alternation: Alternation,
     /// L around the half-steps, where the recipe asks for it.
     half_steps: Option<HalfSteps>,
-    /// What the last step's η was compared with, for the row that follows.
+    /// What the last step's η and p were compared with, for the row that follows.
     eta_gap: Vec<(&'static str, f64)>,
     /// Whether the row of the initial weights is missing.
     pub unmeasured: bool,
@@ -58,6 +59,8 @@ pub struct State {
     e_passed: u64,
     /// Singular values of z of held-out images, largest first, as last measured.
     spectrum: Vec<f64>,
+    /// How many images these are of.
+    rows: usize,
     /// On the rank that writes.
     logs: Option<MetricsLog>,
     /// Seconds that earlier processes spent on this run.
@@ -130,6 +133,7 @@ impl State {
             epoch: EpochSums::default(),
             e_passed: 0,
             spectrum: Vec::new(),
+            rows: 0,
             logs: records.logs(&recipe.measure.columns())?,
             wall_before: 0.0,
             images: saved::number_of(&dataset.digest),
@@ -194,22 +198,6 @@ impl State {
         interrupted
     }
 
-    /// Compares the η that a step on `views` trained on with `samples`.
-    pub fn compare(
-        &mut self,
-        recipe: &Recipe,
-        eta: &Tensor,
-        views: &Views,
-        samples: &[Array2<f32>],
-    ) -> Result<()> {
-        let rule = &self.alternation.rule;
-        let gap = em::trained_gap(eta, rule.second(views)?, samples, recipe)?;
-        let parts = [gap.bias.map(|b| ("em/eta_bias", b)), gap.variance.map(|v| ("em/eta_variance", v))];
-        self.eta_gap = vec![("em/eta_cosine", gap.cosine), ("em/eta_age", rule.age(views))];
-        self.eta_gap.extend(parts.into_iter().flatten());
-        Ok(())
-    }
-
     /// Takes note of what a step gave.
     pub fn observe(&mut self, read: &Read) {
         self.epoch.steps += 1;
@@ -237,6 +225,7 @@ impl State {
         self.write_trajectory(recipe, records)?;
         self.write_film(recipe, dataset, records, stop)?;
         let values = self.evaluation(recipe, dataset, false, stop)?;
+        self.write_eigenvalues(recipe, records)?;
         self.unmeasured = false;
         self.row(recipe.schedule.start_epoch as f64, values, watch)
     }
@@ -274,6 +263,7 @@ impl State {
         values.extend(evaluated);
         if measured {
             self.write_trajectory(recipe, records)?;
+            self.write_eigenvalues(recipe, records)?;
         }
         self.row(epoch as f64, values, watch)
     }
@@ -289,10 +279,11 @@ impl State {
         let protocol = Protocol { config: &recipe.measure, probe, seed: recipe.seed };
         let e = evaluate(&self.alternation.model, dataset, &recipe.augment, &protocol, stop)?;
         let mut values = e.columns();
-        self.spectrum = e.spectrum;
+        (self.spectrum, self.rows) = (e.spectrum, e.rows);
         values.extend(standing::predictor_columns(&self.alternation.model, &recipe.measure)?);
         values.extend(recognition::measured(&self.alternation.model, recipe, dataset, stop)?);
         if let Some(em) = &recipe.measure.em {
+            values.extend(standing::spread_of_eigenvalues(em, &self.spectrum));
             values.extend(standing::columns(&self.alternation.model, dataset, recipe, em, stop)?);
         }
         Ok(values)
@@ -331,6 +322,15 @@ impl State {
             Some(em) if em.trajectory => em::write_trajectory(&self.alternation.model, self.step, records),
             _ => Ok(()),
         }
+    }
+
+    /// Keeps the eigenvalues of E\[z zᵀ\] as last measured, where the recipe asks for them.
+    fn write_eigenvalues(&self, recipe: &Recipe, records: Records) -> Result<()> {
+        if !recipe.measure.em.as_ref().is_some_and(|em| em.eigenvalues) {
+            return Ok(());
+        }
+        let values = self.spectrum.iter().map(|s| (s * s / self.rows as f64) as f32).collect();
+        em::write_vector((EIGENVALUES, EIGENVALUES), self.step, values, records)
     }
 
     /// Keeps the outputs of a few images as they are now, where the recipe asks for it.

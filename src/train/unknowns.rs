@@ -48,6 +48,8 @@ pub struct Outcome {
     pub loss: Reading,
     /// z of the first view, (B, d).
     pub z: Tensor,
+    /// p = h(z), (V', B, d).
+    pub p: Tensor,
     /// The targets, (V', B, d).
     pub eta: Tensor,
     /// Images that the E-step passed through F beside the M-step's.

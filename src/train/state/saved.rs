@@ -3,8 +3,8 @@
 use super::{EpochSums, State};
 use crate::error::{Error, Result};
 use crate::eta::Held;
+use crate::measure::metrics;
 use crate::record::{SavedTensor, Snapshot};
-use crate::train::COLUMNS;
 use crate::train::records::Records;
 use std::collections::BTreeMap;
 
@@ -97,7 +97,7 @@ impl State {
         (self.step, self.unmeasured) = (snapshot.step, false);
         self.alternation.read = integer(READ).unwrap_or(0);
         let gap = |column| Some((column, f64::from_bits(integer(&format!("{ETA_GAP}{column}")).ok()?)));
-        self.eta_gap = COLUMNS.into_iter().filter_map(gap).collect();
+        self.eta_gap = metrics::all().map(|metric| metric.name).filter_map(gap).collect();
         let mut tensors: BTreeMap<String, SavedTensor> =
             snapshot.tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
         let mut take = |name: String| {
