@@ -13,7 +13,10 @@
 //! Tensors in, scalar out. Whether a gradient reaches η is not decided here: the E-step hands η
 //! over already detached (or not, for the baseline without stop-gradient).
 
+mod balanced;
 mod contrastive;
+
+pub use balanced::balanced;
 
 use crate::defaults::{is_default, is_one, one};
 use crate::error::{Error, Result};

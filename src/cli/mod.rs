@@ -51,6 +51,7 @@ mod sweep;
 mod sweep_answer;
 mod table;
 mod theory;
+mod track;
 mod transfer;
 mod until;
 

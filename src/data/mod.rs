@@ -29,6 +29,7 @@ pub mod shapes;
 pub mod shards;
 mod stl10;
 mod tiny_imagenet;
+pub mod tracks;
 mod unsplit;
 mod walk;
 mod webp;

@@ -13,6 +13,7 @@ use super::readings::Read;
 use super::recognition;
 use super::records::Records;
 use super::standing;
+use super::tracking;
 use super::weights;
 use super::{Alternation, Init, Model, Preprocessing, Progress, Protocol, Rates, evaluate};
 use crate::data::{Dataset, loader};
@@ -291,6 +292,9 @@ impl State {
         let mut values = e.columns();
         self.spectrum = e.spectrum;
         values.extend(recognition::measured(&self.alternation.model, recipe, dataset, stop)?);
+        // A fine-tuned tracker costs as much as a probe: of the initial weights and of the last ones.
+        let tuned = last || self.step == self.first;
+        values.extend(tracking::measured(&self.alternation.model, recipe, tuned, stop)?);
         if let Some(em) = &recipe.measure.em {
             values.extend(standing::columns(&self.alternation.model, dataset, recipe, em, stop)?);
         }
