@@ -33,7 +33,12 @@ pub fn flags() -> [Arg; 4] {
     };
     [
         count("tracks", "Of tracking: procedural sequences [default: the run's; else 64]", 1, 4096),
-        count("exemplar", "Of tracking: side of the exemplar in pixels [default: the run's; else 24]", 8, 256),
+        count(
+            "exemplar",
+            "Of tracking: side of the exemplar in pixels [default: the run's; else 24]",
+            8,
+            256,
+        ),
         count("tune", "Of tracking: SGD steps of fine-tuning on procedural sequences before", 1, 1 << 20),
         path_option("strip", "FILE", "Of tracking: a PNG of frames with true and found boxes"),
     ]
@@ -48,18 +53,28 @@ pub fn given(matches: &ArgMatches) -> Option<&'static str> {
 
 /// The sequences that `source` names: those of a run of `seed`, or an OTB folder's. And how far
 /// centres may be apart.
-fn sequences(source: Option<&str>, count: Option<usize>, usual: usize, seed: u64) -> Result<(Vec<Sequence>, f64)> {
+fn sequences(
+    source: Option<&str>,
+    count: Option<usize>,
+    usual: usize,
+    seed: u64,
+) -> Result<(Vec<Sequence>, f64)> {
     match source.and_then(|source| source.split_once(':')) {
         Some(("otb", path)) if !path.is_empty() => match count {
             None => Ok((open_otb(path)?, PRECISION)),
-            Some(_) => Err(Error::Usage("--tracks counts procedural sequences; an OTB folder has its own".into())),
+            Some(_) => {
+                Err(Error::Usage("--tracks counts procedural sequences; an OTB folder has its own".into()))
+            }
         },
         None if source.is_none_or(|source| source == "tracks") => {
             Ok((held_out_tracks(seed, count.unwrap_or(usual)), track_threshold()))
         }
         _ => {
             let source = source.unwrap_or_default();
-            Err(Error::Usage(format!("--data {source} has no sequences; tracking takes {}", SOURCES.join(" or "))))
+            Err(Error::Usage(format!(
+                "--data {source} has no sequences; tracking takes {}",
+                SOURCES.join(" or ")
+            )))
         }
     }
 }
@@ -122,7 +137,14 @@ fn table(
     let row = |name: &str, frames: usize, one: &Followed| -> Vec<String> {
         let percent = |part: f64| format!("{:.1} %", 100.0 * part);
         let auc = format!("{:.3}", one.auc);
-        vec![name.into(), frames.to_string(), auc, percent(one.success_50), percent(one.precision), percent(one.near)]
+        vec![
+            name.into(),
+            frames.to_string(),
+            auc,
+            percent(one.success_50),
+            percent(one.precision),
+            percent(one.near),
+        ]
     };
     let pixels = |most: f64| format!("centre ≤ {most} px");
     let head = ["sequence".into(), "frames".into(), "success AUC".into(), "overlap > ½".into()];
@@ -139,7 +161,8 @@ fn table(
 /// Frames of some sequences from the first to the last, with the true box and, dashed, the one that
 /// was found.
 fn strip(sequences: &[Sequence], tracks: &[Track], all: &[Followed]) -> Result<Vec<u8>> {
-    let heading = ["Green: the true box. Orange, dashed: the box that was found. The first one is given.".into()];
+    let heading =
+        ["Green: the true box. Orange, dashed: the box that was found. The first one is given.".into()];
     let marked = |bounding_box: [f64; 4], colour: usize| Marked {
         colour,
         bounding_box,

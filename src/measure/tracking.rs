@@ -98,7 +98,8 @@ impl Followed {
         let frames = truth.len() as f64;
         let part = |count: usize| count as f64 / frames;
         let above = |least: f64| part(overlaps.iter().filter(|overlap| **overlap > least).count());
-        let within = |most: f64| part(pairs().filter(|(truth, found)| distance(truth, found) <= most).count());
+        let within =
+            |most: f64| part(pairs().filter(|(truth, found)| distance(truth, found) <= most).count());
         // i / 20, as numpy's linspace(0, 1, 21) has it.
         let success = std::array::from_fn(|i| above(i as f64 / (THRESHOLDS - 1) as f64));
         Some(Followed {

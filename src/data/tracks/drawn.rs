@@ -238,7 +238,8 @@ fn extent(class: usize, tilt: f32) -> [f32; 4] {
         let [u, v] = [place % GRID, place / GRID].map(|i| (i as f32 + 0.5) * cell - REACH);
         if motif(class, u * cos + v * sin, v * cos - u * sin) < 0.0 {
             let half = 0.5 * cell;
-            ends = [ends[0].min(u - half), ends[1].min(v - half), ends[2].max(u + half), ends[3].max(v + half)];
+            ends =
+                [ends[0].min(u - half), ends[1].min(v - half), ends[2].max(u + half), ends[3].max(v + half)];
         }
     }
     ends

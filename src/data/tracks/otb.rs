@@ -115,7 +115,8 @@ fn rectangle(line: &str) -> std::result::Result<Rectangle, String> {
     let words = line.split([',', '\t', ' ', '\r']).filter(|word| !word.is_empty());
     let numbers: Option<Vec<f64>> = words.map(|word| word.parse().ok()).collect();
     let four: Option<[f64; 4]> = numbers.and_then(|numbers| numbers.try_into().ok());
-    let [x, y, w, h] = four.ok_or_else(|| format!("'{shown}' is no box of four numbers: x, y, width, height"))?;
+    let [x, y, w, h] =
+        four.ok_or_else(|| format!("'{shown}' is no box of four numbers: x, y, width, height"))?;
     if ![x, y, w, h].iter().all(|number| number.abs() <= FARTHEST) {
         return Err(format!("'{shown}' has a number that is none, or of no image"));
     }
@@ -132,12 +133,8 @@ mod tests {
     #[test]
     fn commas_tabs_and_spaces_tell_numbers_apart_and_pixels_count_from_one() {
         let text = "1,2,3,4\r\n10\t20\t30.5\t40\n\n  5 6  7 8 \n9, 9,\t9 , 9\n";
-        let expected = vec![
-            [0.0, 1.0, 3.0, 4.0],
-            [9.0, 19.0, 30.5, 40.0],
-            [4.0, 5.0, 7.0, 8.0],
-            [8.0, 8.0, 9.0, 9.0],
-        ];
+        let expected =
+            vec![[0.0, 1.0, 3.0, 4.0], [9.0, 19.0, 30.5, 40.0], [4.0, 5.0, 7.0, 8.0], [8.0, 8.0, 9.0, 9.0]];
         assert_eq!(parse(text), Ok(expected));
     }
 

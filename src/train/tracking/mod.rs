@@ -2,9 +2,8 @@
 //! huanglianghua/siamfc-pytorch 82c01cb): what the first frame shows is looked for in the next ones,
 //! by the features of all stages of a backbone but the last.
 //!
-//! The response at a place is the mean over the exemplar's places of the cosine of both features:
-//! frozen features were learned under a cosine, and no bright place wins by its brightness. As it
-//! is trained, or fine-tuned on sequences for this purpose ([`Tracker::tune`]).
+//! The response at a place is the mean product of both features, over the exemplar's places and all
+//! channels. Features are as they were trained, or fine-tuned on sequences ([`Tracker::tune`]).
 
 mod follow;
 mod tune;
@@ -22,7 +21,7 @@ use crate::network::config::Backbone;
 use crate::network::names::{from_torch, running_from_torch, running_to_torch, to_torch};
 use crate::network::{Engine, Network, Tensors, correlate};
 use crate::recipe::Recipe;
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -94,8 +93,8 @@ impl Tracker {
         Ok(Tensor::from_vec(pixels, ((), side, side, 3), &Device::Cpu)?)
     }
 
-    /// Features (B, H, W, C) of x (B, S, S, 3), each of length 1: by running statistics, or by the
-    /// batch's and with gradients where `theta` is given.
+    /// Features (B, H, W, C) of x (B, S, S, 3): by running statistics, or by the batch's and with
+    /// gradients where `theta` is given.
     fn features(&self, x: &Tensor, seen: Seen, theta: Option<&Tensor>) -> Result<Tensor> {
         let engine = &self.engines[seen as usize];
         let output = match theta {
@@ -103,15 +102,14 @@ impl Tracker {
             None => engine.evaluate(x, &self.theta)?.1,
         };
         let map = engine.network().output();
-        let features = output.reshape((x.dim(0)?, map.height, map.width, map.channels))?;
-        let length = (features.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
-        Ok(features.broadcast_div(&length)?)
+        Ok(output.reshape((x.dim(0)?, map.height, map.width, map.channels))?)
     }
 
-    /// The response (B·m, R, R) of search windows' features (B·m, …) to exemplars' (B, …), from −1 to 1.
+    /// The response (B·m, R, R) of search windows' features (B·m, …) to exemplars' (B, …): a mean, so
+    /// that it is of the same size whatever the network.
     fn response(&self, search: &Tensor, exemplar: &Tensor) -> Result<Tensor> {
-        let places = exemplar.dim(1)? * exemplar.dim(2)?;
-        Ok((correlate(search, exemplar, &self.kernel)? / places as f64)?)
+        let products = exemplar.elem_count() / exemplar.dim(0)?;
+        Ok((correlate(search, exemplar, &self.kernel)? / products as f64)?)
     }
 
     /// Search windows of a pass at most.
