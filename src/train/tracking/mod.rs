@@ -27,6 +27,8 @@ use std::sync::atomic::AtomicBool;
 
 /// A search window's side in exemplars'.
 const SEARCH: usize = 2;
+/// Places along a side of a response at least: those near its middle and others.
+const FEWEST_PLACES: usize = 3;
 /// Numbers of f32 that a pass holds at most.
 const MOST_FLOATS: usize = 1 << 27;
 
@@ -64,6 +66,13 @@ impl Tracker {
     ) -> Result<Tracker> {
         let trunk = |side: usize| Network::trunk(backbone, [side; 2]);
         let (exemplar, search) = (trunk(side)?, trunk(SEARCH * side)?);
+        let places = search.output().height - exemplar.output().height + 1;
+        if places < FEWEST_PLACES {
+            return Err(Error::Usage(format!(
+                "an exemplar of {side} pixels leaves a response of {places} × {places} places; at least \
+                 {FEWEST_PLACES} × {FEWEST_PLACES} are needed: measure.tracking.exemplar, or --exemplar"
+            )));
+        }
         let encoder = model.parts().find(|part| part.name == "encoder");
         let encoder = encoder.ok_or_else(|| Error::Failure("a model without an encoder".into()))?;
         let network = encoder.engine.network();
