@@ -14,14 +14,15 @@
 //! Tensors in, scalar out. Whether a gradient reaches η is not decided here: the E-step hands η
 //! over already detached (or not, for the baseline without stop-gradient).
 
+mod balanced;
 mod comparison;
 mod contrastive;
 mod info_nce;
 mod spread;
 
-pub use spread::SpreadConfig;
-
+pub use balanced::balanced;
 pub use comparison::Comparison;
+pub use spread::SpreadConfig;
 
 use crate::defaults::{is_default, is_one, one};
 use crate::error::{Error, Result};

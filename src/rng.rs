@@ -41,6 +41,10 @@ pub enum Purpose {
     Slices = 13,
     /// Procedural handwriting; counters: (alphabets, identities or one kind of images, number).
     Glyphs = 20,
+    /// Procedural sequences; counters: (split and frame, sequence).
+    Tracks = 21,
+    /// What a fine-tuned tracker sees; counters: (step, pair of the batch).
+    Pairs = 22,
 }
 
 /// The stream for `purpose` at counters `(a, b)` under `seed`.

@@ -59,6 +59,7 @@ mod supervised;
 mod support;
 mod tensorboard;
 mod theory;
+mod tracking;
 mod transfer;
 mod unlabelled;
 mod weights;

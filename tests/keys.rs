@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// What each table of a recipe must have, and what else must change for it.
-const SAMPLES: [(&str, &str); 37] = [
+const SAMPLES: [(&str, &str); 38] = [
     ("eta.one-step", "eta.one-step = {}"),
     ("eta.k-step", "eta.k-step.k = 2"),
     ("eta.mean-of-others", "eta.mean-of-others = {}"),
@@ -31,6 +31,7 @@ const SAMPLES: [(&str, &str); 37] = [
     ("data.glyphs", "data.source = \"glyphs\"\ndata.glyphs = GLYPHS"),
     ("measure.verification", "measure.verification.pairs = 3"),
     ("measure.one_shot", "measure.one_shot = { runs = 2, episodes = 2, queries = 2 }"),
+    ("measure.tracking", "measure.tracking = { sequences = 2, exemplar = 16, tune = 2 }"),
     (
         "augment.finite",
         "augment.finite = { flips = true, scales = [0.5], translations = 2, colours = [[1.0, 1.0, 1.0, 0.0]] }",

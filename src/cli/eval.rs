@@ -1,10 +1,11 @@
 //! `sim eval`: kNN, linear probe and the singular spectrum of trained weights, on a run's own
-//! images or others; or, with `--on`, what [`recognise`] prints.
+//! images or others; or, with `--on`, what [`recognise`] or [`track`] prints.
 
 use super::flags::{device_flag, json_flag, place};
 use super::output::Output;
 use super::pretrained::{dataset_for, opened, preprocessing_flags, weights_and_images};
 use super::recognise;
+use super::track;
 use crate::error::Result;
 use crate::measure::MeasureConfig;
 use crate::train::{Evaluation, Pretrained, Protocol, evaluate};
@@ -19,6 +20,7 @@ pub fn command() -> Command {
         .about("Measure trained weights: kNN, linear probe, std, effective rank, singular values")
         .args(weights_and_images())
         .args(recognise::flags())
+        .args(track::flags())
         .args(preprocessing_flags())
         .args([device_flag(), json_flag()])
 }
@@ -39,12 +41,16 @@ const MEASURE: MeasureConfig = MeasureConfig {
     one_shot: None,
     spectrum: false,
     predictor: false,
+    tracking: None,
 };
 
 /// Runs `sim eval` as `matches` say; the exit code.
 pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     let Some(path) = matches.get_one::<PathBuf>("run") else { return Ok(2) };
     let pretrained = opened(path, matches)?;
+    if recognise::is_tracking(matches)? {
+        return track::run(&pretrained, matches, output);
+    }
     if let Some(asked) = recognise::asked(matches)? {
         return recognise::run(&pretrained, &asked, matches, output);
     }

@@ -52,6 +52,7 @@ mod sweep;
 mod sweep_answer;
 mod table;
 mod theory;
+mod track;
 mod transfer;
 mod until;
 

@@ -3,6 +3,7 @@
 use super::flags::{option, path_option, place, switch};
 use super::output::Output;
 use super::pretrained::{data_of, dataset_for};
+use super::track::{self, TRACKING};
 use crate::data::{Exif, images_of_pairs, read_pairs};
 use crate::device::Site;
 use crate::error::{Error, Result};
@@ -31,9 +32,9 @@ pub fn flags() -> [Arg; 7] {
         option(
             "on",
             "TASK",
-            "Instead: are two images of one identity, or: of which of N classes is an image?",
+            "Instead: are two images of one identity? Of which of N classes is an image? Where is the object in the next frame?",
         )
-        .value_parser([VERIFICATION, ONE_SHOT]),
+        .value_parser([VERIFICATION, ONE_SHOT, TRACKING]),
         path_option(
             "pairs",
             "FILE",
@@ -45,6 +46,29 @@ pub fn flags() -> [Arg; 7] {
         count("episodes", "Of one-shot: episodes [default: 20 of 20 ways, 600 of others]", 1),
         switch("within", "Of one-shot: the classes of an episode are of one alphabet, as Lake's 20 are"),
     ]
+}
+
+/// Whether tracking is asked for.
+///
+/// # Errors
+/// [`Error::Usage`] for a flag of tracking without it, or another task's with it.
+pub fn is_tracking(matches: &ArgMatches) -> Result<bool> {
+    let belongs = |flag: &str, to: &str| Err(Error::Usage(format!("--{flag} belongs to --on {to}")));
+    if matches.get_one::<String>("on").is_none_or(|on| on != TRACKING) {
+        return track::given(matches).map_or(Ok(false), |flag| belongs(flag, TRACKING));
+    }
+    match stray(matches) {
+        Some(flag) => belongs(flag, ONE_SHOT),
+        None if matches.get_one::<PathBuf>("pairs").is_some() => belongs("pairs", VERIFICATION),
+        None => Ok(true),
+    }
+}
+
+/// The first flag of one-shot recognition that was given.
+fn stray(matches: &ArgMatches) -> Option<&'static str> {
+    let given = |name: &&str| matches.get_one::<u64>(name).is_some();
+    let within = matches.get_flag("within").then_some("within");
+    ["way", "shot", "queries", "episodes"].into_iter().find(given).or(within)
 }
 
 /// What is asked.
@@ -63,9 +87,7 @@ pub enum Asked {
 /// [`Error::Usage`] for a flag that says nothing of what is asked.
 pub fn asked(matches: &ArgMatches) -> Result<Option<Asked>> {
     let count = |name: &str| matches.get_one::<u64>(name).map(|n| *n as usize);
-    let of_one_shot = ["way", "shot", "queries", "episodes"];
-    let within = matches.get_flag("within");
-    let stray = of_one_shot.into_iter().find(|name| count(name).is_some()).or(within.then_some("within"));
+    let (within, stray) = (matches.get_flag("within"), stray(matches));
     let on = matches.get_one::<String>("on").map(String::as_str);
     let pairs = matches.get_one::<PathBuf>("pairs");
     match (on, stray, pairs) {

@@ -31,6 +31,7 @@ pub mod shapes;
 pub mod shards;
 mod stl10;
 mod tiny_imagenet;
+pub mod tracks;
 mod unsplit;
 mod walk;
 mod webp;

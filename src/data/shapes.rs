@@ -164,6 +164,7 @@ struct Scene {
 }
 
 /// What lies across an image and belongs to no class: shade and strokes.
+#[derive(Clone, Debug)]
 pub(super) struct Ground {
     /// Luminance added across the image: its gradient, 0 at the middle.
     shade: [f32; 2],

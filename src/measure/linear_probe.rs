@@ -117,6 +117,7 @@ mod tests {
             one_shot: None,
             spectrum: false,
             predictor: false,
+            tracking: None,
         }
     }
 

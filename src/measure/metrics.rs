@@ -176,6 +176,18 @@ pub const ONE_SHOT: &[Metric] = &[
     larger("oneshot/five_shot_nearest", "5-way 5-shot, nearest example (%)", PERCENT).digits(1),
 ];
 
+/// The columns of a run whose recipe has `measure.tracking`, behind the others: means over held-out
+/// procedural sequences, whose objects are followed by the correlation of frozen feature maps, or
+/// (`tuned_`) of those fine-tuned for it. `near` has a fifth of the distance of `precision`.
+pub const TRACKING: &[Metric] = &[
+    larger("track/auc", "success AUC", SHARE).on_axes("success AUC of tracking"),
+    larger("track/precision", "precision at 20 px (%)", PERCENT).digits(1),
+    larger("track/near", "precision at 4 px (%)", PERCENT).digits(1),
+    larger("track/tuned_auc", "success AUC, fine-tuned", SHARE),
+    larger("track/tuned_precision", "precision at 20 px, fine-tuned (%)", PERCENT).digits(1),
+    larger("track/tuned_near", "precision at 4 px, fine-tuned (%)", PERCENT).digits(1),
+];
+
 const NO_METRIC: &Metric = &larger("", "", ANY).not_judged();
 
 /// The names of [`METRICS`].
@@ -205,7 +217,9 @@ pub fn judged() -> impl Iterator<Item = &'static Metric> {
 
 /// Every column that a run can have.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [METRICS, FIELD, SPECTRUM, PREDICTOR, RANKS, EIGENVALUES, VERIFICATION, ONE_SHOT].into_iter().flatten()
+    [METRICS, FIELD, SPECTRUM, PREDICTOR, RANKS, EIGENVALUES, VERIFICATION, ONE_SHOT, TRACKING]
+        .into_iter()
+        .flatten()
 }
 
 /// The column called `name`; where there is none, one that no claim may name.

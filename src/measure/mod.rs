@@ -16,16 +16,18 @@ pub mod linear_probe;
 pub mod metrics;
 pub mod one_shot;
 pub mod plane;
+pub mod tracking;
 pub mod tsne;
 pub mod verification;
 pub mod voc_precision;
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
-use metrics::{COLUMNS, EIGENVALUES, FIELD, ONE_SHOT, PREDICTOR, RANKS, SPECTRUM, VERIFICATION};
+use metrics::{COLUMNS, EIGENVALUES, FIELD, ONE_SHOT, PREDICTOR, RANKS, SPECTRUM, TRACKING, VERIFICATION};
 use ndarray::ArrayView2;
 use one_shot::OneShotConfig;
 use serde::{Deserialize, Serialize};
+use tracking::TrackingConfig;
 use verification::VerificationConfig;
 
 /// More epochs of a linear probe are taken for a slip of the hand.
@@ -86,6 +88,9 @@ pub struct MeasureConfig {
     /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_shot: Option<OneShotConfig>,
+    /// What is measured of tracking, the `track/` columns; nothing where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracking: Option<TrackingConfig>,
 }
 
 impl MeasureConfig {
@@ -112,7 +117,8 @@ impl MeasureConfig {
             _ => {
                 self.em.as_ref().map_or(Ok(()), em::EmConfig::check)?;
                 self.verification.as_ref().map_or(Ok(()), VerificationConfig::check)?;
-                self.one_shot.as_ref().map_or(Ok(()), OneShotConfig::check)
+                self.one_shot.as_ref().map_or(Ok(()), OneShotConfig::check)?;
+                self.tracking.as_ref().map_or(Ok(()), TrackingConfig::check)
             }
         }
     }
@@ -133,6 +139,7 @@ impl MeasureConfig {
             (self.em.as_ref().is_some_and(|em| em.eigenvalues), EIGENVALUES),
             (self.verification.is_some(), VERIFICATION),
             (self.one_shot.is_some(), ONE_SHOT),
+            (self.tracking.is_some(), TRACKING),
         ];
         let own = asked.into_iter().filter(|(asked, _)| *asked).flat_map(|(_, metrics)| metrics);
         COLUMNS.into_iter().chain(own.map(|metric| metric.name)).collect()

@@ -96,7 +96,7 @@ impl Network {
 fn cut(backbone: &Backbone) -> Result<Resnet> {
     let layers = Resnet::of(backbone)?;
     match layers.stages.len() {
-        0 | 1 => Err(Error::Usage("a backbone of one stage has none to read proposals with".into())),
+        0 | 1 => Err(Error::Usage("a backbone of one stage has no features before its last stage".into())),
         _ => Ok(layers),
     }
 }

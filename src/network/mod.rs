@@ -7,6 +7,7 @@
 mod architectures;
 mod arena;
 pub mod config;
+mod correlate;
 mod cut;
 mod detection;
 mod infer;
@@ -19,6 +20,7 @@ mod plan;
 mod reading;
 mod running;
 
+pub use correlate::correlate;
 pub use infer::{Shapes, infer_encoder, infer_predictor};
 pub use layers::{Network, Parameter, ParameterKind, Shape};
 pub use onnx::to_onnx;

@@ -87,7 +87,15 @@ impl Recipe {
                 );
             }
         }
+        self.check_tracking()?;
         self.check_watched()
+    }
+
+    /// Refuses to track by a backbone that makes no feature maps.
+    fn check_tracking(&self) -> Result<()> {
+        let Some(tracking) = self.measure.tracking else { return Ok(()) };
+        let trunk = Network::trunk(&self.encoder.backbone, [tracking.exemplar; 2]);
+        trunk.map(drop).map_err(|e| Error::Usage(format!("measure.tracking: {e}")))
     }
 
     /// Refuses to watch an alternation in which there is nothing to see.

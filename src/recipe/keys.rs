@@ -341,6 +341,12 @@ pub const KEYS: &[Key] = rows! {
         "Episodes of 5 ways, with 1 and with 5 examples of each class.";
     "measure.one_shot.queries", Whole, LIMITED, None, "Vinyals et al. 2016":
         "Questions of each class in them.";
+    "measure.tracking.sequences", Whole, Within(1.0, 4096.0), None, "sim":
+        "Measures tracking, the track/ columns: procedural sequences that are followed.";
+    "measure.tracking.exemplar", Whole, Within(8.0, 256.0), None, "Bertinetto et al. 2016":
+        "Side in pixels of what is looked for; search windows are twice as wide (SiamFC: 127).";
+    "measure.tracking.tune", Whole, Within(0.0, 1048576.0), None, "Bertinetto et al. 2016":
+        "SGD steps by which a second tracker is fine-tuned from the same weights; 0 leaves it out.";
     "measure.em.field", Whole, Said("0, or 3 to 64"), Some("0"), "Ponce et al. 2025":
         "Random directions by which it is measured how far the expected update is from a gradient; 0 leaves it out.";
     "measure.em.ranks", Switch, Any, Some("false"), "Zhuo et al. 2023":

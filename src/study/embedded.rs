@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 58] = embed![
+pub const FILES: [Embedded; 59] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -57,6 +57,7 @@ pub const FILES: [Embedded; 58] = embed![
     "implicit-variance.toml",
     "verification.toml",
     "one-shot.toml",
+    "tracking.toml",
     "base/simsiam.toml",
     "base/simclr.toml",
     "base/moco.toml",

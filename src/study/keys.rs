@@ -156,7 +156,7 @@ const METRICS: &str = "
 ## Metrics
 
 What `shows` and `claim.metric` may name. `train/` are means over an epoch, `val/` is measured on held-out images, `em/` needs
-`measure.em`, `spectrum/` needs `measure.spectrum`, `predictor/` needs `measure.predictor`, `verify/` needs `measure.verification`, `oneshot/` needs `measure.one_shot`.
+`measure.em`, `spectrum/` needs `measure.spectrum`, `predictor/` needs `measure.predictor`, `verify/` needs `measure.verification`, `oneshot/` needs `measure.one_shot`, `track/` needs `measure.tracking`.
 
 | metric | title | better |
 |---|---|---|

@@ -14,14 +14,14 @@ use super::readings::Read;
 use super::recognition;
 use super::records::Records;
 use super::standing;
+use super::tracking;
 use super::weights;
 use super::{Alternation, Init, Model, Preprocessing, Progress, Protocol, Rates, evaluate};
 use crate::data::{Dataset, loader};
 use crate::device::Site;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eta::{BankPlace, Rule, Size};
 use crate::kernel::ranks::Shards;
-use crate::objective::Similarity;
 use crate::recipe::Recipe;
 use crate::record::{EIGENVALUES, MetricsLog, SPECTRUM_FILE, Snapshot, WEIGHTS_FILE};
 use candle_core::Device;
@@ -96,7 +96,7 @@ impl State {
         site: &Site,
         snapshot: Option<Snapshot<'static>>,
     ) -> Result<Self> {
-        check_images(recipe, dataset)?;
+        super::check_images(recipe, dataset)?;
         let kernel = site.host_kernel(recipe.encoder.precision)?;
         let schedule = &recipe.schedule;
         let shards = Shards::new(schedule.shards, site.ranks().clone(), schedule.sync_batch_norm)?;
@@ -282,6 +282,9 @@ impl State {
         (self.spectrum, self.rows) = (e.spectrum, e.rows);
         values.extend(standing::predictor_columns(&self.alternation.model, &recipe.measure)?);
         values.extend(recognition::measured(&self.alternation.model, recipe, dataset, stop)?);
+        // A fine-tuned tracker costs as much as a probe: of the initial weights and of the last ones.
+        let tuned = last || self.step == self.first;
+        values.extend(tracking::measured(&self.alternation.model, recipe, tuned, stop)?);
         if let Some(em) = &recipe.measure.em {
             values.extend(standing::spread_of_eigenvalues(em, &self.spectrum));
             values.extend(standing::columns(&self.alternation.model, dataset, recipe, em, stop)?);
@@ -355,44 +358,4 @@ impl State {
         let bytes = weights::to_safetensors(&self.alternation.model, Some(&preprocessing))?;
         records.write(WEIGHTS_FILE, &bytes)
     }
-}
-
-/// Refuses fewer images than chunks that epochs show, a classifier where images have no labels, and
-/// one whose head tells another number of classes apart than they have.
-///
-/// # Errors
-/// [`Error::Usage`] with the way out.
-pub fn check_images(recipe: &Recipe, dataset: &Dataset) -> Result<()> {
-    let (images, chunks) = (dataset.train.len(), recipe.schedule.passes.chunks());
-    if (images as u64) < chunks {
-        return Err(Error::Usage(format!(
-            "schedule.passes: {images} training images of {} cannot be cut into {chunks} chunks; take fewer",
-            dataset.name
-        )));
-    }
-    let (outputs, classes) = (recipe.encoder.projector.dim, dataset.classes.len());
-    if recipe.eta != (Rule::Labels {}) {
-        return Ok(());
-    }
-    if !dataset.trains_on_labelled() {
-        let way_out = match dataset.is_labelled() {
-            true => "leave data.unlabelled out",
-            false => "put them into class folders",
-        };
-        return Err(Error::Usage(format!(
-            "eta.labels: supervised training reads labels, and the images of {} have none; {way_out}, or take a method \
-             without labels",
-            dataset.name
-        )));
-    }
-    // The contrastive loss reads of η which images have the same one.
-    let contrastive = recipe.objective.similarity == Similarity::Contrastive;
-    if outputs == classes || contrastive && outputs > classes {
-        return Ok(());
-    }
-    Err(Error::Usage(format!(
-        "encoder.projector.dim: {outputs} outputs where eta.labels has the {classes} classes of {}; {classes} fit: in a \
-         study file for the supervised arms, or --set encoder.projector.dim={classes} where all arms are supervised",
-        dataset.name
-    )))
 }
