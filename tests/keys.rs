@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// What each table of a recipe must have, and what else must change for it.
-const SAMPLES: [(&str, &str); 30] = [
+const SAMPLES: [(&str, &str); 31] = [
     ("eta.one-step", "eta.one-step = {}"),
     ("eta.k-step", "eta.k-step.k = 2"),
     ("eta.mean-of-others", "eta.mean-of-others = {}"),
@@ -27,6 +27,7 @@ const SAMPLES: [(&str, &str); 30] = [
     ("eta.none", "eta.none = {}"),
     ("data.shapes", "data.shapes = SHAPES"),
     ("data.glyphs", "data.source = \"glyphs\"\ndata.glyphs = GLYPHS"),
+    ("transfer", "transfer.images = 100"),
     ("measure.verification", "measure.verification.pairs = 3"),
     ("measure.one_shot", "measure.one_shot = { runs = 2, episodes = 2, queries = 2 }"),
     (

@@ -21,6 +21,7 @@ mod export;
 mod fetch;
 mod film;
 mod flags;
+mod found;
 mod list;
 mod make;
 mod man;

@@ -25,11 +25,13 @@ pub enum Extra {
     /// Arms as a grid: a column for what an arm's name has before its first comma, a row for what it
     /// has behind, and in each cell the median over runs.
     Grid,
+    /// Precision by recall of detectors, where runs fine-tune such: a line for each arm.
+    PrecisionRecall,
 }
 
 impl Extra {
     /// Every one, in the order of a report.
-    pub const ALL: [Extra; 8] = [
+    pub const ALL: [Extra; 9] = [
         Extra::HalfSteps,
         Extra::Trajectories,
         Extra::Spectrum,
@@ -38,6 +40,7 @@ impl Extra {
         Extra::CostAccuracy,
         Extra::PassesAccuracy,
         Extra::Grid,
+        Extra::PrecisionRecall,
     ];
 
     /// Whether it draws accuracies, which images without labels have none of.
@@ -59,6 +62,7 @@ impl Extra {
             Extra::CostAccuracy => "cost-accuracy",
             Extra::PassesAccuracy => "passes-accuracy",
             Extra::Grid => "grid",
+            Extra::PrecisionRecall => "precision-recall",
         }
     }
 }

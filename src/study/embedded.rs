@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 53] = embed![
+pub const FILES: [Embedded; 54] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -52,6 +52,7 @@ pub const FILES: [Embedded; 53] = embed![
     "factorial.toml",
     "verification.toml",
     "one-shot.toml",
+    "transfer.toml",
     "base/simsiam.toml",
     "base/simclr.toml",
     "base/moco.toml",

@@ -156,7 +156,8 @@ const METRICS: &str = "
 ## Metrics
 
 What `shows` and `claim.metric` may name. `train/` are means over an epoch, `val/` is measured on held-out images, `em/` needs
-`measure.em`, `verify/` needs `measure.verification`, `oneshot/` needs `measure.one_shot`.
+`measure.em`, `verify/` needs `measure.verification`, `oneshot/` needs `measure.one_shot`,
+`det/` and `seg/` are of runs with `transfer`.
 
 | metric | title | better |
 |---|---|---|

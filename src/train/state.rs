@@ -3,7 +3,7 @@
 
 mod saved;
 
-pub use saved::saw;
+pub use saved::{saw, told};
 
 use super::em;
 use super::film;
