@@ -57,7 +57,7 @@ pub struct Recipe {
     /// The run whose weights this one begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretraining: Option<Box<Recipe>>,
-    /// A detector that is fine-tuned from the weights of this recipe's run, in the place of that run.
+    /// A detector that is fine-tuned from the weights of this recipe's run, in the place of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<TransferConfig>,
 }

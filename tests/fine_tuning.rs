@@ -169,15 +169,15 @@ fn a_pre_training_is_made_once_and_taken_from_other_studies() {
     assert_ne!(first_loss("trained"), first_loss("random"));
     // Where another study has made it, nobody makes it again.
     let out = [&flags[..], &["--out", "other"]].concat();
-    said(here, &[&["run", "simsiam"][..], &out].concat(), 0);
+    said(here, &[&["run", "methods", "--only", "0"][..], &out].concat(), 0);
     said(here, &[&["run", "mine.toml"][..], &out].concat(), 0);
     assert!(!here.join("other/pretraining").exists());
-    assert_eq!(began("other", "trained").unwrap(), "other/simsiam/simsiam/seed-0/weights.safetensors");
+    assert_eq!(began("other", "trained").unwrap(), "other/methods/simsiam/seed-0/weights.safetensors");
     let detector =
         |out: &str| std::fs::read(here.join(out).join("mine/trained/seed-0/detector.safetensors")).unwrap();
     assert!(detector("runs") == detector("other"));
     // A page shows what was found; a folder of a detector is no encoder's.
-    let page = std::fs::read_to_string(here.join("runs/report.html")).unwrap_or_default();
+    let page = std::fs::read_to_string(here.join("runs/mine/report.html")).unwrap_or_default();
     assert!(page.contains("what was found of them"), "no sheet");
     let text =
         said(here, &["embed", "--weights", "runs/mine/trained/seed-0", "--images", ".", "--out", "x.npy"], 4);

@@ -22,6 +22,7 @@ mod fetch;
 mod film;
 mod flags;
 mod found;
+mod hours;
 mod list;
 mod make;
 mod man;

@@ -2,6 +2,7 @@
 //! they take.
 
 use super::begin;
+use super::hours;
 use super::memory::{self, Available};
 use super::precision;
 use super::progress::Told;
@@ -12,8 +13,7 @@ use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::record::{Lock, check_recipe, make_folder, read_outcome, sweep};
 use crate::study::{
-    Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs, pretraining,
-    trained_scale,
+    Arm, DEFAULT_SCALE, Engine, Job, Request, Results, Settings, Study, firsts, jobs, trained_scale,
 };
 use crate::train::{check_classes, memory_bytes, seconds};
 use std::collections::{BTreeMap, BTreeSet};
@@ -227,7 +227,7 @@ pub fn prepare(engine: &Engine, jobs: &[Job], ended: usize, settings: &Settings,
         fits(job, data.train.len(), settings.jobs)?;
     }
     if let Some(expected) = say.expected.filter(|_| !to_make.is_empty()) {
-        let hours = expected_hours(engine, &to_make, &data, settings)?;
+        let hours = hours::expected(engine, &to_make, &data, settings)?;
         super::note(&format!("{expected} about {}, judging by a few steps of each arm", spell(hours)));
     }
     Ok(())
@@ -249,34 +249,6 @@ fn open_all(engine: &Engine, jobs: &[&Job], say: &Say) -> Result<Vec<Arc<Dataset
         Ok(data)
     };
     jobs.iter().map(open).collect()
-}
-
-/// Hours that the runs take, an arm's other seeds as long as its first, with the pre-trainings that
-/// detectors lack.
-fn expected_hours(engine: &Engine, jobs: &[&Job], data: &[Arc<Dataset>], settings: &Settings) -> Result<f64> {
-    let mut expected = 0.0;
-    let mut measured: Vec<(String, f64)> = Vec::new();
-    let mut time = |name: String, recipe: &Recipe, data: &Dataset| -> Result<f64> {
-        if let Some((_, time)) = measured.iter().find(|(known, _)| *known == name) {
-            return Ok(*time);
-        }
-        let time = seconds(recipe, data.train.len(), data.test.len(), settings.threads)?;
-        measured.push((name, time));
-        Ok(time)
-    };
-    let mut firsts: Vec<Recipe> = jobs.iter().map(|job| job.recipe.clone()).collect();
-    for (job, data) in jobs.iter().zip(data) {
-        let name = format!("{}/{}", job.study, job.arm);
-        expected += time(name.clone(), &job.recipe, data)?;
-        let Some(first) = pretraining::first(job)?.filter(|_| job.recipe.transfer.is_some()) else {
-            continue;
-        };
-        if !firsts.contains(&first.recipe) && pretraining::made(&first, engine)?.is_none() {
-            expected += time(format!("{name} before"), &first.recipe, data)?;
-            firsts.push(first.recipe);
-        }
-    }
-    Ok(expected / settings.jobs as f64 / 3600.0)
 }
 
 /// Hours as a person says them.

@@ -1,5 +1,5 @@
 //! A backbone as detectron2 begins with it: a pickle with the names of its residual networks, laid
-//! out as MoCo's converter does (facebookresearch/moco, detection/convert-pretrain-to-detectron2.py).
+//! out as MoCo's converter does (facebookresearch/moco, in its folder detection).
 
 use super::Exported;
 use crate::error::{Error, Result};
@@ -13,8 +13,8 @@ const STAGES: std::ops::RangeInclusive<usize> = 1..=9;
 /// Convolutions of a block.
 const CONVOLUTIONS: std::ops::RangeInclusive<usize> = 1..=3;
 
-/// The backbone as a pickle `{"model": {name: array}, "__author__": …, "matching_heuristics": True}`.
-/// Its images are RGB; their mean and std belong into detectron2's configuration.
+/// The backbone as a pickle of a dict: arrays by name in `model`, `__author__`, and
+/// `matching_heuristics`, which is true. Its images are RGB; their mean and std belong into detectron2's configuration.
 ///
 /// # Errors
 /// [`Error::Usage`] for an MLP, which is no residual network; [`Error::Device`] when a GPU does not

@@ -74,8 +74,8 @@ pub struct Coco {
     pub numbers: [Option<f64>; 12],
     /// AP of every class.
     pub by_class: Vec<Option<f64>>,
-    /// Precision at the recalls 0, 0.01, …, 1, means over classes, where overlaps of 0.5 and of 0.75
-    /// count; empty where no object does.
+    /// Precision at the recalls 0, 0.01, …, 1, means over classes, at overlaps of 0.5 and of 0.75;
+    /// empty where no object counts.
     pub precision: [Vec<f64>; 2],
 }
 

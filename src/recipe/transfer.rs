@@ -165,7 +165,8 @@ impl Recipe {
         if self.pretraining.is_some() {
             return fail("an arm that begins with another's weights (from) has a pre-training already");
         }
-        Network::trunk(&self.encoder.backbone, [config.size; 2]).map(drop)
+        let trunk = Network::trunk(&self.encoder.backbone, [config.size; 2]);
+        trunk.map(drop).map_err(|error| Error::Usage(format!("transfer: {error}")))
     }
 }
 

@@ -88,7 +88,8 @@ fn row(recipe: &Recipe, epoch: u64) -> Values {
     values
 }
 
-/// The row of a detector, which is measured at the end: from drawn or permuted weights it finds less.
+/// The row of a detector, which is measured at the end: from drawn or permuted weights it finds
+/// less.
 fn detector(recipe: &Recipe, epoch: u64) -> Values {
     let begins = recipe.transfer.as_ref().map(|config| (config.from, config.images));
     let (from, images) = begins.unwrap_or((Beginning::Init, 1));

@@ -46,7 +46,8 @@ pub fn check_run(job: &Job, trainer: &dyn Trainer) -> Result<()> {
     }
 }
 
-/// Which images a run asks for: its own and, of a detector, those with objects, their size and seed.
+/// Which images a run asks for: its own and, of a detector, those with objects, their size and
+/// seed.
 type Asked = (DataConfig, Option<(String, usize, u64)>);
 
 /// Refuses to read runs side by side that were made from different images where their recipes ask

@@ -34,7 +34,7 @@ pub const STUDY: &[Key] = rows! {
     "figures", Texts,
         Words(&[
             "half-steps", "trajectories", "spectrum", "rank-accuracy", "loss-accuracy", "cost-accuracy",
-            "passes-accuracy", "grid",
+            "passes-accuracy", "grid", "precision-recall",
         ]),
         CHOICE, "sim":
         "Figures beside the curves and the last values, which every study has; left out: none.";

@@ -16,8 +16,8 @@ const FOLDER: &str = "pretraining";
 /// Bytes of the digest that names a pre-training.
 const NAMED_BY: usize = 6;
 
-/// The run that `job` begins with, as a job of its own, where there is one. Its folder is named by its
-/// recipe, so that all runs that begin with it, of several processes too, look at the same place.
+/// The run that `job` begins with, as a job of its own, where there is one. Its folder is named by
+/// its recipe, so that all runs that begin with it, of several processes too, look at one place.
 ///
 /// # Errors
 /// As [`Job::config`].

@@ -76,8 +76,8 @@ impl Engine {
         Ok(dataset)
     }
 
-    /// The images with objects of `config`, those of `seed` where they are drawn, opened at the first
-    /// call.
+    /// The images with objects of `config`, those of `seed` where they are drawn, opened at the
+    /// first call.
     ///
     /// # Errors
     /// As [`TransferConfig::open`].

@@ -92,7 +92,7 @@ fn objective_floats(recipe: &Recipe, dim: usize) -> usize {
 const TIMED: u64 = 3;
 
 /// Seconds that a run takes on `threads` threads, judging by a few steps on noise: training, and
-/// passing all images through the encoder whenever it is measured; of a detector, fine-tuning it. To
+/// passing all images through the encoder whenever it is measured; or fine-tuning a detector. To
 /// within a third or so.
 ///
 /// # Errors

@@ -1,9 +1,8 @@
 //! A fine-tuned detector on held-out images: what it finds, by COCO's numbers.
 
-use super::Preprocessing;
 use super::samples::{one_size, pixels};
 use super::targets::Limits;
-use super::training::BINS;
+use super::{BINS, Preprocessing};
 use crate::data::objects::{Object, ObjectSplit};
 use crate::detect::detector::{Detector, Statistics};
 use crate::detect::mask_targets::paste;

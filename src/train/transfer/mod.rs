@@ -21,11 +21,15 @@ use super::{Preprocessing, Pretrained};
 use crate::data::objects::ObjectSet;
 use crate::error::{Result, go_on};
 use crate::kernel::Kernel;
+use crate::kernel::roi_align::Roi;
 use crate::network::config::Backbone;
 use crate::recipe::TransferConfig;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use training::Training;
+
+/// Bins of a proposal along either axis.
+const BINS: usize = 8;
 
 /// What a detector begins with.
 pub struct Start<'a> {
@@ -90,4 +94,9 @@ pub fn transfer(
         }
     }
     Ok(Transferred { losses, judged: Some(training.judged(set, stop)?) })
+}
+
+/// The boxes of a batch, image by image.
+fn rois_of<'a>(boxes: impl Iterator<Item = &'a [f32; 4]>, each: usize) -> Vec<Roi> {
+    boxes.enumerate().map(|(row, corners)| Roi { image: row / each, corners: *corners }).collect()
 }

@@ -1,7 +1,7 @@
 //! What the losses of a batch read: which anchors, which proposals, which masks.
 
+use super::rois_of;
 use super::samples::Sample;
-use super::training::rois_of;
 use crate::detect::boxes::Corners;
 use crate::detect::losses::{AnchorTargets, ProposalTarget};
 use crate::detect::mask_targets::mask_target;

@@ -3,7 +3,7 @@
 use super::evaluate::{Judge, Judged};
 use super::samples::{self, Sample, batch_of};
 use super::targets::{Limits, Targets};
-use super::{Preprocessing, Pretrained, Start};
+use super::{BINS, Preprocessing, Pretrained, Start};
 use crate::data::objects::ObjectSet;
 use crate::data::step_indices;
 use crate::detect::anchors::Anchors;
@@ -11,7 +11,6 @@ use crate::detect::detector::{Detector, DetectorConfig, PARTS, Statistics};
 use crate::detect::losses::{anchor_losses, mask_loss, proposal_losses};
 use crate::error::{Error, Result, go_on};
 use crate::kernel::Kernel;
-use crate::kernel::roi_align::Roi;
 use crate::network::config::Backbone;
 use crate::network::names::{Named, from_torch, running_from_torch, running_to_torch, to_torch};
 use crate::network::{Network, Tensors};
@@ -27,8 +26,6 @@ use std::sync::atomic::AtomicBool;
 /// Sides of anchors in pixels, for scenes of small objects.
 const ANCHOR_SIZES: [f32; 3] = [8.0, 16.0, 32.0];
 const RATIOS: [f32; 3] = [0.5, 1.0, 2.0];
-/// Bins of a proposal along either axis.
-pub const BINS: usize = 8;
 /// PyTorch's momentum of running statistics: what one batch leaves of itself.
 const LEFT: f32 = 0.1;
 const PENALTY: f64 = 1e-4;
@@ -260,9 +257,4 @@ fn permute(detector: &Detector, theta: &mut [f32], seed: u64) {
             theta[begin..begin + parameter.len].shuffle(&mut rng);
         }
     }
-}
-
-/// The boxes of a batch, image by image.
-pub fn rois_of<'a>(boxes: impl Iterator<Item = &'a [f32; 4]>, each: usize) -> Vec<Roi> {
-    boxes.enumerate().map(|(row, corners)| Roi { image: row / each, corners: *corners }).collect()
 }
