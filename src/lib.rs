@@ -25,14 +25,15 @@
 //! - [`doctor`] — what is wrong with images, views or a recipe: numbers of them and of short
 //!   trials, and the rules by which a diagnosis follows.
 //! - [`export`] — a trained backbone as other programs read it: torchvision's names, ONNX, the
-//!   Hugging Face hub.
+//!   Hugging Face hub, detectron2.
 //! - [`study`] — a question, its arms and its answer: layers of TOML merged into recipes, arms ×
 //!   seeds into runs, runs into verdicts.
 //! - [`report`] — figures, pages and tables from the files of finished runs, from nothing else.
 //! - [`theory`] — the same alternation in closed form, for a linear F_θ and Gaussian images; a
 //!   recipe may ask for it in the place of training.
 //! - [`recipe`] — one run, completely described.
-//! - [`train`] — one run, trained: θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η).
+//! - [`train`] — one run, trained: θᵗ ← argmin_θ L(θ, ηᵗ⁻¹), ηᵗ ← argmin_η L(θᵗ, η); or a detector
+//!   that begins with its weights.
 //! - [`eta`] — E-step rules: η_x ← F_θ(T′(x)), kept for k steps, averaged with momentum m, or
 //!   E_T[F_θ(T(x))] itself; the output of an average of θ (BYOL, MoCo), a balanced code (SwAV), or
 //!   the image's class (supervised).
@@ -53,8 +54,8 @@
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle, no study and no files.
 //! - [`masks`] — which pixels are an object's: run lengths as COCO writes them, and polygons.
 //! - Open to all: [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular
-//!   files of a bounded length. [`pickle`] — Python's pickles, read without running them.
-//!   [`defaults`] — what recipes leave out. [`threads`] — locks, and the threads of candle's
+//!   files of a bounded length. [`pickle`] — Python's pickles, read without running them, and
+//!   arrays as such. [`defaults`] — what recipes leave out. [`threads`] — locks, and the threads of candle's
 //!   operations. [`error`] — one error, its exit codes.
 //!
 //! A room imports only from rooms below it, and no two files need each other but a module's and

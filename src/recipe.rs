@@ -8,6 +8,7 @@ mod fits;
 pub mod key;
 pub mod keys;
 mod predictor;
+mod transfer;
 
 use crate::augment::{AugmentConfig, FiniteConfig};
 use crate::data::loader::BatchShape;
@@ -15,7 +16,7 @@ use crate::data::{DataConfig, Passes, RunSeed, ShapesSeed};
 use crate::defaults::{is_default, is_yes, yes};
 use crate::error::{Error, Result};
 use crate::eta::{Rule, Samples, Size};
-use crate::measure::MeasureConfig;
+use crate::measure::{MeasureConfig, metrics};
 use crate::network::Network;
 use crate::network::config::{Backbone, EncoderConfig, HeadNorm};
 use crate::objective::ObjectiveConfig;
@@ -24,6 +25,7 @@ use crate::theory::ClosedForm;
 pub use predictor::Predictor;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+pub use transfer::{Beginning, TransferConfig};
 
 /// One run, completely described.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,9 @@ pub struct Recipe {
     /// The run whose weights this one begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretraining: Option<Box<Recipe>>,
+    /// A detector that is fine-tuned from the weights of this recipe's run, in the place of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferConfig>,
 }
 
 /// How long a run is.
@@ -119,8 +124,29 @@ impl Recipe {
         recipe
     }
 
-    /// This run with the weights in the folder `run`, which [`Recipe::pretraining`] made, to begin
-    /// with.
+    /// The run whose weights this one begins with, where it has to be made before.
+    pub fn first(&self) -> Option<Recipe> {
+        match &self.transfer {
+            Some(transfer) if transfer.from == Beginning::Init => None,
+            Some(_) => Some(Recipe { transfer: None, ..self.clone() }),
+            None => self.pretraining.as_deref().cloned(),
+        }
+    }
+
+    /// The columns of metrics.csv behind step, epoch, samples and seconds.
+    pub fn columns(&self) -> Vec<&'static str> {
+        match &self.transfer {
+            Some(_) => metrics::OF_A_DETECTOR.iter().map(|metric| metric.name).collect(),
+            None => self.measure.columns(),
+        }
+    }
+
+    /// Passes over its training images at the end of the run.
+    pub fn last_epoch(&self) -> f64 {
+        self.transfer.as_ref().map_or(self.schedule.epochs as f64, |config| config.epochs(config.steps))
+    }
+
+    /// This run with the weights in the folder `run`, which [`Recipe::first`] made, to begin with.
     pub fn beginning_with(&self, run: &Path) -> Recipe {
         let mut recipe = Recipe { pretraining: None, ..self.clone() };
         recipe.encoder.init = Some(run.display().to_string());
@@ -169,6 +195,7 @@ impl Recipe {
         let fail = |key: &str, what: String| Err(Error::Usage(format!("{key}: {what}")));
         self.check_schedule()?;
         self.check_pretraining()?;
+        self.check_transfer()?;
         self.eta.check()?;
         self.objective.check()?;
         if self.objective.pairs > 1 && matches!(self.eta, Rule::MemoryBank { .. }) {

@@ -23,6 +23,7 @@ mod export;
 mod faults;
 mod fetch;
 mod film;
+mod fine_tuning;
 mod folders;
 mod formats;
 mod fuzz;

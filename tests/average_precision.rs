@@ -133,7 +133,7 @@ fn the_twelve_numbers_are_those_of_pycocotools() {
         let (truths, detections, classes) = objects(case);
         for (kind, overlap) in [("bbox", Overlap::Boxes), ("segm", Overlap::Masks)] {
             let what = format!("{}, {kind}", case["name"]);
-            let Coco { numbers, by_class } = coco(&truths, &detections, classes, overlap).unwrap();
+            let Coco { numbers, by_class, .. } = coco(&truths, &detections, classes, overlap).unwrap();
             agrees(&numbers, &case[kind], &what);
             agrees(&by_class, &case[format!("{kind}_ap_by_class")], &what);
         }

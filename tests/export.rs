@@ -10,6 +10,7 @@ use simsiam_em::network::config::{Backbone, EncoderConfig, HeadNorm, ProjectorCo
 use simsiam_em::network::onnx::proto::{ModelProto, NodeProto};
 use simsiam_em::network::onnx::{INPUT, OPSET, OUTPUT};
 use simsiam_em::network::{read_weights, read_with_metadata, to_onnx};
+use simsiam_em::pickle::{Pickle, Value};
 use simsiam_em::recipe::Predictor;
 use simsiam_em::train::{Model, Preprocessing, Pretrained, weights};
 use std::collections::HashMap;
@@ -263,6 +264,7 @@ fn what_cannot_be_exported_is_told_and_nothing_is_written() {
     let classifier = golden("checkpoints/classifier.safetensors").display().to_string();
     for (args, code, words) in [
         (&["export", mlp, "--to", "torchvision", "--out", "o"][..], 2, "--to onnx takes any backbone"),
+        (&["export", mlp, "--to", "detectron2", "--out", "o"], 2, "--to onnx takes any backbone"),
         (&["export", mlp, "--to", "onnx", "--out", "there"], 2, "is a folder"),
         (&["export", mlp, "--to", "hf", "--out", "file"], 2, "is a file"),
         (&["export", mlp, "--to", "hf", "--out", "o", "--licence", "mit\ntags: x"], 2, "--licence"),
@@ -349,6 +351,55 @@ fn torchvision_and_transformers_give_the_same_features() {
             let program = if *stem == Stem::Cifar { "torchvision-cifar" } else { to };
             let error = difference(&python, program, &file, &model);
             assert!(error < 1e-5, "{to}, {stem:?}: {error:.1e}");
+        }
+    }
+}
+
+/// Writes what a pickle for detectron2 holds, a tensor a line.
+const READ_BACK: &str = "
+import pickle, sys
+with open(sys.argv[1], 'rb') as file:
+    read = pickle.load(file, encoding='latin1')
+assert read['matching_heuristics'] is True and read['__author__'] == 'sim', list(read)
+for name, array in read['model'].items():
+    assert array.dtype == 'float32' and array.flags.c_contiguous, name
+    print(name, list(array.shape), array.tobytes().hex())
+";
+
+/// detectron2's name in torchvision's words.
+fn from_detectron2(name: &str) -> String {
+    let mut name = name.trim_start_matches("stem.").replace("shortcut.norm", "downsample.1");
+    name = name.replace("shortcut", "downsample.0");
+    (1..=4).for_each(|stage| name = name.replace(&format!("res{}.", stage + 1), &format!("layer{stage}.")));
+    (1..=3).for_each(|conv| name = name.replace(&format!("conv{conv}.norm"), &format!("bn{conv}")));
+    name
+}
+
+#[test]
+fn detectron2_gets_the_layout_of_mocos_converter() {
+    let python = python("numpy");
+    for backbone in backbones().into_iter().filter(|backbone| !matches!(backbone, Backbone::Mlp { .. })) {
+        let model = model(backbone);
+        let (_folder, file) = exported(&model, "detectron2");
+        let (_other, torchvision) = exported(&model, "torchvision");
+        let expected = read_weights(&torchvision).unwrap();
+        let bytes = std::fs::read(&file).unwrap();
+        let pickle = Pickle::read_within(&bytes, bytes.len()).unwrap();
+        let held = pickle.get(pickle.item(pickle.root_id(), "model").unwrap());
+        assert!(matches!(held, Value::Dict(entries) if entries.len() == expected.len()));
+        let Some(python) = &python else { continue };
+        let read = Command::new(python).args(["-c", READ_BACK]).arg(&file).output().unwrap();
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+        let text = String::from_utf8(read.stdout).unwrap();
+        assert_eq!(text.lines().count(), expected.len());
+        for line in text.lines() {
+            let (name, rest) = line.split_once(' ').unwrap();
+            let (shape, hex) = rest.rsplit_once(' ').unwrap();
+            let (theirs, values) = &expected[&from_detectron2(name)];
+            assert_eq!(shape, format!("{theirs:?}"), "{name}");
+            let bytes: String =
+                values.iter().flat_map(|v| v.to_le_bytes()).map(|byte| format!("{byte:02x}")).collect();
+            assert!(hex == bytes, "{name}");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// What each table of a recipe must have, and what else must change for it.
-const SAMPLES: [(&str, &str); 38] = [
+const SAMPLES: [(&str, &str); 39] = [
     ("eta.one-step", "eta.one-step = {}"),
     ("eta.k-step", "eta.k-step.k = 2"),
     ("eta.mean-of-others", "eta.mean-of-others = {}"),
@@ -29,6 +29,7 @@ const SAMPLES: [(&str, &str); 38] = [
     ("eta.none", "eta.none = {}"),
     ("data.shapes", "data.shapes = SHAPES"),
     ("data.glyphs", "data.source = \"glyphs\"\ndata.glyphs = GLYPHS"),
+    ("transfer", "transfer.images = 100"),
     ("measure.verification", "measure.verification.pairs = 3"),
     ("measure.one_shot", "measure.one_shot = { runs = 2, episodes = 2, queries = 2 }"),
     ("measure.tracking", "measure.tracking = { sequences = 2, exemplar = 16, tune = 2 }"),

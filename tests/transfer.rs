@@ -4,7 +4,8 @@ use crate::support::output;
 use simsiam_em::data::objects::ObjectSet;
 use simsiam_em::data::objects::scenes::ScenesConfig;
 use simsiam_em::kernel::direct_sums;
-use simsiam_em::train::{Pretrained, TransferConfig, Transferred, transfer};
+use simsiam_em::recipe::TransferConfig;
+use simsiam_em::train::{Pretrained, Start, Transferred, transfer};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -26,11 +27,13 @@ fn a_detector_learns_and_its_bytes_do_not_depend_on_threads() {
     let from = Pretrained::open(&root.path().join(trained(root.path()))).unwrap();
     let scenes = ScenesConfig { size: 48, train: 12, test: 4, ..ScenesConfig::default() };
     let set = ObjectSet::open("scenes", &scenes).unwrap();
-    let run = |config: &TransferConfig, threads: usize| -> Transferred {
+    let run_from = |config: &TransferConfig, (scratch, seed), threads: usize| -> Transferred {
+        let start = Start::of(&from, scratch, seed).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let (kernel, stop) = (direct_sums().unwrap(), AtomicBool::new(false));
-        pool.install(|| transfer(config, &from, &set, &kernel, &stop, &mut |_, _| ())).unwrap()
+        pool.install(|| transfer(config, &start, &set, &kernel, &stop, &mut |_, _| ())).unwrap()
     };
+    let run = |config: &TransferConfig, threads| run_from(config, (false, 0), threads);
     let config = TransferConfig {
         images: 12,
         batch: 4,
@@ -51,10 +54,8 @@ fn a_detector_learns_and_its_bytes_do_not_depend_on_threads() {
     assert_eq!(numbers(&one), numbers(&three));
     let masks = one.judged.as_ref().unwrap().masks.as_ref();
     assert!(masks.is_some_and(|masks| masks.numbers[0].is_some()), "scenes have masks");
-    for other in
-        [TransferConfig { scratch: true, ..short.clone() }, TransferConfig { seed: 1, ..short.clone() }]
-    {
-        assert_ne!(run(&other, 2).losses, one.losses);
+    for other in [(true, 0), (false, 1)] {
+        assert_ne!(run_from(&short, other, 2).losses, one.losses);
     }
     let diverged = run(&TransferConfig { lr: 1e30, warm_up: 0, ..short }, 2);
     assert!(diverged.judged.is_none() && diverged.losses.len() < 4, "{:?}", diverged.losses);
@@ -92,7 +93,7 @@ fn transfer_prints_a_table_or_a_line_and_refuses_what_it_cannot_train_on() {
     let (code, _, told) = sim(root.path(), &format!("transfer {run} {few} --lr 1e30"));
     assert!(code == Some(3) && told.contains("a lower --lr may help"), "{told}");
     for (args, why) in [
-        (format!("transfer {run} --images 4 --data coco:ex --batch-size 5"), "fewer than a batch of 5"),
+        (format!("transfer {run} --images 4 --data coco:ex --batch-size 5"), "at least --batch-size, 5"),
         (format!("transfer {run} --images 5 --data coco:ex --batch-size 5"), "there are 4"),
         (format!("transfer {run} {few} --lr 0"), "must be above 0"),
         (format!("transfer {run} --images 1000000"), "are 45 GiB; at most 4 are held"),

@@ -4,22 +4,22 @@ use super::flags::{device_flag, json_flag, option, path, path_option, place};
 use super::output::Output;
 use super::pretrained::{opened, preprocessing_flags};
 use crate::error::{Error, Result};
-use crate::export::{Exported, folder, onnx, torchvision};
+use crate::export::{Exported, detectron2, folder, onnx, torchvision};
 use crate::record::{make_folder, write_durable, write_where_told};
 use clap::{ArgMatches, Command};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// What a backbone is exported to.
-const FORMATS: [&str; 3] = ["torchvision", "onnx", "hf"];
+const FORMATS: [&str; 4] = ["torchvision", "onnx", "hf", "detectron2"];
 
 /// `sim export` and its flags.
 pub fn command() -> Command {
     Command::new("export")
-        .about("Write a trained backbone for torchvision, ONNX runtimes or the Hugging Face hub")
+        .about("Write a trained backbone for torchvision, ONNX runtimes, the Hugging Face hub or detectron2")
         .arg(path("run", "RUN|FILE", "A run's folder, or a weights file as for sim embed"))
         .arg(
-            option("to", "FORMAT", "torchvision: safetensors with its names; onnx: a graph (opset 17); hf: a folder with a model card")
+            option("to", "FORMAT", "torchvision: safetensors with its names; onnx: a graph (opset 17); hf: a folder with a model card; detectron2: a pickle with its names, as MoCo's converter makes")
                 .value_parser(FORMATS)
                 .required(true),
         )
@@ -56,6 +56,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         match to {
             "torchvision" => files.push((out.clone(), torchvision(&exported)?)),
             "onnx" => files.push((out.clone(), onnx(&exported)?)),
+            "detectron2" => files.push((out.clone(), detectron2(&exported)?)),
             _ => {
                 let written = folder(&exported, licence)?.into_iter();
                 files.extend(written.map(|(name, bytes)| (out.join(name), bytes)));

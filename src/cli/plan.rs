@@ -2,6 +2,7 @@
 //! they take.
 
 use super::begin;
+use super::hours;
 use super::memory::{self, Available};
 use super::precision;
 use super::progress::Told;
@@ -206,6 +207,9 @@ pub fn prepare(engine: &Engine, jobs: &[Job], ended: usize, settings: &Settings,
     let data = open_all(engine, &to_make, say)?;
     for (job, data) in to_make.iter().zip(&data) {
         check_images(&job.recipe, data)?;
+        if let Some(config) = &job.recipe.transfer {
+            engine.objects(config, job.seed)?;
+        }
     }
     for table in begin::tables(&to_make)? {
         if !say.quiet && say.told.is_news(&table) {
@@ -223,7 +227,7 @@ pub fn prepare(engine: &Engine, jobs: &[Job], ended: usize, settings: &Settings,
         fits(job, data.train.len(), settings.jobs)?;
     }
     if let Some(expected) = say.expected.filter(|_| !to_make.is_empty()) {
-        let hours = expected_hours(&to_make, &data, settings)?;
+        let hours = hours::expected(engine, &to_make, &data, settings)?;
         super::note(&format!("{expected} about {}, judging by a few steps of each arm", spell(hours)));
     }
     Ok(())
@@ -245,22 +249,6 @@ fn open_all(engine: &Engine, jobs: &[&Job], say: &Say) -> Result<Vec<Arc<Dataset
         Ok(data)
     };
     jobs.iter().map(open).collect()
-}
-
-/// Hours that the runs take, an arm's other seeds as long as its first.
-fn expected_hours(jobs: &[&Job], data: &[Arc<Dataset>], settings: &Settings) -> Result<f64> {
-    let mut expected = 0.0;
-    let mut measured: Vec<(&Job, f64)> = Vec::new();
-    for (job, data) in jobs.iter().zip(data) {
-        let known = measured.iter().find(|(other, _)| other.study == job.study && other.arm == job.arm);
-        let time = match known {
-            Some((_, time)) => *time,
-            None => seconds(&job.recipe, data.train.len(), data.test.len(), settings.threads)?,
-        };
-        measured.push((job, time));
-        expected += time;
-    }
-    Ok(expected / settings.jobs as f64 / 3600.0)
 }
 
 /// Hours as a person says them.

@@ -56,6 +56,7 @@ struct Line {
     z_std: f64,
     held_out: Option<f64>,
     knn: Option<f64>,
+    ap: Option<f64>,
     /// Whether this process saved a checkpoint.
     saved: bool,
 }
@@ -152,6 +153,7 @@ impl<'a> Watcher<'a> {
             z_std: f64::NAN,
             held_out: None,
             knn: None,
+            ap: None,
             saved: false,
         }
     }
@@ -171,6 +173,7 @@ impl<'a> Watcher<'a> {
         match progress {
             Progress::Begun { steps, resumed_at } => {
                 (line.steps, line.resumed_at, line.begun) = (*steps, *resumed_at, Instant::now());
+                (line.loss, line.z_std, line.held_out, line.knn) = (f64::NAN, f64::NAN, None, None);
                 if *resumed_at > 0 {
                     self.say(&format!("{}: goes on at step {resumed_at} of {steps}", self.name(job)));
                 }
@@ -191,6 +194,7 @@ impl<'a> Watcher<'a> {
             Progress::Measured { step, epoch, values } => {
                 let value = |column| values.iter().find(|(name, _)| *name == column).map(|(_, value)| *value);
                 line.knn = value("val/knn_top1").or(line.knn);
+                line.ap = value("det/ap").or(line.ap);
                 line.loss = value("train/loss").unwrap_or(line.loss);
                 line.z_std = value("train/z_std").unwrap_or(line.z_std);
                 line.held_out = value("val/z_std").or(line.held_out);
@@ -233,7 +237,12 @@ fn name(job: &Job, with_study: bool) -> String {
 
 /// What is said beside a bar, as [`bar::fitted`] takes it.
 fn message(job: &Job, line: &Line, step: u64, epoch: f64) -> Vec<String> {
-    let mut parts = vec![format!("epoch {epoch:.1}/{}", job.recipe.schedule.epochs)];
+    // Whatever comes before a detector has other epochs.
+    let epochs = match job.recipe.transfer {
+        Some(_) if step > 0 => (epoch * line.steps as f64 / step as f64).round(),
+        _ => job.recipe.last_epoch().round(),
+    };
+    let mut parts = vec![format!("epoch {epoch:.1}/{epochs}")];
     if line.loss.is_finite() {
         parts.push(format!("loss {:.3}", line.loss));
     }
@@ -243,6 +252,7 @@ fn message(job: &Job, line: &Line, step: u64, epoch: f64) -> Vec<String> {
         None => {}
     }
     parts.extend(line.knn.map(|knn| format!("kNN {knn:.1} %")));
+    parts.extend(line.ap.map(|ap| format!("box AP {ap:.1}")));
     let (made, left) = (step.saturating_sub(line.resumed_at), line.steps.saturating_sub(step));
     if made > 0 && left > 0 {
         let seconds = line.begun.elapsed().as_secs_f64() / made as f64 * left as f64;

@@ -2,7 +2,7 @@
 
 use super::flags::{option, path, path_option, switch};
 use super::output::Output;
-use super::seen;
+use super::{found, seen};
 use crate::error::{Error, Result};
 use crate::figures::film;
 use crate::record::{write_durable, write_where_told};
@@ -96,6 +96,7 @@ fn chapters(folders: &[&Path]) -> Result<Vec<Chapter>> {
     let mut chapters = folders.iter().map(|folder| Chapter::read(folder)).collect::<Result<Vec<_>>>()?;
     for chapter in &mut chapters {
         chapter.film = film(&chapter.answer, &chapter.folder)?;
+        found::add(chapter)?;
     }
     chapters.sort_by(|a, b| a.place().cmp(&b.place()));
     Ok(chapters)

@@ -2,16 +2,15 @@
 
 use super::flags::{json_flag, option, path, path_option, switch};
 use super::output::Output;
-use super::signals;
-use crate::data::objects::scenes::ScenesConfig;
-use crate::data::objects::{ObjectSet, SOURCES};
+use super::{found, signals};
+use crate::data::objects::SOURCES;
 use crate::device::processor_kernel;
 use crate::error::{Error, Result};
 use crate::kernel::Precision;
-use crate::measure::average_precision::{Coco, Detection, NAMES};
+use crate::measure::average_precision::{Coco, NAMES};
+use crate::recipe::{Beginning, TransferConfig};
 use crate::record::{make_folder, write_where_told};
-use crate::report::{Marked, Row, contact_sheet, object_tiles};
-use crate::train::{Pretrained, TransferConfig, Transferred, transfer};
+use crate::train::{Pretrained, Start, Transferred, results, transfer};
 use clap::{ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -22,10 +21,9 @@ use std::sync::atomic::AtomicBool;
 const LINES: u64 = 10;
 /// The numbers in the table: by COCO's areas all objects of small images are small.
 const SHOWN: usize = 3;
-/// Rows of the sheet, images of a row, and the scores that are shown.
-const ROWS: usize = 8;
-const GROUPS: usize = 2;
-const SURE: f64 = 0.5;
+/// What the keys of a recipe are called here.
+const FLAGS: [(&str, &str); 3] =
+    [("transfer.batch", "--batch-size"), ("transfer.test_images", "--test"), ("transfer.", "--")];
 
 /// `sim transfer` and its flags.
 pub fn command() -> Command {
@@ -63,19 +61,23 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         return Ok(2);
     };
     let count = |name: &str| matches.get_one::<u32>(name).map_or(0, |number| *number as usize);
+    let scratch = matches.get_flag("scratch");
     let config = TransferConfig {
+        from: if scratch { Beginning::Init } else { Beginning::Pretraining },
+        data: source.clone(),
         images: count("images"),
+        test_images: count("test"),
         batch: count("batch-size"),
         steps: count("steps") as u64,
         lr: matches.get_one::<f64>("lr").copied().unwrap_or(0.0),
-        seed: matches.get_one::<u64>("seed").copied().unwrap_or(0),
-        scratch: matches.get_flag("scratch"),
         ..TransferConfig::default()
     };
-    config.check()?;
+    config.check().map_err(by_flags)?;
     let from = Pretrained::open(path)?;
-    let scenes = ScenesConfig { train: config.images, test: count("test"), ..ScenesConfig::default() };
-    let set = ObjectSet::open(source.trim_end_matches('/'), &scenes)?;
+    // The seed is the fine-tuning's: scenes are the same for all.
+    let set = config.open(0).map_err(by_flags)?;
+    let seed = matches.get_one::<u64>("seed").copied().unwrap_or(0);
+    let start = Start::of(&from, scratch, seed)?;
     // Asked before the training, which takes longer.
     matches.get_one::<PathBuf>("out").map_or(Ok(()), |out| make_folder(out))?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -87,7 +89,7 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
         }
     };
     let kernel = processor_kernel(Precision::F32)?;
-    let done = transfer(&config, &from, &set, &kernel, &stop, &mut told);
+    let done = transfer(&config, &start, &set, &kernel, &stop, &mut told);
     if matches!(done, Err(Error::Stopped)) {
         super::note("stopped; nothing of it is kept");
     }
@@ -96,48 +98,20 @@ pub fn run(matches: &ArgMatches, output: &Output) -> Result<i32> {
     if let (Some(judged), Some(out)) = (&done.judged, matches.get_one::<PathBuf>("out")) {
         let (detections, sheet) = (out.join("detections.json"), out.join("found.png"));
         write_where_told(&detections, &results(&judged.found)?)?;
-        write_where_told(&sheet, &found(&set, &judged.found)?)?;
+        write_where_told(&sheet, &found::sheet(&set, &judged.found)?)?;
         [detections, sheet].iter().for_each(|path| super::note(&path.display().to_string()));
     }
     Ok(code)
 }
 
-/// Detections as COCO's programs read them; ids are those of `sim data export`, from 1.
-fn results(found: &[Detection]) -> Result<Vec<u8>> {
-    let one = |d: &Detection| {
-        let segmentation = d.mask.as_ref().map(|mask| json!({"size": mask.size(), "counts": mask.to_text()}));
-        json!({"image_id": d.image + 1, "category_id": d.class + 1, "bbox": d.bounding_box, "score": d.score,
-            "segmentation": segmentation})
-    };
-    let all: Vec<Value> = found.iter().map(one).collect();
-    serde_json::to_vec(&all).map_err(|error| Error::Failure(format!("cannot write detections: {error}")))
-}
-
-/// A sheet of held-out images, their objects, and what was found in them.
-fn found(set: &ObjectSet, found: &[Detection]) -> Result<Vec<u8>> {
-    let heading = format!("An image, its objects, and what was found with a score of {SURE} or more.");
-    let mut rows: Vec<Row> = Vec::new();
-    for image in 0..set.test.len().min(ROWS * GROUPS) {
-        let scene = set.test.scene(image)?;
-        let truths: Vec<Marked> = scene.objects.iter().map(super::objects::marked).collect();
-        let sure =
-            found.iter().filter(|found| found.image == image && found.score >= SURE).map(|found| Marked {
-                colour: found.class,
-                bounding_box: found.bounding_box,
-                mask: found.mask.as_ref(),
-                dashed: false,
-            });
-        let sure: Vec<Marked> = sure.collect();
-        let [plain, truth] = object_tiles(&scene.image, &truths);
-        let [_, seen] = object_tiles(&scene.image, &sure);
-        if image % GROUPS == 0 {
-            rows.push(Row { name: (image + 1).to_string(), groups: Vec::new() });
+/// A mistake in a recipe's keys, by the flags that set them here.
+fn by_flags(error: Error) -> Error {
+    match error {
+        Error::Usage(what) => {
+            Error::Usage(FLAGS.iter().fold(what, |what, (key, flag)| what.replace(key, flag)))
         }
-        if let Some(row) = rows.last_mut() {
-            row.groups.push([plain, truth, seen].map(Into::into).into());
-        }
+        other => other,
     }
-    contact_sheet(&[heading], &rows)
 }
 
 fn answer(done: &Transferred, json: bool, output: &Output) -> Result<i32> {

@@ -1,10 +1,12 @@
 //! Trained backbones as other programs read them: torchvision's names, an ONNX graph, a folder as
-//! the Hugging Face hub has them. Bytes are made here; nothing is written.
+//! the Hugging Face hub has them, a pickle for detectron2. Bytes are made here; nothing is written.
 
 mod card;
+mod detectron2;
 mod hugging_face;
 mod torchvision;
 
+pub use detectron2::detectron2;
 pub use hugging_face::folder;
 pub use torchvision::torchvision;
 

@@ -6,7 +6,9 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::estimate::spearman;
 use crate::measure::metrics;
-use crate::record::{Answer, METRICS_FILE, Outcome, SPECTRUM_FILE, read_metrics, read_result_if_any};
+use crate::record::{
+    Answer, METRICS_FILE, Outcome, PRECISION_FILE, SPECTRUM_FILE, read_metrics, read_result_if_any,
+};
 use crate::report::{Extra, Figure, Panel, Point, Style};
 use crate::study::Results;
 use crate::train::recipe_of;
@@ -59,6 +61,10 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
             ("passes and accuracy", caption(answer), vec![panel], points)
         }
         Extra::Grid => return grid(answer, &runs)?.save(&folder.join(extra.name())),
+        Extra::PrecisionRecall => {
+            let (panels, points) = precision_recall(&runs)?;
+            ("precision by recall", caption(answer), panels, points)
+        }
         Extra::HalfSteps => {
             let mut points = points_of(&runs, "all", half_steps)?;
             let early = points.iter().filter(|point| point.x <= FIRST).cloned();
@@ -158,6 +164,36 @@ fn correlated(
     });
     let said = format!("{correlation}{}", caption(answer));
     Ok((title, said, vec![panel], points))
+}
+
+/// The curves of detectors: columns of precision.csv and what an axis says of them.
+const PRECISIONS: [(&str, &str); 4] = [
+    ("box50", "precision of boxes, IoU 0.5"),
+    ("box75", "precision of boxes, IoU 0.75"),
+    ("mask50", "precision of masks, IoU 0.5"),
+    ("mask75", "precision of masks, IoU 0.75"),
+];
+/// One of so many recalls is drawn.
+const RECALLS: usize = 2;
+
+/// Precision by recall, a panel for each kind of overlap that was judged.
+fn precision_recall(runs: &[Run]) -> Result<(Vec<Panel>, Vec<Point>)> {
+    let mut points = Vec::new();
+    for run in runs {
+        let Some(bytes) = read_result_if_any(&run.path, PRECISION_FILE, files::TABLE)? else { continue };
+        let path = run.path.join(PRECISION_FILE);
+        let wrong = |e: csv::Error| Error::data(&path, format!("not precision by recall: {e}"));
+        let mut rows = csv::Reader::from_reader(bytes.as_slice());
+        let columns: Vec<String> = rows.headers().map_err(wrong)?.iter().map(String::from).collect();
+        for row in rows.deserialize::<Vec<f64>>().step_by(RECALLS) {
+            let row = row.map_err(wrong)?;
+            let of = |(name, precision): (&String, &f64)| run.point(name, (row[0], *precision));
+            points.extend(columns.iter().zip(&row).skip(1).map(of));
+        }
+    }
+    let drawn = |(name, _): &(&str, &str)| points.iter().any(|point: &Point| point.panel == *name);
+    let panel = |(name, axis): (&str, &str)| Panel::new(name, "recall", axis, Style::Curves);
+    Ok((PRECISIONS.into_iter().filter(drawn).map(panel).collect(), points))
 }
 
 /// (index, share of the largest) of the singular values in a run's spectrum.csv.

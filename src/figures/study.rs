@@ -25,12 +25,16 @@ fn columns(study: &Study, answer: &Answer) -> (Vec<Metric>, Vec<Metric>) {
         let is_shown = |metric: &&Metric| answer.metrics.iter().any(|shown| shown.name == metric.name);
         return (CLOSED_FORM.iter().filter(is_shown).copied().collect(), CLOSED_FORM[..2].to_vec());
     }
+    let shown: Vec<Metric> = answer.metrics.iter().map(|shown| *metrics::of(&shown.name)).collect();
+    // A detector is measured at its end alone.
+    if answer.recipe.keys().any(|key| key.starts_with("transfer.")) {
+        return (vec![*metrics::of(CURVES[0])], shown);
+    }
     let known = |names: &[&str]| names.iter().map(|name| *metrics::of(name)).collect();
     if study.head.shows.is_empty() {
         let finals: &[&str] = if answer.is_labelled() { &FINALS } else { &UNLABELLED };
         return (known(&CURVES), known(finals));
     }
-    let shown: Vec<Metric> = answer.metrics.iter().map(|shown| *metrics::of(&shown.name)).collect();
     (shown.clone(), shown)
 }
 

@@ -11,8 +11,8 @@ use crate::theory::{ClosedForm, Measured};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
-/// What is drawn of runs: columns of metrics.csv.
-const RUNS: [&str; 3] = ["val/knn_top1", "val/z_std", R2];
+/// What is drawn of runs: columns of metrics.csv. A detector's are its own.
+const RUNS: [&str; 5] = ["val/knn_top1", "val/z_std", R2, "det/ap", "seg/ap"];
 /// Its panel is called like that of the closed form beside it.
 const R2: &str = "em/r2";
 /// What is drawn of the closed form: column of sweep.csv and what it measures.
@@ -102,7 +102,7 @@ fn predict(recipe: &Recipe) -> Result<Option<Measured>> {
     }
     let world = |normalised| ClosedForm::beside_runs(closed_form::steps_per_epoch(recipe), normalised);
     // What it does not model has no prediction, and runs all the same.
-    if closed_form::course(recipe, &world(false)).is_err() {
+    if recipe.transfer.is_some() || closed_form::course(recipe, &world(false)).is_err() {
         return Ok(None);
     }
     let (free, kept) = (closed_form::end(recipe, &world(false))?, closed_form::end(recipe, &world(true))?);

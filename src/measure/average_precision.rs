@@ -74,12 +74,17 @@ pub struct Coco {
     pub numbers: [Option<f64>; 12],
     /// AP of every class.
     pub by_class: Vec<Option<f64>>,
+    /// Precision at the recalls 0, 0.01, …, 1, means over classes, at overlaps of 0.5 and of 0.75;
+    /// empty where no object counts.
+    pub precision: [Vec<f64>; 2],
 }
 
 /// Thresholds of the overlap.
 const THRESHOLDS: usize = 10;
 /// Recalls at which precision is read.
 const RECALLS: usize = 101;
+/// The thresholds whose precision is kept: 0.5 and 0.75.
+const SHOWN: [usize; 2] = [0, 5];
 /// Detections of an image and class that count at most.
 const MOST: [usize; 3] = [1, 10, 100];
 /// Areas that count, both ends included: all, small, medium, large.
@@ -99,6 +104,7 @@ pub fn coco(truths: &[Truth], detections: &[Detection], classes: usize, overlap:
     let groups = groups(truths, detections, classes, overlap)?;
     let mut by_class = Vec::with_capacity(classes);
     let mut means = [Mean::default(); 12];
+    let mut curves_of: [Vec<Mean>; 2] = Default::default();
     for class in 0..classes {
         let own: Vec<&Group> = groups.range((class, 0)..(class + 1, 0)).map(|(_, group)| group).collect();
         let mut of_class = None;
@@ -110,8 +116,12 @@ pub fn coco(truths: &[Truth], detections: &[Detection], classes: usize, overlap:
             let every = precision(&std::array::from_fn::<usize, THRESHOLDS, _>(|t| t));
             if area == 0 {
                 of_class = Mean::of(&every).value();
-                means[1].add(&precision(&[0]));
-                means[2].add(&precision(&[5]));
+                means[1].add(&precision(&SHOWN[..1]));
+                means[2].add(&precision(&SHOWN[1..]));
+                for (means, threshold) in curves_of.iter_mut().zip(SHOWN) {
+                    means.resize(RECALLS, Mean::default());
+                    means.iter_mut().zip(all.precision[threshold]).for_each(|(mean, p)| mean.add(&[p]));
+                }
                 for (number, curves) in curves.iter().enumerate() {
                     curves.iter().for_each(|curves| means[6 + number].add(&curves.recall));
                 }
@@ -122,7 +132,8 @@ pub fn coco(truths: &[Truth], detections: &[Detection], classes: usize, overlap:
         }
         by_class.push(of_class);
     }
-    Ok(Coco { numbers: means.map(|mean| mean.value()), by_class })
+    let precision = curves_of.map(|means| means.into_iter().filter_map(Mean::value).collect());
+    Ok(Coco { numbers: means.map(|mean| mean.value()), by_class, precision })
 }
 
 /// A mean of numbers as they come.
@@ -144,7 +155,7 @@ impl Mean {
         self.count += values.len();
     }
 
-    fn value(&self) -> Option<f64> {
+    fn value(self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 }

@@ -188,6 +188,35 @@ pub const TRACKING: &[Metric] = &[
     larger("track/tuned_near", "precision at 4 px, fine-tuned (%)", PERCENT).digits(1),
 ];
 
+/// A column of average precision, in percent.
+const fn ap(name: &'static str, title: &'static str) -> Metric {
+    larger(name, title, PERCENT).digits(1)
+}
+
+/// The columns of a run that fine-tunes a detector (a recipe with `transfer`), in the place of
+/// [`METRICS`]: COCO's AP, AP50 and AP75 of boxes and of masks on held-out images, at the end. The
+/// loss is the sum of the detector's five. Masks are measured where the images have them.
+pub const DETECTION: &[Metric] = &[
+    ap("det/ap", "box AP").on_axes("AP of boxes, held out (%)"),
+    ap("det/ap50", "box AP50").on_axes("AP of boxes at IoU 0.5 (%)"),
+    ap("det/ap75", "box AP75").on_axes("AP of boxes at IoU 0.75 (%)"),
+    ap("seg/ap", "mask AP").on_axes("AP of masks, held out (%)"),
+    ap("seg/ap50", "mask AP50").on_axes("AP of masks at IoU 0.5 (%)"),
+    ap("seg/ap75", "mask AP75").on_axes("AP of masks at IoU 0.75 (%)"),
+];
+
+/// All columns of a run that fine-tunes a detector.
+pub const OF_A_DETECTOR: [Metric; 2 + DETECTION.len()] = {
+    let mut all = [METRICS[0]; 2 + DETECTION.len()];
+    all[1] = METRICS[1];
+    let mut index = 0;
+    while index < DETECTION.len() {
+        all[2 + index] = DETECTION[index];
+        index += 1;
+    }
+    all
+};
+
 const NO_METRIC: &Metric = &larger("", "", ANY).not_judged();
 
 /// The names of [`METRICS`].
@@ -217,7 +246,7 @@ pub fn judged() -> impl Iterator<Item = &'static Metric> {
 
 /// Every column that a run can have.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [METRICS, FIELD, SPECTRUM, PREDICTOR, RANKS, EIGENVALUES, VERIFICATION, ONE_SHOT, TRACKING]
+    [METRICS, FIELD, SPECTRUM, PREDICTOR, RANKS, EIGENVALUES, VERIFICATION, ONE_SHOT, TRACKING, DETECTION]
         .into_iter()
         .flatten()
 }

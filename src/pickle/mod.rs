@@ -7,10 +7,12 @@
 //! more than its bytes.
 
 mod opcodes;
+mod writer;
 
 use crate::error::Result;
 use opcodes::{Executed, Interpreter};
 pub use opcodes::{Id, Value};
+pub use writer::Writer;
 
 /// A longer pickle of weights is refused: that of a large network with its optimiser has some
 /// hundred kB.

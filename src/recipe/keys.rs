@@ -365,6 +365,28 @@ pub const KEYS: &[Key] = rows! {
         "Scales each output to variance 1 after every step, as batch norm does.";
     "closed_form.optimum", Text, Words(&["none", "encoder", "predictor"]), Some("\"none\""), "sim":
         "What jumps to its optimum in every step instead of making a gradient step.";
+    "transfer.from", Text, Words(&["pretraining", "permuted", "init"]), Some("\"pretraining\""), "Sec. 4, Table 5":
+        "Fine-tunes a detector instead of ending with the encoder, whose backbone begins with the weights of the run that the recipe describes without this table, with the same permuted within each tensor, or with those that the recipe begins with: random ones, or encoder.init.";
+    "transfer.data", Text, Said("scenes, coco:DIR, voc:DIR"), Some("\"scenes\""), "sim":
+        "Images with objects; scenes are drawn anew for each seed.";
+    "transfer.size", Whole, Within(32.0, 512.0), Some("64"), "sim":
+        "Side of scenes in pixels; other images have their own size, all the same.";
+    "transfer.images", Whole, Said("at least transfer.batch"), Some("100"), "sim":
+        "Training images, the first so many.";
+    "transfer.test_images", Whole, Within(1.0, 1000000.0), Some("300"), "sim":
+        "Held-out scenes; of other sources all held-out images are judged on.";
+    "transfer.batch", Whole, Said("at least 1, at most transfer.images"), Some("16"), "MoCo's detection code":
+        "Images of a batch, over which batch norms take their statistics.";
+    "transfer.steps", Whole, Within(1.0, 10000000.0), Some("200"), "sim":
+        "SGD steps of the detector.";
+    "transfer.lr", Number, Above(0.0), Some("0.1"), "Sec. 4":
+        "Their learning rate, a tenth of it after 3/4 and a hundredth after 11/12 of them; the paper searches it for every method.";
+    "transfer.warm_up", Whole, AtLeast(0.0), Some("50"), "detectron2":
+        "Steps over which it rises from a thousandth.";
+    "transfer.precise_batches", Whole, Within(1.0, 10000.0), Some("20"), "MoCo's detection code":
+        "Batches from which running statistics are made anew before the detector is judged.";
+    "transfer.every", Whole, Within(1.0, 10000000.0), Some("50"), "sim":
+        "Steps between rows of metrics.csv; each has a checkpoint.";
     "pretraining", Table, Any, CHOICE, "sim":
         "The recipe of the run whose weights this one begins with, and whose keys it has; an arm's `from` sets it; left out: none.";
 };

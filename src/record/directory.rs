@@ -9,9 +9,7 @@ use super::durable::{
 use super::events::EVENTS_PREFIX;
 use super::keys::{differing, flatten, or_absent};
 use super::lock::{LOCK, Lock, OWNER};
-use super::outcome::{
-    EIGENVALUES, ENV, FILM, METRICS_FILE, OUTCOME, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, read_outcome,
-};
+use super::outcome::{EIGENVALUES, ENV, FILM, OUTCOME, REPAIRABLE, TRAJECTORY, read_outcome};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::threads;
@@ -124,18 +122,8 @@ impl RunDir {
 
 /// Whether a run writes files of this name; others in its folder are somebody's own and stay.
 fn is_of_a_run(name: &str) -> bool {
-    const NAMES: [&str; 9] = [
-        ENV,
-        OUTCOME,
-        METRICS_FILE,
-        "checkpoints",
-        SPECTRUM_FILE,
-        WEIGHTS_FILE,
-        TRAJECTORY,
-        FILM,
-        EIGENVALUES,
-    ];
-    NAMES.contains(&name) || name.starts_with(EVENTS_PREFIX)
+    const NAMES: [&str; 6] = [ENV, OUTCOME, "checkpoints", TRAJECTORY, FILM, EIGENVALUES];
+    NAMES.contains(&name) || REPAIRABLE.contains(&name) || name.starts_with(EVENTS_PREFIX)
 }
 
 /// The folder of the run of `arm` with `seed` below that of its study.

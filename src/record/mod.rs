@@ -8,6 +8,8 @@
 //!     events.out.tfevents.<time>.sim  the same numbers for TensorBoard, append-only
 //!     checkpoints/step-XXXXXXXXXX/    state.safetensors, manifest.json; the newest two
 //!     weights.safetensors             θ and running statistics at the end
+//!     detector.safetensors, detections.json, precision.csv
+//!                                     in its place, of a run that fine-tunes a detector
 //!     film/step-XXXXXXXX.safetensors  z of a few images after every epoch, where it is asked for
 //!     outcome.json                    there once the run has ended; seals its results
 //! runs/<study>/answer.json            arms, claims and provenance, written when the command ends
@@ -56,8 +58,9 @@ pub use keys::{Keys, differing, flatten, or_absent};
 pub use lock::Lock;
 pub use metrics::MetricsLog;
 pub use outcome::{
-    EIGENVALUES, FILM, METRICS_FILE, Outcome, SPECTRUM_FILE, TRAJECTORY, WEIGHTS_FILE, check_result,
-    is_whole, read_env, read_outcome, read_result, read_result_if_any,
+    DETECTIONS_FILE, DETECTOR_FILE, EIGENVALUES, FILM, METRICS_FILE, Outcome, PRECISION_FILE, SPECTRUM_FILE,
+    TRAJECTORY, WEIGHTS_FILE, check_result, is_whole, read_env, read_outcome, read_result,
+    read_result_if_any,
 };
 pub use provenance::{
     DRAWN, EARLIER, Environment, IMAGES, INIT, TELLING, UNKNOWN_IMAGES, cautions, images, images_of,

@@ -22,6 +22,12 @@ pub const METRICS_FILE: &str = "metrics.csv";
 pub const SPECTRUM_FILE: &str = "spectrum.csv";
 /// θ and running statistics at the end of a run.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
+/// What a fine-tuned detector found, in COCO's format of results.
+pub const DETECTIONS_FILE: &str = "detections.json";
+/// Its precision by recall.
+pub const PRECISION_FILE: &str = "precision.csv";
+/// Its θ and running statistics.
+pub const DETECTOR_FILE: &str = "detector.safetensors";
 /// The folder of θ at every measurement.
 pub const TRAJECTORY: &str = "trajectory";
 /// The folder of outputs of the same images after every epoch.
@@ -29,7 +35,8 @@ pub const FILM: &str = "film";
 /// The folder of the eigenvalues of E\[z zᵀ\] at every measurement.
 pub const EIGENVALUES: &str = "eigenvalues";
 /// The results that a checkpoint makes again; the others are refused where they are damaged.
-pub(super) const REPAIRABLE: [&str; 3] = [METRICS_FILE, SPECTRUM_FILE, WEIGHTS_FILE];
+pub(super) const REPAIRABLE: [&str; 6] =
+    [METRICS_FILE, SPECTRUM_FILE, WEIGHTS_FILE, DETECTIONS_FILE, PRECISION_FILE, DETECTOR_FILE];
 const CHECKSUM: &str = "outcome_sha256";
 const FILES: &str = "files";
 

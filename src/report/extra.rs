@@ -31,11 +31,13 @@ pub enum Extra {
     /// Eigenvalues of E\[z zᵀ\] along training, and how well their growth agrees with the closed form,
     /// where the recipe keeps them.
     Growth,
+    /// Precision by recall of detectors, where runs fine-tune such: a line for each arm.
+    PrecisionRecall,
 }
 
 impl Extra {
     /// Every one, in the order of a report.
-    pub const ALL: [Extra; 10] = [
+    pub const ALL: [Extra; 11] = [
         Extra::HalfSteps,
         Extra::Trajectories,
         Extra::Spectrum,
@@ -46,6 +48,7 @@ impl Extra {
         Extra::PassesAccuracy,
         Extra::Grid,
         Extra::Growth,
+        Extra::PrecisionRecall,
     ];
 
     /// Whether it draws accuracies, which images without labels have none of.
@@ -73,6 +76,7 @@ impl Extra {
             Extra::PassesAccuracy => "passes-accuracy",
             Extra::Grid => "grid",
             Extra::Growth => "growth",
+            Extra::PrecisionRecall => "precision-recall",
         }
     }
 }

@@ -147,8 +147,8 @@ pub fn steps_per_epoch(recipe: &Recipe) -> u64 {
 }
 
 impl Substitute for Walk<'_> {
-    fn columns(&self) -> &'static [&'static str] {
-        if self.recipe.measure.measures_field() { &WITH_FIELD } else { &COLUMNS }
+    fn columns(&self) -> Vec<&'static str> {
+        if self.recipe.measure.measures_field() { WITH_FIELD.to_vec() } else { COLUMNS.to_vec() }
     }
 
     fn steps_per_epoch(&self) -> u64 {

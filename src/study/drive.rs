@@ -13,7 +13,7 @@ pub type Values = Vec<(&'static str, f64)>;
 /// What stands in the place of training.
 pub trait Substitute {
     /// The columns of metrics.csv.
-    fn columns(&self) -> &'static [&'static str];
+    fn columns(&self) -> Vec<&'static str>;
 
     /// Steps of an epoch.
     fn steps_per_epoch(&self) -> u64;
@@ -53,8 +53,10 @@ pub fn drive(
         crate::train::version().into_iter().for_each(|(key, value)| environment[key] = value);
         dir.write_env(&environment)?;
     }
-    let mut log = dir.metrics(substitute.columns())?;
+    let mut log = dir.metrics(&substitute.columns())?;
     let (per_epoch, epochs) = (substitute.steps_per_epoch(), recipe.schedule.epochs);
+    // A detector's epochs are those of its own images.
+    let passed = |epoch: u64| recipe.last_epoch() * epoch as f64 / epochs as f64;
     watch(Progress::Begun { steps: per_epoch * epochs, resumed_at: 0 });
     for epoch in 0..=epochs {
         if stop.load(Ordering::Relaxed) {
@@ -70,8 +72,8 @@ pub fn drive(
             }
         };
         let step = epoch * per_epoch;
-        log.row(step, epoch as f64, step * recipe.schedule.batch as u64, 0.0, &values)?;
-        watch(Progress::Measured { step, epoch: epoch as f64, values });
+        log.row(step, passed(epoch), step * recipe.schedule.batch as u64, 0.0, &values)?;
+        watch(Progress::Measured { step, epoch: passed(epoch), values });
     }
     dir.set_outcome(&Outcome::Finished)?;
     Ok(Ending::Finished)

@@ -19,7 +19,7 @@ macro_rules! embed {
 }
 
 /// Every file, in reading order.
-pub const FILES: [Embedded; 59] = embed![
+pub const FILES: [Embedded; 60] = embed![
     "simsiam.toml",
     "stopgrad.toml",
     "predictor.toml",
@@ -58,6 +58,7 @@ pub const FILES: [Embedded; 59] = embed![
     "verification.toml",
     "one-shot.toml",
     "tracking.toml",
+    "transfer.toml",
     "base/simsiam.toml",
     "base/simclr.toml",
     "base/moco.toml",

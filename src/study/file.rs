@@ -22,7 +22,7 @@ pub(super) const HEAD: [&str; 10] =
 /// Keys of a study file with recipes inside.
 pub(super) const BODY: [&str; 2] = ["arm", "scale"];
 /// Keys of a recipe.
-pub(super) const RECIPE: [&str; 12] = [
+pub(super) const RECIPE: [&str; 13] = [
     "seed",
     "schedule",
     "eta",
@@ -35,6 +35,7 @@ pub(super) const RECIPE: [&str; 12] = [
     "measure",
     "closed_form",
     "pretraining",
+    "transfer",
 ];
 /// Flags that every study has already.
 const RESERVED: &str = "scale data skip-bad set epochs lr batch-size learning-rate bs seeds until-decided max-seeds jobs \

@@ -9,9 +9,9 @@ use super::job::Job;
 use super::trainer::Trainer;
 use crate::error::Result;
 use crate::eta::{Rule, Steps};
-use crate::measure::metrics::COLUMNS;
+use crate::measure::metrics::{COLUMNS, DETECTION, Metric};
 use crate::objective::Comparison;
-use crate::recipe::{Predictor, Recipe};
+use crate::recipe::{Beginning, Predictor, Recipe};
 use crate::record::RunDir;
 use crate::train::{Ending, Progress, Resources};
 use std::sync::atomic::AtomicBool;
@@ -88,14 +88,35 @@ fn row(recipe: &Recipe, epoch: u64) -> Values {
     values
 }
 
+/// The row of a detector, which is measured at the end: from drawn or permuted weights it finds
+/// less.
+fn detector(recipe: &Recipe, epoch: u64) -> Values {
+    let begins = recipe.transfer.as_ref().map(|config| (config.from, config.images));
+    let (from, images) = begins.unwrap_or((Beginning::Init, 1));
+    let gain = if from == Beginning::Pretraining { 8.0 } else { 0.0 };
+    let end = 50.0 + gain + (images as f64).log10() + ((recipe.seed * 7 + 3) % 5) as f64 / 10.0;
+    let mut values = Vec::new();
+    if epoch > 0 {
+        values.extend([("train/loss", 5.0 / (1 + epoch) as f64), ("train/lr", 0.1)]);
+    }
+    if epoch == recipe.schedule.epochs {
+        let of = |(place, metric): (usize, &Metric)| (metric.name, end - 2.0 * place as f64);
+        values.extend(DETECTION.iter().enumerate().map(of));
+    }
+    values
+}
+
 /// The curves of a run.
 struct Curves<'a> {
     recipe: &'a Recipe,
 }
 
 impl Substitute for Curves<'_> {
-    fn columns(&self) -> &'static [&'static str] {
-        &COLUMNS
+    fn columns(&self) -> Vec<&'static str> {
+        match self.recipe.transfer {
+            Some(_) => self.recipe.columns(),
+            None => COLUMNS.to_vec(),
+        }
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -107,7 +128,11 @@ impl Substitute for Curves<'_> {
         if epoch == 1 && self.recipe.optim.base_lr > 1e6 {
             return Err(Ending::Diverged { step: PER_EPOCH });
         }
-        Ok(row(self.recipe, epoch))
+        Ok(if self.recipe.transfer.is_some() {
+            detector(self.recipe, epoch)
+        } else {
+            row(self.recipe, epoch)
+        })
     }
 }
 

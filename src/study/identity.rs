@@ -5,7 +5,9 @@ use super::resolve::Arm;
 use super::trainer::Trainer;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
-use crate::record::{UNKNOWN_IMAGES, has_begun, images_of, is_whole, read_outcome, run_folder, some};
+use crate::record::{
+    INIT, UNKNOWN_IMAGES, has_begun, images_of, is_whole, read_env, read_outcome, run_folder, some,
+};
 use std::path::{Path, PathBuf};
 
 /// Refuses, before anything is trained or averaged, runs of `jobs` that were made from other images
@@ -44,23 +46,28 @@ pub fn check_run(job: &Job, trainer: &dyn Trainer) -> Result<()> {
     }
 }
 
+/// Which images a run asks for: its own and, of a detector, those with objects, their size and
+/// seed.
+type Asked = (DataConfig, Option<(String, usize, u64)>);
+
 /// Refuses to read runs side by side that were made from different images where their recipes ask
 /// for the same.
 ///
 /// # Errors
 /// [`Error::Data`] naming two such runs and both ways out.
 pub fn check_alike(arms: &[Arm], folder: &Path) -> Result<()> {
-    let mut seen: Vec<(DataConfig, String, PathBuf)> = Vec::new();
+    let mut seen: Vec<(Asked, String, PathBuf)> = Vec::new();
     for arm in arms {
         for seed in &arm.seeds {
-            let data = arm.recipe.with_seed(*seed).data;
+            let recipe = arm.recipe.with_seed(*seed);
+            let data = (recipe.data, recipe.transfer.map(|config| (config.data, config.size, *seed)));
             let path = run_folder(folder, &arm.name, *seed);
             let Some(images) = images_of(&path)? else { continue };
             match seen.iter().find(|(other, ..)| *other == data) {
                 Some((_, other, first)) if *other != images => {
                     let what = format!(
                         "was made from other images of {} than {}; --fresh makes all runs again, --out DIR keeps both",
-                        data.source,
+                        data.1.as_ref().map_or(&data.0.source, |(objects, ..)| objects),
                         first.display()
                     );
                     return Err(Error::data(path, what));
@@ -91,12 +98,30 @@ fn sees_others(job: &Job, trainer: &dyn Trainer) -> Result<Option<bool>> {
         Err(Error::Data { .. } | Error::Usage(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
+    if let Some(first) = of_first(job, trainer)? {
+        return Ok(Some(first || seen != now));
+    }
     match (seen, now) {
         (Some(seen), Some(now)) => Ok(Some(seen != now)),
         // Of a run that has not ended its checkpoint knows them too.
         (None, Some(_)) if read_outcome(&job.path)?.is_some() => Err(Error::data(&job.path, UNKNOWN_IMAGES)),
         _ => Ok(Some(false)),
     }
+}
+
+/// Whether the run whose weights that of `job` began with saw other images than there are now; none
+/// where there is no such run, or it has gone.
+fn of_first(job: &Job, trainer: &dyn Trainer) -> Result<Option<bool>> {
+    let Some(recipe) = job.recipe.first().filter(|_| job.recipe.transfer.is_some()) else { return Ok(None) };
+    let env = read_env(&job.path)?;
+    let weights = env.as_ref().and_then(|env| env.get(INIT)?.get("weights")?.as_str());
+    let Some(folder) = weights.and_then(|weights| Path::new(weights).parent()) else { return Ok(None) };
+    let Some(seen) = images_of(folder)? else { return Ok(None) };
+    let now = match trainer.images(&Job { recipe, ..job.clone() }) {
+        Err(Error::Data { .. } | Error::Usage(_)) => None,
+        now => now?,
+    };
+    Ok(now.map(|now| now != seen))
 }
 
 fn refuse(others: &[&Job]) -> Result<()> {

@@ -34,7 +34,7 @@ pub const STUDY: &[Key] = rows! {
     "figures", Texts,
         Words(&[
             "half-steps", "trajectories", "spectrum", "rank-accuracy", "area-accuracy", "loss-accuracy", "cost-accuracy",
-            "passes-accuracy", "grid",
+            "passes-accuracy", "grid", "growth", "precision-recall",
         ]),
         CHOICE, "sim":
         "Figures beside the curves and the last values, which every study has; left out: none.";
@@ -156,7 +156,7 @@ const METRICS: &str = "
 ## Metrics
 
 What `shows` and `claim.metric` may name. `train/` are means over an epoch, `val/` is measured on held-out images, `em/` needs
-`measure.em`, `spectrum/` needs `measure.spectrum`, `predictor/` needs `measure.predictor`, `verify/` needs `measure.verification`, `oneshot/` needs `measure.one_shot`, `track/` needs `measure.tracking`.
+`measure.em`, `spectrum/` needs `measure.spectrum`, `predictor/` needs `measure.predictor`, `verify/` needs `measure.verification`, `oneshot/` needs `measure.one_shot`, `track/` needs `measure.tracking`; `det/` and `seg/` are of runs with `transfer`.
 
 | metric | title | better |
 |---|---|---|

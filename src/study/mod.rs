@@ -23,7 +23,7 @@ mod judge;
 pub mod keys;
 pub mod layer;
 mod nearest;
-mod pretraining;
+pub mod pretraining;
 mod resolve;
 mod results;
 mod runs;

@@ -10,7 +10,7 @@ use super::spread::{slow, spread};
 use super::verdict::Judged;
 use crate::error::{Error, Result};
 use crate::measure::evidence::clopper_pearson;
-use crate::measure::metrics::{self, CLOSED_FORM, FIELD, Metric};
+use crate::measure::metrics::{self, CLOSED_FORM, DETECTION, FIELD, Metric};
 use crate::recipe::Recipe;
 use crate::record::{
     Answer, AnswerArm, AnswerClaim, AnswerMetric, AnswerPaper, AnswerRun, Environment, Evidence, Keys,
@@ -67,6 +67,7 @@ fn shown(study: &Study, arms: &[Arm], labelled: bool) -> Vec<AnswerMetric> {
             let measured = arms.iter().any(|arm| arm.recipe.measure.measures_field());
             CLOSED_FORM.iter().filter(|metric| measured || !of_field(metric)).map(column).collect()
         }
+        _ if arms.iter().all(|arm| arm.recipe.transfer.is_some()) => DETECTION.iter().map(column).collect(),
         shows => {
             let names: Vec<&str> = match shows {
                 [] => SHOWN.to_vec(),
@@ -277,7 +278,7 @@ fn recipes(arms: &[Arm]) -> (Keys, BTreeMap<String, Vec<String>>) {
 
 /// The first and the last value of every metric of the run in `path`, which has `epochs` epochs.
 fn numbers(path: &Path, recipe: &Recipe) -> Result<RunNumbers> {
-    let epochs = recipe.schedule.epochs;
+    let epochs = recipe.last_epoch();
     let end = match read_outcome(path)? {
         Some(Outcome::Finished) => RunEnd::Finished,
         Some(Outcome::Diverged { step }) => RunEnd::Diverged(step),
@@ -296,7 +297,7 @@ fn numbers(path: &Path, recipe: &Recipe) -> Result<RunNumbers> {
     }
     let table = read_metrics(&file)?;
     let last = table.last("epoch");
-    if end == RunEnd::Finished && last != Some(epochs as f64) {
+    if end == RunEnd::Finished && last != Some(epochs) {
         return Err(damaged(format!("does not reach epoch {epochs}")));
     }
     numbers.wall_s = table.last("wall_s");

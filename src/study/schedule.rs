@@ -86,8 +86,10 @@ pub fn schedule(
     let ends: Ends = jobs.iter().map(|_| Mutex::new(None)).collect();
     // Runs that begin with another's weights come behind it, so that they find it made.
     let (begun, made): (Vec<usize>, Vec<usize>) =
-        made.into_iter().partition(|&index| jobs[index].recipe.pretraining.is_some());
-    for mut indices in [made, begun, copied] {
+        made.into_iter().partition(|&index| jobs[index].recipe.first().is_some());
+    // Of those that begin with the same, one makes it.
+    let (heads, begun) = heads(jobs, begun);
+    for mut indices in [made, heads, begun, copied] {
         shift.work(&indices, &ends, true);
         indices.retain(|index| shift.is_held(&ends[*index]));
         while !indices.is_empty() && wait(PATIENCE, stop) {
@@ -98,6 +100,17 @@ pub fn schedule(
         indices.iter().for_each(|index| *lock(&ends[*index]) = None);
     }
     ends.iter().skip(ended).map(|end| lock(end).take()).collect()
+}
+
+/// Those at `indices` that are the first of `jobs` to begin with a run, and the others.
+fn heads(jobs: &[Job], indices: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
+    let mut seen = Vec::new();
+    indices.into_iter().partition(|&index| {
+        let first = jobs[index].recipe.first();
+        let is_new = !seen.contains(&first);
+        seen.extend(is_new.then_some(first));
+        is_new
+    })
 }
 
 /// How each job ended, none before.

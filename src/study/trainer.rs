@@ -1,10 +1,11 @@
 //! What trains one run: the engine, or in its place a formula ([`super::Formula`]).
 
 use super::job::Job;
+use crate::data::objects::ObjectSet;
 use crate::data::{DataConfig, Dataset};
 use crate::device::ranks::Ranks;
 use crate::error::{Error, Result};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, TransferConfig};
 use crate::record::RunDir;
 use crate::threads::lock;
 use crate::train::{self, Ending, Progress, Resources};
@@ -40,10 +41,15 @@ pub trait Trainer: Sync {
 /// Data sets that were opened, by what was asked for.
 type Opened = Mutex<Vec<(DataConfig, Arc<Mutex<Option<Arc<Dataset>>>>)>>;
 
+/// Images with objects and their digest.
+type Objects = Arc<(ObjectSet, String)>;
+
 /// The training engine; data sets are opened once and shared by all runs that use them.
 #[derive(Default)]
 pub struct Engine {
     opened: Opened,
+    /// Images with objects, by what was asked for and the seed of those that are drawn.
+    objects: Mutex<Vec<((String, [usize; 3], u64), Objects)>>,
     /// Whether a run of several ranks failed: some of them may wait in the midst of it.
     lost: AtomicBool,
 }
@@ -72,6 +78,25 @@ impl Engine {
         let dataset = Arc::new(Dataset::open(config)?);
         *place = Some(dataset.clone());
         Ok(dataset)
+    }
+
+    /// The images with objects of `config`, those of `seed` where they are drawn, opened at the
+    /// first call.
+    ///
+    /// # Errors
+    /// As [`TransferConfig::open`].
+    pub fn objects(&self, config: &TransferConfig, seed: u64) -> Result<Objects> {
+        let drawn = if config.is_drawn() { seed } else { 0 };
+        let key = (config.data.clone(), [config.size, config.images, config.test_images], drawn);
+        let mut opened = lock(&self.objects);
+        if let Some((_, objects)) = opened.iter().find(|(known, _)| *known == key) {
+            return Ok(objects.clone());
+        }
+        let set = config.open(seed)?;
+        let digest = set.digest()?;
+        let objects = Arc::new((set, digest));
+        opened.push((key, objects.clone()));
+        Ok(objects)
     }
 }
 
@@ -155,6 +180,16 @@ impl Trainer for Engine {
                 "not made: the ranks are no longer in step after the error before".into(),
             ));
         }
+        // A detector is fine-tuned by the first rank alone; the others wait for the next order.
+        if let Some(config) = &job.recipe.transfer {
+            let objects = self.objects(config, job.seed)?;
+            let (set, digest) = &*objects;
+            let ending = train::fine_tune(&job.recipe, (set, digest), dir, resources.threads, stop, watch);
+            if matches!(ending, Ok(Ending::Stopped)) {
+                stop.store(true, Ordering::Relaxed);
+            }
+            return ending;
+        }
         let dataset = self.dataset(&job.recipe.data)?;
         let shared = resources.ranks.size() > 1;
         if shared {
@@ -177,9 +212,10 @@ impl Trainer for Engine {
     }
 
     fn images(&self, job: &Job) -> Result<Option<String>> {
-        match job.recipe.closed_form {
-            Some(_) => Ok(None),
-            None => Ok(Some(self.dataset(&job.recipe.data)?.digest.clone())),
+        match (&job.recipe.closed_form, &job.recipe.transfer) {
+            (Some(_), _) => Ok(None),
+            (_, Some(config)) => Ok(Some(self.objects(config, job.seed)?.1.clone())),
+            (None, None) => Ok(Some(self.dataset(&job.recipe.data)?.digest.clone())),
         }
     }
 }

@@ -55,6 +55,8 @@ pub fn memory_bytes(recipe: &Recipe, images: usize) -> Result<u64> {
         floats += of_t * watched * size * size * 3;
     }
     floats += evaluation_floats(recipe, images, encoder.features_dim(), d);
+    // A detector comes behind the run that it begins with.
+    floats = floats.max(super::transfer::floats(recipe)?);
     Ok(floats as u64 * size_of::<f32>() as u64)
 }
 
@@ -92,12 +94,16 @@ fn objective_floats(recipe: &Recipe, dim: usize) -> usize {
 const TIMED: u64 = 3;
 
 /// Seconds that a run takes on `threads` threads, judging by a few steps on noise: training, and
-/// passing all images through the encoder whenever it is measured. To within a third or so.
+/// passing all images through the encoder whenever it is measured; or fine-tuning a detector. To
+/// within a third or so.
 ///
 /// # Errors
 /// [`crate::Error::Usage`] for a recipe that cannot be trained.
 pub fn seconds(recipe: &Recipe, train_images: usize, test_images: usize, threads: usize) -> Result<f64> {
-    super::pool(threads)?.install(|| measured_seconds(recipe, train_images, test_images))
+    super::pool(threads)?.install(|| match &recipe.transfer {
+        Some(_) => super::transfer::seconds(recipe),
+        None => measured_seconds(recipe, train_images, test_images),
+    })
 }
 
 fn measured_seconds(recipe: &Recipe, train_images: usize, test_images: usize) -> Result<f64> {

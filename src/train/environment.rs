@@ -1,8 +1,10 @@
 //! What a run's numbers may depend on beyond its recipe, or that a reader wants to know: env.json.
 
 use crate::data::Dataset;
+use crate::data::objects::ObjectSet;
 use crate::device::Site;
 use crate::error::Result;
+use crate::kernel::Precision;
 use crate::recipe::Recipe;
 use crate::record::{DRAWN, EARLIER, IMAGES, INIT, TELLING};
 use serde_json::{Map, Value, json};
@@ -29,27 +31,53 @@ pub fn version() -> [(&'static str, Value); 2] {
 
 /// The environment of `recipe` on `dataset` at `site`.
 pub fn environment(recipe: &Recipe, dataset: &Dataset, site: &Site) -> Result<Value> {
+    let mut environment = of_machine(site.kernel_name(recipe.encoder.precision)?, site);
+    environment["data"] = json!(dataset.name);
+    environment[IMAGES] = json!(dataset.digest);
+    environment["classes"] = json!(dataset.classes.len());
+    environment["train_images"] = json!(dataset.train.len());
+    environment["test_images"] = json!(dataset.test.len());
+    environment["skipped_files"] = json!(dataset.skipped.len());
+    if site.ranks().size() > 1 {
+        environment[RANKS] = json!(site.ranks().size());
+    }
+    if let Some(seed) = dataset.drawn_with {
+        environment[DRAWN] = json!(seed);
+    }
+    Ok(environment)
+}
+
+/// What computes at `site`, by the kernels called `kernel`.
+fn of_machine(kernel: &str, site: &Site) -> Value {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut environment = json!({
+    json!({
         "sim": env!("CARGO_PKG_VERSION"),
         "numbers": NUMBERS,
-        "kernel": site.kernel_name(recipe.encoder.precision)?,
+        "kernel": kernel,
         "algorithm": site.kernels().map_or(CPU_ALGORITHM, |kernels| kernels.algorithm()),
         "threads": rayon::current_num_threads(),
         "cores": cores,
         "os": std::env::consts::OS,
         "architecture": std::env::consts::ARCH,
-        "data": dataset.name,
-        IMAGES: dataset.digest,
-        "classes": dataset.classes.len(),
-        "train_images": dataset.train.len(),
-        "test_images": dataset.test.len(),
-        "skipped_files": dataset.skipped.len(),
-    });
-    if site.ranks().size() > 1 {
-        environment[RANKS] = json!(site.ranks().size());
-    }
-    if let Some(seed) = dataset.drawn_with {
+    })
+}
+
+/// The environment of a detector on the first `images` training images of `set`, told by `digest`;
+/// `seed` names what is drawn of them.
+pub fn of_detector(
+    set: &ObjectSet,
+    digest: &str,
+    images: usize,
+    seed: Option<u64>,
+    site: &Site,
+) -> Result<Value> {
+    let mut environment = of_machine(site.kernel_name(Precision::F32)?, site);
+    environment["data"] = json!(set.name);
+    environment[IMAGES] = json!(digest);
+    environment["classes"] = json!(set.classes.len());
+    environment["train_images"] = json!(images);
+    environment["test_images"] = json!(set.test.len());
+    if let Some(seed) = seed {
         environment[DRAWN] = json!(seed);
     }
     Ok(environment)

@@ -55,7 +55,7 @@ pub use pretrained::{Pretrained, recipe_of};
 pub use recognition::{Answers, Gallery, Verified, verify_pairs};
 pub use replay::{Replayed, Trajectory, replay, replay_with};
 pub use tracking::{Track, Tracker, held_out as held_out_tracks, threshold as track_threshold};
-pub use transfer::{Judged, TransferConfig, Transferred, transfer};
+pub use transfer::{Judged, Start, Transferred, fine_tune, read_found, results, transfer};
 pub use trial::{Trial, TrialPlan, trial};
 pub use unknowns::{Alternation, Rates};
 

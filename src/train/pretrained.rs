@@ -112,6 +112,11 @@ pub fn recipe_of(run: &Path) -> Result<Recipe> {
 /// The weights file and the recipe in a run's folder.
 fn run_in(folder: &Path) -> Result<(PathBuf, Option<Recipe>)> {
     let (recipe, weights) = (recipe_in(&folder.join(CONFIG_FILE))?, folder.join(WEIGHTS_FILE));
+    if !weights.is_file() && recipe.transfer.is_some() {
+        let what =
+            "fine-tunes a detector, which is no encoder; its env.json names the run that it began with";
+        return Err(Error::data(folder, what));
+    }
     if !weights.is_file() {
         return Err(Error::data(folder, format!("has no {WEIGHTS_FILE}; the run is not finished")));
     }

@@ -4,7 +4,7 @@
 mod gap;
 mod saved;
 
-pub use saved::saw;
+pub use saved::{saw, told};
 
 use super::em;
 use super::film;

@@ -14,6 +14,7 @@ use crate::augment::Image;
 use crate::error::{Error, Result};
 use crate::masks::{Rectangle, Rle};
 use scenes::ScenesConfig;
+use sha2::{Digest, Sha256};
 use std::path::{Component, Path, PathBuf};
 
 /// The sources of images with objects.
@@ -171,6 +172,33 @@ impl ObjectSet {
                 }))
             }
         }
+    }
+}
+
+impl ObjectSet {
+    /// What tells its images from others': the SHA-256 of what scenes are drawn with, however many
+    /// are, or of names, lengths and objects of files.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] where a file is gone.
+    pub fn digest(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?}", self.classes));
+        for split in [&self.train, &self.test] {
+            match &split.scenes {
+                Scenes::Drawn { config: ScenesConfig { size, test, seed, crowd, .. }, split, .. } => {
+                    hash.update(format!("{size} {test} {seed} {crowd} {split}"));
+                }
+                Scenes::Files(pictures) => {
+                    for Picture { path, size, objects } in pictures {
+                        let length =
+                            std::fs::metadata(path).map_err(Error::disk(path, "read the image"))?.len();
+                        hash.update(format!("{:?} {length} {size:?} {objects:?}", path.file_name()));
+                    }
+                }
+            }
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 

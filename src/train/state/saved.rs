@@ -23,6 +23,11 @@ pub(super) fn number_of(digest: &str) -> u64 {
     digest.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
+/// What a checkpoint keeps of the images with this digest.
+pub fn told(digest: &str) -> (String, u64) {
+    (IMAGES.to_string(), number_of(digest))
+}
+
 /// Whether the run of `snapshot` saw the images with this digest; none where an earlier version
 /// saved it, which did not say.
 pub fn saw(snapshot: &Snapshot, digest: &str) -> Option<bool> {

@@ -94,7 +94,7 @@ pub fn read(
     let bytes = count as u64 * (first.pixels.len() * size_of::<f32>()) as u64;
     if bytes > MOST_BYTES {
         return Err(Error::Usage(format!(
-            "{count} images of {}×{} pixels are {} GiB; at most {} are held, with fewer --images",
+            "{count} images of {}×{} pixels are {} GiB; at most {} are held, with fewer training images",
             first.height,
             first.width,
             bytes >> 30,

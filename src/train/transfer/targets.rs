@@ -33,7 +33,7 @@ impl Limits {
     };
 
     /// Rows of an image that may have masks.
-    fn masks(&self) -> usize {
+    pub fn masks(&self) -> usize {
         (self.rois as f32 * OBJECTS) as usize
     }
 }
