@@ -36,30 +36,11 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
             let panel = Panel::new("spectrum", "index", "singular value / largest", Style::LogCurves);
             ("singular spectrum of z", caption(answer), vec![panel], points)
         }
-        Extra::RankAccuracy => {
-            let axes = ["val/rankme", "RankMe of z, held out"];
-            correlated(answer, &runs, extra, axes, "RankMe and kNN")?
-        }
-        Extra::AreaAccuracy => {
-            let axes = ["spectrum/auc", metrics::of("spectrum/auc").axis];
-            correlated(answer, &runs, extra, axes, "the spectrum and kNN")?
-        }
-        Extra::LossAccuracy => {
-            let axes = ["train/loss", "loss, mean of the last epoch"];
-            correlated(answer, &runs, extra, axes, "what the loss tells of kNN")?
-        }
-        Extra::CostAccuracy => {
-            let points = last_pairs(&runs, "cost-accuracy", "train/e_passes", KNN)?;
-            let x = "forward passes of the E-step per image";
-            let panel = Panel::new("cost-accuracy", x, metrics::of(KNN).axis, Style::Scatter);
-            ("cost and accuracy", caption(answer), vec![panel], points)
-        }
-        Extra::PassesAccuracy => {
-            let points = points_of(&runs, "passes-accuracy", passes)?;
-            let x = "views of a training image that passed with gradient, over the run";
-            let panel = Panel::new("passes-accuracy", x, metrics::of(KNN).axis, Style::Scatter);
-            ("passes and accuracy", caption(answer), vec![panel], points)
-        }
+        Extra::RankAccuracy
+        | Extra::AreaAccuracy
+        | Extra::LossAccuracy
+        | Extra::CostAccuracy
+        | Extra::PassesAccuracy => beside_accuracy(answer, &runs, extra)?,
         Extra::Grid => return grid(answer, &runs)?.save(&folder.join(extra.name())),
         Extra::PrecisionRecall => {
             let (panels, points) = precision_recall(&runs)?;
@@ -143,6 +124,36 @@ fn last_pairs(runs: &[Run], panel: &str, x: &str, y: &str) -> Result<Vec<Point>>
     points_of(runs, panel, |run| {
         let table = read_metrics(&run.join(METRICS_FILE))?;
         Ok(table.last(x).zip(table.last(y)).into_iter().collect())
+    })
+}
+
+/// kNN beside another number of each run, as a scatter: any figure that [`Extra::is_of_accuracy`].
+fn beside_accuracy(answer: &Answer, runs: &[Run], extra: Extra) -> Result<Drawn> {
+    Ok(match extra {
+        Extra::RankAccuracy => {
+            let axes = ["val/rankme", "RankMe of z, held out"];
+            correlated(answer, runs, extra, axes, "RankMe and kNN")?
+        }
+        Extra::AreaAccuracy => {
+            let axes = ["spectrum/auc", metrics::of("spectrum/auc").axis];
+            correlated(answer, runs, extra, axes, "the spectrum and kNN")?
+        }
+        Extra::LossAccuracy => {
+            let axes = ["train/loss", "loss, mean of the last epoch"];
+            correlated(answer, runs, extra, axes, "what the loss tells of kNN")?
+        }
+        Extra::CostAccuracy => {
+            let points = last_pairs(runs, "cost-accuracy", "train/e_passes", KNN)?;
+            let x = "forward passes of the E-step per image";
+            let panel = Panel::new("cost-accuracy", x, metrics::of(KNN).axis, Style::Scatter);
+            ("cost and accuracy", caption(answer), vec![panel], points)
+        }
+        _ => {
+            let points = points_of(runs, "passes-accuracy", passes)?;
+            let x = "views of a training image that passed with gradient, over the run";
+            let panel = Panel::new("passes-accuracy", x, metrics::of(KNN).axis, Style::Scatter);
+            ("passes and accuracy", caption(answer), vec![panel], points)
+        }
     })
 }
 

@@ -52,14 +52,6 @@ impl Recipe {
                 );
             }
         }
-        let (rows, dim) = (objective.views() * self.schedule.batch, self.encoder.projector.dim);
-        if matches!(self.eta, Rule::Whitened { .. }) && rows < dim {
-            return fail(format!(
-                "eta.whitened: {rows} outputs of a batch, {} views of each image, cannot be white in {dim} dimensions; take \
-                 a larger schedule.batch or a smaller encoder.projector.dim",
-                objective.views()
-            ));
-        }
         if objective.similarity == Similarity::Contrastive && self.eta != (Rule::Labels {}) {
             return fail(format!(
                 "objective.similarity: \"contrastive\" is about images of one class and of two; eta.{eta} has none, eta.labels has"
@@ -87,8 +79,23 @@ impl Recipe {
                 );
             }
         }
+        self.check_whitened()?;
         self.check_tracking()?;
         self.check_watched()
+    }
+
+    /// Refuses to whiten fewer outputs than they have dimensions.
+    fn check_whitened(&self) -> Result<()> {
+        let views = self.objective.views();
+        let (rows, dim) = (views * self.schedule.batch, self.encoder.projector.dim);
+        if matches!(self.eta, Rule::Whitened { .. }) && rows < dim {
+            return Err(Error::Usage(format!(
+                "eta.whitened: {rows} outputs of a batch, {} views of each image, cannot be white in {dim} dimensions; take \
+                 a larger schedule.batch or a smaller encoder.projector.dim",
+                views
+            )));
+        }
+        Ok(())
     }
 
     /// Refuses to track by a backbone that makes no feature maps.

@@ -194,7 +194,8 @@ impl Modules {
             module.file = file.to_string();
             let before = at.checked_sub(1).map_or("", |before| words[before].as_str());
             match words[at].as_str() {
-                "use" => {
+                // What a return type captures (`+ use<'a>`) is no import.
+                "use" if words.get(at + 1).is_none_or(|word| word != "<") => {
                     let mut found = Vec::new();
                     at = tree(words, at + 1, Path::new(), &mut found);
                     for (name, path) in found {
