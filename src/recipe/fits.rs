@@ -90,9 +90,8 @@ impl Recipe {
         let (rows, dim) = (views * self.schedule.batch, self.encoder.projector.dim);
         if matches!(self.eta, Rule::Whitened { .. }) && rows < dim {
             return Err(Error::Usage(format!(
-                "eta.whitened: {rows} outputs of a batch, {} views of each image, cannot be white in {dim} dimensions; take \
-                 a larger schedule.batch or a smaller encoder.projector.dim",
-                views
+                "eta.whitened: {rows} outputs of a batch, {views} views of each image, cannot be white in {dim} dimensions; take \
+                 a larger schedule.batch or a smaller encoder.projector.dim"
             )));
         }
         Ok(())
