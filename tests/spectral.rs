@@ -174,9 +174,9 @@ fn resolve(set: &[&str]) -> simsiam_em::Result<Recipe> {
 #[test]
 fn what_has_no_meaning_is_refused_in_one_sentence() {
     for (set, word) in [
-        (&["eta.whitened.ridge=0"][..], "eta.whitened.ridge: 0 must be above 0"),
+        (&["eta.whitened.ridge=0"][..], "0 must be above 0 for r to the power of -1"),
         (&["eta.filtered.sigma=-1"], "eta.filtered.ridge: 0 must be above 0"),
-        (&["eta.filtered={ sigma = 1.0, filter = \"log\" }"], "eta.filtered.sigma: only filter"),
+        (&["eta.filtered={ sigma = 1.0, filter = \"log\" }"], "only filter"),
         (&["eta.filtered={ sigma = nan }"], "eta.filtered.sigma"),
         (&["eta.filtered={ ridge = -1.0 }"], "eta.filtered.ridge"),
         (&["eta.whitened.ridge=0.001", "schedule.batch=8"], "16 outputs of a batch"),

@@ -57,10 +57,7 @@ pub fn draw(results: &Results, extra: Extra, folder: &Path) -> Result<Vec<PathBu
             ];
             ("L after each half-step", caption(answer), panels, points)
         }
-        Extra::Growth => {
-            let (panels, points) = growth::of(&runs)?;
-            ("eigenvalues and their growth", caption(answer), panels, points)
-        }
+        Extra::Growth => growth::of(&runs, caption(answer))?,
         Extra::Trajectories => {
             let (panels, points) = trajectories::of(&runs)?;
             ("where they go", caption(answer), panels, points)

@@ -13,7 +13,7 @@ use std::path::Path;
 /// Which eigenvalues are drawn, as parts of their number: the largest, the middle one and one near
 /// the end.
 const DRAWN: [(&str, &str, f64); 3] = [
-    ("largest", "largest eigenvalue of E[z zᵀ]", 0.0),
+    ("largest", "largest eigenvalue of the outputs", 0.0),
     ("middle", "the middle eigenvalue", 0.5),
     ("small", "one at nine tenths", 0.9),
 ];
@@ -22,11 +22,11 @@ const LEAST: f64 = 1e-6;
 /// Points of a curve in closed form.
 const POINTS: usize = 60;
 
-/// The panels of the figure of `runs`, and their points.
+/// What the title of the figure of `runs` adds to the study's, its caption `said`, panels and points.
 ///
 /// # Errors
 /// [`crate::Error::Data`] for results that are damaged.
-pub fn of(runs: &[Run]) -> Result<(Vec<Panel>, Vec<Point>)> {
+pub fn of(runs: &[Run], said: String) -> Result<(&'static str, String, Vec<Panel>, Vec<Point>)> {
     let (mut panels, mut points) = (Vec::new(), Vec::new());
     for (name, title, part) in DRAWN {
         panels.push(Panel::new(name, "epoch", title, Style::LogCurves));
@@ -40,7 +40,7 @@ pub fn of(runs: &[Run]) -> Result<(Vec<Panel>, Vec<Point>)> {
     let y = "Spearman's correlation of growth with its law";
     panels.push(Panel::new("agreement", "epoch", y, Style::Curves));
     points.extend(points_of(runs, "agreement", agreement)?);
-    Ok((panels, points))
+    Ok(("eigenvalues and their growth", said, panels, points))
 }
 
 /// (epoch, eigenvalues, largest first) of the measurements of a run.
@@ -113,7 +113,7 @@ pub fn laws(world: &ClosedForm, alpha: f64, (start, time): (f64, f64), command: 
         Panel::new(law.name(), "steps × learning rate", y, Style::LogCurves)
     };
     Figure {
-        title: "Eigenvalues of E[z zᵀ] in closed form".into(),
+        title: "Eigenvalues of the outputs in closed form".into(),
         caption: format!("h = F^{alpha}   ·   {command}   ·   sim {}", env!("CARGO_PKG_VERSION")),
         arms: directions.iter().map(|direction| (name(direction), name(direction))).collect(),
         panels: Law::ALL.map(panel).to_vec(),

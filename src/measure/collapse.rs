@@ -72,6 +72,9 @@ pub fn centred(z: ArrayView2<f32>) -> Array2<f32> {
 /// are 0.
 pub fn log_spread(singular_values: &[f64]) -> f64 {
     let largest = singular_values.iter().fold(0.0, |largest: f64, s| largest.max(*s));
+    if largest <= 0.0 {
+        return f64::NAN;
+    }
     let logs: Vec<f64> =
         singular_values.iter().map(|s| 2.0 * (s / largest).max(SMALLEST_SHARE).ln()).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;

@@ -142,7 +142,7 @@ pub const RANKS: &[Metric] = &[
 /// The column of a run whose recipe has `measure.em.eigenvalues`, behind [`METRICS`]: the standard
 /// deviation over axes of the logarithm of the eigenvalues of E\[z zᵀ\], held-out images.
 pub const EIGENVALUES: &[Metric] =
-    &[smaller("em/log_spread", "std of log eigenvalues of E[z zᵀ]", POSITIVE).digits(2)];
+    &[smaller("em/log_spread", "std of log eigenvalues of z", POSITIVE).digits(2)];
 
 /// The columns of a run whose recipe has `measure.verification`, behind [`METRICS`]: on pairs of
 /// images of identities that no training image shows, where the data set has such, by the cosine of
