@@ -256,7 +256,8 @@ mod tests {
         let mut other = least_squares(1e-6, false);
         other.absorb(&z(&rows), &z(&mapped)).unwrap();
         let w = other.weights();
-        let (m2, m1) = ([2.0 / 3.0, 2.0 / 3.0, 5.0 / 3.0], [2.0f32, 5.0 / 6.0, -1.0]);
+        // A M₂ = [[2, 3], [0, −1]].
+        let (m2, m1) = ([2.0 / 3.0, 2.0 / 3.0, 5.0 / 3.0], [2.0f32, 1.5, -1.0]);
         let product = |i: usize, j: usize| {
             // The layer keeps W's transpose.
             let row = [w[i], w[2 + i]];
