@@ -319,7 +319,7 @@ fn what_does_not_fit_together_is_refused_in_one_sentence() {
     };
     for (study, set, says) in [
         ("simclr", &["objective.temperature=0"][..], "above 0"),
-        ("simsiam", &["objective.temperature=0.5"], "cosine and mse do not"),
+        ("simsiam", &["objective.temperature=0.5"], "the others do not"),
         ("swav", &["objective.prototypes.count=1"], "between 2 and"),
         ("swav", &["eta.sinkhorn.epsilon=-1"], "above 0"),
         ("swav", &["eta.sinkhorn.iterations=0"], "between 1 and"),

@@ -44,12 +44,16 @@ type Opened = Mutex<Vec<(DataConfig, Arc<Mutex<Option<Arc<Dataset>>>>)>>;
 /// Images with objects and their digest.
 type Objects = Arc<(ObjectSet, String)>;
 
+/// What was asked for of such: the source, how many images of each kind, the seed of those that are
+/// drawn.
+type Asked = (String, [usize; 3], u64);
+
 /// The training engine; data sets are opened once and shared by all runs that use them.
 #[derive(Default)]
 pub struct Engine {
     opened: Opened,
-    /// Images with objects, by what was asked for and the seed of those that are drawn.
-    objects: Mutex<Vec<((String, [usize; 3], u64), Objects)>>,
+    /// Images with objects, by what was asked for.
+    objects: Mutex<Vec<(Asked, Objects)>>,
     /// Whether a run of several ranks failed: some of them may wait in the midst of it.
     lost: AtomicBool,
 }

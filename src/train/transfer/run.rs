@@ -66,7 +66,7 @@ pub fn fine_tune(
         let mut run = Run::open(&around, training, snapshot)?;
         run.write_env(&site, weights.as_ref())?;
         watch(Progress::Begun { steps: config.steps, resumed_at: run.step });
-        let ending = run.to_end()?;
+        let ending = run.finish()?;
         if let Ending::Diverged { step } = ending {
             run.log.ended(run.step, false)?;
             dir.set_outcome(&Outcome::Diverged { step })?;
@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
     }
 
     /// To its end, or until it is asked to stop, at a place from which a checkpoint goes on.
-    fn to_end(&mut self) -> Result<Ending> {
+    fn finish(&mut self) -> Result<Ending> {
         match self.go() {
             Err(Error::Stopped) => {
                 if self.step > 0 && self.saved != Some(self.step) {
