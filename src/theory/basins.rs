@@ -16,12 +16,12 @@ use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// Error of a step of the integration at most, for numbers of size 1.
-const TOLERANCE: f64 = 1e-5;
-/// The flow ends where it moves by less than this per unit of time: of the decays that are drawn the
-/// smallest is 0.02, so that it is then some 1e-3 from where it rests.
-const AT_REST: f64 = 2e-5;
+const TOLERANCE: f64 = 1e-7;
+/// The flow ends where it moves by less than this per unit of time. A momentum encoder's slow rates
+/// make much of little: at 2e-5 one course in ten is not yet where it rests.
+const AT_REST: f64 = 1e-6;
 /// How near ‖a‖ is to a resting place that it is said to have reached.
-const NEAR: f64 = 5e-3;
+const NEAR: f64 = 1e-3;
 /// Steps of the integration at most.
 const MOST_STEPS: usize = 200_000;
 /// Draws of a direction until one has an equilibrium beside 0: half of them have.
