@@ -137,7 +137,7 @@ pub fn page() -> Result<String> {
 
 const HEAD: &str = "# Keys
 
-This page is made from the program's own tables (`src/recipe/keys.rs`, `src/study/keys.rs`); a test compares it with them.
+This page is made from the program's own tables (`src/recipe/keys/`, `src/study/keys.rs`); a test compares it with them.
 `sim show --keys` prints the same, `sim show STUDY` prints which file set each key of a study's recipes.
 
 A key of the recipe can be set in a study file, in one of its arms (`[[arm]]`) or scales (`[scale.NAME]`), or for all arms of a
