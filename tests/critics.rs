@@ -30,17 +30,6 @@ fn world() -> ClosedForm {
     }
 }
 
-fn course(prediction: Prediction) -> Course {
-    Course {
-        targets: Targets::Updated { m: 0.0, k: 1, batches: 1 },
-        prediction,
-        exact: false,
-        normalised: false,
-        decay: 0.0,
-        predictor_decay: 0.0,
-    }
-}
-
 /// W (3, 4) and P (3, 3) of numbers between −1 and 1.
 fn somewhere() -> (Array2<f64>, Array2<f64>) {
     let mut rng = stream(11, Purpose::Test, 0, 0);
@@ -95,7 +84,7 @@ fn the_jacobian_of_the_field_is_that_of_the_steps() {
         (Prediction::Learned { symmetric: true }, &even),
         (Prediction::Best { every: 1 }, &p),
     ] {
-        let course = course(prediction);
+        let course = Course::fresh(prediction);
         let exact = antisymmetry(&world(), &course, &w, p).unwrap();
         let near = by_differences(&course, &w, p);
         // Differences of steps are good to some 1e-7 of numbers of order 1.
@@ -108,15 +97,15 @@ fn the_jacobian_of_the_field_is_that_of_the_steps() {
 fn without_a_predictor_the_field_is_a_gradient_and_elsewhere_there_is_none() {
     let (w, p) = somewhere();
     let of = |course: &Course| antisymmetry(&world(), course, &w, &p);
-    assert_eq!(of(&course(Prediction::Absent)), Some(0.0));
-    let learned = course(Prediction::Learned { symmetric: false });
+    assert_eq!(of(&Course::fresh(Prediction::Absent)), Some(0.0));
+    let learned = Course::fresh(Prediction::Learned { symmetric: false });
     let bank = Targets::Updated { m: 0.8, k: 1, batches: 1 };
     for other in [
-        Course { exact: true, ..course(Prediction::Absent) },
+        Course { exact: true, ..Course::fresh(Prediction::Absent) },
         Course { normalised: true, ..learned },
         Course { targets: bank, ..learned },
-        Course { targets: Targets::Joint, ..course(Prediction::Absent) },
-        course(Prediction::Best { every: 5 }),
+        Course { targets: Targets::Joint, ..Course::fresh(Prediction::Absent) },
+        Course::fresh(Prediction::Best { every: 5 }),
     ] {
         assert_eq!(of(&other), None, "{other:?}");
     }

@@ -12,7 +12,7 @@ use simsiam_em::record::{METRICS_FILE, RunDir, read_metrics};
 use simsiam_em::rng::{Purpose, stream};
 use simsiam_em::study::{Request, Study};
 use simsiam_em::theory::{
-    ClosedForm, Course, Direction, Law, Optimum, Point, Prediction, Rates, Targets, cosine_rates,
+    ClosedForm, Course, Direction, Law, Optimum, Point, Prediction, Rates, cosine_rates,
 };
 use simsiam_em::train::{self, Ending, read_eigenvalues};
 use std::path::Path;
@@ -30,24 +30,11 @@ fn world(signal: &[f64], noise: &[f64]) -> ClosedForm {
     }
 }
 
-fn course(prediction: Prediction) -> Course {
-    Course {
-        targets: Targets::Updated { m: 0.0, k: 1, batches: 1 },
-        prediction,
-        exact: false,
-        normalised: false,
-        decay: 0.0,
-        predictor_decay: 0.0,
-    }
-}
-
 /// The laws that the recursion has, with its predictor.
-fn of_recursion(alpha: f64) -> [(Law, Prediction); 3] {
-    [
-        (Law::Gradient, Prediction::Direct { alpha, isotropic: false }),
-        (Law::Isotropic, Prediction::Direct { alpha, isotropic: true }),
-        (Law::NoPredictor, Prediction::Absent),
-    ]
+fn of_recursion(alpha: f64) -> Vec<(Law, Prediction)> {
+    let known: Vec<_> = Law::ALL.into_iter().filter_map(|law| Some((law, law.prediction(alpha)?))).collect();
+    assert_eq!(known.len(), 3);
+    known
 }
 
 const RATE: f64 = 1e-4;
@@ -72,7 +59,7 @@ fn eigenvalues_of_the_recursion_follow_their_laws_along_each_direction() {
             let directions = Direction::of(&world);
             let size = |i: usize| (start[i] / (world.signal[i] + world.noise[i])).sqrt();
             let w = Array2::from_shape_fn((3, 3), |(i, j)| if i == j { size(i) } else { 0.0 });
-            let f = after(&world, &course(prediction), w).covariance(&world);
+            let f = after(&world, &Course::fresh(prediction), w).covariance(&world);
             for (i, direction) in directions.iter().enumerate() {
                 let expected = law.after(*direction, alpha, start[i], STEPS as f64 * RATE);
                 // Euler's steps are off by their rate times some derivatives of order 10.
@@ -105,7 +92,7 @@ fn in_a_round_world_they_follow_them_from_any_start() {
     point.encoder = w.clone();
     let start = eigenvalues(&point.covariance(&world));
     for (law, prediction) in of_recursion(0.5) {
-        let ends = eigenvalues(&after(&world, &course(prediction), w.clone()).covariance(&world));
+        let ends = eigenvalues(&after(&world, &Course::fresh(prediction), w.clone()).covariance(&world));
         for (f, start) in ends.iter().zip(&start) {
             let expected =
                 law.after(Direction { signal: 1.0, noise: 0.04 }, 0.5, *start, STEPS as f64 * RATE);

@@ -328,14 +328,7 @@ fn each_batch_of_an_epoch_has_a_bank_of_its_own() {
     let own = ClosedForm { signal: vec![0.7], noise: vec![0.7], outputs: 1, ..world(false) };
     let (m, k, batches, rate) = (0.6, 3u64, 7u64, 0.05);
     let targets = Targets::Updated { m, k, batches };
-    let course = Course {
-        targets,
-        prediction: Prediction::Absent,
-        exact: false,
-        normalised: false,
-        decay: 0.0,
-        predictor_decay: 0.0,
-    };
+    let course = Course { targets, ..Course::fresh(Prediction::Absent) };
     let mut point = Point::start(&own, 1);
     let mut w = point.encoder[[0, 0]];
     let mut bank: Vec<Option<f64>> = vec![None; batches as usize];

@@ -4,9 +4,8 @@ use super::output::Output;
 use crate::error::Result;
 use crate::figures;
 use crate::record::make_folder;
-use crate::theory::{ClosedForm, Course, Direction, Law, Point, Prediction, Rates, Targets};
+use crate::theory::{ClosedForm, Direction, Law};
 use clap::ArgMatches;
-use ndarray::Array2;
 use serde_json::json;
 use std::path::Path;
 
@@ -20,8 +19,8 @@ const RATE: f64 = 1e-3;
 /// How far the figure goes: learning rates in all.
 const TIME: f64 = 10.0;
 
-/// Runs `sim theory --growth` in `world`, with a figure in `folder` where one is asked for; the exit
-/// code.
+/// Runs `sim theory --growth` in `world`, with a figure in `folder` where one is asked for; the
+/// exit code.
 pub fn run(matches: &ArgMatches, world: &ClosedForm, folder: Option<&Path>, output: &Output) -> Result<i32> {
     let directions = Direction::of(world);
     let json = matches.get_flag("json");
@@ -32,7 +31,7 @@ pub fn run(matches: &ArgMatches, world: &ClosedForm, folder: Option<&Path>, outp
         for law in Law::ALL {
             let rates: Vec<f64> =
                 directions.iter().map(|direction| law.rate(*direction, alpha, START)).collect();
-            let off = departure(world, &directions, law, alpha);
+            let off = law.departure(world, alpha, START, (STEPS, RATE));
             if json {
                 let line =
                     json!({"law": law.name(), "alpha": alpha, "f": START, "rates": rates, "off_by": off});
@@ -64,37 +63,4 @@ pub fn run(matches: &ArgMatches, world: &ClosedForm, folder: Option<&Path>, outp
         }
     }
     Ok(0)
-}
-
-/// By how much, as a part, an eigenvalue differs at most from its law after steps of the recursion,
-/// W being diagonal; none for a law that the recursion does not have.
-fn departure(world: &ClosedForm, directions: &[Direction], law: Law, alpha: f64) -> Option<f64> {
-    let prediction = match law {
-        Law::Gradient => Prediction::Direct { alpha, isotropic: false },
-        Law::Isotropic => Prediction::Direct { alpha, isotropic: true },
-        Law::NoPredictor => Prediction::Absent,
-        Law::NoStopGradient => return None,
-    };
-    let course = Course {
-        targets: Targets::Updated { m: 0.0, k: 1, batches: 1 },
-        prediction,
-        exact: false,
-        normalised: false,
-        decay: 0.0,
-        predictor_decay: 0.0,
-    };
-    let n = directions.len();
-    let square = ClosedForm { outputs: n, ..world.clone() };
-    let mut point = Point::start(&square, 0);
-    let size = |i: usize| (START / (directions[i].signal + directions[i].noise)).sqrt();
-    point.encoder = Array2::from_shape_fn((n, n), |(i, j)| if i == j { size(i) } else { 0.0 });
-    for _ in 0..STEPS {
-        point.advance(&square, &course, Rates { encoder: RATE, predictor: 0.0 });
-    }
-    let f = point.covariance(&square);
-    let off = |i: usize| {
-        let expected = law.after(directions[i], alpha, START, STEPS as f64 * RATE);
-        (f[[i, i]] / expected - 1.0).abs()
-    };
-    Some((0..n).map(off).fold(0.0, f64::max))
 }

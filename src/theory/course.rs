@@ -80,6 +80,19 @@ pub struct Rates {
 }
 
 impl Course {
+    /// Gradient steps, each against a sample of its own, without decay: SimSiam's, with h as
+    /// `prediction` has it.
+    pub fn fresh(prediction: Prediction) -> Self {
+        Self {
+            targets: Targets::Updated { m: 0.0, k: 1, batches: 1 },
+            prediction,
+            exact: false,
+            normalised: false,
+            decay: 0.0,
+            predictor_decay: 0.0,
+        }
+    }
+
     /// Steps of an iteration of the outer loop: those against one η.
     pub fn steps(&self) -> u64 {
         match self.targets {
@@ -105,7 +118,7 @@ pub struct Measured {
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use simsiam_em::theory::{ClosedForm, Course, Optimum, Point, Prediction, Rates, Targets};
+/// use simsiam_em::theory::{ClosedForm, Course, Optimum, Point, Prediction, Rates};
 ///
 /// let world = ClosedForm {
 ///     signal: vec![1.0, 0.5],
@@ -115,14 +128,7 @@ pub struct Measured {
 ///     normalised: false,
 ///     optimum: Optimum::None,
 /// };
-/// let course = Course {
-///     targets: Targets::Updated { m: 0.0, k: 1, batches: 10 },
-///     prediction: Prediction::Absent,
-///     exact: false,
-///     normalised: false,
-///     decay: 0.0,
-///     predictor_decay: 0.0,
-/// };
+/// let course = Course::fresh(Prediction::Absent);
 /// let mut point = Point::start(&world, 0);
 /// for _ in 0..2000 {
 ///     point.advance(&world, &course, Rates { encoder: 0.05, predictor: 0.0 });

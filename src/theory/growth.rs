@@ -15,7 +15,10 @@
 //! eigenvalues fast and small ones slow; the isotropic comparison leaves it out. At rest p = λ/c in
 //! either.
 
-use super::Direction;
+use super::closed_form::ClosedForm;
+use super::course::{Course, Point, Prediction, Rates};
+use super::direction::Direction;
+use ndarray::Array2;
 
 /// Steps of an integration between two of its points.
 const SUBSTEPS: usize = 64;
@@ -73,6 +76,45 @@ impl Law {
         }
         log.exp()
     }
+
+    /// h as the recursion has it where it follows this law; none for a law that it does not have.
+    pub fn prediction(self, alpha: f64) -> Option<Prediction> {
+        match self {
+            Law::Gradient => Some(Prediction::Direct { alpha, isotropic: false }),
+            Law::Isotropic => Some(Prediction::Direct { alpha, isotropic: true }),
+            Law::NoPredictor => Some(Prediction::Absent),
+            Law::NoStopGradient => None,
+        }
+    }
+
+    /// By how much, as a part, an eigenvalue differs at most from this law after `steps` of the
+    /// recursion with the learning rate `rate`, in as many outputs as `world` has directions, W
+    /// being diagonal and all eigenvalues beginning at `start`; none for a law that it does not
+    /// have.
+    pub fn departure(
+        self,
+        world: &ClosedForm,
+        alpha: f64,
+        start: f64,
+        (steps, rate): (u64, f64),
+    ) -> Option<f64> {
+        let course = Course::fresh(self.prediction(alpha)?);
+        let directions = Direction::of(world);
+        let n = directions.len();
+        let square = ClosedForm { outputs: n, ..world.clone() };
+        let mut point = Point::start(&square, 0);
+        let size = |i: usize| (start / (directions[i].signal + directions[i].noise)).sqrt();
+        point.encoder = Array2::from_shape_fn((n, n), |(i, j)| if i == j { size(i) } else { 0.0 });
+        for _ in 0..steps {
+            point.advance(&square, &course, Rates { encoder: rate, predictor: 0.0 });
+        }
+        let f = point.covariance(&square);
+        let off = |i: usize| {
+            let expected = self.after(directions[i], alpha, start, steps as f64 * rate);
+            (f[[i, i]] / expected - 1.0).abs()
+        };
+        Some((0..n).map(off).fold(0.0, f64::max))
+    }
 }
 
 /// The growth of log f of each eigenvalue `f` of E\[z zᵀ\] (d) under the cosine, where h has the
@@ -82,9 +124,9 @@ impl Law {
 /// d log f_m / dt = 2 p_m Σ_k p_k (p_k − p_m) f_k / (‖h(z)‖³ ‖z‖)
 /// ```
 ///
-/// without the first p_m where the comparison is `isotropic`. t is the learning rate of z itself: how
-/// far a step of θ moves z is in no such law, so that only the eigenvalues' order and proportions
-/// are told. 0 without h, p being 1.
+/// without the first p_m where the comparison is `isotropic`. t is the learning rate of z itself:
+/// how far a step of θ moves z is in no such law, so that only the eigenvalues' order and
+/// proportions are told. 0 without h, p being 1.
 pub fn cosine_rates(f: &[f64], p: &[f64], isotropic: bool) -> Vec<f64> {
     let both = || f.iter().zip(p);
     let of_h: f64 = both().map(|(f, p)| p * p * f).sum();
