@@ -1,7 +1,7 @@
 //! Verification and one-shot recognition: numbers that were computed in Python, pairs and
 //! episodes on procedural handwriting, the commands on trained weights, and hostile lists of pairs.
 
-use crate::support::{golden, max_difference, output, picture};
+use crate::support::{golden, max_difference, picture, refused, said};
 use candle_core::{Device, Tensor, Var};
 use ndarray::Array2;
 use serde_json::Value;
@@ -137,22 +137,6 @@ fn handwriting_is_a_data_set_with_strangers() {
     assert!(Dataset::open(&without).unwrap().strangers.is_none());
     let wrong = DataConfig { glyphs: GlyphsConfig { identities: 0, ..GlyphsConfig::default() }, ..glyphs() };
     assert!(Dataset::open(&wrong).unwrap_err().to_string().contains("data.glyphs.identities"));
-}
-
-/// What `sim` says on stdout where it succeeds.
-fn said(folder: &Path, args: &[&str]) -> String {
-    let run = output(folder, args);
-    assert_eq!(run.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&run.stderr));
-    String::from_utf8(run.stdout).unwrap()
-}
-
-/// What it says on stderr, in one line, where it ends with `code`.
-fn refused(folder: &Path, args: &[&str], code: i32) -> String {
-    let run = output(folder, args);
-    let text = String::from_utf8(run.stderr).unwrap();
-    assert_eq!(run.status.code(), Some(code), "{args:?}: {text}");
-    assert_eq!(text.trim_end().lines().count(), 1, "{args:?}: {text}");
-    text
 }
 
 /// Few strangers, with enough images of each for five examples and three questions.

@@ -226,3 +226,19 @@ pub fn mine(claimed: &[Claimed]) -> String {
     });
     head.to_string() + &arms.chain(claims).collect::<String>()
 }
+
+/// What `sim` says on stdout where it succeeds.
+pub fn said(folder: &Path, args: &[&str]) -> String {
+    let run = output(folder, args);
+    assert_eq!(run.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).unwrap()
+}
+
+/// What it says on stderr, in one line, where it ends with `code`.
+pub fn refused(folder: &Path, args: &[&str], code: i32) -> String {
+    let run = output(folder, args);
+    let text = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(code), "{args:?}: {text}");
+    assert_eq!(text.trim_end().lines().count(), 1, "{args:?}: {text}");
+    text
+}

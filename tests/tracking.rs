@@ -1,7 +1,7 @@
 //! Tracking: numbers that were computed in Python, the correlation and its loss beside PyTorch's,
 //! trackers that follow and learn, the command, and hostile folders of sequences.
 
-use crate::support::{golden, max_difference, normal, output};
+use crate::support::{golden, max_difference, normal, output, refused, said};
 use candle_core::{Device, Tensor, Var};
 use serde_json::Value;
 use simsiam_em::data::tracks::{HELD_OUT, Sequence, open_otb};
@@ -128,22 +128,6 @@ fn the_balanced_loss_and_its_gradient_are_pytorchs() {
     assert!((loss.to_scalar::<f32>().unwrap() - values("loss")[0]).abs() < 1e-6);
     let difference = max_difference(&numbers(gradients.get(&response).unwrap()), &values("gradient"));
     assert!(difference < 1e-7, "{difference}");
-}
-
-/// What `sim` says on stdout where it succeeds.
-fn said(folder: &Path, args: &[&str]) -> String {
-    let run = output(folder, args);
-    assert_eq!(run.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&run.stderr));
-    String::from_utf8(run.stdout).unwrap()
-}
-
-/// What it says on stderr, in one line, where it ends with `code`.
-fn refused(folder: &Path, args: &[&str], code: i32) -> String {
-    let run = output(folder, args);
-    let text = String::from_utf8(run.stderr).unwrap();
-    assert_eq!(run.status.code(), Some(code), "{args:?}: {text}");
-    assert_eq!(text.trim_end().lines().count(), 1, "{args:?}: {text}");
-    text
 }
 
 /// The values of `column` in the metrics of `run`.
