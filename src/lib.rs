@@ -54,9 +54,9 @@
 //! - [`kernel`] — arithmetic on slices and shapes; knows no candle, no study and no files.
 //! - [`masks`] — which pixels are an object's: run lengths as COCO writes them, and polygons.
 //! - Open to all: [`rng`] — streams named by (seed, purpose, counters). [`files`] — reading regular
-//!   files of a bounded length. [`pickle`] — Python's pickles, read without running them, and
-//!   arrays as such. [`defaults`] — what recipes leave out. [`threads`] — locks, and the threads of candle's
-//!   operations. [`error`] — one error, its exit codes.
+//!   files of a bounded length. [`pickle`] — Python's pickles: read without running them, arrays in
+//!   them, written. [`defaults`] — what recipes leave out. [`threads`] — locks, and the threads of
+//!   candle's operations. [`error`] — one error, its exit codes.
 //!
 //! A room imports only from rooms below it, and no two files need each other but a module's and
 //! those within it: `tests/layering.rs` holds the table. Every large room has a README.md in its

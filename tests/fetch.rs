@@ -444,8 +444,8 @@ fn limited() {
     println!("ended with {}: {ended}", ended.exit_code());
 }
 
-/// No file may grow beyond a limit, 180 blocks of half a KiB or of one: a write ends in the midst of a
-/// piece, as on a full disk.
+/// No file may grow beyond a limit, 180 blocks of half a KiB or of one: a write ends in the midst
+/// of a piece, as on a full disk.
 #[cfg(unix)]
 #[test]
 fn a_full_disk_ends_it_with_5_and_the_same_command_goes_on() {

@@ -26,8 +26,8 @@ impl Measured {
 }
 
 /// Hours that the runs of `jobs` take, each on its `data`, with the pre-trainings that detectors
-/// lack. An arm's other seeds take as long as its first, and detectors that differ in their rate and
-/// their beginning as long as each other.
+/// lack. An arm's other seeds take as long as its first, and detectors that differ in their rate
+/// and their beginning as long as each other.
 ///
 /// # Errors
 /// As [`seconds`].

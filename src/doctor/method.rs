@@ -14,8 +14,8 @@ use serde::Serialize;
 pub struct MethodFacts {
     /// Images of a batch.
     pub batch: usize,
-    /// Images of a batch over which batch norm takes its statistics: those of a shard where shards are
-    /// not synchronised.
+    /// Images of a batch over which batch norm takes its statistics: those of a shard where shards
+    /// are not synchronised.
     pub normalised: usize,
     /// Training images that the recipe uses.
     pub images: usize,

@@ -1,9 +1,9 @@
-//! One sample through a spectral filter: η = Z V diag(g(r)) Vᵀ, a function of all outputs of the batch
-//! (Zhuo et al. 2023, on the target's side). Keeps nothing.
+//! One sample through a spectral filter: η = Z V diag(g(r)) Vᵀ, a function of all outputs of the
+//! batch (Zhuo et al. 2023, on the target's side). Keeps nothing.
 //!
 //! The rows of Z are the outputs of all views of a batch, as many as there are: two views of 32
-//! images are 64 rows. V and r² are eigenvectors and eigenvalues of M = ZᵀZ/n, and η of a view comes
-//! from the other view's rows of the filtered Z.
+//! images are 64 rows. V and r² are eigenvectors and eigenvalues of M = ZᵀZ/n, and η of a view
+//! comes from the other view's rows of the filtered Z.
 //!
 //! With g(r) = 1/r it is the exact E-step of Σ ‖Z − η‖² under the constraint ηᵀη = n·I: the polar
 //! factor of Z (Procrustes), outputs that are white over the batch. Fewer rows than outputs cannot
@@ -54,8 +54,8 @@ impl Filtered {
         Ok(())
     }
 
-    /// Z (V, B, d) filtered, in the same shape, computed in f64. Outputs that are not finite stay as
-    /// they are and end the run by their loss; outputs that are 0 stay 0.
+    /// Z (V, B, d) filtered, in the same shape, computed in f64. Outputs that are not finite stay
+    /// as they are and end the run by their loss; outputs that are 0 stay 0.
     ///
     /// # Errors
     /// [`Error::Device`] where a GPU fails.

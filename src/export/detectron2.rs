@@ -14,7 +14,8 @@ const STAGES: std::ops::RangeInclusive<usize> = 1..=9;
 const CONVOLUTIONS: std::ops::RangeInclusive<usize> = 1..=3;
 
 /// The backbone as a pickle of a dict: arrays by name in `model`, `__author__`, and
-/// `matching_heuristics`, which is true. Its images are RGB; their mean and std belong into detectron2's configuration.
+/// `matching_heuristics`, which is true. Its images are RGB; their mean and std belong into
+/// detectron2's configuration.
 ///
 /// # Errors
 /// [`Error::Usage`] for an MLP, which is no residual network; [`Error::Device`] when a GPU does not

@@ -22,7 +22,8 @@ const LEAST: f64 = 1e-6;
 /// Points of a curve in closed form.
 const POINTS: usize = 60;
 
-/// What the title of the figure of `runs` adds to the study's, its caption `said`, panels and points.
+/// What the title of the figure of `runs` adds to the study's, its caption `said`, panels and
+/// points.
 ///
 /// # Errors
 /// [`crate::Error::Data`] for results that are damaged.
@@ -84,8 +85,8 @@ fn of_h(recipe: &Recipe) -> Option<impl Fn(&[f64]) -> Vec<f64> + use<>> {
     })
 }
 
-/// Eigenvalues by each law of [`Law`] along the directions of `world`, all of which begin at `start`,
-/// until the learning rates come to `time`; `command` asked for it.
+/// Eigenvalues by each law of [`Law`] along the directions of `world`, all of which begin at
+/// `start`, until the learning rates come to `time`; `command` asked for it.
 pub fn laws(world: &ClosedForm, alpha: f64, (start, time): (f64, f64), command: &str) -> Figure {
     let directions = Direction::of(world);
     let name = |direction: &Direction| format!("λ = {}, σ = {}", direction.signal, direction.noise);

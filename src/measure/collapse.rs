@@ -47,9 +47,9 @@ pub fn rankme(singular_values: &[f64]) -> f64 {
     entropy.exp()
 }
 
-/// The area under the cumulative sum of the singular values, each divided by the sum of all: 1/D Σ_k
-/// Σ_{i≤k} σ_i / Σσ (Li, Efros & Pathak 2022). 1 where one direction has all, (D + 1) / 2D where all
-/// D have the same; NaN where all are 0.
+/// The area under the cumulative sum of the singular values, each divided by the sum of all: 1/D
+/// Σ_k Σ_{i≤k} σ_i / Σσ (Li, Efros & Pathak 2022). 1 where one direction has all, (D + 1) / 2D
+/// where all D have the same; NaN where all are 0.
 pub fn area(singular_values: &[f64]) -> f64 {
     let sum: f64 = singular_values.iter().sum();
     let (mut so_far, mut area) = (0.0, 0.0);

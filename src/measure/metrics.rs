@@ -108,8 +108,9 @@ pub const METRICS: &[Metric] = &[
     smaller("train/e_passes", "forward passes of the E-step", POSITIVE).digits(2),
 ];
 
-/// The columns of a run whose recipe has `measure.em.field`, behind [`METRICS`]: how far the expected
-/// update is from the gradient of anything, with its standard error over random directions.
+/// The columns of a run whose recipe has `measure.em.field`, behind [`METRICS`]: how far the
+/// expected update is from the gradient of anything, with its standard error over random
+/// directions.
 pub const FIELD: &[Metric] = &[
     smaller("em/antisymmetry", "antisymmetric share of the field", SHARE),
     smaller("em/antisymmetry_error", "its standard error", POSITIVE).not_judged(),

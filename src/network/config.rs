@@ -226,8 +226,8 @@ impl DirectConfig {
     pub const PAPER: DirectConfig =
         DirectConfig { rho: 0.3, epsilon: 0.1, every: 1, alpha: 0.5, filter: Filter::Power };
 
-    /// W's eigenvalue where F has `s`, the largest of F's being `most`: (s/most)^α + ε. A logarithm is
-    /// that of √s, which is not divided by anything.
+    /// W's eigenvalue where F has `s`, the largest of F's being `most`: (s/most)^α + ε. A logarithm
+    /// is that of √s, which is not divided by anything.
     pub fn of_eigenvalue(&self, s: f64, most: f64) -> f64 {
         let share = if most > 0.0 { s / most } else { 0.0 };
         let kept = match self.filter {

@@ -7,9 +7,9 @@ use crate::kernel::{Conv, Kernel};
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 use std::sync::Arc;
 
-/// The response (B·m, H − K + 1, W − K + 1) of `search` (B·m, H, W, C) to `exemplar` (B, K, K, C), on
-/// the processor: exemplar b is looked for in the m search windows from b·m on. At each place the
-/// sum over the products of the exemplar and what lies below it.
+/// The response (B·m, H − K + 1, W − K + 1) of `search` (B·m, H, W, C) to `exemplar` (B, K, K, C),
+/// on the processor: exemplar b is looked for in the m search windows from b·m on. At each place
+/// the sum over the products of the exemplar and what lies below it.
 ///
 /// # Errors
 /// [`Error::Failure`] for maps of other shapes, or an exemplar larger than a search window.

@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 
-/// Where a map of `side` × `side` places has its object: within `radius` places of the middle, as the
-/// L1 distance; row by row.
+/// Where a map of `side` × `side` places has its object: within `radius` places of the middle, as
+/// the L1 distance; row by row.
 ///
 /// A map centred on the object is labelled alike whatever it shows.
 fn near_the_middle(side: usize, radius: f64) -> Vec<bool> {
@@ -13,8 +13,8 @@ fn near_the_middle(side: usize, radius: f64) -> Vec<bool> {
     (0..side * side).map(|place| off(place / side) + off(place % side) <= radius).collect()
 }
 
-/// The logistic loss of `response` (B, S, S): labels are 1 within `radius` places of the middle and 0
-/// elsewhere, either kind weighs one half together; the mean over maps.
+/// The logistic loss of `response` (B, S, S): labels are 1 within `radius` places of the middle and
+/// 0 elsewhere, either kind weighs one half together; the mean over maps.
 ///
 /// # Errors
 /// [`Error::Failure`] for maps that are not square, or where all labels are the same.

@@ -1,6 +1,6 @@
-//! Terms that keep outputs apart without a predictor: the variance and covariance of VICReg (Bardes,
-//! Ponce & LeCun 2022) and SIGReg (Balestriero & LeCun 2025). Each is about z itself, before h, and
-//! a mean over the views; VICReg's sums over its two views are twice that.
+//! Terms that keep outputs apart without a predictor: the variance and covariance of VICReg
+//! (Bardes, Ponce & LeCun 2022) and SIGReg (Balestriero & LeCun 2025). Each is about z itself,
+//! before h, and a mean over the views; VICReg's sums over its two views are twice that.
 
 use crate::defaults::is_default;
 use crate::error::{Error, Result};
@@ -102,7 +102,8 @@ impl SpreadConfig {
         Ok(Some(Tensor::from_vec(values, (dim, self.slices), device)?))
     }
 
-    /// About how many numbers the terms and their gradients make of `rows` outputs of `dim` numbers.
+    /// About how many numbers the terms and their gradients make of `rows` outputs of `dim`
+    /// numbers.
     pub fn floats(&self, rows: usize, dim: usize) -> usize {
         let covariances = if self.covariance > 0.0 { 6 * dim * dim } else { 0 };
         let projections = if self.sigreg > 0.0 { 6 * (KNOTS - 1) * rows * self.slices } else { 0 };

@@ -115,8 +115,8 @@ fn difference(found: Option<&Digested>, expected: &Digested) -> Option<&'static 
     }
 }
 
-/// The names of the results in the folder `run`, those of a trajectory, of a film and of eigenvalues
-/// with their folder.
+/// The names of the results in the folder `run`, those of a trajectory, of a film and of
+/// eigenvalues with their folder.
 pub(super) fn results(run: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for name in names(run)? {

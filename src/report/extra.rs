@@ -25,11 +25,11 @@ pub enum Extra {
     /// kNN accuracy against the views of each training image that passed with gradient: a marker
     /// for each run.
     PassesAccuracy,
-    /// Arms as a grid: a column for what an arm's name has before its first comma, a row for what it
-    /// has behind, and in each cell the median over runs.
+    /// Arms as a grid: a column for what an arm's name has before its first comma, a row for what
+    /// it has behind, and in each cell the median over runs.
     Grid,
-    /// Eigenvalues of E\[z zᵀ\] along training, and how well their growth agrees with the closed form,
-    /// where the recipe keeps them.
+    /// Eigenvalues of E\[z zᵀ\] along training, and how well their growth agrees with the closed
+    /// form, where the recipe keeps them.
     Growth,
     /// Precision by recall of detectors, where runs fine-tune such: a line for each arm.
     PrecisionRecall,

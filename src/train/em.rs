@@ -156,8 +156,8 @@ pub fn read_trajectory(run: &Path) -> Result<Vec<Vec<f32>>> {
     read_vectors(run, (TRAJECTORY, THETA))
 }
 
-/// The eigenvalues of E\[z zᵀ\] of held-out images, largest first, of the run in the folder `run` at
-/// every measurement, in order; empty where none were kept.
+/// The eigenvalues of E\[z zᵀ\] of held-out images, largest first, of the run in the folder `run`
+/// at every measurement, in order; empty where none were kept.
 ///
 /// # Errors
 /// [`Error::Data`] for a file that cannot be read.

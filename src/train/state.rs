@@ -282,7 +282,8 @@ impl State {
         (self.spectrum, self.rows) = (e.spectrum, e.rows);
         values.extend(standing::predictor_columns(&self.alternation.model, &recipe.measure)?);
         values.extend(recognition::measured(&self.alternation.model, recipe, dataset, stop)?);
-        // A fine-tuned tracker costs as much as a probe: of the initial weights and of the last ones.
+        // A fine-tuned tracker costs as much as a probe: of the initial weights and of the last
+        // ones.
         let tuned = last || self.step == self.first;
         values.extend(tracking::measured(&self.alternation.model, recipe, tuned, stop)?);
         if let Some(em) = &recipe.measure.em {

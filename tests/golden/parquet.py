@@ -28,7 +28,8 @@ for half, reds in {"train": (10, 90), "test": (150, 230)}.items():
     table = {"image": [{"bytes": b, "path": f"{i}.png"} for i, (b, _) in enumerate(rows)], "label": [label for _, label in rows]}
     Dataset.from_dict(table, features=features).to_parquet(to / f"{half}-00000-of-00001.parquet")
 
-# Pages of the second version, packed, with a dictionary, two rows each: mutants of it reach what those above do not.
+# Pages of the second version, packed, with a dictionary, two rows each: mutants of it reach what
+# those above do not.
 table = pq.read_table(to / "train-00000-of-00001.parquet")
 pq.write_table(table, to / "packed.parquet", compression="snappy", use_dictionary=["image.bytes", "label"], row_group_size=4,
                data_page_version="2.0", data_page_size=1, write_batch_size=2, version="2.6")

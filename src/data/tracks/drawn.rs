@@ -265,8 +265,8 @@ mod tests {
         }
     }
 
-    /// The mean of an object's pixels is brighter than the ground by its contrast where nothing hides
-    /// it, and in the frame of the bar the object cannot be seen at its middle.
+    /// The mean of an object's pixels is brighter than the ground by its contrast where nothing
+    /// hides it, and in the frame of the bar the object cannot be seen at its middle.
     #[test]
     fn the_box_is_around_the_motif_and_the_bar_hides_it() {
         let (mut hidden, mut inside, mut all) = (0.0, 0.0, 0.0);

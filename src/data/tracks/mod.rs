@@ -51,8 +51,8 @@ pub fn open_otb(path: &str) -> Result<Vec<Sequence>> {
 }
 
 impl Sequence {
-    /// Procedural sequence `index` of `split`, a function of (seed, split, index): [`FRAMES`] frames
-    /// of [`SIDE`] × [`SIDE`] pixels.
+    /// Procedural sequence `index` of `split`, a function of (seed, split, index): [`FRAMES`]
+    /// frames of [`SIDE`] × [`SIDE`] pixels.
     ///
     /// ```
     /// use simsiam_em::data::tracks::{HELD_OUT, Sequence};

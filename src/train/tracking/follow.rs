@@ -73,8 +73,8 @@ impl Tracker {
     /// features of its first frame are no numbers.
     ///
     /// # Errors
-    /// [`crate::Error::Data`] for a frame that cannot be read, [`crate::Error::Stopped`] once `stop`
-    /// is set.
+    /// [`crate::Error::Data`] for a frame that cannot be read, [`crate::Error::Stopped`] once
+    /// `stop` is set.
     pub fn follow(&self, sequences: &[Sequence], stop: &AtomicBool) -> Result<Vec<Option<Track>>> {
         let together = (self.batch() / SCALES).clamp(1, sequences.len().max(1));
         let mut tracks = Vec::with_capacity(sequences.len());

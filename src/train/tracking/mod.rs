@@ -1,6 +1,6 @@
 //! Tracking by the correlation of feature maps (SiamFC; Bertinetto et al. 2016; constants of
-//! huanglianghua/siamfc-pytorch 82c01cb): what the first frame shows is looked for in the next ones,
-//! by the features of all stages of a backbone but the last.
+//! huanglianghua/siamfc-pytorch 82c01cb): what the first frame shows is looked for in the next
+//! ones, by the features of all stages of a backbone but the last.
 //!
 //! The response at a place is the mean product of both features, over the exemplar's places and all
 //! channels. Features are as they were trained, or fine-tuned on sequences ([`Tracker::tune`]).
@@ -114,8 +114,8 @@ impl Tracker {
         Ok(output.reshape((x.dim(0)?, map.height, map.width, map.channels))?)
     }
 
-    /// The response (B·m, R, R) of search windows' features (B·m, …) to exemplars' (B, …): a mean, so
-    /// that it is of the same size whatever the network.
+    /// The response (B·m, R, R) of search windows' features (B·m, …) to exemplars' (B, …): a mean,
+    /// so that it is of the same size whatever the network.
     fn response(&self, search: &Tensor, exemplar: &Tensor) -> Result<Tensor> {
         let products = exemplar.elem_count() / exemplar.dim(0)?;
         Ok((correlate(search, exemplar, &self.kernel)? / products as f64)?)

@@ -1,5 +1,5 @@
-//! Which columns of a table hold images and classes: by what Hugging Face's `datasets` writes of its
-//! features, or by their names.
+//! Which columns of a table hold images and classes: by what Hugging Face's `datasets` writes of
+//! its features, or by their names.
 
 use parquet::basic::Type;
 use parquet::file::metadata::FileMetaData;

@@ -102,8 +102,8 @@ impl Read for Head {
 /// A head is a structure in Thrift's compact form, whose writers put fields in the order of their
 /// numbers. Its first three are the kind and the lengths unpacked and packed, then a checksum may
 /// follow, all of type i32, and then a structure for the kind, whose number is 5 more than the
-/// kind's. Before a field stands a byte of two halves: by how much its number is higher than that of
-/// the field before, and its type.
+/// kind's. Before a field stands a byte of two halves: by how much its number is higher than that
+/// of the field before, and its type.
 fn is_plausible(head: &[u8]) -> bool {
     const I32: u8 = 5;
     const STRUCTURE: u8 = 12;
