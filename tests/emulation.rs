@@ -6,7 +6,9 @@
 //! arguments, and the order of a pass are right; a GPU adds cuDNN, cuBLAS and speed.
 
 use simsiam_em::Result;
-use simsiam_em::kernel::device::{Arg, Buffer, Device, Launch, Memory, Pass, SOURCE, Span};
+use simsiam_em::device::ranks::Ranks;
+use simsiam_em::kernel::device::{Arg, Buffer, Carrier, Device, Launch, Memory, Pass, SOURCE, Span};
+use simsiam_em::kernel::ranks::{bytes_of, gather_numbers, numbers_of};
 use simsiam_em::kernel::{Conv, Kernel, Precision, direct_sums};
 use simsiam_em::store::Plain;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
@@ -30,7 +32,35 @@ struct Emulated {
     library: Option<Arc<dyn Kernel>>,
     /// The side of convolutions that the library knows nothing of.
     refuses: Option<usize>,
+    /// Whether the library rounds an image's values by how many pass with it, as one does that
+    /// takes another algorithm for another batch.
+    mixes: bool,
     refused: Mutex<Vec<(Pass, Conv)>>,
+}
+
+impl Emulated {
+    /// What the library makes of `batch` images.
+    fn made(&self, mut values: Vec<f32>, batch: usize) -> Vec<f32> {
+        if self.mixes {
+            values.iter_mut().for_each(|value| *value *= 1.0 + batch as f32 / 65536.0);
+        }
+        values
+    }
+}
+
+/// Numbers between devices that lie in this process.
+struct Here(Arc<dyn Ranks>);
+
+impl Carrier for Here {
+    fn exchange(&self, own: Span, to: Span) -> Result<()> {
+        put(&numbers_of::<f32>(&self.0.exchange(bytes_of(&numbers(own)))?), to);
+        Ok(())
+    }
+
+    fn gather(&self, own: Span, to: Span) -> Result<()> {
+        put(&gather_numbers(self.0.as_ref(), &numbers(own))?, to);
+        Ok(())
+    }
 }
 
 /// 16 bytes, so that packs are aligned.
@@ -62,6 +92,11 @@ unsafe impl Device for Emulated {
 
     fn gpu(&self) -> Option<usize> {
         None
+    }
+
+    fn carrier(&self, ranks: &Arc<dyn Ranks>) -> Result<Option<Arc<dyn Carrier>>> {
+        // Those that mix hand numbers on through the processor's memory.
+        Ok((!self.mixes).then(|| Arc::new(Here(ranks.clone())) as Arc<dyn Carrier>))
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer> {
@@ -111,11 +146,11 @@ unsafe impl Device for Emulated {
         match pass {
             Pass::WeightGradient => {
                 let dw = pass_of(library.as_ref(), pass, s, &numbers(a), &numbers(b));
-                put(&transposed(&dw, rows, s.out_channels), out);
+                put(&self.made(transposed(&dw, rows, s.out_channels), s.batch), out);
             }
             _ => {
                 let w = transposed(&numbers(b), s.out_channels, rows);
-                put(&pass_of(library.as_ref(), pass, s, &numbers(a), &w), out);
+                put(&self.made(pass_of(library.as_ref(), pass, s, &numbers(a), &w), s.batch), out);
             }
         }
         Ok(true)
@@ -128,7 +163,7 @@ unsafe impl Device for Emulated {
     fn product(&self, pass: Pass, s: &Conv, a: Span, b: Span, out: Span) -> Result<bool> {
         let Some(library) = &self.library else { return Ok(false) };
         let _one_at_a_time = self.run.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        put(&pass_of(library.as_ref(), pass, s, &numbers(a), &numbers(b)), out);
+        put(&self.made(pass_of(library.as_ref(), pass, s, &numbers(a), &numbers(b)), s.batch), out);
         Ok(true)
     }
 }
@@ -232,17 +267,23 @@ fn compile(folder: &Path) -> std::io::Result<Run> {
 
 /// The device, or none, said once, where there is no C++ compiler; none with SIM_EMULATION=off.
 pub fn emulated() -> Option<Arc<dyn Device>> {
-    device(None, None)
+    device(None, None, false)
 }
 
 /// The same with the processor's kernel in place of a GPU's libraries, fast enough for whole runs,
 /// but for kernels of the side that it `refuses`.
 pub fn emulated_with_library(refuses: Option<usize>) -> Option<Arc<dyn Device>> {
-    device(Some(direct_sums().unwrap()), refuses)
+    device(Some(direct_sums().unwrap()), refuses, false)
 }
 
-fn device(library: Option<Arc<dyn Kernel>>, refuses: Option<usize>) -> Option<Arc<dyn Device>> {
-    Some(Arc::new(Emulated { run: kernels_of_the_device()?, library, refuses, refused: Mutex::default() }))
+/// The same, with a library whose values of an image depend on how many images pass with it.
+pub fn emulated_that_mixes() -> Option<Arc<dyn Device>> {
+    device(Some(direct_sums().unwrap()), None, true)
+}
+
+fn device(library: Option<Arc<dyn Kernel>>, refuses: Option<usize>, mixes: bool) -> Option<Arc<dyn Device>> {
+    let (run, refused) = (kernels_of_the_device()?, Mutex::default());
+    Some(Arc::new(Emulated { run, library, refuses, mixes, refused }))
 }
 
 fn kernels_of_the_device() -> Option<Arc<Mutex<Run>>> {

@@ -82,7 +82,7 @@ fn norms_of_real_width_keep_to_their_formulas() {
         let device = under.kernels();
         for precision in [Precision::F32, Precision::Bf16] {
             for (views, rows, channels) in shapes {
-                let s = NormShape { views, rows, channels };
+                let s = NormShape { shards: 1, views, rows, channels };
                 let what = format!("{} {precision:?} {s:?}", under.name);
                 check_norm(device.as_ref(), &s, precision, &what);
             }

@@ -222,7 +222,7 @@ pub fn place(matches: &ArgMatches) -> Result<Place> {
 
 /// `--device`.
 pub fn device_flag() -> Arg {
-    option("device", "DEVICE", "cpu or cuda:N").default_value("cpu")
+    option("device", "DEVICE", "cpu, cuda:N, or cuda:auto: a GPU for each rank").default_value("cpu")
 }
 
 /// `--json`.

@@ -26,8 +26,12 @@ pub fn count() -> Result<usize, String> {
 
 /// The variable that may say `ranked`.
 const CUDNN_VARIABLE: &str = "SIM_CUDNN";
+/// The variable that names NCCL's file, or says `off`.
+const NCCL_VARIABLE: &str = "SIM_NCCL";
+/// NCCL's file where nobody names another one.
+const NCCL: &str = "libnccl.so.2";
 
-/// What SIM_KERNEL and SIM_CUDNN ask of a GPU.
+/// What SIM_KERNEL, SIM_CUDNN and SIM_NCCL ask of a GPU.
 ///
 /// # Errors
 /// [`Error::Usage`] where SIM_CUDNN says anything but `ranked`.
@@ -42,12 +46,16 @@ fn choices() -> Result<Choices> {
             )));
         }
     };
-    Ok(Choices { tf32: choice::word().is_some_and(|name| name == TF32), ranked })
+    let nccl = std::env::var_os(NCCL_VARIABLE).unwrap_or_else(|| NCCL.into());
+    let nccl = Some(nccl).filter(|word| word != "off");
+    Ok(Choices { tf32: choice::word().is_some_and(|name| name == TF32), ranked, nccl })
 }
 
-/// GPU `index`, with a stream of its own.
-pub fn open(index: usize) -> Result<Site> {
-    let choices = choices()?;
+/// GPU `index`, with a stream of its own. Where processes are to compute alike, cuDNN's algorithms
+/// are taken by its own ranking.
+pub fn open(index: usize, alike: bool) -> Result<Site> {
+    let mut choices = choices()?;
+    choices.ranked |= alike;
     cuda::load_driver().map_err(Error::Device)?;
     let device = CudaDevice::new_with_stream(index)?;
     cuda::prepare(&device.cuda_stream())?;

@@ -28,6 +28,9 @@ use candle_core::{CpuStorage, CudaStorage, Device, DeviceLocation, Layout, Stora
 use ranks::{One, Ranks};
 use std::sync::Arc;
 
+/// The word of `--device` by which each rank takes a GPU of its own.
+const AUTO: &str = "cuda:auto";
+
 /// A device that runs may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
@@ -39,7 +42,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// What `--device` says: `cpu`, `cuda` or `cuda:N`; the GPU is looked for.
+    /// What `--device` says: `cpu`, `cuda`, `cuda:N`, or `cuda:auto`, by which each of the ranks of
+    /// a machine takes another GPU; the GPU is looked for.
     ///
     /// # Errors
     /// [`Error::Usage`] for another word, and where this build, the driver or the machine has no
@@ -51,13 +55,19 @@ impl Place {
             ("cpu", None) => return Ok(Place::Cpu),
             ("cuda", None) => Place::Cuda(0),
             ("cuda", Some(Ok(index))) => Place::Cuda(index),
-            _ => return Err(Error::Usage(format!("--device {device}: expected cpu or cuda:N"))),
+            ("cuda", Some(Err(_))) if device == AUTO => Place::Cuda(ranks::rank_here()),
+            _ => return Err(Error::Usage(format!("--device {device}: expected cpu, cuda:N or {AUTO}"))),
         };
         let usage = |what: String| {
             Error::Usage(format!("--device {device}: {what}; leave --device out to train on the CPU"))
         };
         let count = gpu::count().map_err(usage)?;
         match place {
+            // A launcher that gives each process a GPU of its own shows it no other.
+            Place::Cuda(_) if device == AUTO && count == 1 => Ok(Place::Cuda(0)),
+            Place::Cuda(index) if index >= count && device == AUTO => {
+                Err(usage(format!("{} ranks and {count} NVIDIA GPUs on this machine", index + 1)))
+            }
             Place::Cuda(index) if index >= count => {
                 Err(usage(format!("this machine has {count} NVIDIA GPUs, numbered from 0")))
             }
@@ -71,10 +81,23 @@ impl Place {
     /// [`Error::Device`] when the GPU cannot be used, [`Error::Usage`] for a word in SIM_CUDNN that
     /// means nothing.
     pub fn open(self) -> Result<Site> {
-        match self {
-            Place::Cpu => Ok(Site::default()),
-            Place::Cuda(index) => gpu::open(index),
+        self.open_for(&(Arc::new(One) as Arc<dyn Ranks>), 1)
+    }
+
+    /// The place, opened for runs whose batches are cut into so many `shards`, which `ranks` share:
+    /// then every process computes with the same algorithms.
+    ///
+    /// # Errors
+    /// As [`Place::open`], and [`Error::Usage`] where ranks have different GPUs or libraries.
+    pub fn open_for(self, ranks: &Arc<dyn Ranks>, shards: usize) -> Result<Site> {
+        let site = match self {
+            Place::Cpu => Site::default(),
+            Place::Cuda(index) => gpu::open(index, shards > 1)?,
+        };
+        if let Some(kernels) = &site.kernels {
+            ranks::alike(ranks.as_ref(), &kernels.kind()?)?;
         }
+        Ok(site.among(ranks.clone()))
     }
 
     /// Bytes of GPU memory that are taken, by whomever; 0 on the processor.

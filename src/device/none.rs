@@ -19,7 +19,7 @@ pub fn count() -> Result<usize, String> {
 }
 
 /// GPU `index`.
-pub fn open(_: usize) -> Result<Site> {
+pub fn open(_: usize, _: bool) -> Result<Site> {
     Err(Error::Usage(WITHOUT.to_string()))
 }
 

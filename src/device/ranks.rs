@@ -1,7 +1,7 @@
 //! Who shares a run: what a launcher says of its processes, and the library by which they meet.
 
 use crate::error::{Error, Result};
-use crate::kernel::ranks::Mpi;
+use crate::kernel::ranks::{Mpi, gather_words};
 use crate::threads::lock;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -19,6 +19,9 @@ const LIBRARY: &str = "libmpi_abi.so.1";
 const SIZES: [&str; 3] = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"];
 /// What they say of those on this machine.
 const SIZES_HERE: [&str; 3] = ["MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "SLURM_STEP_TASKS_PER_NODE"];
+
+/// What they say of this process's place among those on this machine.
+const RANKS_HERE: [&str; 3] = ["MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"];
 
 /// The number at the beginning of an environment variable's value.
 fn number(name: &str) -> Option<usize> {
@@ -51,6 +54,27 @@ fn launched() -> Option<(&'static str, usize)> {
 pub fn ranks_here(ranks: &dyn Ranks) -> usize {
     let here = SIZES_HERE.into_iter().find_map(number);
     here.unwrap_or(ranks.size()).clamp(1, ranks.size())
+}
+
+/// This process's place among those of its launcher on this machine, from 0.
+pub fn rank_here() -> usize {
+    let said = |name: &str| std::env::var(name).ok()?.parse().ok();
+    RANKS_HERE.into_iter().find_map(said).unwrap_or(0)
+}
+
+/// Refuses ranks that compute on different `kinds` of devices: they would not have the same bytes.
+///
+/// # Errors
+/// [`Error::Usage`] with both kinds.
+pub fn alike(ranks: &dyn Ranks, kind: &str) -> Result<()> {
+    let kinds = gather_words(ranks, kind)?;
+    match kinds.iter().find(|other| **other != kinds[0]) {
+        None => Ok(()),
+        Some(other) => Err(Error::Usage(format!(
+            "--ranks: ranks compute on different devices, whose bytes differ: {}; {other}",
+            kinds[0]
+        ))),
+    }
 }
 
 /// The ranks of the job that this process belongs to: as many as `asked`, or as its launcher has
@@ -99,4 +123,19 @@ fn newly_joined(asked: Option<usize>) -> Result<Arc<dyn Ranks>> {
         ));
     }
     Ok(Arc::new(ranks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_on_different_devices_are_refused_on_all_of_them() {
+        let kinds = ["GPU A", "GPU A", "GPU B", "GPU A"];
+        for refused in together(4, |ranks| alike(ranks.as_ref(), kinds[ranks.rank()])) {
+            let said = refused.unwrap_err().to_string();
+            assert!(said.contains("GPU A") && said.contains("GPU B"), "{said}");
+        }
+        assert!(together(4, |ranks| alike(ranks.as_ref(), "GPU A")).into_iter().all(|alike| alike.is_ok()));
+    }
 }

@@ -68,7 +68,9 @@ fn zeros_of<T: Plain>(all: usize, dim: usize, place: &BankPlace) -> Result<Box<d
     let len = images.checked_mul(dim).ok_or_else(overflows)?;
     let bytes = bank_bytes(images, dim, T::PRECISION);
     let gb = bytes as f64 / 1e9;
-    let beside = place.beside.as_ref().filter(|(_, limit)| bytes <= *limit);
+    // Ranks hand rows on through the processor's memory.
+    let alone = place.ranks.size() == 1;
+    let beside = place.beside.as_ref().filter(|(_, limit)| alone && bytes <= *limit);
     if let Some((device, _)) = beside.filter(|_| DeviceRows::<T>::can_hold(images, dim)) {
         let made = DeviceRows::<T>::new(images, dim, device);
         return Ok(Box::new(made.map_err(|e| e.of_device(&format!("a memory bank of {gb:.1} GB")))?));

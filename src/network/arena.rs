@@ -84,6 +84,17 @@ pub struct Arena {
     partials: Option<Buffer>,
 }
 
+/// How the gradients of staged weights are stored where values are stored as `storage`: shards'
+/// gradients are added in f32, as those of ranks are.
+fn gradient_storage(plan: &Plan, storage: Precision) -> Precision {
+    if plan.shards > 1 { Precision::F32 } else { storage }
+}
+
+/// Numbers of the largest weights as they are staged, and up to where a next place may begin.
+fn level_len(plan: &Plan, staging: &Staging) -> usize {
+    plan.weights_len.max(staging.filled_len()).next_multiple_of(16)
+}
+
 /// Makes room for `len` numbers in `buffer`, which forgets what it held where it grows.
 fn grow(machine: &dyn Machine, buffer: &mut Option<Buffer>, size: usize, len: usize) -> Result<()> {
     if buffer.as_ref().is_none_or(|buffer| buffer.bytes() < size * len) {
@@ -131,9 +142,11 @@ impl Arena {
         grow(machine, &mut self.gradients, size, plan.gradients_len)?;
         grow(machine, &mut self.statistics, single, plan.statistics_len)?;
         grow(machine, &mut self.weights, size, staging.len())?;
-        grow(machine, &mut self.weight_gradients, size, gradients)?;
+        grow(machine, &mut self.weight_gradients, gradient_storage(plan, storage).bytes(), gradients)?;
         grow(machine, &mut self.input, size, input)?;
-        let partials = if plan.gradients_len > 0 { plan.partials_len() } else { 0 };
+        // One place more for a leaf that is stored as the values are.
+        let levels = if plan.gradients_len > 0 && plan.shards > 1 { plan.levels() + 1 } else { 0 };
+        let partials = levels * level_len(plan, &staging);
         grow(machine, &mut self.partials, single, partials)?;
         self.staging = Some(staging);
         Ok(())
@@ -185,13 +198,19 @@ impl Arena {
         span(&self.weights, storage, range.start, range.len())
     }
 
-    /// The gradients of staged weights in `range`.
-    pub(super) fn weight_gradients(&self, storage: Precision, range: &Range<usize>) -> Span<'_> {
-        span(&self.weight_gradients, storage, range.start, range.len())
+    /// The gradients of staged weights in `range`, stored as [`gradient_storage`] says.
+    pub(super) fn weight_gradients(&self, plan: &Plan, storage: Precision, range: &Range<usize>) -> Span<'_> {
+        span(&self.weight_gradients, gradient_storage(plan, storage), range.start, range.len())
     }
 
-    /// `len` numbers for level `level` of the tree over shards.
+    /// `len` f32 numbers for level `level` of the tree over shards.
     pub(super) fn partial(&self, plan: &Plan, level: usize, len: usize) -> Span<'_> {
-        span(&self.partials, Precision::F32, level * plan.weights_len, len)
+        span(&self.partials, Precision::F32, level * level_len(plan, self.staging()), len)
+    }
+
+    /// `len` numbers for a leaf of that tree.
+    pub(super) fn leaf(&self, plan: &Plan, storage: Precision, len: usize) -> Span<'_> {
+        let start = Precision::F32.bytes() * plan.levels() * level_len(plan, self.staging());
+        span(&self.partials, storage, start / storage.bytes(), len)
     }
 }

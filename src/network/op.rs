@@ -139,7 +139,8 @@ impl Engine {
                 "augment.multi_crop: this backbone takes images of one size only".into(),
             ));
         }
-        Self::of(network, inner.machine.clone(), inner.precision, inner.running.clone()).cut_by(&self.shards)
+        let resized = Self::of(network, inner.machine.clone(), inner.precision, inner.running.clone());
+        Ok(resized.cut_by(&self.shards))
     }
 
     fn of(network: Network, machine: Arc<dyn Machine>, precision: Precision, running: Arc<Running>) -> Self {
@@ -150,23 +151,16 @@ impl Engine {
 
     /// This engine, whose passes in training mode cut their batches into `shards`, and pass this
     /// rank's part of them.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] on a GPU.
-    pub fn cut_by(&self, shards: &Arc<Shards>) -> Result<Self> {
-        if shards.are_several() && self.inner.machine.gpu().is_some() {
-            return Err(Error::Usage(
-                "schedule.shards: batches are cut on the processor only; --device cpu, or one shard".into(),
-            ));
-        }
-        Ok(Self { inner: self.inner.clone(), shards: shards.clone() })
+    pub fn cut_by(&self, shards: &Arc<Shards>) -> Self {
+        Self { inner: self.inner.clone(), shards: shards.clone() }
     }
 
     /// The same network on `machine`, with the same running statistics, which move there.
     pub fn on(&self, machine: &Arc<dyn Machine>) -> Result<Self> {
         let Inner { network, precision, running, .. } = self.inner.as_ref();
         running.move_to(machine)?;
-        Self::of(network.clone(), machine.clone(), *precision, running.clone()).cut_by(&self.shards)
+        let there = Self::of(network.clone(), machine.clone(), *precision, running.clone());
+        Ok(there.cut_by(&self.shards))
     }
 
     /// The part of a batch of `batch` images that this rank passes in training mode, of how many.

@@ -9,7 +9,7 @@ use super::layers::{Network, Node, Op, Parameter};
 use super::plan::Plan;
 use crate::error::{Error, Result};
 use crate::kernel::device::{Affine, Mask, Pass as ConvPass, Span};
-use crate::kernel::machine::{Flow, Machine, Norm, Statistics};
+use crate::kernel::machine::{Flow, Machine, Norm, Statistics, Weights};
 use crate::kernel::ranks::Shards;
 use crate::kernel::{Conv, Precision};
 use std::ops::Range;
@@ -148,7 +148,7 @@ impl<'a> Pass<'a> {
             Op::Conv { weight, .. } => {
                 let (first, w) = (self.first_product(index), self.weights(index, *weight));
                 let (conv, x) = first.unwrap_or((*self.plan.conv(index), x));
-                machine.conv(ConvPass::Forward, &conv, [x, w], y, self.arena.scratch())
+                self.conv_by_shards(ConvPass::Forward, &conv, [x, w], y)
             }
             Op::Norm { running, residual, relu, .. } => {
                 let of = |index| part(self.network.running(), running_values, index);
@@ -176,7 +176,7 @@ impl<'a> Pass<'a> {
         }
         match &self.arena.staging().staged {
             Some(staged) => {
-                let gradients = self.arena.weight_gradients(self.storage, &(0..staged.len()));
+                let gradients = self.arena.weight_gradients(self.plan, self.storage, &(0..staged.len()));
                 staged.unstage_gradients(gradients, d_theta)
             }
             None => Ok(()),
@@ -227,44 +227,61 @@ impl<'a> Pass<'a> {
         dx: Option<Span>,
         d_theta: Span,
     ) -> Result<()> {
-        let (machine, conv, scratch) = (self.machine, self.plan.conv(index), self.arena.scratch());
+        let conv = self.plan.conv(index);
         let dw = part(self.network.parameters(), d_theta, weight);
         if let Some((product, patches)) = self.first_product(index) {
-            let filled = scratch.part(0..product.weight_len());
-            let none = scratch.part(0..0);
-            machine.conv(ConvPass::WeightGradient, &product, [patches, g], filled, none)?;
-            return machine.copy(filled.part(0..dw.len()), dw);
+            // A machine that unfolds needs no scratch for products.
+            let filled = self.arena.scratch().part(0..product.weight_len());
+            self.weight_gradient(&product, [patches, g], filled, 0..self.plan.shards)?;
+            return self.machine.copy(filled.part(0..dw.len()), dw);
         }
         let dw = match &self.arena.staging().places[index] {
-            Some((place, true)) => self.arena.weight_gradients(self.storage, place),
+            Some((place, true)) => self.arena.weight_gradients(self.plan, self.storage, place),
             _ => dw,
         };
-        self.weight_gradient(index, [x, g], dw, 0..self.plan.shards)?;
+        self.weight_gradient(conv, [x, g], dw, 0..self.plan.shards)?;
         let w = self.weights(index, weight);
-        dx.map_or(Ok(()), |dx| machine.conv(ConvPass::InputGradient, conv, [g, w], dx, scratch))
+        dx.map_or(Ok(()), |dx| self.conv_by_shards(ConvPass::InputGradient, conv, [g, w], dx))
+    }
+
+    /// The part of some images' values that shard `shard` of this rank has.
+    fn of_shard<'b>(&self, span: Span<'b>, shard: usize) -> Span<'b> {
+        let len = span.len() / self.plan.shards;
+        span.part(shard * len..(shard + 1) * len)
+    }
+
+    /// A pass of a convolution from images and weights to images: shard by shard where the bytes of
+    /// a shard's would otherwise depend on which others this rank has.
+    fn conv_by_shards(&self, pass: ConvPass, conv: &Conv, [from, w]: [Span; 2], to: Span) -> Result<()> {
+        let (machine, scratch) = (self.machine, self.arena.scratch());
+        if self.plan.shards == 1 || !machine.mixes_images() {
+            return machine.conv(pass, conv, [from, w], to, scratch);
+        }
+        let conv = self.plan.of_shard(conv);
+        (0..self.plan.shards).try_for_each(|shard| {
+            let (from, to) = (self.of_shard(from, shard), self.of_shard(to, shard));
+            machine.conv(pass, &conv, [from, w], to, scratch)
+        })
     }
 
     /// The gradient of a convolution's weights over some of this rank's shards, added as a tree.
-    fn weight_gradient(
-        &self,
-        index: usize,
-        [x, g]: [Span<'a>; 2],
-        dw: Span,
-        shards: Range<usize>,
-    ) -> Result<()> {
+    fn weight_gradient(&self, conv: &Conv, [x, g]: [Span; 2], dw: Span, shards: Range<usize>) -> Result<()> {
         if shards.len() == 1 {
-            let of_shard = |span: Span<'a>| -> Span<'a> {
-                let len = span.len() / self.plan.shards;
-                span.part(shards.start * len..shards.end * len)
-            };
-            let (conv, inputs) = (self.plan.conv_of_shard(index), [of_shard(x), of_shard(g)]);
-            return self.machine.conv(ConvPass::WeightGradient, &conv, inputs, dw, self.arena.scratch());
+            let inputs = [x, g].map(|span| self.of_shard(span, shards.start));
+            let (conv, scratch) = (self.plan.of_shard(conv), self.arena.scratch());
+            let filters = self.machine.weights(&conv, self.storage) == Weights::Filters;
+            if self.plan.shards == 1 || !filters || self.storage == Precision::F32 {
+                return self.machine.conv(ConvPass::WeightGradient, &conv, inputs, dw, scratch);
+            }
+            let leaf = self.arena.leaf(self.plan, self.storage, dw.len());
+            self.machine.conv(ConvPass::WeightGradient, &conv, inputs, leaf, scratch)?;
+            return self.machine.copy(leaf, dw);
         }
         let middle = (shards.start + shards.end) / 2;
         let level = shards.len().ilog2() as usize - 1;
         let right = self.arena.partial(self.plan, level, dw.len());
-        self.weight_gradient(index, [x, g], dw, shards.start..middle)?;
-        self.weight_gradient(index, [x, g], right, middle..shards.end)?;
+        self.weight_gradient(conv, [x, g], dw, shards.start..middle)?;
+        self.weight_gradient(conv, [x, g], right, middle..shards.end)?;
         self.machine.add(right, dw)
     }
 }

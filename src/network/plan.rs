@@ -45,7 +45,7 @@ pub struct Plan {
     pub statistics: Vec<Range<usize>>,
     pub statistics_len: usize,
     pub scratch_len: usize,
-    /// Numbers of the largest weights; a tree over shards keeps one such for each of its levels.
+    /// Numbers of the largest weights.
     pub weights_len: usize,
     convs: Vec<Option<Conv>>,
 }
@@ -135,20 +135,21 @@ impl Plan {
         match network.nodes[index].op {
             Op::Bias { .. } => {
                 let rows = self.views / self.shards * rows;
-                NormShape { views: self.shards, rows, channels: shape.channels }
+                NormShape { shards: self.shards, views: self.shards, rows, channels: shape.channels }
             }
-            _ => NormShape { views: self.views, rows, channels: shape.channels },
+            _ => NormShape { shards: self.shards, views: self.views, rows, channels: shape.channels },
         }
     }
 
-    /// The convolution of node `index` over the images of one shard.
-    pub fn conv_of_shard(&self, index: usize) -> Conv {
-        of_shard(*self.conv(index), self.shards)
+    /// One of this rank's shards' parts of a convolution over all its images.
+    pub fn of_shard(&self, conv: &Conv) -> Conv {
+        of_shard(*conv, self.shards)
     }
 
-    /// The numbers of a tree's levels above its leaves: what adding shards' gradients keeps.
-    pub fn partials_len(&self) -> usize {
-        self.shards.ilog2() as usize * self.weights_len
+    /// The levels of a tree above its leaves: what adding shards' gradients keeps, of one weight
+    /// each.
+    pub fn levels(&self) -> usize {
+        self.shards.ilog2() as usize
     }
 
     /// The convolution of node `index`, which must be one.

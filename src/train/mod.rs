@@ -175,7 +175,8 @@ pub fn run(
         return Ok(outcome.into());
     }
     recipe.check()?;
-    pool(threads)?.install(|| run_at(&place.open()?.among(ranks), recipe, dataset, dir, stop, watch))
+    let open = || place.open_for(&ranks, recipe.schedule.shards);
+    pool(threads)?.install(|| run_at(&open()?, recipe, dataset, dir, stop, watch))
 }
 
 /// [`run`] of a run that has not ended, at an open place, on the threads of the pool that it is
@@ -208,10 +209,22 @@ pub fn follow(
 ) -> Result<Ending> {
     let Resources { threads, place, ranks } = resources;
     recipe.check()?;
-    pool(threads)?.install(|| {
-        let site = place.open()?.among(ranks);
-        site.guard(|| shared(&site, recipe, dataset, Records::elsewhere(folder), stop, &|_| {}))
-    })
+    let open = || place.open_for(&ranks, recipe.schedule.shards);
+    pool(threads)?.install(|| follow_at(&open()?, recipe, dataset, folder, stop))
+}
+
+/// [`follow`] at an open place, on the threads of the pool that it is called from.
+///
+/// # Errors
+/// As [`follow`].
+pub fn follow_at(
+    site: &Site,
+    recipe: &Recipe,
+    dataset: &Arc<Dataset>,
+    folder: &Path,
+    stop: &AtomicBool,
+) -> Result<Ending> {
+    site.guard(|| shared(site, recipe, dataset, Records::elsewhere(folder), stop, &|_| {}))
 }
 
 /// A run that has not ended, by all ranks of `site`.

@@ -112,14 +112,11 @@ impl Model {
 
     /// This model, whose encoder passes its part of each batch in training mode and gathers the
     /// outputs; h and what else follows takes all of them, on every rank.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] on a GPU.
-    pub fn cut_by(mut self, shards: &Arc<Shards>) -> Result<Self> {
+    pub fn cut_by(mut self, shards: &Arc<Shards>) -> Self {
         for engine in [&mut self.encoder].into_iter().chain(&mut self.small) {
-            *engine = engine.cut_by(shards)?;
+            *engine = engine.cut_by(shards);
         }
-        Ok(self)
+        self
     }
 
     /// The part of a batch of `batch` images that this rank passes in training mode, of how many:

@@ -103,7 +103,7 @@ impl State {
         let model = Model::of(recipe, &kernel)?;
         let init = if snapshot.is_none() { Init::open(recipe)? } else { None };
         init.iter().try_for_each(|init| init.load(&model))?;
-        let model = model.on(site)?.cut_by(&Arc::new(shards))?;
+        let model = model.on(site)?.cut_by(&Arc::new(shards));
         let per_epoch = loader::steps_per_epoch(dataset.train.len(), recipe.schedule.batch);
         let place = BankPlace {
             memory_limit_bytes: BANK_MEMORY_BYTES,

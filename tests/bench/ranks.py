@@ -5,7 +5,7 @@ nothing was measured for; prints medians over the rounds and their ratios to one
 MPICH's mpiexec on PATH and a built program.
 
     python tests/bench/ranks.py [--program target/release/sim] [--study simsiam] [--arm simsiam] [--scale laptop]
-                                [--rounds 5] [--epochs 6] [--set KEY=VALUE …]
+                                [--rounds 5] [--epochs 6] [--device cpu] [--set KEY=VALUE …]
 """
 
 import argparse
@@ -31,7 +31,7 @@ def images_per_second(arguments, shards, ranks, threads):
         command = [] if ranks == 1 else ["mpiexec", "-n", str(ranks)]
         command += [os.path.abspath(arguments.program), "run", arguments.study, "--scale", arguments.scale]
         command += ["--seeds", "1", "--quiet", "--out", out, "--threads", str(threads)]
-        command += ["--epochs", str(arguments.epochs), "--set", "measure.every=1000000"]
+        command += ["--device", arguments.device, "--epochs", str(arguments.epochs), "--set", "measure.every=1000000"]
         # One shard cannot be left unsynchronised, and is what the recipe has.
         command += ["--set", f"schedule.shards={shards}"] if shards > 1 else []
         for assignment in arguments.set:
@@ -56,6 +56,7 @@ def main():
     parser.add_argument("--scale", default="laptop")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--device", default="cpu", help="cuda:auto on a machine with two GPUs")
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     rates = {setting: [] for setting in SETTINGS}

@@ -9,26 +9,32 @@ mod dnn;
 mod driver;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod functions;
+mod memory;
+mod nccl;
 mod pinned;
 mod search;
 
 pub use driver::load as load_driver;
+pub use memory::{free_bytes, taken_bytes};
 pub use pinned::Lanes;
 
-use super::device::{self, Buffer, Device, Launch, Memory, Pass, Span, as_product};
+use super::device::{self, Buffer, Carrier, Device, Launch, Memory, Pass, Span, as_product};
+use super::ranks::Ranks;
 use super::{Conv, Precision};
 use crate::error::{Error, Result};
 use crate::threads::lock;
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError, result as raw, sys,
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, result as raw, sys,
 };
 use cudarc::nvrtc::{Ptx, result as nvrtc, sys as nvrtc_sys};
 use dnn::Dnn;
+use memory::{allocated, pool, trim};
+use nccl::Nccl;
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::fmt::Display;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The name of the kernels that multiply f32 numbers rounded to TF32.
 pub const TF32: &str = "cuda-tf32";
@@ -39,13 +45,15 @@ fn failed(what: &str, e: impl Display) -> Error {
 }
 
 /// What a person may choose of how a GPU computes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Choices {
     /// Whether f32 numbers are rounded to TF32 (10 bits) before products: eight times as fast.
     pub tf32: bool,
     /// Whether cuDNN's algorithms are taken by its own ranking, which is the same in every process,
     /// and not by their time.
     pub ranked: bool,
+    /// The file of NCCL, where ranks may use it.
+    pub nccl: Option<OsString>,
 }
 
 /// One stream of a GPU with its libraries.
@@ -56,6 +64,9 @@ pub struct Cuda {
     blas: Mutex<CudaBlas>,
     dnn: Mutex<Dnn>,
     tf32: bool,
+    nccl: Option<OsString>,
+    /// What carries numbers to other ranks' GPUs, once it was asked for.
+    carrier: OnceLock<Option<Arc<Nccl>>>,
 }
 
 /// CUDA's major versions: the newest that the driver knows, and that of the libraries.
@@ -94,66 +105,6 @@ pub fn prepare(stream: &CudaStream) -> Result<()> {
     // SAFETY: the pool is the driver's, and the value has the type that it reads.
     unsafe { sys::cuMemPoolSetAttribute(pool, attribute, std::ptr::from_mut(&mut threshold).cast()).result() }
         .map_err(|e| failed("setting up its memory", e))
-}
-
-/// The pool that the device's memory comes from, where it has such (some virtual GPUs do not).
-fn pool(context: &CudaContext) -> Result<Option<sys::CUmemoryPool>> {
-    let what = "asking for its pool of memory";
-    let supported = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
-    if context.attribute(supported).map_err(|e| failed(what, e))? == 0 {
-        return Ok(None);
-    }
-    let mut pool = std::ptr::null_mut();
-    // SAFETY: the device exists, and the result has the type that the driver writes.
-    unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result() }
-        .map_err(|e| failed(what, e))?;
-    Ok(Some(pool))
-}
-
-/// Waits for the GPU and gives back what the pool keeps for later.
-fn trim(stream: &CudaStream) -> Result<()> {
-    let failed = |e| failed("giving back memory", e);
-    stream.synchronize().map_err(failed)?;
-    match pool(stream.context())? {
-        // SAFETY: the pool is the driver's; what is in use stays.
-        Some(pool) => unsafe { sys::cuMemPoolTrimTo(pool, 0).result() }.map_err(failed),
-        None => Ok(()),
-    }
-}
-
-/// What `allocate` gives. Where there is no memory, once more with all that the pool keeps given
-/// back: it may have enough, in pieces.
-fn allocated<T>(
-    stream: &CudaStream,
-    bytes: usize,
-    allocate: impl Fn() -> Result<T, DriverError>,
-) -> Result<T> {
-    let failed = |e| failed(&format!("allocating {} MiB", bytes >> 20), e);
-    match allocate() {
-        Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-            trim(stream)?;
-            allocate().map_err(failed)
-        }
-        other => other.map_err(failed),
-    }
-}
-
-/// Bytes of a device's memory: free ones, and all.
-fn memory_bytes(context: &CudaContext) -> Result<(usize, usize)> {
-    context.mem_get_info().map_err(|e| failed("asking for its memory", e))
-}
-
-/// Bytes of memory that are free, with what the pool kept given back.
-pub fn free_bytes(stream: &CudaStream) -> Result<usize> {
-    trim(stream)?;
-    Ok(memory_bytes(stream.context())?.0)
-}
-
-/// Bytes that are taken of the memory of GPU `index`, once the driver is loaded.
-pub fn taken_bytes(index: usize) -> Result<usize> {
-    let context = CudaContext::new(index).map_err(|e| failed("choosing the device", e))?;
-    let (free, total) = memory_bytes(&context)?;
-    Ok(total.saturating_sub(free))
 }
 
 /// `len` f32 numbers of `slice` from `start` on.
@@ -203,6 +154,8 @@ impl Cuda {
             blas: Mutex::new(blas),
             dnn: Mutex::new(dnn),
             tf32: choices.tf32,
+            nccl: choices.nccl,
+            carrier: OnceLock::new(),
         })
     }
 
@@ -289,6 +242,26 @@ unsafe impl Device for Cuda {
 
     fn gpu(&self) -> Option<usize> {
         Some(self.stream.context().ordinal())
+    }
+
+    fn kind(&self) -> Result<String> {
+        let name = self.stream.context().name().map_err(|e| failed("asking for its name", e))?;
+        let ((driver, libraries), dnn) = (versions()?, cudarc::cudnn::result::get_version());
+        Ok(format!("{name}, driver for CUDA {driver}, CUDA {libraries}, cuDNN {dnn}"))
+    }
+
+    fn carrier(&self, ranks: &Arc<dyn Ranks>) -> Result<Option<Arc<dyn Carrier>>> {
+        let joined = match self.carrier.get() {
+            Some(joined) => joined,
+            None => {
+                let gpu = self.stream.context().uuid().map_err(|e| failed("asking for its number", e))?;
+                let gpu = format!("{:?}", gpu.bytes);
+                let library = self.nccl.as_deref();
+                let joined = Nccl::join(library, ranks.as_ref(), &gpu, &self.stream)?.map(Arc::new);
+                self.carrier.get_or_init(|| joined)
+            }
+        };
+        Ok(joined.clone().map(|joined| joined as Arc<dyn Carrier>))
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer> {

@@ -10,6 +10,7 @@
 
 mod conv;
 mod norm;
+mod shards;
 mod span;
 mod theta;
 
@@ -18,14 +19,17 @@ pub use norm::{Affine, Mask, NormShape, scratch_len};
 pub use span::{Buffer, Memory, Span};
 pub use theta::{Layer, Layers, Part, Parts};
 
+use super::ranks::Ranks;
 use super::{Conv, Precision};
 use crate::error::{Error, Result};
 use std::ffi::c_void;
+use std::sync::Arc;
 
 /// The source of every kernel, CUDA C++ without headers.
 pub const SOURCE: &str = concat!(
     include_str!("cu/common.cu"),
     include_str!("cu/norm.cu"),
+    include_str!("cu/shards.cu"),
     include_str!("cu/pool.cu"),
     include_str!("cu/theta.cu"),
     include_str!("cu/conv.cu"),
@@ -123,6 +127,19 @@ pub struct Launch {
     pub args: Vec<Arg>,
 }
 
+/// What carries numbers between the devices of ranks, in the order of the device's other calls.
+///
+/// # Errors
+/// [`Error::Device`] where the library or another rank's device fails.
+pub trait Carrier: Send + Sync {
+    /// `own` has as many pieces of f32 as there are ranks: piece r goes to rank r, and the pieces
+    /// for this one come into `to`, in the order of ranks.
+    fn exchange(&self, own: Span, to: Span) -> Result<()>;
+
+    /// Everybody's `own`, f32, into `to`, in the order of ranks; all give as many.
+    fn gather(&self, own: Span, to: Span) -> Result<()>;
+}
+
 /// What a device does for the encoder. Calls are carried out in order; only [`Device::download`]
 /// waits for them.
 ///
@@ -144,6 +161,18 @@ pub unsafe trait Device: Send + Sync {
     /// The GPU whose memory its addresses lie in; none where they are this process's own, and calls
     /// are done when they return.
     fn gpu(&self) -> Option<usize>;
+
+    /// What its numbers depend on beside the kernels: the model and the versions of its libraries.
+    /// Ranks whose devices differ in it would not have the same bytes.
+    fn kind(&self) -> Result<String> {
+        Ok(String::new())
+    }
+
+    /// What carries numbers to the devices of `ranks`, none where they pass through the processor's
+    /// memory; the same answer on every rank.
+    fn carrier(&self, _ranks: &Arc<dyn Ranks>) -> Result<Option<Arc<dyn Carrier>>> {
+        Ok(None)
+    }
 
     /// Memory for so many bytes, all zero.
     fn allocate(&self, bytes: usize) -> Result<Buffer>;

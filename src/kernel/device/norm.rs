@@ -8,7 +8,10 @@ use crate::kernel::norm::EPSILON;
 /// Views × rows × channels of a value; statistics are taken over the rows of each view.
 #[derive(Clone, Copy, Debug)]
 pub struct NormShape {
-    /// Views.
+    /// The shards whose views these are: those of the first, then of the next. Sums over a shard's
+    /// rows are the same whatever other shards are here.
+    pub shards: usize,
+    /// Views, of all shards together.
     pub views: usize,
     /// Pixels of all images of a view.
     pub rows: usize,
@@ -39,7 +42,7 @@ impl Mask {
 
 /// Blocks of a kernel that leaves sums: enough for the largest GPUs, 132 multiprocessors with four
 /// blocks each, and no more, since what each leaves has to be added up.
-const SUM_BLOCKS: usize = 528;
+pub(super) const SUM_BLOCKS: usize = 528;
 /// Blocks of a kernel that leaves no sums.
 const BLOCKS: usize = 2048;
 /// Rows that a thread walks over at least, so that it reads its channels' numbers for more than
@@ -47,15 +50,15 @@ const BLOCKS: usize = 2048;
 const ROWS_EACH: usize = 8;
 /// As in `cu/common.cu`.
 const THREADS: usize = 256;
-const LANES: usize = 32;
-const STRIPES: usize = 32;
+pub(super) const LANES: usize = 32;
+pub(super) const STRIPES: usize = 32;
 
 /// How the kernels over rows are cut. A function of the shape only.
-struct Cut {
-    suffix: String,
-    block: [usize; 2],
-    grid: [usize; 3],
-    chunk: usize,
+pub(super) struct Cut {
+    pub suffix: String,
+    pub block: [usize; 2],
+    pub grid: [usize; 3],
+    pub chunk: usize,
 }
 
 impl NormShape {
@@ -63,8 +66,8 @@ impl NormShape {
         self.views * self.rows * self.channels
     }
 
-    /// The cut of `spans` into some `blocks` blocks.
-    fn cut(&self, blocks: usize, precision: Precision, spans: &[Option<Span>]) -> Cut {
+    /// The cut of `spans` into some `blocks` blocks for each shard.
+    pub(super) fn cut(&self, blocks: usize, precision: Precision, spans: &[Option<Span>]) -> Cut {
         let aligned = spans.iter().flatten().all(Span::is_aligned);
         let pack = 16 / precision.bytes();
         let pack = if aligned && self.channels.is_multiple_of(pack) { pack } else { 1 };
@@ -73,7 +76,7 @@ impl NormShape {
         let across = packs.div_ceil(lanes);
         let side = THREADS / lanes;
         let most = self.rows.div_ceil(side * ROWS_EACH);
-        let wanted = (blocks / (across * self.views)).clamp(1, most.max(1));
+        let wanted = (blocks / (across * self.views_of_shard())).clamp(1, most.max(1));
         let chunk = self.rows.div_ceil(wanted).max(1);
         let name = match precision {
             Precision::F32 => "f32",
@@ -92,7 +95,11 @@ impl NormShape {
         self.views * chunks * 2 * self.channels
     }
 
-    fn finish_grid(&self) -> [usize; 3] {
+    fn views_of_shard(&self) -> usize {
+        self.views / self.shards
+    }
+
+    pub(super) fn finish_grid(&self) -> [usize; 3] {
         [self.channels.div_ceil(LANES), 1, 1]
     }
 }
@@ -100,14 +107,14 @@ impl NormShape {
 /// Numbers of f32 that a normalisation's passes need beside their values.
 pub fn scratch_len(s: &NormShape) -> usize {
     // The widest cut: never more chunks than blocks, never fewer than one.
-    let chunks = (SUM_BLOCKS / s.views).clamp(1, s.rows.max(1));
-    s.partial_len(chunks) + s.coefficients_len()
+    let chunks = (SUM_BLOCKS / s.views_of_shard()).clamp(1, s.rows.max(1));
+    s.partial_len(chunks) + s.sums_len() + s.coefficients_len()
 }
 
 /// γ and β, where they are.
 pub type Affine<'a> = (Option<Span<'a>>, Option<Span<'a>>);
 
-fn check(s: &NormShape, values: &[Span], affine: Affine, saved: Option<Span>) {
+pub(super) fn check(s: &NormShape, values: &[Span], affine: Affine, saved: Option<Span>) {
     assert!(values.iter().all(|value| value.len() == s.len()), "values of another shape than {s:?}");
     assert!(values.iter().all(|value| value.precision() == values[0].precision()), "values of two kinds");
     let vectors = [affine.0, affine.1].into_iter().flatten();
@@ -128,15 +135,8 @@ impl dyn Device + '_ {
         scratch: Span,
     ) -> Result<()> {
         check(s, &[x], (Some(running_mean), Some(running_variance)), Some(saved));
-        let cut = s.cut(SUM_BLOCKS, x.precision(), &[Some(x)]);
-        let partial = s.partial(scratch, cut.grid[1]);
-        let sizes = [int(s.rows), int(s.channels), int(cut.chunk)];
-        let sums = Launch {
-            kernel: format!("norm_sums_{}", cut.suffix),
-            grid: cut.grid,
-            block: cut.block,
-            args: [x.into(), partial.into()].into_iter().chain(sizes).collect(),
-        };
+        let chunks = self.norm_partial(s, x, scratch)?;
+        let partial = s.partial(scratch, chunks);
         let finish = Launch {
             kernel: format!("norm_finish_{}", x.suffix()),
             grid: s.finish_grid(),
@@ -150,23 +150,38 @@ impl dyn Device + '_ {
                 int(s.views),
                 int(s.rows),
                 int(s.channels),
-                int(cut.grid[1]),
+                int(chunks),
                 momentum.into(),
                 EPSILON.into(),
             ],
         };
         // SAFETY: the lengths were checked above and by `part`; the arguments are those of
         // cu/norm.cu.
-        unsafe {
-            self.launch(&sums)?;
-            self.launch(&finish)
-        }
+        unsafe { self.launch(&finish) }
+    }
+
+    /// The partial sums of x, of so many chunks of each view.
+    pub(super) fn norm_partial(&self, s: &NormShape, x: Span, scratch: Span) -> Result<usize> {
+        check(s, &[x], (None, None), None);
+        let cut = s.cut(SUM_BLOCKS, x.precision(), &[Some(x)]);
+        let partial = s.partial(scratch, cut.grid[1]);
+        let sizes = [int(s.rows), int(s.channels), int(cut.chunk)];
+        let sums = Launch {
+            kernel: format!("norm_sums_{}", cut.suffix),
+            grid: cut.grid,
+            block: cut.block,
+            args: [x.into(), partial.into()].into_iter().chain(sizes).collect(),
+        };
+        // SAFETY: the lengths were checked above and by `part`; the arguments are those of
+        // cu/norm.cu.
+        unsafe { self.launch(&sums) }?;
+        Ok(cut.grid[1])
     }
 
     /// μ and 1/√(σ² + ε) into `saved` (1, 2, C) from the running statistics, (C) each.
     pub fn norm_running(&self, mean: Span, variance: Span, saved: Span) -> Result<()> {
         let channels = mean.len();
-        let s = NormShape { views: 1, rows: 0, channels };
+        let s = NormShape { shards: 1, views: 1, rows: 0, channels };
         check(&s, &[], (Some(mean), Some(variance)), Some(saved));
         let args = vec![mean.into(), variance.into(), saved.into(), int(channels), EPSILON.into()];
         // SAFETY: the lengths were just checked; the arguments are those of cu/norm.cu.
@@ -221,27 +236,9 @@ impl dyn Device + '_ {
         mask: Mask,
         scratch: Span,
     ) -> Result<()> {
-        let values: Vec<Span> = [g, y, x].into_iter().chain(other).collect();
-        check(s, &values, affine, saved);
         check(s, &[], d_affine, None);
-        assert!(mask != Mask::Again || other.is_none(), "a sum of gradients has to be kept");
-        // What no later kernel can compute again is kept.
-        let kept = other.is_some() || mask == Mask::ByOutput;
-        let cut = s.cut(SUM_BLOCKS, x.precision(), &[Some(g), other, kept.then_some(y), Some(x)]);
-        let (partial, coefficients) = (s.partial(scratch, cut.grid[1]), s.coefficients(scratch));
-        let name = if kept { "norm_gradient_kept_sums" } else { "norm_gradient_sums" };
-        let read = match kept {
-            true => vec![g.into(), other.into(), (mask == Mask::ByOutput).then_some(y).into(), x.into()],
-            false => vec![g.into(), x.into()],
-        };
-        let numbers = [saved.into(), affine.0.into(), affine.1.into(), partial.into()];
-        let sizes = [int(s.rows), int(s.channels), int(cut.chunk)];
-        let sums = Launch {
-            kernel: format!("{name}_{}", cut.suffix),
-            grid: cut.grid,
-            block: cut.block,
-            args: read.into_iter().chain(numbers).chain(sizes).chain((!kept).then(|| mask.arg())).collect(),
-        };
+        let chunks = self.norm_gradient_partial(s, [g, y, x], other, (saved, affine), mask, scratch)?;
+        let (partial, coefficients) = (s.partial(scratch, chunks), s.coefficients(scratch));
         let finish = Launch {
             kernel: "norm_gradient_finish".into(),
             grid: s.finish_grid(),
@@ -256,15 +253,49 @@ impl dyn Device + '_ {
                 int(s.views),
                 int(s.rows),
                 int(s.channels),
-                int(cut.grid[1]),
+                int(chunks),
             ],
         };
         // SAFETY: the lengths were checked above and by `part`; the arguments are those of
         // cu/norm.cu.
-        unsafe {
-            self.launch(&sums)?;
-            self.launch(&finish)
-        }
+        unsafe { self.launch(&finish) }
+    }
+
+    /// The partial sums of a gradient, of so many chunks of each view.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn norm_gradient_partial(
+        &self,
+        s: &NormShape,
+        [g, y, x]: [Span; 3],
+        other: Option<Span>,
+        (saved, affine): (Option<Span>, Affine),
+        mask: Mask,
+        scratch: Span,
+    ) -> Result<usize> {
+        let values: Vec<Span> = [g, y, x].into_iter().chain(other).collect();
+        check(s, &values, affine, saved);
+        assert!(mask != Mask::Again || other.is_none(), "a sum of gradients has to be kept");
+        // What no later kernel can compute again is kept.
+        let kept = other.is_some() || mask == Mask::ByOutput;
+        let cut = s.cut(SUM_BLOCKS, x.precision(), &[Some(g), other, kept.then_some(y), Some(x)]);
+        let partial = s.partial(scratch, cut.grid[1]);
+        let name = if kept { "norm_gradient_kept_sums" } else { "norm_gradient_sums" };
+        let read = match kept {
+            true => vec![g.into(), other.into(), (mask == Mask::ByOutput).then_some(y).into(), x.into()],
+            false => vec![g.into(), x.into()],
+        };
+        let numbers = [saved.into(), affine.0.into(), affine.1.into(), partial.into()];
+        let sizes = [int(s.rows), int(s.channels), int(cut.chunk)];
+        let sums = Launch {
+            kernel: format!("{name}_{}", cut.suffix),
+            grid: cut.grid,
+            block: cut.block,
+            args: read.into_iter().chain(numbers).chain(sizes).chain((!kept).then(|| mask.arg())).collect(),
+        };
+        // SAFETY: the lengths were checked above and by `part`; the arguments are those of
+        // cu/norm.cu.
+        unsafe { self.launch(&sums) }?;
+        Ok(cut.grid[1])
     }
 
     /// Second half of the gradient: dx from g, which may be the same place, with what the first
@@ -306,14 +337,25 @@ impl dyn Device + '_ {
 
 impl NormShape {
     /// Partial sums (views, chunks, 2, C), at the beginning.
-    fn partial<'a>(&self, scratch: Span<'a>, chunks: usize) -> Span<'a> {
+    pub(super) fn partial<'a>(&self, scratch: Span<'a>, chunks: usize) -> Span<'a> {
         let len = self.partial_len(chunks);
-        assert!(len + self.coefficients_len() <= scratch_len(self), "more chunks than scratch has room for");
+        let end = scratch_len(self) - self.coefficients_len() - self.sums_len();
+        assert!(len <= end, "more chunks than scratch has room for");
         scratch.part(0..len)
     }
 
+    /// Sums of each view, (views, 2, C), before the coefficients.
+    pub(super) fn sums<'a>(&self, scratch: Span<'a>) -> Span<'a> {
+        let end = scratch_len(self) - self.coefficients_len();
+        scratch.part(end - self.sums_len()..end)
+    }
+
+    fn sums_len(&self) -> usize {
+        2 * self.views * self.channels
+    }
+
     /// Coefficients (views, 3, C), at the end.
-    fn coefficients<'a>(&self, scratch: Span<'a>) -> Span<'a> {
+    pub(super) fn coefficients<'a>(&self, scratch: Span<'a>) -> Span<'a> {
         let end = scratch_len(self);
         scratch.part(end - self.coefficients_len()..end)
     }

@@ -92,6 +92,8 @@ pub trait Machine: Send + Sync {
     fn gpu(&self) -> Option<usize>;
     /// How values of a network are stored whose recipe asks for `precision`.
     fn storage(&self, precision: Precision) -> Precision;
+    /// Whether the bytes of an image's values may depend on how many others pass with it.
+    fn mixes_images(&self) -> bool;
     /// Memory for so many bytes.
     fn allocate(&self, bytes: usize) -> Result<Buffer>;
     /// Copies f32 `values` to `to`, which takes as many.
@@ -126,7 +128,7 @@ pub trait Machine: Send + Sync {
     /// γ's and β's gradients (C) into `d_affine`, and x's into `dx`, which may be g's place. Of
     /// several shards the gradients of γ and β are added as a tree.
     fn norm_gradient(&self, n: &Norm, flow: &Flow, d_affine: Affine, dx: Option<Span>) -> Result<()>;
-    /// to ← to + from
+    /// to ← to + from, stored alike
     fn add(&self, from: Span, to: Span) -> Result<()> {
         let mut sum = self.download(to)?;
         ranks::add(&mut sum, &self.download(from)?);
@@ -134,12 +136,7 @@ pub trait Machine: Send + Sync {
     }
     /// Each rank's `values` become the sum over all ranks, see [`Shards::sum`]; waits for them.
     fn sum_over_ranks(&self, shards: &Shards, values: Span) -> Result<()> {
-        if shards.ranks().size() == 1 {
-            return Ok(());
-        }
-        let mut sum = self.download(values)?;
-        shards.sum(&mut sum)?;
-        self.upload(&sum, values)
+        through_host(self, shards, values)
     }
     /// y = ReLU(x + b), with the ReLU where `relu`: x and y (views, rows, C), b (C).
     fn bias(&self, shape: &NormShape, x: Span, bias: Span, relu: bool, y: Span) -> Result<()>;
@@ -165,6 +162,16 @@ pub trait Machine: Send + Sync {
 
     /// What makes SGD steps on a vector of these parts, which follow each other.
     fn stepper(&self, parts: &[Part]) -> Result<Box<dyn Stepper>>;
+}
+
+/// [`Machine::sum_over_ranks`] by way of the processor's memory.
+fn through_host(machine: &(impl Machine + ?Sized), shards: &Shards, values: Span) -> Result<()> {
+    if shards.ranks().size() == 1 {
+        return Ok(());
+    }
+    let mut sum = machine.download(values)?;
+    shards.sum(&mut sum)?;
+    machine.upload(&sum, values)
 }
 
 /// Numbers of f32 that lie where a machine computes. Its methods fail as the machine's do.

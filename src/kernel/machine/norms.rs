@@ -9,7 +9,7 @@ use crate::kernel::norm;
 use std::ops::Range;
 
 /// 1/√(σ² + ε)
-fn inverse_of(variance: f32) -> f32 {
+pub(super) fn inverse_of(variance: f32) -> f32 {
     (1.0 / (f64::from(variance) + norm::EPSILON).sqrt()) as f32
 }
 
@@ -123,7 +123,7 @@ pub(super) fn norm(n: &Norm, running: Statistics, residual: Option<Span>, relu: 
 
 /// [`super::Machine::norm_gradient`] of the processor.
 pub(super) fn norm_gradient(n: &Norm, flow: &Flow, d_affine: Affine, dx: Option<Span>) -> Result<()> {
-    let NormShape { views, channels, rows } = n.shape;
+    let NormShape { views, channels, rows, .. } = n.shape;
     let in_place = dx.is_some_and(|dx| dx.address() == flow.g.address());
     let dx = dx.filter(|_| !in_place);
     let beside: Vec<Span> = [n.x, n.saved].into_iter().chain(n.affine.0).collect();

@@ -29,6 +29,10 @@ impl Machine for Processor {
         Precision::F32
     }
 
+    fn mixes_images(&self) -> bool {
+        false
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Buffer> {
         Ok(Buffer::of_host(bytes.div_ceil(size_of::<f32>())))
     }

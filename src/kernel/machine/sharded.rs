@@ -12,14 +12,14 @@ pub(super) fn statistics(
     x: &[f32],
     scratch: &mut [f32],
 ) -> Result<Moments> {
-    let NormShape { views, rows, channels } = *shape;
+    let NormShape { shards: own, views, rows, channels } = *shape;
     let mut moments = vec![0f64; 2 * views * channels];
     for (x, to) in x.chunks_exact(rows * channels).zip(moments.chunks_exact_mut(2 * channels)) {
         norm::moments(x, channels, scratch, |c, mean, squares| {
             (to[c], to[channels + c]) = (mean, squares);
         });
     }
-    shards.statistics(&moments, [views / shards.own(), rows, channels])
+    shards.statistics(&moments, [views / own, rows, channels])
 }
 
 /// Σg and Σg·(x − μ) of a batch that is cut.

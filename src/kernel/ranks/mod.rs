@@ -121,6 +121,19 @@ pub fn gather_numbers<T: Number>(ranks: &dyn Ranks, own: &[T]) -> Result<Vec<T>>
     Ok(numbers_of(&ranks.gather(bytes_of(own))?))
 }
 
+/// Everybody's word, in the order of ranks, each of at most 256 bytes.
+///
+/// # Errors
+/// As [`Ranks`].
+pub fn gather_words(ranks: &dyn Ranks, word: &str) -> Result<Vec<String>> {
+    let mut own = [0u8; 256];
+    let len = word.len().min(own.len());
+    own[..len].copy_from_slice(&word.as_bytes()[..len]);
+    let all = ranks.gather(&own)?;
+    let text = |word: &[u8]| String::from_utf8_lossy(word).trim_end_matches('\0').to_string();
+    Ok(all.chunks_exact(own.len()).map(text).collect())
+}
+
 /// parts[0] + parts[1] + … added as a binary tree, in the place of the first; of the others nothing
 /// is left that means anything. All have the same length, and their number is a power of two.
 pub fn add_tree(parts: &mut [&mut [f32]]) {

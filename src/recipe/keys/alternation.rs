@@ -23,7 +23,7 @@ pub const ALTERNATION: &[Key] = rows! {
     "schedule.checkpoint_every", Whole, COUNT, None, "sim":
         "Epochs between checkpoints. The last epoch always makes one.";
     "schedule.shards", Whole, Within(1.0, 1048576.0), Some("1"), "sim":
-        "Shards that a batch is cut into, a power of two. Up to as many ranks share a run (--ranks), and its bytes depend on the shards, not on the ranks. On the processor.";
+        "Shards that a batch is cut into, a power of two. Up to as many ranks share a run (--ranks), and its bytes depend on the shards, not on the ranks.";
     "schedule.sync_batch_norm", Switch, Any, Some("true"), "MoCo; SyncBN":
         "Whether batch norm in F takes its statistics over all shards together, or over each shard alone, as ranks do that do not synchronise.";
     "schedule.passes.multi-epoch", Empty, Any, None, "Sec. 4":
