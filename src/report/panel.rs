@@ -84,7 +84,7 @@ fn x_range(panel: &Panel, data: &Data) -> Range<f64> {
     match panel.style {
         // Markers stand beside the place of their number.
         Style::Scatter => {
-            let range = range_of(&all(), 1.0, false);
+            let range = range_of(&all(), 0.0, false);
             let more = 0.05 * (range.end - range.start);
             range.start - more..range.end + more
         }
