@@ -231,6 +231,17 @@ fn fresh_runs_of_the_closed_form_are_told_of_no_other_version() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("linear-em"), "{said}");
     assert!(!said.contains("another version"), "{said}");
+    // An arm that is 60 times as long is cut in the figure of curves, which says so.
+    let figure =
+        |name: &str| std::fs::read_to_string(folder.path().join(format!("linear-em/figures/{name}.csv")));
+    assert!(figure("curves").unwrap().contains("cut at epoch 20, goes on: bank-long to 1200"));
+    assert!(!figure("final").unwrap().contains("cut at"));
+}
+
+#[test]
+fn runs_in_closed_form_are_not_reckoned_as_training() {
+    let args = ["run", "linear-field", "--scale", "smoke", "--seeds", "100"];
+    fails(&args, 2, &["800 runs; at most 400"]);
 }
 
 #[test]

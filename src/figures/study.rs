@@ -58,20 +58,18 @@ pub fn draw(study: &Study, results: &Results) -> Result<Vec<PathBuf>> {
         curves.extend(curves_of(&run, &curve_columns)?);
         ends.extend(ends_of(&run, &final_columns)?);
     }
-    if is_closed_form(answer) {
-        shorten(&mut curves, answer);
-    }
-    let figure = |title: String, panels: Vec<Panel>, points: Vec<Point>| Figure {
+    let cut = if is_closed_form(answer) { shorten(&mut curves, answer) } else { None };
+    let figure = |title: String, panels: Vec<Panel>, points: Vec<Point>, said: Option<String>| Figure {
         title,
-        caption: caption(answer),
+        caption: said.into_iter().chain([caption(answer)]).collect::<Vec<_>>().join("   ·   "),
         arms: arms(answer),
         panels,
         points,
     };
     let (title, panels) = (answer.title.clone(), curve_panels(&curve_columns, &mut curves));
-    let mut paths = figure(title, panels, curves).save(&folder.join("curves"))?;
+    let mut paths = figure(title, panels, curves, cut).save(&folder.join("curves"))?;
     let (title, panels) = (format!("{}: at the end", answer.title), final_panels(&final_columns, answer));
-    paths.extend(figure(title, panels, ends).save(&folder.join("final"))?);
+    paths.extend(figure(title, panels, ends, None).save(&folder.join("final"))?);
     for extra in study.head.figures.iter().filter(|extra| answer.is_labelled() || !extra.is_of_accuracy()) {
         paths.extend(extra::draw(results, *extra, &folder)?);
     }
@@ -115,16 +113,19 @@ fn final_panels(columns: &[Metric], answer: &Answer) -> Vec<Panel> {
 }
 
 /// Ends curves where most arms end: one that is many times as long would press the others against
-/// the axis.
-fn shorten(curves: &mut Vec<Point>, answer: &Answer) {
+/// the axis. Says so, where an arm goes on.
+fn shorten(curves: &mut Vec<Point>, answer: &Answer) -> Option<String> {
     let end = |arm: &AnswerArm| {
         curves.iter().filter(|point| point.arm == arm.arm).map(|point| point.x).fold(0.0, f64::max)
     };
-    let mut ends: Vec<f64> = answer.arms.iter().map(end).collect();
-    ends.sort_by(f64::total_cmp);
-    if let Some(&most) = ends.get(ends.len() / 2) {
-        curves.retain(|point| point.x <= most);
-    }
+    let ends: Vec<f64> = answer.arms.iter().map(end).collect();
+    let mut sorted = ends.clone();
+    sorted.sort_by(f64::total_cmp);
+    let most = *sorted.get(sorted.len() / 2)?;
+    curves.retain(|point| point.x <= most);
+    let longer = answer.arms.iter().zip(&ends).filter(|(_, end)| **end > most);
+    let longer: Vec<String> = longer.map(|(arm, end)| format!("{} to {end}", arm.arm)).collect();
+    (!longer.is_empty()).then(|| format!("cut at epoch {most}, goes on: {}", longer.join(", ")))
 }
 
 /// One run's curves, if it has any. Those of a run that diverged end with a point that is no
