@@ -46,8 +46,9 @@ pub fn images(environment: &Environment) -> Option<&str> {
 /// what a person calls it: the program and the kernel that computed them, and images that were
 /// asked for in the same words but are others. Empty where nothing does.
 pub fn cautions(runs: &[(String, Environment)]) -> Vec<String> {
+    // What a formula computed, as runs in closed form are, used no kernel.
     let ways = groups(runs, |environment| {
-        environment.contains_key(TELLING[0]).then(|| TELLING.map(|key| all_of(environment, key)))
+        environment.contains_key(TELLING[2]).then(|| TELLING.map(|key| all_of(environment, key)))
     });
     let images = groups(runs, |environment| {
         let asked = ASKED.map(|key| word(environment.get(key)));
@@ -177,6 +178,12 @@ mod tests {
         let images =
             "images of folder:a: sha256 0123456789ab… (a seed 0); fedcba987654… (b seed 0, b seed 1)";
         assert!(told[1].ends_with(images), "{}", told[1]);
+    }
+
+    #[test]
+    fn a_run_in_closed_form_is_beside_any_kernel() {
+        let formula = json!({"sim": "1", "numbers": 1, "made_by": "the closed form"});
+        assert_eq!(cautions(&[run("a", on("avx2", "0123456789abcdef")), run("b", formula)]), [""; 0]);
     }
 
     #[test]
