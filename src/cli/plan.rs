@@ -336,8 +336,8 @@ fn spell_memory(bytes: u64, jobs: usize) -> String {
     if mib < 1000.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", gib(all)) }
 }
 
-/// Seconds and bytes of one run; none where they cannot be told, as without its images, and in closed
-/// form, which trains nothing.
+/// Seconds and bytes of one run; none where they cannot be told, as without its images, and in
+/// closed form, which trains nothing.
 pub fn cost(recipe: &Recipe, threads: usize) -> Option<(f64, u64)> {
     if recipe.closed_form.is_some() {
         return None;

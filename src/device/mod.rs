@@ -62,16 +62,21 @@ impl Place {
             Error::Usage(format!("--device {device}: {what}; leave --device out to train on the CPU"))
         };
         let count = gpu::count().map_err(usage)?;
-        match place {
+        place.among_gpus(count, device == AUTO).map_err(usage)
+    }
+
+    /// This place where there are `count` GPUs, of which a launcher has chosen one where `auto`.
+    fn among_gpus(self, count: usize, auto: bool) -> Result<Place, String> {
+        match self {
             // A launcher that gives each process a GPU of its own shows it no other.
-            Place::Cuda(_) if device == AUTO && count == 1 => Ok(Place::Cuda(0)),
-            Place::Cuda(index) if index >= count && device == AUTO => {
-                Err(usage(format!("{} ranks and {count} NVIDIA GPUs on this machine", index + 1)))
+            Place::Cuda(_) if auto && count == 1 => Ok(Place::Cuda(0)),
+            Place::Cuda(index) if index >= count && auto => {
+                Err(format!("{} ranks and {count} NVIDIA GPUs on this machine", index + 1))
             }
             Place::Cuda(index) if index >= count => {
-                Err(usage(format!("this machine has {count} NVIDIA GPUs, numbered from 0")))
+                Err(format!("this machine has {count} NVIDIA GPUs, numbered from 0"))
             }
-            _ => Ok(place),
+            place => Ok(place),
         }
     }
 
@@ -147,6 +152,22 @@ impl Site {
     /// This place, where a run is shared by `ranks`.
     pub fn among(self, ranks: Arc<dyn Ranks>) -> Site {
         Site { ranks, ..self }
+    }
+
+    /// What a person should know of how numbers come to the devices of other ranks: nothing where
+    /// they go there by themselves, or where there are none. Asked on all ranks at once.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the library between the devices fails.
+    pub fn way_between_ranks(&self) -> Result<Option<String>> {
+        let Some(kernels) = self.kernels.as_ref().filter(|_| self.ranks.size() > 1) else {
+            return Ok(None);
+        };
+        Ok(kernels.carrier(&self.ranks)?.is_none().then(|| {
+            "gradients pass through the processor's memory on their way to other ranks, which is slower: not every rank has \
+             libnccl.so.2 and a GPU of its own"
+                .to_string()
+        }))
     }
 
     /// Who shares a run here.
@@ -303,5 +324,21 @@ pub fn to_candle(error: Error) -> candle_core::Error {
     match error {
         Error::Tensor(error) => error,
         error => candle_core::Error::msg(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rank_takes_a_gpu_of_its_own() {
+        let chosen = |index, count, auto| Place::Cuda(index).among_gpus(count, auto);
+        assert_eq!(chosen(3, 4, true), Ok(Place::Cuda(3)));
+        assert_eq!(chosen(3, 1, true), Ok(Place::Cuda(0)));
+        assert_eq!(chosen(3, 2, true), Err("4 ranks and 2 NVIDIA GPUs on this machine".into()));
+        assert_eq!(chosen(1, 1, false), Err("this machine has 1 NVIDIA GPUs, numbered from 0".into()));
+        let said = Place::find("cuda:x").unwrap_err().to_string();
+        assert!(said.contains("cpu, cuda:N or cuda:auto"), "{said}");
     }
 }

@@ -243,6 +243,9 @@ fn shared(
         (Some(snapshot), Some(dir)) => same_images(dir, dataset, Some(snapshot))?,
         _ => None,
     };
+    if let Some(note) = site.way_between_ranks()? {
+        watch(Progress::Note(note));
+    }
     let mut state = State::open(recipe, dataset, records, site, snapshot)?;
     let mut now = environment(recipe, dataset, site)?;
     // A run that goes on has its weights from a checkpoint.

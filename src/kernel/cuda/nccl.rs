@@ -171,8 +171,8 @@ impl Carrier for Nccl {
 
 impl Drop for Nccl {
     fn drop(&mut self) {
-        // SAFETY: the communicator was made by `join` and is used no more. What it fails with, at the
-        // end of a run, is of no use to anybody.
+        // SAFETY: the communicator was made by `join` and is used no more. What it fails with at
+        // the end of a run is of no use to anybody.
         unsafe { (self.table.destroy)(self.communicator) };
     }
 }

@@ -1,5 +1,5 @@
-//! Batch normalisation over shards on a device: the launches of `cu/shards.cu`, which leave what the
-//! shards tell each other, and take what all of them come to.
+//! Batch normalisation over shards on a device: the launches of `cu/shards.cu`, which leave what
+//! the shards tell each other, and take what all of them come to.
 
 use super::norm::{LANES, STRIPES, check};
 use super::{Affine, Device, Launch, Mask, NormShape, Span, int};

@@ -32,6 +32,27 @@ __device__ void norm_sums(const T* x, float* partial, int rows, int channels, in
     store_block_sums<N>(sum, square, shared, partial, channels);
 }
 
+// What the partial sums of a view say of a channel; all threads of a block ask, the first of each channel is told.
+struct Moments {
+    double mean;
+    double variance;
+};
+
+template <class T>
+__device__ inline Moments moments_of(const T* x, const float* partial, int view, int rows, int channels, int chunks,
+                                     int channel, double* shared) {
+    Sums sums = chunk_sums(partial + (Index)view * chunks * 2 * channels, chunks, channels, channel, shared);
+    Moments moments = {0.0, 0.0};
+    if (threadIdx.y == 0 && channel < channels) {
+        double k = (double)widen(x[(Index)view * rows * channels + channel]);
+        double shift = sums.one / rows;
+        double variance = sums.two / rows - shift * shift;
+        moments.variance = variance > 0.0 || variance != variance ? variance : 0.0;
+        moments.mean = k + shift;
+    }
+    return moments;
+}
+
 // saved of every view, and the running statistics moved in the order of the views.
 template <class T>
 __device__ void norm_finish(const T* x, const float* partial, float* saved, float* running_mean,
@@ -40,13 +61,9 @@ __device__ void norm_finish(const T* x, const float* partial, float* saved, floa
     __shared__ double shared[2 * STRIPES * LANES];
     int channel = (int)(blockIdx.x * LANES + threadIdx.x);
     for (int view = 0; view < views; ++view) {
-        Sums sums = chunk_sums(partial + (Index)view * chunks * 2 * channels, chunks, channels, channel, shared);
+        Moments moments = moments_of<T>(x, partial, view, rows, channels, chunks, channel, shared);
         if (threadIdx.y == 0 && channel < channels) {
-            double k = (double)widen(x[(Index)view * rows * channels + channel]);
-            double shift = sums.one / rows;
-            double variance = sums.two / rows - shift * shift;
-            variance = variance > 0.0 || variance != variance ? variance : 0.0;
-            double mean = k + shift;
+            double mean = moments.mean, variance = moments.variance;
             saved[(Index)(2 * view) * channels + channel] = (float)mean;
             saved[(Index)(2 * view + 1) * channels + channel] = (float)(1.0 / sqrt(variance + epsilon));
             float unbiased = (float)rows / (rows > 1 ? (float)(rows - 1) : 1.0f);

@@ -1,6 +1,6 @@
-// Batch normalisation whose batch is cut into shards: what a rank's views come to, before it is merged with that of all
-// others, and what is made of the merged sums. `saved`, partial sums and coefficients are those of norm.cu; sums and
-// moments are (views, 2, C).
+// Batch normalisation whose batch is cut into shards: what a rank's views come to, before it is
+// merged with that of all others, and what is made of the merged sums. `saved`, partial sums and
+// coefficients are those of norm.cu; sums and moments are (views, 2, C).
 
 // μ and Σ(x − μ)² of every view.
 template <class T>
@@ -9,14 +9,11 @@ __device__ void norm_moments(const T* x, const float* partial, float* moments, i
     __shared__ double shared[2 * STRIPES * LANES];
     int channel = (int)(blockIdx.x * LANES + threadIdx.x);
     for (int view = 0; view < views; ++view) {
-        Sums sums = chunk_sums(partial + (Index)view * chunks * 2 * channels, chunks, channels, channel, shared);
+        Moments of_view = moments_of<T>(x, partial, view, rows, channels, chunks, channel, shared);
         if (threadIdx.y == 0 && channel < channels) {
-            double k = (double)widen(x[(Index)view * rows * channels + channel]);
-            double shift = sums.one / rows;
-            double squares = sums.two - sums.one * shift;
             float* out = moments + (Index)(2 * view) * channels + channel;
-            out[0] = (float)(k + shift);
-            out[channels] = (float)(squares > 0.0 || squares != squares ? squares : 0.0);
+            out[0] = (float)of_view.mean;
+            out[channels] = (float)(of_view.variance * rows);
         }
     }
 }
@@ -29,7 +26,8 @@ __device__ void norm_moments(const T* x, const float* partial, float* moments, i
     }
 FOR_EACH_NUMBER(NORM_MOMENTS)
 
-// The running statistics, moved towards mean and unbiased variance of every view, in the order of the views.
+// The running statistics, moved towards mean and unbiased variance of every view, in the order of
+// the views.
 extern "C" __global__ void norm_shift(const float* moments, float* running_mean, float* running_variance, int views,
                                       int channels, float momentum) {
     int channel = (int)(blockIdx.x * blockDim.x + threadIdx.x);
@@ -59,8 +57,9 @@ extern "C" __global__ void __launch_bounds__(STRIPES * LANES)
     }
 }
 
-// The gradients of γ and β: the sums of each shard, in f32 as ranks hand theirs on, added as a binary tree. A sum waits at
-// the level of its height until its neighbour is there; the shards of a rank are a power of two.
+// The gradients of γ and β: the sums of each shard, in f32 as ranks hand theirs on, added as a binary
+// tree. A sum waits at the level of its height until its neighbour is there; the shards of a rank are
+// a power of two.
 extern "C" __global__ void norm_gradient_affine(const float* sums, const float* saved, float* d_scale, float* d_shift,
                                                 int shards, int views, int channels) {
     int channel = (int)(blockIdx.x * blockDim.x + threadIdx.x);
@@ -87,8 +86,8 @@ extern "C" __global__ void norm_gradient_affine(const float* sums, const float* 
     if (d_shift) d_shift[channel] = shifts[level];
 }
 
-// Coefficients (views, 3, C) of dx = a·g + b·(x − μ) + c from sums over `rows` rows, those of all shards that a view's
-// statistics are taken over.
+// Coefficients (views, 3, C) of dx = a·g + b·(x − μ) + c from sums over `rows` rows, those of all
+// shards that a view's statistics are taken over.
 extern "C" __global__ void norm_gradient_coefficients(const float* sums, const float* saved, const float* scale,
                                                       float* coefficients, int views, int rows, int channels) {
     int channel = (int)(blockIdx.x * blockDim.x + threadIdx.x);
