@@ -26,6 +26,7 @@ mod film;
 mod fine_tuning;
 mod folders;
 mod formats;
+mod from_python;
 mod fuzz;
 mod gpu;
 mod gpu_kernels;

@@ -162,3 +162,9 @@ fn a_link_that_leads_nowhere_is_found() {
     let expected = ["nowhere.md", "../plots/nothing.png", "#two-2", "log.md#no-such", "../src/eta/#no-such"];
     assert_eq!(told, expected.map(|target| format!("paper-notes/x.md: {target}")));
 }
+
+#[test]
+fn readme_is_short_enough_to_be_read() {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(text.lines().count() <= 150, "README.md has {} lines", text.lines().count());
+}
